@@ -1,0 +1,87 @@
+# Needs make and Python 3.11 or newer. Everything else is installed into .venv, once.
+
+PYTHON  ?= python3
+CONFIG  ?= configs/synthetic.yaml
+OUT     ?= runs/synthetic
+WORKERS ?= 2
+ARGS    ?=
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP   := $(BIN)/python -m pip --disable-pip-version-check
+
+# PYTHON given by hand and of another version than the one in .venv: build .venv anew.
+MINOR := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+ifneq ($(origin PYTHON),file)
+ifneq ($(shell $(PYTHON) $(MINOR) 2>/dev/null),$(shell $(BIN)/python $(MINOR) 2>/dev/null))
+REBUILD := yes
+.PHONY: $(STAMP)
+endif
+endif
+
+.PHONY: help install run test lint format bench lock clean
+.DEFAULT_GOAL := help
+
+help: ## print this list
+	@echo 'usage: make TARGET [PYTHON=python3.12] [ARGS="..."]'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
+
+install: $(STAMP) ## create .venv and install the locked packages (the other targets do this themselves)
+
+run: $(STAMP) ## train, attribute and report on the synthetic shapes (CONFIG=, OUT=)
+	$(BIN)/ctrak run $(CONFIG) --out $(OUT) $(ARGS)
+	@echo 'Report: $(OUT)/report/index.html'
+
+test: $(STAMP) ## run the tests (WORKERS=2, ARGS="-m 'not slow'")
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+lint: $(STAMP) ## check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## rewrite the code in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## measure the throughput of the three hot stages on this machine
+	$(BIN)/ctrak bench featurize $(ARGS)
+	$(BIN)/ctrak bench projection $(ARGS)
+	$(BIN)/ctrak bench solve $(ARGS)
+
+# What is locked is kept where it still fits; ARGS=--upgrade takes the newest of everything,
+# ARGS='--upgrade-package jax' of one package.
+lock: ## rewrite requirements.lock from pyproject.toml
+	$(venv)
+	$(PIP) install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	  --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command 'make lock' --extra dev --extra diffusers $(ARGS) \
+	  --output-file requirements.lock pyproject.toml
+
+clean: ## remove .venv, caches and built packages; runs/ stays
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Make .venv, or make it anew where it does not work.
+define venv
+	@if [ -n '$(REBUILD)' ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  found=$$($(PYTHON) $(MINOR) 2>/dev/null) || { \
+	    echo "ctrak-jax needs Python 3.11 or newer, and '$(PYTHON)' does not run here." >&2; \
+	    echo "Install one, or name it: make $(or $(MAKECMDGOALS),install) PYTHON=python3.12" >&2; exit 1; }; \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "ctrak-jax needs Python 3.11 or newer; '$(PYTHON)' is Python $$found." >&2; \
+	    echo "Name a newer one: make $(or $(MAKECMDGOALS),install) PYTHON=python3.12" >&2; exit 1; }; \
+	  echo "Creating $(VENV) with Python $$found"; \
+	  $(PYTHON) -m venv --clear $(VENV); \
+	fi
+endef
+
+$(STAMP): pyproject.toml requirements.lock
+	$(venv)
+	@echo 'Installing the locked packages into $(VENV) (about 1.5 GB; some minutes the first time)'
+	@$(PIP) install --quiet --require-hashes -r requirements.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

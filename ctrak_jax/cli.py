@@ -1,0 +1,202 @@
+"""The command line: ``ctrak <command> CONFIG [--out DIR] [--section.field VALUE ...]``."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctrak_jax import config as cfg
+from ctrak_jax import log, pipeline
+from ctrak_jax.data import build, write_folder
+from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.stages import attribute, bench, info, summary
+
+HELP = {
+    "run": "every stage in order, each skipped where its result is there",
+    "train": "train the model",
+    "featurize": "per-sample gradient features of the training images",
+    "query": "generate images, ask about their concepts, featurize the questions",
+    "score": "score every training image for every question",
+    "evaluate": "precision@k with intervals, damping curves, controls: metrics.json",
+    "report": "the page and the pictures",
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: how its arguments are declared and what it does."""
+
+    declare: Callable[[argparse.ArgumentParser], None]
+    act: Callable[[argparse.Namespace], None]
+    help: str
+
+
+def _declare_config(parser: argparse.ArgumentParser, name: str = "CONFIG") -> None:
+    parser.add_argument(
+        "config", type=Path, metavar=name, help="YAML file, or the folder of an earlier run"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the results go")
+    group = parser.add_argument_group("settings (defaults in brackets)")
+    fields: list[tuple[str, Any]] = [
+        (f, i) for f, i in cfg.Config.model_fields.items() if f not in cfg.sections() and f != "out"
+    ]
+    for section, model in cfg.sections().items():
+        fields += [(f"{section}.{f}", i) for f, i in model.model_fields.items()]
+    for dotted, field in fields:
+        default = "" if field.default is None else field.default
+        shown = list(default) if isinstance(default, tuple) else default
+        text = f"{field.description or ''} [{shown}]".replace("%", "%%")
+        group.add_argument(f"--{dotted}", metavar="VALUE", help=text, default=argparse.SUPPRESS)
+
+
+def load(args: argparse.Namespace) -> tuple[cfg.Config, Path]:
+    """The config of a command line and the folder of its results."""
+    known = {*cfg.Config.model_fields, *cfg.sections()}
+    overrides = {
+        name: value
+        for name, value in vars(args).items()
+        if name.split(".")[0] in known and name != "out"
+    }
+    path: Path = args.config
+    folder = path.is_dir()
+    config = cfg.load(path / "config.yaml" if folder else path, overrides)
+    default = path if folder else Path("runs") / path.stem
+    return config, args.out or config.out or default
+
+
+def _stage(name: str) -> Callable[[argparse.Namespace], None]:
+    def act(args: argparse.Namespace) -> None:
+        config, out = load(args)
+        if name == "run":
+            pipeline.run(config, out)
+        else:
+            pipeline.STAGES[name](out, pipeline.prepare(config, out))
+        if name in ("run", "evaluate"):
+            print(json.dumps(summary.read(out)) if args.json else summary.table(out))
+
+    return act
+
+
+def _declare_stage(parser: argparse.ArgumentParser) -> None:
+    _declare_config(parser)
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def _config(args: argparse.Namespace) -> None:
+    print(cfg.dump(load(args)[0]), end="")
+
+
+def _declare_info(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dir", type=Path, metavar="DIR", help="a run, or one feature store")
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def _info(args: argparse.Namespace) -> None:
+    found = info.describe(args.dir)
+    print(json.dumps(found, indent=1) if args.json else info.text(found))
+
+
+def _declare_attribute(parser: argparse.ArgumentParser) -> None:
+    _declare_config(parser)
+    parser.add_argument("--image", type=Path, required=True, help="the image asked about")
+    parser.add_argument(
+        "--condition", required=True, help="its condition, e.g. shape=triangle,color=red"
+    )
+    parser.add_argument("--concept", required=True, help="the attribute asked about, e.g. color")
+    parser.add_argument("--method", default="concept-trak", help="[concept-trak]")
+    parser.add_argument("--top", type=int, default=10, help="how many training images [10]")
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def _attribute(args: argparse.Namespace) -> None:
+    config, out = load(args)
+    answer = attribute.ask(
+        pipeline.prepare(config, out)[0],
+        image=args.image,
+        condition=args.condition,
+        concept=args.concept,
+        method=args.method,
+        top=args.top,
+    )
+    print(json.dumps(answer, indent=1) if args.json else attribute.text(answer))
+
+
+def _declare_bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=tuple(bench.BENCHES), help="what is timed")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the table as JSON")
+    parser.add_argument("--batch", type=int, default=32, help="samples a call [32]")
+    parser.add_argument("--k", type=int, default=4096, help="length of a feature [4096]")
+    parser.add_argument("--repeats", type=int, default=5, help="timed calls [5]")
+
+
+def _bench(args: argparse.Namespace) -> None:
+    result = bench.run(args.what, batch=args.batch, k=args.k, repeats=args.repeats)
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
+    print(bench.table(result))
+
+
+def _declare_data(parser: argparse.ArgumentParser) -> None:
+    _declare_config(parser)
+
+
+def _data(args: argparse.Namespace) -> None:
+    config, _ = load(args)
+    if args.out is None:
+        raise UsageError("ctrak data: --out is missing; give the folder to write the images to.")
+    write_folder(build(config.data).raw, args.out)
+    print(args.out)
+
+
+COMMANDS = {
+    **{name: Command(_declare_stage, _stage(name), text) for name, text in HELP.items()},
+    "attribute": Command(
+        _declare_attribute, _attribute, "one question to an existing feature store"
+    ),
+    "config": Command(_declare_config, _config, "print the full resolved config"),
+    "data": Command(_declare_data, _data, "write a config's data set in the folder format"),
+    "info": Command(_declare_info, _info, "what a run or store holds; verifies checksums"),
+    "bench": Command(_declare_bench, _bench, "throughput of the hot parts on this machine"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise UsageError(f"{self.prog}: {message}; see {self.prog} --help.")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    root = _Parser(prog="ctrak", description=__doc__, allow_abbrev=False)
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(
+            name, help=command.help, description=command.help, allow_abbrev=False
+        )
+        command.declare(sub)
+    return root
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 2 bad usage or config, 1 anything else, 130 interrupted."""
+    log.set_up()
+    try:
+        args = parser().parse_args(argv)
+        COMMANDS[args.command].act(args)
+    except UsageError as error:
+        print(f"ctrak: {error}", file=sys.stderr)
+        return 2
+    except (StoreError, OSError) as error:
+        print(f"ctrak: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("ctrak: interrupted; finished work is kept, the same command goes on.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,20 @@
+"""Data sets: drawn or read, one form for every stage."""
+
+from ctrak_jax.data.conditions import Conditions, opposite_indices
+from ctrak_jax.data.dataset import Dataset, build
+from ctrak_jax.data.folder import read_folder, write_folder
+from ctrak_jax.data.loader import TrainingBatches
+from ctrak_jax.data.synthetic import COLORS, SHAPES, draw_dataset
+
+__all__ = [
+    "COLORS",
+    "SHAPES",
+    "Conditions",
+    "Dataset",
+    "TrainingBatches",
+    "build",
+    "draw_dataset",
+    "opposite_indices",
+    "read_folder",
+    "write_folder",
+]

@@ -1,0 +1,87 @@
+"""Conditions of a class-conditional model: concatenated one-hots, zeros for a null attribute."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from ctrak_jax.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The coding of attribute values.
+
+    Attributes:
+        vocabulary: attribute -> its values; both in the order of the code.
+    """
+
+    vocabulary: Mapping[str, tuple[str, ...]]
+
+    @property
+    def size(self) -> int:
+        """Length of a condition vector."""
+        return sum(len(values) for values in self.vocabulary.values())
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        return tuple(self.vocabulary)
+
+    @property
+    def blocks(self) -> np.ndarray:
+        """Which attribute each coordinate belongs to: int [condition]."""
+        sizes = [len(values) for values in self.vocabulary.values()]
+        return np.repeat(np.arange(len(sizes)), sizes)
+
+    def encode(self, values: Mapping[str, str | None]) -> np.ndarray:
+        """Values (missing or ``None`` = null) -> float32 [condition].
+
+        Raises:
+            UsageError: a value the vocabulary does not have.
+        """
+        parts = []
+        for name, known in self.vocabulary.items():
+            code = np.zeros(len(known), np.float32)
+            value = values.get(name)
+            if value is not None:
+                if value not in known:
+                    raise UsageError(f"{name}={value!r} is not known; {name} has {list(known)}.")
+                code[known.index(value)] = 1.0
+            parts.append(code)
+        return np.concatenate(parts)
+
+    def combinations(self) -> list[dict[str, str]]:
+        """Every combination of values, in the order of the code."""
+        names = list(self.vocabulary)
+        return [dict(zip(names, c, strict=True)) for c in product(*self.vocabulary.values())]
+
+
+def opposite_indices(conditions: np.ndarray, index: np.ndarray, seed: int) -> np.ndarray:
+    """For every training sample the row of a sample under a DIFFERENT condition.
+
+    Uniform over the other conditions that occur (not over samples), and fixed by the sample's
+    dataset index, so that neither order nor batch can change it.
+
+    Args:
+        conditions: [n, condition]. index: dataset index of each row.
+
+    Returns:
+        int [n], rows of ``conditions``.
+
+    Raises:
+        UsageError: all samples have one condition.
+    """
+    distinct, first, inverse = np.unique(
+        conditions, axis=0, return_index=True, return_inverse=True
+    )
+    inverse = inverse.reshape(-1)
+    if len(distinct) < 2:
+        raise UsageError(
+            "all training samples have the same condition, so there is no other one to guide "
+            "against; use trajectory.against: null."
+        )
+    steps = np.array(
+        [np.random.default_rng((seed, i)).integers(1, len(distinct)) for i in index.tolist()]
+    )
+    return first[(inverse + steps) % len(distinct)]

@@ -1,0 +1,144 @@
+"""One data set in memory: images, attributes, and which of them are for training."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ctrak_jax import config as cfg
+from ctrak_jax.data.conditions import Conditions
+from ctrak_jax.data.folder import read_folder
+from ctrak_jax.data.raw import RawImages
+from ctrak_jax.data.synthetic import draw_dataset
+from ctrak_jax.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Images with attribute values, by dataset index.
+
+    Attributes:
+        raw: images uint8 [N, H, W, 3], attribute name -> N values, name.
+        conditions: one-hot coding of the attributes that condition the model.
+        hold_out: combinations kept out of training.
+        train_index: dataset indices of the training images, ascending.
+    """
+
+    raw: RawImages
+    conditions: Conditions
+    hold_out: tuple[dict[str, str], ...]
+    train_index: np.ndarray
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        _, height, width, channels = self.raw.images.shape
+        return height, width, channels
+
+    @cached_property
+    def train_values(self) -> list[dict[str, str]]:
+        """Attribute values of every training image, in the order of ``train_index``."""
+        return [
+            {name: column[i] for name, column in self.raw.attributes.items()}
+            for i in self.train_index
+        ]
+
+    @cached_property
+    def train_conditions(self) -> np.ndarray:
+        """Conditions of the training images: float32 [n, condition]."""
+        return np.stack([self.conditions.encode(values) for values in self.train_values])
+
+    def train_images(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Training images as the network sees them: float32 in [-1, 1], [rows, H, W, C]."""
+        return to_unit(self.raw.images[self.train_index[rows]])
+
+    def carries(self, attribute: str, value: str) -> np.ndarray:
+        """Which training images carry a value: bool [n]."""
+        return np.array([values[attribute] == value for values in self.train_values])
+
+    def is_held_out(self, values: Mapping[str, str]) -> bool:
+        return _held_out(values, self.hold_out)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over images, attributes, coding and hold-out: what features depend on."""
+        digest = hashlib.sha256()
+        digest.update(np.ascontiguousarray(self.raw.images).tobytes())
+        for part in (self.raw.images.shape, self.raw.attributes, self.conditions, self.hold_out):
+            digest.update(repr(part).encode())
+        return digest.hexdigest()
+
+
+def to_unit(images: np.ndarray) -> np.ndarray:
+    """uint8 0..255 -> float32 -1..1."""
+    return images.astype(np.float32) / 127.5 - 1.0
+
+
+def to_uint8(images: np.ndarray) -> np.ndarray:
+    """float -1..1 -> uint8 0..255, clipped and rounded."""
+    return np.round((np.clip(np.asarray(images), -1.0, 1.0) + 1.0) * 127.5).astype(np.uint8)
+
+
+def _held_out(values: Mapping[str, str], hold_out: Sequence[Mapping[str, str]]) -> bool:
+    return any(all(values[a] == v for a, v in combo.items()) for combo in hold_out)
+
+
+def build(data: cfg.Data) -> Dataset:
+    """The data set of a config.
+
+    Raises:
+        UsageError: an unknown attribute or value in ``condition_on`` or ``hold_out``, nothing left
+            to train on, or what the reader finds wrong with the files.
+    """
+    if data.kind == "synthetic":
+        raw = draw_dataset(
+            size=data.size,
+            image_size=data.image_size,
+            shapes=data.shapes,
+            colors=data.colors,
+            seed=data.seed,
+        )
+    else:
+        assert data.path is not None
+        raw = read_folder(data.path)
+    vocabulary = {
+        name: raw.vocabulary.get(name) or tuple(sorted(set(column)))
+        for name, column in raw.attributes.items()
+    }
+    for name in data.condition_on:
+        if name not in vocabulary:
+            raise UsageError(
+                f"data.condition_on: attribute {name!r} is not in the data set; "
+                f"it has {sorted(vocabulary)}."
+            )
+    for combo in data.hold_out:
+        for name, value in combo.items():
+            if name not in vocabulary:
+                raise UsageError(
+                    f"data.hold_out: attribute {name!r} is not in the data set; "
+                    f"it has {sorted(vocabulary)}."
+                )
+            if value not in vocabulary[name]:
+                raise UsageError(
+                    f"data.hold_out: {name}={value!r} does not occur; "
+                    f"{name} has {list(vocabulary[name])}."
+                )
+    columns = {name: list(column) for name, column in raw.attributes.items()}
+    train_index = np.array(
+        [
+            i
+            for i in range(len(raw.images))
+            if not _held_out({name: column[i] for name, column in columns.items()}, data.hold_out)
+        ],
+        dtype=np.int64,
+    )
+    if not len(train_index):
+        raise UsageError(
+            f"data.hold_out={list(data.hold_out)} removes all {len(raw.images)} images from "
+            "training; hold out less."
+        )
+    conditions = Conditions({name: vocabulary[name] for name in data.condition_on})
+    return Dataset(
+        raw=raw, conditions=conditions, hold_out=tuple(data.hold_out), train_index=train_index
+    )

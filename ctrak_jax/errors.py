@@ -1,0 +1,15 @@
+"""The one exception for input that a user can mend."""
+
+
+class UsageError(ValueError):
+    """Bad input: the message says what was got, what was expected and what to do.
+
+    The command line prints it as one line and exits with status 2.
+    """
+
+
+class StoreError(RuntimeError):
+    """Something on disk is damaged, incomplete or was made from other inputs.
+
+    The command line prints it as one line and exits with status 1.
+    """

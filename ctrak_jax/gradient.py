@@ -1,0 +1,179 @@
+r"""Parameter gradients of one sample along its path (method, sections 2 and 4).
+
+.. math::
+    g_t = u_t^\top \frac{\partial \epsilon(x_t)}{\partial\theta},\qquad
+    \bar g_t = g_t / \|g_t\|_2 \ (0 \text{ stays } 0),\qquad
+    g = \textstyle\sum_t g_t \ \text{ or } \ \sum_t \bar g_t                               \tag{7}
+
+The norm runs over all selected parameters. Timesteps go through in chunks of ``time_chunk``: memory
+is [time_chunk, d] a sample where gradients are normalised. Without normalisation a chunk is one
+backward pass, in which every layer contracts over timesteps at once, and [d] is all it holds.
+"""
+
+import fnmatch
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ctrak_jax.reward import Loss, linearise
+from ctrak_jax.trajectory import Path
+from ctrak_jax.typing import Cond, EpsFn, Image, Params, Timestep
+
+
+class Selection(NamedTuple):
+    """A split of the parameters into those whose gradient is taken and the rest.
+
+    Attributes:
+        params: the selected leaves, path -> array. names: their paths, in flattening order.
+        merge: selected leaves -> the full pytree (the other leaves are constants of it).
+    """
+
+    params: dict[str, Array]
+    names: tuple[str, ...]
+    merge: Callable[[dict[str, Array]], Params]
+
+    @property
+    def size(self) -> int:
+        """d, the number of selected parameters."""
+        return sum(leaf.size for leaf in self.params.values())
+
+
+def parameter_paths(params: Params) -> list[str]:
+    """The path of every leaf, such as ``blocks_0/attn/qkv/kernel``."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+
+
+def select(
+    params: Params, include: Sequence[str] = ("*",), exclude: Sequence[str] = ()
+) -> Selection:
+    """Select parameters by shell-style patterns on their paths, e.g. ``*attn*`` or ``blocks_0/*``.
+
+    Raises:
+        ValueError: a pattern matches nothing, or nothing is left.
+    """
+    paths = parameter_paths(params)
+    for pattern in (*include, *exclude):
+        if not any(fnmatch.fnmatchcase(path, pattern) for path in paths):
+            raise ValueError(
+                f"parameter pattern {pattern!r} matches none of {len(paths)} parameters; "
+                f"their paths look like {paths[0]!r} and {paths[-1]!r}."
+            )
+
+    def wanted(path: str) -> bool:
+        return any(fnmatch.fnmatchcase(path, p) for p in include) and not any(
+            fnmatch.fnmatchcase(path, p) for p in exclude
+        )
+
+    leaves, structure = jax.tree.flatten(params)
+    selected = {path: leaf for path, leaf in zip(paths, leaves, strict=True) if wanted(path)}
+    if not selected:
+        raise ValueError(
+            f"include={list(include)} without exclude={list(exclude)} leaves no parameter."
+        )
+
+    def merge(chosen: dict[str, Array]) -> Params:
+        merged = [chosen.get(path, leaf) for path, leaf in zip(paths, leaves, strict=True)]
+        return jax.tree.unflatten(structure, merged)
+
+    return Selection(selected, tuple(sorted(selected)), merge)
+
+
+def step_gradient(
+    loss: Loss, eps_fn: EpsFn, params: Params, x: Image, t: Timestep, cond: Cond
+) -> Params:
+    """g_t of equation (7): the parameter gradient of one loss at one step.
+
+    One forward pass, one backward pass to x where the loss asks for it, one to the parameters.
+    """
+    return _pull_params(eps_fn, params, x, t, cond, loss(linearise(eps_fn, params, x, t, cond)))
+
+
+def _pull_params(
+    eps_fn: EpsFn, params: Params, x: Image, t: Timestep, cond: Cond, cotangent: Image
+) -> Params:
+    # The forward pass here and the one in ``linearise`` are the same expression: the compiler
+    # keeps one (the compiled operation count is held by a test).
+    eps, pull = jax.vjp(lambda p: eps_fn(p, x, t, cond), params)
+    return pull(cotangent.astype(eps.dtype))[0]
+
+
+def global_norm(tree: Params) -> Float[Array, ""]:
+    """The Euclidean norm over all leaves, accumulated in float32."""
+    squares = [jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(tree)]
+    return jnp.sqrt(sum(squares, start=jnp.float32(0.0)))
+
+
+def unit_or_zero(tree: Params) -> Params:
+    """The tree scaled to norm one; a zero tree stays zero."""
+    norm = global_norm(tree)
+    return jax.tree.map(lambda leaf: leaf * jnp.where(norm > 0, 1.0 / norm, 0.0), tree)
+
+
+def sample_gradient(
+    loss: Loss,
+    eps_fn: EpsFn,
+    params: Params,
+    path: Path,
+    cond: Cond,
+    *,
+    normalise: bool,
+    time_chunk: int | None = None,
+) -> Params:
+    """g of equation (7): the gradient of ONE sample, summed over its path.
+
+    ``jax.vmap`` over samples gives per-sample gradients [sample, ...]::
+
+        jax.vmap(lambda x0, path, c: sample_gradient(dps(schedule, x0), eps_fn, params, path, c,
+                                                     normalise=True))(x0, path, cond)
+
+    Args:
+        loss: the cotangent at one step, see :mod:`ctrak_jax.reward`.
+        params: the pytree to differentiate (see :func:`select` for a part of a network).
+        path: states x [time, ...] and timesteps t [time].
+        normalise: divide each timestep's gradient by its norm before summing.
+        time_chunk: timesteps handled side by side; must divide the path's length. ``None``: all.
+
+    Returns:
+        A pytree like ``params``, float32.
+
+    Raises:
+        ValueError: ``time_chunk`` does not divide the number of timesteps.
+    """
+    steps = path.t.shape[0]
+    chunk = steps if time_chunk is None else time_chunk
+    if chunk < 1 or steps % chunk:
+        raise ValueError(
+            f"time_chunk={chunk} must divide the {steps} timesteps of the path; "
+            f"use one of {[n for n in range(1, steps + 1) if steps % n == 0]}."
+        )
+
+    def add(total: Params, part: Path) -> tuple[Params, None]:
+        def cotangent(x: Image, t: Timestep) -> Image:
+            return loss(linearise(eps_fn, params, x, t, cond))
+
+        u = jax.vmap(cotangent)(part.x, part.t)
+        if normalise:
+            unit = jax.vmap(
+                lambda x, t, u: unit_or_zero(_pull_params(eps_fn, params, x, t, cond, u))
+            )
+            g = jax.tree.map(lambda leaf: leaf.sum(0), unit(part.x, part.t, u))
+        else:
+            over_time = jax.vmap(eps_fn, (None, 0, 0, None))
+            g = _pull_params(over_time, params, part.x, part.t, cond, u)
+        return jax.tree.map(lambda a, b: a + b.astype(jnp.float32), total, g), None
+
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(-1, chunk, *leaf.shape[1:]), path)
+    if chunk == steps:
+        return add(zero, jax.tree.map(lambda leaf: leaf[0], parts))[0]
+    return jax.lax.scan(add, zero, parts)[0]
+
+
+def flatten_samples(gradients: Params) -> Float[Array, "sample param"]:
+    """Per-sample gradients [sample, ...] of every leaf, as one matrix in flattening order."""
+    leaves = jax.tree.leaves(gradients)
+    return jnp.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in leaves], axis=1)

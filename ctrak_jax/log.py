@@ -1,0 +1,143 @@
+"""Logs and progress on stderr, one JSON line a stage in log.jsonl."""
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+logger = logging.getLogger("ctrak")
+console = Console(stderr=True)
+QUIET_SECONDS = 20.0
+"""Without a terminal, seconds between progress lines."""
+
+
+def set_up() -> None:
+    """Send the package's log to stderr; CTRAK_LOG sets the level (default info)."""
+    level = os.environ.get("CTRAK_LOG", "info").upper()
+    if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        level = "INFO"
+    handler = RichHandler(console=console, show_path=False, log_time_format="[%X]", markup=False)
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
+    logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+
+class Meter:
+    """Counts finished items; a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, title: str, total: int, done: int = 0) -> None:
+        self.title, self.total, self.done = title, total, done
+        self._first, self._started = done, time.monotonic()
+        self._last_line = self._started
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                _Rate(),
+                TimeRemainingColumn(),
+                console=console,
+            )
+            self._task = self._bar.add_task(title, total=total, completed=done)
+            self._bar.start()
+
+    @property
+    def rate(self) -> float:
+        """Items a second since the start."""
+        return (self.done - self._first) / max(time.monotonic() - self._started, 1e-9)
+
+    def advance(self, count: int) -> None:
+        self.done += count
+        if self._bar is not None:
+            self._bar.advance(self._task, count)
+        elif time.monotonic() - self._last_line > QUIET_SECONDS:
+            self._last_line = time.monotonic()
+            left = (self.total - self.done) / max(self.rate, 1e-9)
+            logger.info(
+                "%s %d/%d, %.1f/s, %d s left", self.title, self.done, self.total, self.rate, left
+            )
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+@contextmanager
+def meter(title: str, total: int, done: int = 0) -> Iterator[Meter]:
+    """A :class:`Meter` that is closed whatever happens."""
+    bar = Meter(title, total, done)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+@dataclass
+class StageRecord:
+    """What a stage adds to its line of log.jsonl."""
+
+    samples: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def stage(root: Path, name: str) -> Iterator[StageRecord]:
+    """Time a stage and append its line to ``root/log.jsonl``, also where it fails."""
+    record, start, clock = StageRecord(), datetime.now(UTC), time.monotonic()
+    logger.info("%s ...", name)
+    status = "failed"
+    try:
+        yield record
+        status = "done"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        seconds = time.monotonic() - clock
+        line = {
+            "stage": name,
+            "status": status,
+            "start": start.isoformat(timespec="seconds"),
+            "end": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(seconds, 3),
+            "samples_per_second": round(record.samples / seconds, 3) if record.samples else None,
+            "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
+            **record.extra,
+            "versions": {
+                "python": sys.version.split()[0],
+                **{p: version(p) for p in ("ctrak-jax", "jax", "jaxlib", "flax", "numpy")},
+            },
+        }
+        root.mkdir(parents=True, exist_ok=True)
+        with (root / "log.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        logger.info("%s %s in %.1f s", name, status, seconds)

@@ -1,0 +1,64 @@
+"""Devices: every mesh, shard_map, collective and device placement of the package.
+
+The mathematics is written for one sample and knows no device. Here plain functions over a leading
+sample axis are split over devices; with one device they are compiled as they are.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ctrak_jax.errors import UsageError
+
+SAMPLES = "samples"
+
+
+def local_mesh(devices: int | None = None) -> Mesh:
+    """A one-axis mesh over the first ``devices`` local devices (all by default).
+
+    Raises:
+        UsageError: more devices are asked for than there are.
+    """
+    found = jax.local_devices()
+    if devices is not None and devices > len(found):
+        raise UsageError(f"run.devices={devices}, but this process has {len(found)} device(s).")
+    return Mesh(np.array(found[:devices]), (SAMPLES,))
+
+
+def over_samples(
+    fn: Callable[[Any, Any], Any], mesh: Mesh
+) -> Callable[[Any, Any], Any]:
+    """Compile ``fn(shared, batch) -> rows``, split over the samples of ``batch``.
+
+    ``shared`` is replicated; every leaf of ``batch`` and of the result leads with the sample axis,
+    a multiple of the number of devices. No collectives: samples do not meet.
+    """
+    if mesh.size == 1:
+        return jax.jit(fn)
+    return jax.jit(
+        jax.shard_map(
+            fn,
+            mesh=mesh,
+            in_specs=(PartitionSpec(), PartitionSpec(SAMPLES)),
+            out_specs=PartitionSpec(SAMPLES),
+            check_vma=False,
+        )
+    )
+
+
+def put_replicated(tree: Any, mesh: Mesh) -> Any:
+    """The same values on every device."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def put_batches(tree: Any, mesh: Mesh) -> Any:
+    """Stacked training batches [step, batch, ...], the batch axis split over devices."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(None, SAMPLES)))
+
+
+def padded(rows: np.ndarray, multiple: int) -> np.ndarray:
+    """Row numbers extended to a multiple by repeating the last one, so that shapes stay fixed."""
+    return np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % multiple)])

@@ -1,0 +1,63 @@
+"""The attribution methods as one table (method, section 6).
+
+A method is a training gradient and a query gradient. Each gradient is a loss, the path its states
+come from and whether every timestep is normalised. Methods with the same training gradient share
+one feature store.
+"""
+
+from typing import Literal, NamedTuple
+
+
+class GradientSpec(NamedTuple):
+    """What makes up the gradient of a training sample or a query.
+
+    Attributes:
+        loss: a name in :mod:`ctrak_jax.reward`; ``slider`` is the concept's.
+        path: ``forward`` noising or DDIM ``inversion``.
+        normalise: divide each timestep's gradient by its norm before summing.
+    """
+
+    loss: Literal["dsm", "l2", "l1", "mean", "dps", "slider"]
+    path: Literal["forward", "inversion"]
+    normalise: bool
+
+
+class Method(NamedTuple):
+    """A row of the comparison.
+
+    Attributes:
+        train, query: the two gradients; ``None`` where the method does not work by gradients.
+        error_weight: how a sample's denoising errors mse_t weigh its score: ``sum`` of mse_t, or
+            ``rms``, the mean over t of sqrt(mse_t) / ||sqrt(mse)|| (norm over training samples).
+    """
+
+    train: GradientSpec | None
+    query: GradientSpec | None
+    error_weight: Literal["sum", "rms"] | None = None
+
+
+_DSM = GradientSpec("dsm", "forward", False)
+_L2 = GradientSpec("l2", "forward", False)
+_L1 = GradientSpec("l1", "forward", False)
+_MEAN = GradientSpec("mean", "forward", True)
+_SLIDER_FORWARD = GradientSpec("slider", "forward", False)
+_SLIDER_INVERSION = GradientSpec("slider", "inversion", False)
+
+METHODS: dict[str, Method] = {
+    "concept-trak": Method(
+        GradientSpec("dps", "inversion", True), GradientSpec("slider", "inversion", True)
+    ),
+    "trak": Method(_DSM, _DSM),
+    "d-trak": Method(_L2, _L2),
+    "das": Method(_L1, _L1, error_weight="sum"),
+    "das-paper": Method(_MEAN, _MEAN, error_weight="rms"),
+    "unlearning": Method(None, None),
+    "ablation-base": Method(_DSM, _DSM),
+    "ablation-a": Method(_DSM, _SLIDER_FORWARD),
+    "ablation-b": Method(GradientSpec("dps", "forward", False), _SLIDER_FORWARD),
+    "ablation-c": Method(GradientSpec("dps", "inversion", False), _SLIDER_INVERSION),
+}
+"""Every method by name; ``concept-trak`` is the last step (D) of the ablation."""
+
+RIVALS = ("trak", "d-trak", "das")
+ABLATION = ("ablation-base", "ablation-a", "ablation-b", "ablation-c", "concept-trak")

@@ -1,0 +1,77 @@
+"""A network with its parameters and its noise schedule: what every stage works with."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from safetensors.numpy import load_file
+
+from ctrak_jax.models.dit import DiT
+from ctrak_jax.models.published import convert
+from ctrak_jax.schedule import Prediction, Schedule, as_eps_fn
+from ctrak_jax.typing import EpsFn, Params
+
+
+class Denoiser(NamedTuple):
+    """``eps_fn(params, x, t, cond)`` for one sample, with the parameters and the schedule."""
+
+    eps_fn: EpsFn
+    params: Params
+    schedule: Schedule
+
+
+def eps_fn_of(network: DiT, schedule: Schedule, prediction: Prediction) -> EpsFn:
+    """The noise prediction of a flax network."""
+    return as_eps_fn(
+        lambda params, x, t, cond: network.apply({"params": params}, x, t, cond),
+        schedule,
+        prediction,
+    )
+
+
+def create(network: DiT, image_shape: tuple[int, int, int], cond_size: int, seed: int) -> Params:
+    """Fresh parameters of a network.
+
+    Raises:
+        ValueError: the image is not square or not a multiple of the patch, or the width does not
+            fit the heads.
+    """
+    height, width, _ = image_shape
+    if height != width or height % network.patch:
+        raise ValueError(
+            f"images of {height} x {width} do not cut into patches of {network.patch}; "
+            "use square images whose side is a multiple of model.patch."
+        )
+    if network.width % (4 * network.heads):
+        raise ValueError(
+            f"model.width={network.width} must be a multiple of 4 * heads = {4 * network.heads} "
+            "(rotary embeddings split a head in four)."
+        )
+    x, t, c = jnp.zeros(image_shape), jnp.int32(0), jnp.zeros(cond_size)
+    return network.init(jax.random.key(seed), x, t, c)["params"]
+
+
+def load_published(network: DiT, file: Path, image_shape: tuple[int, int, int]) -> Params:
+    """Parameters from a published checkpoint (safetensors), checked against ``network``.
+
+    Raises:
+        ValueError: the file's parameters are not those of ``network``, with the first difference.
+    """
+    params = convert(load_file(file))
+    found = {path: leaf.shape for path, leaf in _flat(params).items()}
+    cond_size = found.get("condition_embedding/kernel", (0,))[0]
+    expected = jax.eval_shape(lambda: create(network, image_shape, cond_size, 0))
+    wanted = {path: leaf.shape for path, leaf in _flat(expected).items()}
+    for path in sorted(found.keys() | wanted.keys()):
+        if found.get(path) != wanted.get(path):
+            raise ValueError(
+                f"{file}: parameter {path} has shape {found.get(path)}, the configured network "
+                f"wants {wanted.get(path)}; set model.width, depth, heads and patch to match."
+            )
+    return jax.tree.map(jnp.asarray, params)
+
+
+def _flat(tree: Params) -> dict[str, jax.Array]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in leaves}

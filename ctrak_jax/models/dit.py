@@ -1,0 +1,162 @@
+r"""A diffusion transformer for ONE image (method, section 7).
+
+Patches are tokens; a sine-cosine table (a constant) marks their places, and rotary embeddings turn
+queries and keys by their row and column. Blocks are pre-norm (RMSNorm) attention with query-key
+norm and a SwiGLU feed-forward, each scaled, shifted and gated by the condition (adaLN-zero). The
+condition is a vector through a linear layer, added to the timestep's embedding.
+
+Sources: Peebles & Xie 2023 (DiT, adaLN-zero), Su et al. 2021 (rotary embeddings), Henry et al. 2020
+(query-key norm), Zhang & Sennrich 2019 (RMSNorm), Shazeer 2020 (SwiGLU), Yao et al. 2025 (this
+combination).
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ctrak_jax.typing import Image, Timestep
+
+ZERO = nn.initializers.zeros_init()
+XAVIER = nn.initializers.xavier_uniform()
+NORMAL = nn.initializers.normal(0.02)
+FREQUENCIES = 256
+BASE = 10_000.0
+
+
+class DiTSize(NamedTuple):
+    width: int
+    depth: int
+    heads: int
+    patch: int
+
+
+SIZES = {
+    "tiny": DiTSize(width=64, depth=4, heads=4, patch=4),
+    "paper": DiTSize(width=512, depth=6, heads=8, patch=4),
+}
+
+
+def sincos_positions(rows: int, width: int) -> np.ndarray:
+    """The constant table of positions [rows * rows, width]: the first half of the channels encode
+    the column, the second the row, each as sines then cosines."""
+    frequencies = BASE ** (-np.arange(width // 4) / (width // 4))
+
+    def encode(position: np.ndarray) -> np.ndarray:
+        angle = position.reshape(-1, 1) * frequencies
+        return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+
+    row, column = np.meshgrid(np.arange(rows), np.arange(rows), indexing="ij")
+    return np.concatenate([encode(column), encode(row)], axis=1).astype(np.float32)
+
+
+def rotary_angles(rows: int, head_dim: int) -> np.ndarray:
+    """Rotation angle of every channel pair [rows * rows, head_dim / 2]: rows first, then columns,
+    frequencies 10000^(-i / (head_dim / 4))."""
+    frequencies = BASE ** (-np.arange(head_dim // 4) / (head_dim // 4))
+    row, column = np.meshgrid(np.arange(rows), np.arange(rows), indexing="ij")
+    angles = [place.reshape(-1, 1) * frequencies for place in (row, column)]
+    return np.concatenate(angles, axis=1)
+
+
+def rotate(x: Float[Array, "token head dim"], angles: np.ndarray) -> Float[Array, "token head dim"]:
+    """Rotate neighbouring channels (2i, 2i + 1) of every head by their token's angle."""
+    cos = jnp.asarray(np.cos(angles), x.dtype)[:, None]
+    sin = jnp.asarray(np.sin(angles), x.dtype)[:, None]
+    even, odd = x[..., 0::2], x[..., 1::2]
+    return jnp.stack([even * cos - odd * sin, odd * cos + even * sin], axis=-1).reshape(x.shape)
+
+
+def timestep_features(t: Timestep) -> Float[Array, " features"]:
+    """Cosines then sines of t at 128 frequencies between 1 and 1/10000."""
+    half = FREQUENCIES // 2
+    angle = t * jnp.asarray(BASE ** (-np.arange(half) / half), jnp.float32)
+    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)])
+
+
+def modulate(x: Array, shift: Array, scale: Array) -> Array:
+    return x * (1.0 + scale) + shift
+
+
+class Attention(nn.Module):
+    heads: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "token width"], angles: np.ndarray) -> Array:
+        tokens, width = x.shape
+        head_dim = width // self.heads
+        qkv = nn.Dense(3 * width, kernel_init=XAVIER, name="qkv")(x)
+        q, k, v = jnp.moveaxis(qkv.reshape(tokens, 3, self.heads, head_dim), 1, 0)
+        q = rotate(nn.RMSNorm(name="q_norm")(q), angles)
+        k = rotate(nn.RMSNorm(name="k_norm")(k), angles)
+        weights = nn.softmax(jnp.einsum("qhd,khd->hqk", q, k) / np.sqrt(head_dim))
+        mixed = jnp.einsum("hqk,khd->qhd", weights, v).reshape(tokens, width)
+        return nn.Dense(width, kernel_init=XAVIER, name="proj")(mixed)
+
+
+class SwiGLU(nn.Module):
+    hidden: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "token width"]) -> Array:
+        gate, value = jnp.split(nn.Dense(2 * self.hidden, kernel_init=XAVIER, name="w12")(x), 2, -1)
+        return nn.Dense(x.shape[-1], kernel_init=XAVIER, name="w3")(nn.silu(gate) * value)
+
+
+class Block(nn.Module):
+    heads: int
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "token width"], c: Float[Array, " width"], angles: np.ndarray
+    ) -> Array:
+        width = x.shape[-1]
+        modulation = nn.Dense(6 * width, kernel_init=ZERO, name="modulation")(nn.silu(c))
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = jnp.split(modulation, 6)
+        h = modulate(nn.RMSNorm(name="norm1")(x), shift_a, scale_a)
+        x = x + gate_a * Attention(self.heads, name="attn")(h, angles)
+        h = modulate(nn.RMSNorm(name="norm2")(x), shift_m, scale_m)
+        return x + gate_m * SwiGLU(int(8 * width / 3), name="mlp")(h)
+
+
+class DiT(nn.Module):
+    """The network: ``apply({"params": params}, x, t, cond)`` for one image x [H, W, C].
+
+    Attributes:
+        width: channels of a token; a multiple of 4 * heads. depth: blocks. heads: attention heads.
+        patch: side of a patch; divides H = W.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    patch: int
+
+    @nn.compact
+    def __call__(self, x: Image, t: Timestep, cond: Float[Array, " condition"]) -> Image:
+        side, _, channels = x.shape
+        rows, p = side // self.patch, self.patch
+        patches = x.reshape(rows, p, rows, p, channels).transpose(0, 2, 1, 3, 4)
+        tokens = nn.Dense(self.width, kernel_init=XAVIER, name="patch_embedding")(
+            patches.reshape(rows * rows, p * p * channels)
+        )
+        tokens = tokens + sincos_positions(rows, self.width)
+
+        c = nn.Dense(self.width, kernel_init=NORMAL, name="time_embedding_0")(timestep_features(t))
+        c = nn.Dense(self.width, kernel_init=NORMAL, name="time_embedding_1")(nn.silu(c))
+        c = c + nn.Dense(self.width, kernel_init=NORMAL, name="condition_embedding")(cond)
+
+        angles = rotary_angles(rows, self.width // self.heads)
+        for i in range(self.depth):
+            tokens = Block(self.heads, name=f"block_{i}")(tokens, c, angles)
+
+        shift, scale = jnp.split(
+            nn.Dense(2 * self.width, kernel_init=ZERO, name="final_modulation")(nn.silu(c)), 2
+        )
+        tokens = modulate(nn.RMSNorm(name="final_norm")(tokens), shift, scale)
+        out = nn.Dense(p * p * channels, kernel_init=ZERO, name="final")(tokens)
+        out = out.reshape(rows, rows, p, p, channels).transpose(0, 2, 1, 3, 4)
+        return jax.lax.reshape(out, (side, side, channels))

@@ -1,0 +1,118 @@
+r"""Training a class-conditional denoiser: noise-prediction loss, attribute dropout, averaged weights.
+
+.. math::
+    L(\theta) = \mathbb{E}_{x_0, c, t, n}\, \mathrm{mean}\,(n - \epsilon_\theta(x_t, t, c'))^2
+
+with :math:`c'` the condition in which each attribute is null with a fixed probability, so that null
+conditions mean something. Every random number of step s comes from ``fold_in(key, s)``: a resumed
+run computes what an uninterrupted one would have.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from ctrak_jax.schedule import Schedule, add_noise
+from ctrak_jax.typing import EpsFn, Params, PRNGKey
+
+
+class TrainState(NamedTuple):
+    """Parameters, their running average, the optimiser's state and the steps taken."""
+
+    params: Params
+    average: Params
+    optimizer: optax.OptState
+    step: Int[Array, ""]
+
+
+class Progress(NamedTuple):
+    """A state and the mean loss of the steps that led to it."""
+
+    state: TrainState
+    loss: Float[Array, ""]
+
+
+class Trainer(NamedTuple):
+    """init(params) -> state; run(state, x0 [step, batch, ...], cond [step, batch, c]) -> Progress."""
+
+    init: Callable[[Params], TrainState]
+    run: Callable[[TrainState, Array, Array], Progress]
+
+
+def optimizer(
+    kind: Literal["muon", "adamw"],
+    *,
+    steps: int,
+    learning_rate: float,
+    warmup: int,
+    weight_decay: float,
+    clip: float,
+) -> optax.GradientTransformation:
+    """Clipping by global norm, then Muon (matrices; Adam for the rest) or AdamW, with linear
+    warm-up and a cosine to zero. Source of Muon: Jordan et al. 2024, as in optax.contrib."""
+    warmup = min(warmup, max(steps - 1, 0))
+    rate = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, steps)
+    if kind == "muon":
+        rule = optax.contrib.muon(rate, weight_decay=weight_decay)
+    else:
+        rule = optax.adamw(rate, weight_decay=weight_decay)
+    return optax.chain(optax.clip_by_global_norm(clip), rule)
+
+
+def drop_attributes(
+    cond: Float[Array, " condition"], blocks: np.ndarray, rate: float, key: PRNGKey
+) -> Float[Array, " condition"]:
+    """The condition with each attribute's block zeroed with probability ``rate``, independently.
+
+    Args:
+        blocks: which attribute each coordinate belongs to, int [condition].
+    """
+    keep = jax.random.bernoulli(key, 1.0 - rate, (int(blocks.max()) + 1,))
+    return cond * keep[blocks]
+
+
+def trainer(
+    eps_fn: EpsFn,
+    schedule: Schedule,
+    rule: optax.GradientTransformation,
+    *,
+    blocks: np.ndarray,
+    attribute_dropout: float,
+    ema: float,
+    key: PRNGKey,
+) -> Trainer:
+    """Build the two functions of a training run; ``run`` scans over the steps it is given."""
+
+    def sample_loss(params: Params, x0: Array, cond: Array, key: PRNGKey) -> Array:
+        time_key, noise_key, drop_key = jax.random.split(key, 3)
+        t = jax.random.randint(time_key, (), 0, schedule.steps)
+        noise = jax.random.normal(noise_key, x0.shape)
+        cond = drop_attributes(cond, blocks, attribute_dropout, drop_key)
+        x = add_noise(schedule, x0, t, noise)
+        return jnp.mean((noise - eps_fn(params, x, t, cond)) ** 2)
+
+    def batch_loss(params: Params, x0: Array, cond: Array, key: PRNGKey) -> Array:
+        keys = jax.random.split(key, x0.shape[0])
+        return jnp.mean(jax.vmap(sample_loss, (None, 0, 0, 0))(params, x0, cond, keys))
+
+    def step(state: TrainState, batch: tuple[Array, Array]) -> tuple[TrainState, Array]:
+        step_key = jax.random.fold_in(key, state.step)
+        loss, gradient = jax.value_and_grad(batch_loss)(state.params, *batch, step_key)
+        updates, optimizer_state = rule.update(gradient, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        average = optax.incremental_update(params, state.average, 1.0 - ema)
+        return TrainState(params, average, optimizer_state, state.step + 1), loss
+
+    def init(params: Params) -> TrainState:
+        return TrainState(params, params, rule.init(params), jnp.int32(0))
+
+    def run(state: TrainState, x0: Array, cond: Array) -> Progress:
+        state, losses = jax.lax.scan(step, state, (x0, cond))
+        return Progress(state, losses.mean())
+
+    return Trainer(init, jax.jit(run, donate_argnums=0))

@@ -1,0 +1,95 @@
+"""The data flow of a run.
+
+The data set is built; for every training seed a model is trained on it, its training images are
+featurized, images are generated and asked about, and every training image is scored for every
+question; then all seeds are evaluated together and reported. Controls repeat the middle of this
+with one thing changed.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ctrak_jax import data
+from ctrak_jax.config import Config, dump
+from ctrak_jax.mesh import local_mesh
+from ctrak_jax.report import write_report
+from ctrak_jax.stages import evaluate, featurize, query, score, train
+from ctrak_jax.stages.context import Context, write_atomically
+from ctrak_jax.stages.variant import CONTROLS, MAIN
+from ctrak_jax.log import stage
+
+
+def prepare(config: Config, out: Path) -> list[Context]:
+    """The data set, and one context a training seed; writes the resolved config."""
+    write_atomically(out / "config.yaml", dump(config))
+    dataset, mesh = data.build(config.data), local_mesh(config.run.devices)
+    several = len(config.run.seeds) > 1
+    return [
+        Context(
+            config=config,
+            root=out / f"seed-{seed}" if several else out,
+            seed=seed,
+            dataset=dataset,
+            mesh=mesh,
+        )
+        for seed in config.run.seeds
+    ]
+
+
+def run_train(out: Path, contexts: list[Context]) -> None:
+    for ctx in contexts:
+        train.run(ctx)
+
+
+def run_featurize(out: Path, contexts: list[Context]) -> None:
+    for ctx in contexts:
+        for variant in (MAIN, *(CONTROLS[name] for name in ctx.config.controls)):
+            featurize.run(ctx, variant)
+
+
+def run_query(out: Path, contexts: list[Context]) -> None:
+    for ctx in contexts:
+        query.generate(ctx)
+        for variant in (MAIN, *(CONTROLS[name] for name in ctx.config.controls)):
+            if not variant.relabel:  # the wrong-label control asks the main questions
+                query.featurize(ctx, variant)
+
+
+def run_score(out: Path, contexts: list[Context]) -> None:
+    for ctx in contexts:
+        for variant in (MAIN, *(CONTROLS[name] for name in ctx.config.controls)):
+            score.run(ctx, variant)
+
+
+def run_evaluate(out: Path, contexts: list[Context]) -> None:
+    evaluate.run(out, contexts)
+
+
+def run_report(out: Path, contexts: list[Context]) -> None:
+    first = contexts[0]
+    with stage(out, "report"):
+        write_report(
+            out,
+            runs={ctx.seed: ctx.root for ctx in contexts},
+            images=first.dataset.raw.images,
+            attributes=first.dataset.raw.attributes,
+            title=first.config.name,
+        )
+
+
+STAGES: dict[str, Callable[[Path, list[Context]], None]] = {
+    "train": run_train,
+    "featurize": run_featurize,
+    "query": run_query,
+    "score": run_score,
+    "evaluate": run_evaluate,
+    "report": run_report,
+}
+"""Every stage by name, in order."""
+
+
+def run(config: Config, out: Path) -> None:
+    """All stages, each skipped where its result is there and its inputs are unchanged."""
+    contexts = prepare(config, out)
+    for run_stage in STAGES.values():
+        run_stage(out, contexts)

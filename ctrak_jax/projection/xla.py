@@ -1,0 +1,79 @@
+"""The projection in plain JAX, for every backend: a tile of rows of R is made, used and forgotten.
+
+Equation (8) and the two kinds are those of :mod:`ctrak_jax.projection.reference`.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt32
+
+from ctrak_jax.projection.reference import COLUMN_SALT, ROW_SALT, WORD
+
+Words = UInt32[Array, "..."]
+
+
+def mix(h: Words) -> Words:
+    """The finaliser f of equation (8)."""
+    h = h ^ (h >> 16)
+    h = h * jnp.uint32(0x85EBCA6B)
+    h = h ^ (h >> 13)
+    h = h * jnp.uint32(0xC2B2AE35)
+    return h ^ (h >> 16)
+
+
+def words(seed: int, rows: Words, columns: Words) -> Words:
+    """w of equation (8) at rows x columns."""
+    row_hash = mix(rows ^ mix(jnp.uint32(seed ^ ROW_SALT)))
+    column_hash = mix(columns ^ mix(jnp.uint32(seed ^ COLUMN_SALT)))
+    return mix(row_hash[:, None] ^ column_hash)
+
+
+def _signs(seed: int, rows: Words, k: int) -> Float[Array, "row proj"]:
+    packed = words(seed, rows, jnp.arange(k // WORD, dtype=jnp.uint32))
+    # Move each column's bit to the float's sign position and put it before 1.0: no arithmetic.
+    shifts = jnp.arange(WORD - 1, -1, -1, dtype=jnp.uint32)
+    sign = (packed[:, :, None] << shifts) & jnp.uint32(0x80000000)
+    one = jax.lax.bitcast_convert_type(sign | jnp.uint32(0x3F800000), jnp.float32)
+    return one.reshape(rows.shape[0], k)
+
+
+def _normals(seed: int, rows: Words, k: int) -> Float[Array, "row proj"]:
+    word = words(seed, rows, jnp.arange(k, dtype=jnp.uint32))
+    uniform = ((word >> 8).astype(jnp.float32) + 0.5) / 2.0**24
+    return np.float32(np.sqrt(2.0)) * jax.lax.erf_inv(2.0 * uniform - 1.0)
+
+
+BLOCKS: dict[str, Callable[[int, Words, int], Float[Array, "row proj"]]] = {
+    "rademacher": _signs,
+    "gaussian": _normals,
+}
+
+
+def project(
+    g: Float[Array, "sample param"], *, kind: str, k: int, seed: int, tile: int
+) -> Float[Array, "sample proj"]:
+    """g R in tiles of ``tile`` rows of R, accumulated in float32."""
+    d = g.shape[1]
+    block = BLOCKS[kind]
+
+    def add(total: Array, start: Array, part: Array) -> Array:
+        rows = start.astype(jnp.uint32) + jnp.arange(part.shape[1], dtype=jnp.uint32)
+        product = jax.lax.dot(
+            part.astype(jnp.float32), block(seed, rows, k), precision=jax.lax.Precision.HIGHEST
+        )
+        return total + product
+
+    def body(i: Array, total: Array) -> Array:
+        start = i * tile
+        return add(total, start, jax.lax.dynamic_slice_in_dim(g, start, tile, axis=1))
+
+    total = jnp.zeros((g.shape[0], k), jnp.float32)
+    full = d // tile
+    if full:
+        total = jax.lax.fori_loop(0, full, body, total)
+    if d % tile:
+        total = add(total, jnp.int32(full * tile), g[:, full * tile :])
+    return total * np.float32(1.0 / np.sqrt(k))

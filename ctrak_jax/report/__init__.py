@@ -1,0 +1,78 @@
+"""The report of a run: a self-contained page, charts and contact sheets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UsageError
+from .contact import write_contact_sheets
+from .figures import write_figures
+from .page import write_page
+from .read import read_metrics, read_run
+
+__all__ = ["write_report"]
+
+
+def write_report(
+    out: Path,
+    *,
+    runs: Mapping[int, Path],
+    images: np.ndarray,
+    attributes: Mapping[str, Sequence[str]],
+    title: str,
+    explorer_limit: int = 24,
+) -> list[Path]:
+    """Write `out/report/`: `index.html`, charts, and contact sheets of the lowest seed.
+
+    Args:
+      out: folder that holds `metrics.json`.
+      runs: training seed -> folder with that seed's `queries/` and `top/`.
+      images: uint8 [N, H, W, 3], the whole data set, by dataset index.
+      attributes: attribute name -> N values, by dataset index.
+      title: heading of the page.
+      explorer_limit: most queries of one combination, scope and seed in the page's explorer,
+        which carries their images; contact sheets and numbers cover all.
+
+    Returns:
+      Every file written, the page first.
+
+    Raises:
+      StoreError: a file of the run is missing or damaged; says which and what to run.
+      UsageError: images, attributes and queries do not fit together.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise UsageError(
+            f"images: got {images.dtype} {list(images.shape)}, expected uint8 [N, H, W, 3]"
+        )
+    for name, values in attributes.items():
+        if len(values) != len(images):
+            raise UsageError(f"attributes[{name!r}]: {len(values)} values, {len(images)} images")
+    if not runs:
+        raise UsageError("runs is empty; give at least one training seed's folder")
+    metrics = read_metrics(out / "metrics.json")
+    seeds = [read_run(seed, runs[seed], images=len(images)) for seed in sorted(runs)]
+    for run in seeds:
+        for query in run.queries:
+            for concept in query.concepts:
+                if concept.attribute not in attributes:
+                    raise UsageError(
+                        f"{runs[run.seed] / 'queries' / 'queries.csv'}: attribute "
+                        f"{concept.attribute!r} of {query.id}, expected one of {list(attributes)}"
+                    )
+    folder = out / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    page = write_page(
+        folder / "index.html",
+        title=title,
+        metrics=metrics,
+        seeds=seeds,
+        images=images,
+        attributes=attributes,
+        limit=explorer_limit,
+    )
+    figures = write_figures(folder, metrics)
+    sheets = write_contact_sheets(folder / "contact", seeds[0], images, attributes)
+    return [page, *figures, *sheets]

@@ -1,0 +1,206 @@
+"""Contact sheets: a query beside the training images that each method ranks first."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..errors import StoreError
+from .labels import concept_text, label
+from .read import TOP, Concept, Hit, Query, SeedRun
+
+# Pixels. A tile is the picture enlarged by a whole number to at least MIN_PICTURE.
+MIN_PICTURE = 64
+FRAME = 4
+GAP = 4
+MARGIN = 10
+HEADER = 24
+LABEL = 150
+
+_PAPER = (255, 255, 255)
+_INK = (34, 38, 43)
+_FAINT = (150, 155, 162)
+_CARRIER = (0, 114, 178)
+_OTHER = (205, 208, 212)
+
+
+def picture_scale(height: int, width: int) -> int:
+    """Whole factor that brings the shorter side to at least `MIN_PICTURE` pixels."""
+    return max(1, -(-MIN_PICTURE // min(height, width)))
+
+
+def sheet_size(height: int, width: int, rows: int) -> tuple[int, int]:
+    """(width, height) in pixels of a sheet of `rows` methods for pictures of that size."""
+    scale = picture_scale(height, width)
+    tile_w, tile_h = scale * width + 2 * FRAME, scale * height + 2 * FRAME
+    return (
+        2 * MARGIN + LABEL + tile_w + MARGIN + TOP * (tile_w + GAP) - GAP,
+        2 * MARGIN + HEADER + rows * (tile_h + GAP) - GAP,
+    )
+
+
+def write_contact_sheets(
+    folder: Path, run: SeedRun, images: np.ndarray, attributes: Mapping[str, Sequence[str]]
+) -> list[Path]:
+    """Write `<query>-<attribute>-<method>.png` and `<query>-<attribute>.png` (all methods).
+
+    Carriers of the concept have a coloured frame and a check mark, other images a grey frame
+    and a cross.
+
+    Args:
+      folder: where to; made if missing.
+      run: queries and rankings of one seed.
+      images: uint8 [N, H, W, 3].
+      attributes: name -> N values.
+
+    Returns:
+      The files written.
+
+    Raises:
+      StoreError: two queries would share a file name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    height, width = images.shape[1:3]
+    scale = picture_scale(height, width)
+
+    # The same training images come back under query after query, so each is framed once.
+    @cache
+    def tile(index: int, carrier: bool) -> Image.Image:
+        return _tile(Image.fromarray(images[index]), scale, carrier)
+
+    written: dict[Path, None] = {}
+
+    def save(sheet: Image.Image, name: str) -> None:
+        path = folder / f"{_file_name(name)}.png"
+        if path in written:
+            raise StoreError(f"{path}: two contact sheets of that name; rename the queries")
+        # Level 1 halves the time of thousands of sheets and costs about a tenth in size.
+        sheet.save(path, compress_level=1)
+        written[path] = None
+
+    for query in run.queries:
+        with Image.open(query.image) as opened:
+            picture = opened.convert("RGB")
+        for concept in query.concepts:
+            values = attributes[concept.attribute]
+            strips: list[tuple[str, Image.Image]] = []
+            for method in run.methods:
+                hits = run.hits.get((method, query.id, concept.attribute))
+                if hits is None:
+                    continue
+                carriers = [values[hit.index] == concept.value for hit in hits]
+                tiles = [
+                    tile(hit.index, carrier) for hit, carrier in zip(hits, carriers, strict=True)
+                ]
+                strip = _strip(method, hits, carriers, tiles)
+                strips.append((method, strip))
+                sheet = _sheet(query, concept, picture, [strip], (height, width))
+                save(sheet, f"{query.id}-{concept.attribute}-{method}")
+            if strips:
+                sheet = _sheet(
+                    query, concept, picture, [strip for _, strip in strips], (height, width)
+                )
+                save(sheet, f"{query.id}-{concept.attribute}")
+    return list(written)
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.+-]", "_", text)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _tile(picture: Image.Image, scale: int, carrier: bool) -> Image.Image:
+    colour = _CARRIER if carrier else _OTHER
+    width, height = picture.width * scale, picture.height * scale
+    tile = Image.new("RGB", (width + 2 * FRAME, height + 2 * FRAME), _PAPER)
+    draw = ImageDraw.Draw(tile)
+    draw.rectangle(
+        (0, 0, tile.width - 1, tile.height - 1), outline=colour, width=FRAME if carrier else 1
+    )
+    tile.paste(picture.resize((width, height), Image.Resampling.NEAREST), (FRAME, FRAME))
+    # The mark repeats the frame's message for readers who do not see its colour.
+    x, y = tile.width - 15, tile.height - 15
+    draw.rectangle((x, y, x + 14, y + 14), fill=colour)
+    if carrier:
+        draw.line([(x + 3, y + 7), (x + 6, y + 11), (x + 11, y + 3)], fill=_PAPER, width=2)
+    else:
+        draw.line([(x + 4, y + 4), (x + 10, y + 10)], fill=_INK, width=2)
+        draw.line([(x + 4, y + 10), (x + 10, y + 4)], fill=_INK, width=2)
+    return tile
+
+
+def _strip(
+    method: str, hits: Sequence[Hit], carriers: Sequence[bool], tiles: Sequence[Image.Image]
+) -> Image.Image:
+    """A method's label and its framed images, rank 1 first."""
+    width, height = tiles[0].size
+    strip = Image.new("RGB", (LABEL + width + MARGIN + TOP * (width + GAP) - GAP, height), _PAPER)
+    draw = ImageDraw.Draw(strip)
+    name = label(method)
+    draw.text((0, 2), name.short, fill=_INK, font=_font(14))
+    draw.text((0, 22), name.note, fill=_FAINT, font=_font(9))
+    draw.text((0, 38), f"{sum(carriers)} of {len(hits)}", fill=_INK, font=_font(12))
+    for place, tile in enumerate(tiles):
+        strip.paste(tile, (LABEL + width + MARGIN + place * (width + GAP), 0))
+    return strip
+
+
+def _sheet(
+    query: Query,
+    concept: Concept,
+    picture: Image.Image,
+    strips: Sequence[Image.Image],
+    shape: tuple[int, int],
+) -> Image.Image:
+    """The header, the query's picture between label and images, and one strip a method."""
+    sheet = Image.new("RGB", sheet_size(*shape, rows=len(strips)), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    asked = concept_text(concept.attribute, concept.value)
+    draw.text(
+        (MARGIN, MARGIN - 2),
+        f"{query.id}   Which training images taught “{asked}”?",
+        fill=_INK,
+        font=_font(14),
+    )
+    top = MARGIN + HEADER
+    for place, strip in enumerate(strips):
+        sheet.paste(strip, (MARGIN, top + place * (strip.height + GAP)))
+    scale = picture_scale(*shape)
+    box = (shape[1] * scale, shape[0] * scale)
+    fitted = _fit(_folded(picture, shape), box)
+    sheet.paste(fitted, (MARGIN + LABEL + FRAME, top + FRAME))
+    return sheet
+
+
+def _folded(picture: Image.Image, shape: tuple[int, int]) -> Image.Image:
+    """A global query's strip of pictures as a nearly square grid; anything else as it is."""
+    height, width = shape
+    count, rest = divmod(picture.width, width)
+    if picture.height != height or rest or count < 3:
+        return picture
+    across = math.isqrt(count - 1) + 1
+    grid = Image.new("RGB", (across * width, -(-count // across) * height), _PAPER)
+    for nth in range(count):
+        piece = picture.crop((nth * width, 0, (nth + 1) * width, height))
+        grid.paste(piece, (nth % across * width, nth // across * height))
+    return grid
+
+
+def _fit(picture: Image.Image, box: tuple[int, int]) -> Image.Image:
+    """`picture` enlarged by a whole number or shrunk to lie inside `box`."""
+    ratio = min(box[0] / picture.width, box[1] / picture.height)
+    if ratio >= 1:
+        size = (picture.width * int(ratio), picture.height * int(ratio))
+        return picture.resize(size, Image.Resampling.NEAREST)
+    size = (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio)))
+    return picture.resize(size, Image.Resampling.BOX)

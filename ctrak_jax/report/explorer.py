@@ -1,0 +1,229 @@
+"""The explorer's data: queries, top tens and the pictures they need, as one JSON value.
+
+Training images that occur in some top ten lie side by side in one atlas; a top ten names them by
+tile. Query images are data URIs, each once.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .labels import SCENARIO_NAMES, SCENARIOS, SCOPES, concept_text, is_ablation, label, ordered
+from .read import Query, SeedRun
+
+# Larger pictures are shrunk for the page, so that thousands of photographs stay a few megabytes.
+MAX_TILE = 96
+MAX_QUERY_HEIGHT = 192
+# With more attributes than this a tooltip shows only those that the queries speak of.
+MAX_TOOLTIP_ATTRIBUTES = 6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Explorer:
+    """`data` is ready for JSON; `shown` of `total` report queries are in it."""
+
+    data: Mapping[str, Any]
+    shown: int
+    total: int
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def build_explorer(
+    seeds: Sequence[SeedRun],
+    images: np.ndarray,
+    attributes: Mapping[str, Sequence[str]],
+    base_rates: Mapping[tuple[str, str], float],
+    *,
+    limit: int,
+) -> Explorer:
+    """Gather what the explorer shows.
+
+    Args:
+      seeds: runs by training seed.
+      images: uint8 [N, H, W, 3].
+      attributes: name -> N values.
+      base_rates: (attribute, value) -> share of training images carrying it.
+      limit: most queries of one condition, scope and seed.
+    """
+    kept = {run.seed: _first(run.queries, limit) for run in seeds}
+    used = sorted(
+        {
+            hit.index
+            for run in seeds
+            for query in kept[run.seed]
+            for concept in query.concepts
+            for method in run.methods
+            for hit in run.hits.get((method, query.id, concept.attribute), ())
+        }
+    )
+    tile_of = {index: tile for tile, index in enumerate(used)}
+    pictures: dict[str, int] = {}
+
+    def picture(path: Path) -> int:
+        uri = data_uri(_query_png(path))
+        return pictures.setdefault(uri, len(pictures))
+
+    methods = ordered(method for run in seeds for method in run.methods)
+    place = {method: nth for nth, method in enumerate(methods)}
+
+    def asked(run: SeedRun, query: Query) -> list[dict[str, Any]]:
+        found = []
+        for concept in query.concepts:
+            values = attributes[concept.attribute]
+            rows = [
+                [
+                    place[method],
+                    [
+                        [
+                            tile_of[hit.index],
+                            float(f"{hit.score:.4g}"),
+                            int(values[hit.index] == concept.value),
+                        ]
+                        for hit in run.hits[(method, query.id, concept.attribute)]
+                    ],
+                ]
+                for method in run.methods
+                if (method, query.id, concept.attribute) in run.hits
+            ]
+            found.append(
+                {
+                    "attribute": concept.attribute,
+                    "value": concept.value,
+                    "text": concept_text(concept.attribute, concept.value),
+                    "minus": concept.minus,
+                    "base_rate": base_rates.get((concept.attribute, concept.value)),
+                    "rows": rows,
+                }
+            )
+        return found
+
+    runs = [
+        {
+            "seed": run.seed,
+            "queries": [
+                {
+                    "id": query.id,
+                    "image": picture(query.image),
+                    "group": f"{query.scope}, {SCENARIO_NAMES.get(query.scenario, query.scenario)}",
+                    "condition": condition_text(query),
+                    "scope": query.scope,
+                    "concepts": asked(run, query),
+                }
+                for query in kept[run.seed]
+            ],
+        }
+        for run in seeds
+    ]
+    columns = max(1, math.isqrt(max(0, len(used) - 1)) + 1)
+    atlas, (width, height) = _atlas(images, used, columns)
+    data = {
+        "atlas": {"src": data_uri(atlas), "width": width, "height": height, "columns": columns},
+        "index": used,
+        "attributes": [
+            _coded(name, [attributes[name][index] for index in used])
+            for name in _tooltip_attributes(attributes, seeds)
+        ],
+        "methods": [
+            {
+                "id": method,
+                "short": label(method).short,
+                "note": label(method).note,
+                "ablation": is_ablation(method),
+            }
+            for method in methods
+        ],
+        "pictures": list(pictures),
+        "runs": runs,
+    }
+    return Explorer(
+        data=data,
+        shown=sum(len(queries) for queries in kept.values()),
+        total=sum(len(run.queries) for run in seeds),
+    )
+
+
+def condition_text(query: Query) -> str:
+    """The condition a query was generated under, as `triangle, red`."""
+    return ", ".join(concept_text(name, value) for name, value in query.condition.items())
+
+
+def _first(queries: Iterable[Query], limit: int) -> list[Query]:
+    """At most `limit` queries of each kind, local before global and OOD before ID."""
+    seen: Counter[tuple[str, ...]] = Counter()
+    kept = []
+    for query in queries:
+        kind = (query.scope, query.scenario, condition_text(query))
+        seen[kind] += 1
+        if seen[kind] <= limit:
+            kept.append(query)
+
+    def order(query: Query) -> tuple[int, int, str]:
+        scope = SCOPES.index(query.scope) if query.scope in SCOPES else len(SCOPES)
+        scenario = -SCENARIOS.index(query.scenario) if query.scenario in SCENARIOS else 1
+        return scope, scenario, condition_text(query)
+
+    return sorted(kept, key=order)
+
+
+def _tooltip_attributes(
+    attributes: Mapping[str, Sequence[str]], seeds: Sequence[SeedRun]
+) -> list[str]:
+    if len(attributes) <= MAX_TOOLTIP_ATTRIBUTES:
+        return list(attributes)
+    named = {
+        name
+        for run in seeds
+        for query in run.queries
+        for name in (*query.condition, *(concept.attribute for concept in query.concepts))
+    }
+    return [name for name in attributes if name in named]
+
+
+def _coded(name: str, values: Sequence[str]) -> dict[str, Any]:
+    distinct = sorted(set(values))
+    code = {value: nth for nth, value in enumerate(distinct)}
+    return {"name": name, "values": distinct, "codes": [code[value] for value in values]}
+
+
+def _png(picture: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG", optimize=True)
+    return stream.getvalue()
+
+
+def _query_png(path: Path) -> bytes:
+    with Image.open(path) as opened:
+        picture = opened.convert("RGB")
+    if picture.height > MAX_QUERY_HEIGHT:
+        width = round(picture.width * MAX_QUERY_HEIGHT / picture.height)
+        picture = picture.resize((max(1, width), MAX_QUERY_HEIGHT), Image.Resampling.BOX)
+    return _png(picture)
+
+
+def _atlas(images: np.ndarray, used: Sequence[int], columns: int) -> tuple[bytes, tuple[int, int]]:
+    """The images `used`, row by row, and the size of one (width, height)."""
+    height, width = images.shape[1:3]
+    shrink = min(1.0, MAX_TILE / max(height, width))
+    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+    rows = max(1, -(-len(used) // columns))
+    atlas = Image.new("RGB", (columns * size[0], rows * size[1]))
+    for tile, index in enumerate(used):
+        picture = Image.fromarray(images[index])
+        if shrink < 1:
+            picture = picture.resize(size, Image.Resampling.BOX)
+        atlas.paste(picture, (tile % columns * size[0], tile // columns * size[1]))
+    return _png(atlas), size

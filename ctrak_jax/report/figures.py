@@ -1,0 +1,264 @@
+"""Charts as PNG files, one function a chart, on the Agg canvas without pyplot's global state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from .labels import LADDER, MAIN, SCENARIO_SHORT, label, ordered
+from .read import Damping, Estimate, Metrics, Summary
+from .rows import (
+    Column,
+    base_rate,
+    cells,
+    columns,
+    damping_lines,
+    ladder_methods,
+    main_methods,
+    percentile_scale,
+)
+
+_INK, _FAINT, _GRID = "#22262b", "#6b7280", "#e5e7eb"
+_ACCENT = "#0072b2"
+# Colour-blind safe (Okabe and Ito), the accent kept for the method under study.
+_COLOURS = {
+    MAIN: _ACCENT,
+    "das": "#e69f00",
+    "das-paper": "#f5cf7a",
+    "d-trak": "#009e73",
+    "trak": "#cc79a7",
+    "unlearning": "#8d8d8d",
+}
+_LINE_STYLE = {
+    ("validation", "id"): ("#8d8d8d", "--"),
+    ("report", "id"): ("#56b4e9", "-"),
+    ("report", "ood"): (_ACCENT, "-"),
+}
+_DPI = 160
+
+
+def write_figures(folder: Path, metrics: Metrics) -> list[Path]:
+    """Write every chart that `metrics` has the data for; returns the files written."""
+    charts = {
+        "precision.png": _precision(metrics),
+        "ablation.png": _ablation(metrics),
+        "damping.png": _damping(metrics.damping, metrics.k),
+        "wrong_label.png": _wrong_label(metrics),
+        "no_condition_embedding.png": _no_condition_embedding(metrics),
+    }
+    written = []
+    for name, figure in charts.items():
+        if figure is not None:
+            figure.savefig(folder / name, dpi=_DPI)
+            written.append(folder / name)
+    return written
+
+
+def _axes(
+    count: int, *, width: float, height: float, across: int | None = None
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels, `across` a row (default: all), and the panels."""
+    across = across or count
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(-(-count // across), across, squeeze=False, sharey=True)
+    panels = list(grid.flat)[:count]
+    for axes in grid.flat[count:]:
+        axes.remove()
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(_GRID)
+        axes.tick_params(colors=_FAINT, labelcolor=_INK, length=0)
+        axes.grid(axis="y", color=_GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.set_ylim(0, 1.04)
+    return figure, panels
+
+
+def _bar(
+    axes: Axes, x: float, estimate: Estimate, *, width: float, colour: str, scale: float = 1
+) -> None:
+    value, lo, hi = estimate
+    axes.bar(x, value / scale, width=width, color=colour)
+    if lo is not None and hi is not None:
+        # An interval need not hold the mean's rounded value; an error bar cannot be negative.
+        reach = [[max(0.0, value - lo) / scale], [max(0.0, hi - value) / scale]]
+        axes.errorbar(x, value / scale, yerr=reach, color=_INK, linewidth=1, capsize=2.5)
+
+
+def _legend(figure: Figure, entries: Sequence[tuple[str, str]]) -> None:
+    probe = figure.axes[0]
+    handles = [probe.bar(0, 0, color=colour, label=text) for text, colour in entries]
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=min(len(entries), 6),
+        frameon=False,
+        fontsize=9,
+    )
+
+
+def _colour(method: str) -> str:
+    return _COLOURS.get(method, "#b0b0b0")
+
+
+def _precision(metrics: Metrics) -> Figure | None:
+    table = cells(metrics.summary)
+    methods = main_methods(metrics.summary)
+    shown = columns(metrics.summary)
+    scopes = list(dict.fromkeys(column.scope for column in shown))
+    if not table:
+        return None
+    figure, panels = _axes(len(scopes), width=1.5 + 3.6 * len(scopes), height=3.6)
+    for axes, scope in zip(panels, scopes, strict=True):
+        groups = [column for column in shown if column.scope == scope]
+        width = 0.8 / len(methods)
+        for place, column in enumerate(groups):
+            for nth, method in enumerate(methods):
+                row = table.get((method, column))
+                if row is not None:
+                    x = place - 0.4 + (nth + 0.5) * width
+                    _bar(axes, x, row.precision, width=0.88 * width, colour=_colour(method))
+            chance = base_rate(table.values(), column)
+            if chance is not None:
+                axes.hlines(chance, place - 0.45, place + 0.45, colors=_INK, linestyles=":")
+        axes.set_xticks(range(len(groups)), [SCENARIO_SHORT[g.scenario] for g in groups])
+        axes.set_xlim(-0.6, len(groups) - 0.4)
+        axes.set_title(f"{scope} queries (dotted: chance)", fontsize=10, color=_INK, loc="left")
+    panels[0].set_ylabel(f"precision@{metrics.k}", color=_INK)
+    _legend(figure, [(label(method).short, _colour(method)) for method in methods])
+    return figure
+
+
+def _ablation(metrics: Metrics) -> Figure | None:
+    steps = ladder_methods(metrics.summary)
+    shown = columns(row for row in metrics.summary if row.method in steps)
+    if not steps:
+        return None
+    scope = shown[0].scope
+    groups = [column for column in shown if column.scope == scope]
+    figure, (axes,) = _axes(1, width=7.2, height=3.6)
+    names = dict(LADDER)
+    _pairs(axes, metrics.summary, steps, groups, ("#9ecae1", _ACCENT))
+    ticks = [f"{names[step].short}\n{names[step].note}" for step in steps]
+    axes.set_xticks(range(len(steps)), [_wrap(tick) for tick in ticks], fontsize=8)
+    axes.set_ylabel(f"precision@{metrics.k}, {scope} queries", color=_INK)
+    names_of_groups = [SCENARIO_SHORT[group.scenario] for group in groups]
+    _legend(figure, list(zip(names_of_groups, ("#9ecae1", _ACCENT), strict=False)))
+    return figure
+
+
+def _pairs(
+    axes: Axes,
+    rows: Sequence[Summary],
+    methods: Sequence[str],
+    groups: Sequence[Column],
+    colours: Sequence[str],
+) -> None:
+    """Bars of each method, one a column in `groups`."""
+    table = cells(rows)
+    width = 0.7 / len(groups)
+    for place, method in enumerate(methods):
+        for nth, column in enumerate(groups):
+            row = table.get((method, column))
+            if row is not None:
+                x = place - 0.35 + (nth + 0.5) * width
+                _bar(axes, x, row.precision, width=0.9 * width, colour=colours[nth])
+
+
+def _wrap(text: str, width: int = 18) -> str:
+    lines: list[str] = []
+    for word in text.replace("\n", " \n ").split(" "):
+        if word == "\n" or not lines or len(lines[-1]) + len(word) >= width:
+            lines.append("" if word == "\n" else word)
+        else:
+            lines[-1] = f"{lines[-1]} {word}".strip()
+    return "\n".join(lines)
+
+
+def _damping(dampings: Sequence[Damping], k: int) -> Figure | None:
+    drawn = [damping for damping in dampings if damping_lines(damping)]
+    if not drawn:
+        return None
+    across = min(len(drawn), 3)
+    rows = -(-len(drawn) // across)
+    figure, panels = _axes(
+        len(drawn), width=1 + 2.9 * across, height=0.6 + 2.6 * rows, across=across
+    )
+    for axes, damping in zip(panels, drawn, strict=True):
+        for line in damping_lines(damping):
+            colour, style = _LINE_STYLE[(line.split, line.scenario)]
+            r, precision = zip(*line.points, strict=True)
+            axes.plot(r, precision, color=colour, linestyle=style, marker="o", markersize=3)
+        for chosen in sorted(set(damping.chosen.values())):
+            axes.axvline(chosen, color=_INK, linewidth=0.8, linestyle=":")
+        axes.set_xscale("log")
+        axes.minorticks_off()
+        axes.set_xlabel("damping factor r", color=_INK)
+        axes.set_title(label(damping.method).short, fontsize=10, color=_INK, loc="left")
+    for axes in panels[::across]:
+        axes.set_ylabel(f"precision@{k}", color=_INK)
+    entries = [
+        panels[0].plot([], [], color=colour, linestyle=style, label=text)[0]
+        for text, (colour, style) in (
+            (f"{split}, {SCENARIO_SHORT[scenario]}", look)
+            for (split, scenario), look in _LINE_STYLE.items()
+        )
+    ]
+    entries.append(panels[0].plot([], [], color=_INK, linestyle=":", label="chosen r")[0])
+    figure.legend(handles=entries, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+def _wrong_label(metrics: Metrics) -> Figure | None:
+    rows = {(row.method, row.scenario): row for row in metrics.wrong_label if row.scope == "local"}
+    if not rows:
+        return None
+    methods = ordered(method for method, _ in rows)
+    scenarios = [name for name in SCENARIO_SHORT if any(s == name for _, s in rows)]
+    scale = percentile_scale(metrics.wrong_label)
+    figure, panels = _axes(len(scenarios), width=2 + 3.6 * len(scenarios), height=3.4)
+    colours = {"picture only": _ACCENT, "label only": "#e69f00"}
+    for axes, scenario in zip(panels, scenarios, strict=True):
+        for place, method in enumerate(methods):
+            row = rows.get((method, scenario))
+            if row is not None:
+                for shift, estimate, colour in zip(
+                    (-0.19, 0.19), (row.picture_only, row.label_only), colours.values(), strict=True
+                ):
+                    _bar(axes, place + shift, estimate, width=0.34, colour=colour, scale=scale)
+        axes.set_xticks(
+            range(len(methods)), [_wrap(label(m).short, 12) for m in methods], fontsize=8
+        )
+        axes.set_title(SCENARIO_SHORT[scenario], fontsize=10, color=_INK, loc="left")
+    panels[0].set_ylabel("mean rank percentile (1 = top)", color=_INK)
+    _legend(figure, list(colours.items()))
+    return figure
+
+
+def _no_condition_embedding(metrics: Metrics) -> Figure | None:
+    control = [row for row in metrics.no_condition_embedding if row.scope == "local"]
+    groups = columns(control)
+    if not groups:
+        return None
+    methods = ordered(row.method for row in control)
+    figure, panels = _axes(len(groups), width=2 + 3.6 * len(groups), height=3.4)
+    colours = {"all parameters": _ACCENT, "without condition embedding": "#9ecae1"}
+    tables = (cells(metrics.summary), cells(control))
+    for axes, column in zip(panels, groups, strict=True):
+        for place, method in enumerate(methods):
+            for shift, table, colour in zip((-0.19, 0.19), tables, colours.values(), strict=True):
+                row = table.get((method, column))
+                if row is not None:
+                    _bar(axes, place + shift, row.precision, width=0.34, colour=colour)
+        axes.set_xticks(
+            range(len(methods)), [_wrap(label(m).short, 12) for m in methods], fontsize=8
+        )
+        axes.set_title(SCENARIO_SHORT[column.scenario], fontsize=10, color=_INK, loc="left")
+    panels[0].set_ylabel(f"precision@{metrics.k}, local queries", color=_INK)
+    _legend(figure, list(colours.items()))
+    return figure

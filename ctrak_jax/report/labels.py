@@ -1,0 +1,71 @@
+"""How methods, scenarios and concepts are called where a person reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Label(NamedTuple):
+    """A method's name for people: `short` for tables, `note` for what it does."""
+
+    short: str
+    note: str
+
+    @property
+    def full(self) -> str:
+        return f"{self.short}: {self.note}" if self.note else self.short
+
+
+MAIN = "concept-trak"
+
+# The order is the order of every table and chart: ours, its rivals, then the ladder's steps.
+_LABELS: dict[str, Label] = {
+    MAIN: Label("Concept-TRAK", ""),
+    "das": Label("DAS", ""),
+    "das-paper": Label("DAS (paper form)", ""),
+    "d-trak": Label("D-TRAK", ""),
+    "trak": Label("TRAK", ""),
+    "unlearning": Label("Unlearning", ""),
+    "ablation-base": Label("Ablation base", "dsm train and query gradients"),
+    "ablation-a": Label("Ablation A", "+ concept query gradient"),
+    "ablation-b": Label("Ablation B", "+ dps train gradient"),
+    "ablation-c": Label("Ablation C", "+ DDIM inversion"),
+}
+
+# Concept-TRAK is the ladder's last step, D.
+LADDER: tuple[tuple[str, Label], ...] = (
+    ("ablation-base", Label("Base", "dsm train and query gradients")),
+    ("ablation-a", Label("A", "+ concept query gradient")),
+    ("ablation-b", Label("B", "+ dps train gradient")),
+    ("ablation-c", Label("C", "+ DDIM inversion")),
+    (MAIN, Label("D", "+ per-timestep normalisation (Concept-TRAK)")),
+)
+
+SCOPES = ("local", "global")
+SCENARIOS = ("id", "ood")
+SCENARIO_NAMES = {"id": "in distribution", "ood": "out of distribution"}
+SCENARIO_SHORT = {"id": "ID", "ood": "OOD"}
+
+_ORDER = {method: place for place, method in enumerate(_LABELS)}
+_BARE_VALUES = frozenset({"0", "1", "-1", "yes", "no", "true", "false"})
+
+
+def label(method: str) -> Label:
+    """The label of `method`; a method unknown here goes by its own name."""
+    return _LABELS.get(method, Label(method, ""))
+
+
+def is_ablation(method: str) -> bool:
+    """Whether `method` is a step of the ladder below the full method."""
+    return method.startswith("ablation-")
+
+
+def ordered(methods: Iterable[str]) -> tuple[str, ...]:
+    """Distinct `methods` in reading order, unknown ones last and by name."""
+    return tuple(sorted(set(methods), key=lambda m: (_ORDER.get(m, len(_ORDER)), m)))
+
+
+def concept_text(attribute: str, value: str) -> str:
+    """What the concept is called in a sentence: `red`, but `smiling = yes`."""
+    return f"{attribute} = {value}" if value.lower() in _BARE_VALUES else value

@@ -1,0 +1,61 @@
+r"""Influence scores and rankings (method, sections 1, 5 and 6).
+
+.. math::
+    I(i, q) = w_i\, \phi_i^\top (G + \lambda I)^{-1} \phi_q                                \tag{12}
+
+Positive = proponent: a gradient step on sample i lowers the query's loss. The weights w are one,
+except for DAS, which weighs a sample by its denoising errors.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def influence(
+    features: Float[Array, "sample proj"],
+    z: Float[Array, "query proj"],
+    weights: Float[Array, " sample"] | None = None,
+) -> Float[Array, "query sample"]:
+    """Equation (12) for many queries at once.
+
+    Args:
+        features: Phi. z: solved queries, see :func:`ctrak_jax.fisher.solve`. weights: w, or one.
+    """
+    scores = jnp.matmul(z, features.T, precision=jax.lax.Precision.HIGHEST)
+    return scores if weights is None else scores * weights
+
+
+def error_weights(
+    errors: Float[Array, "sample time"], form: Literal["sum", "rms"]
+) -> Float[Array, " sample"]:
+    """DAS's weight of every training sample from its denoising errors mse_t.
+
+    ``sum``: sum_t mse_t, as the Concept-TRAK release compares DAS. ``rms``: the mean over t of
+    sqrt(mse_t) / ||sqrt(mse_t)||, norms over samples, as its authors publish it (Lin et al. 2025).
+    """
+    if form == "sum":
+        return errors.sum(axis=1)
+    root = jnp.sqrt(errors)
+    return (root / jnp.linalg.norm(root, axis=0)).mean(axis=1)
+
+
+class Ranking(NamedTuple):
+    """The best samples of every query, best first; ties go to the lower index."""
+
+    index: Int[Array, "query rank"]
+    score: Float[Array, "query rank"]
+
+
+def top_k(scores: Float[Array, "query sample"], k: int) -> Ranking:
+    """The k largest scores of every query.
+
+    Raises:
+        ValueError: k is not between 1 and the number of samples.
+    """
+    if not 1 <= k <= scores.shape[-1]:
+        raise ValueError(f"top_k: k={k} must be between 1 and the {scores.shape[-1]} samples.")
+    score, index = jax.lax.top_k(scores, k)
+    return Ranking(index, score)

@@ -1,0 +1,107 @@
+"""One question to an existing feature store: which training images taught this?"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ctrak_jax import fisher, score
+from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.methods import METHODS
+from ctrak_jax.stages import model
+from ctrak_jax.stages.context import Context, read_json
+from ctrak_jax.stages.gradients import QueryBatch, query_rows, selected
+from ctrak_jax.stages.query import read_image
+from ctrak_jax.stages.questions import minus_of
+from ctrak_jax.stages.score import load_features
+from ctrak_jax.stages.variant import MAIN
+
+
+def ask(
+    ctx: Context, *, image: Path, condition: str, concept: str, method: str, top: int
+) -> dict[str, Any]:
+    """The ``top`` training images for one concept of one image.
+
+    The damping is the one chosen by ``ctrak score`` where that has run, else the largest.
+
+    Raises:
+        UsageError: an unknown attribute, value or method, an unreadable image, a bad ``top``.
+    """
+    values = _condition(ctx, condition)
+    if concept not in values:
+        raise UsageError(f"--concept {concept!r} must be one of the condition's {list(values)}.")
+    if method not in METHODS or METHODS[method].query is None:
+        usable = [name for name, m in METHODS.items() if m.query is not None]
+        raise UsageError(f"--method {method!r} is not known; use one of {usable}.")
+    count = len(ctx.dataset.train_index)
+    if not 1 <= top <= count:
+        raise UsageError(f"--top {top} must be between 1 and the {count} training images.")
+    try:
+        x0 = read_image(image, ctx.dataset.image_shape)
+    except StoreError as error:
+        raise UsageError(f"--image {error}") from None
+    chosen = selected(ctx, model.load(ctx), MAIN)
+    spec = METHODS[method].query
+    minus = minus_of(ctx, values, concept)
+    encode = ctx.conditions.encode
+    batch = QueryBatch(x0[None], encode(values)[None], encode(minus)[None], np.zeros(1, np.int32))
+    fn = jax.jit(partial(query_rows, ctx, chosen, [spec], "local"))
+    phi = np.asarray(fn(chosen.selection.params, batch))[:, 0]
+    features = load_features(ctx, MAIN, method)
+    multiple = _damping(ctx, method)
+    spectrum = fisher.spectrum(features.matrix)
+    scores = fisher.damped_scores(spectrum, features.matrix, phi, [multiple])[0]
+    if features.weights is not None:
+        scores = scores * features.weights
+    ranking = score.top_k(scores, top)
+    rows = np.asarray(ranking.index)[0]
+    return {
+        "method": method,
+        "condition": values,
+        "concept": {concept: values[concept]},
+        "minus": minus,
+        "damping": multiple,
+        "top": [
+            {
+                "rank": rank,
+                "index": int(ctx.dataset.train_index[row]),
+                "score": float(value),
+                "attributes": ctx.dataset.train_values[row],
+            }
+            for rank, (row, value) in enumerate(zip(rows, ranking.score[0], strict=True), 1)
+        ],
+    }
+
+
+def text(answer: dict[str, Any]) -> str:
+    """The answer as a small table."""
+    lines = [f"{'rank':>4} {'index':>8} {'score':>12}  attributes"]
+    for item in answer["top"]:
+        values = ", ".join(f"{k}={v}" for k, v in item["attributes"].items())
+        lines.append(f"{item['rank']:4d} {item['index']:8d} {item['score']:12.5g}  {values}")
+    return "\n".join(lines)
+
+
+def _condition(ctx: Context, condition: str) -> dict[str, str]:
+    values = {}
+    for part in condition.split(","):
+        name, sign, value = part.partition("=")
+        if not sign or name not in ctx.conditions.attributes:
+            raise UsageError(
+                f"--condition {condition!r}: expected attribute=value pairs separated by commas, "
+                f"with attributes {list(ctx.conditions.attributes)}."
+            )
+        values[name] = value
+    ctx.conditions.encode(values)
+    return values
+
+
+def _damping(ctx: Context, method: str) -> float:
+    path = ctx.root / "scores" / "damping.json"
+    if path.exists():
+        choices = read_json(path, "score")
+        if method in choices:
+            return choices[method]["chosen"]
+    return max(ctx.config.score.damping)

@@ -1,0 +1,127 @@
+"""What every stage of one training seed works with."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from ctrak_jax import schedule as schedules
+from ctrak_jax import trajectory
+from ctrak_jax.config import Config, ScheduleConfig
+from ctrak_jax.data import Conditions, Dataset, opposite_indices
+from ctrak_jax.errors import StoreError
+from ctrak_jax.models import SIZES, DiT
+from ctrak_jax.models.denoiser import eps_fn_of
+from ctrak_jax.schedule import Schedule
+from ctrak_jax.trajectory import Grid
+from ctrak_jax.typing import EpsFn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """One training seed of a run.
+
+    Attributes:
+        root: the folder of this seed's results.
+        dataset: images and conditions. mesh: the devices in use.
+    """
+
+    config: Config
+    root: Path
+    seed: int
+    dataset: Dataset
+    mesh: Mesh
+
+    @cached_property
+    def network(self) -> DiT:
+        model = self.config.model
+        size = SIZES[model.size]._asdict()
+        chosen = {name: getattr(model, name) or default for name, default in size.items()}
+        return DiT(**chosen)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        return make_schedule(self.config.schedule)
+
+    @cached_property
+    def eps_fn(self) -> EpsFn:
+        return eps_fn_of(self.network, self.schedule, self.config.schedule.prediction)
+
+    @cached_property
+    def grid(self) -> Grid:
+        t = self.config.trajectory
+        return trajectory.grid(self.schedule.steps, t.steps, t.record_every)
+
+    @property
+    def conditions(self) -> Conditions:
+        return self.dataset.conditions
+
+    def against(self, conditions: np.ndarray) -> np.ndarray:
+        """The condition each training sample's inversion is guided against: [n, condition].
+
+        Args:
+            conditions: the samples' own conditions [n, condition], by row of the training set.
+        """
+        if self.config.trajectory.against == "null":
+            return np.zeros_like(conditions)
+        return conditions[opposite_indices(conditions, self.dataset.train_index, seed=0)]
+
+    def fresh(self, stage: str, inputs: Mapping[str, Any], *outputs: Path) -> bool:
+        """Has ``stage`` already been finished from the same inputs, with its outputs still there?"""
+        stamp = self._stamp(stage)
+        return (
+            stamp.exists()
+            and all(output.exists() for output in outputs)
+            and json.loads(stamp.read_text()) == {"inputs": digest(inputs)}
+        )
+
+    def finish(self, stage: str, inputs: Mapping[str, Any]) -> None:
+        """Record that ``stage`` is finished."""
+        write_atomically(self._stamp(stage), json.dumps({"inputs": digest(inputs)}))
+
+    def _stamp(self, stage: str) -> Path:
+        return self.root / ".stages" / f"{stage}.json"
+
+
+def make_schedule(config: ScheduleConfig) -> Schedule:
+    """The noise schedule of a config."""
+    if config.kind == "cosine":
+        return schedules.cosine(config.steps)
+    make = schedules.linear if config.kind == "linear" else schedules.scaled_linear
+    return make(steps=config.steps)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON-able value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def read_json(path: Path, made_by: str) -> Any:
+    """Read a result of another stage.
+
+    Raises:
+        StoreError: missing or damaged; names the command that makes it.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise StoreError(f"{path} is missing; run `ctrak {made_by}` first.") from None
+    except json.JSONDecodeError as error:
+        raise StoreError(
+            f"{path} is damaged ({error}); delete it and run `ctrak {made_by}` again."
+        ) from None

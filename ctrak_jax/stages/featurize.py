@@ -1,0 +1,135 @@
+"""Featurize the training set: writes ``features/<method>/``, chunk by chunk."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ctrak_jax import mesh as devices
+from ctrak_jax.data import opposite_indices
+from ctrak_jax.log import meter, stage
+from ctrak_jax.stages import model
+from ctrak_jax.stages.context import Context
+from ctrak_jax.stages.gradients import (
+    TrainBatch,
+    TrainRows,
+    feature_key,
+    needs_errors,
+    selected,
+    train_rows,
+    train_specs,
+)
+from ctrak_jax.stages.variant import MAIN, Variant
+from ctrak_jax.store import FeatureStore
+from ctrak_jax.typing import Params
+
+
+def folder(ctx: Context, variant: Variant) -> Path:
+    """Where a variant keeps its results."""
+    return ctx.root / "controls" / variant.name if variant.name else ctx.root
+
+
+def run(ctx: Context, variant: Variant = MAIN) -> None:
+    """Complete the feature stores of all methods of the config."""
+    denoiser = model.load(ctx)
+    chosen = selected(ctx, denoiser, variant)
+    specs = train_specs(ctx.config.methods)
+    with_errors = needs_errors(specs)
+    samples = samples_of(ctx, variant)
+    sha256 = model.sha256(ctx)
+    widths = {"features": ctx.config.projection.k}
+    stores = {
+        spec: FeatureStore.create(
+            folder(ctx, variant) / "features" / name,
+            feature_key(ctx, chosen, variant, spec, sha256),
+            index=ctx.dataset.train_index[samples.rows],
+            widths=widths | ({"errors": len(ctx.grid.recorded)} if name in with_errors else {}),
+            chunk=ctx.config.store.chunk,
+        )
+        for spec, name in specs.items()
+    }
+    open_specs = [spec for spec, store in stores.items() if store.missing]
+    if not open_specs:
+        return
+    with stage(folder(ctx, variant), variant.title("featurize")) as record:
+        # Chunks that only some stores lack are computed for those stores alone.
+        compiled = {}
+        todo = sorted({chunk.start: chunk for s in open_specs for chunk in stores[s].missing}.items())
+        record.extra = {"projection": "xla", "specs": len(open_specs)}
+        with meter(variant.title("featurize"), sum(len(chunk) for _, chunk in todo)) as bar:
+            for start, chunk in todo:
+                lacking = tuple(
+                    s for s in open_specs if any(c.start == start for c in stores[s].missing)
+                )
+                if lacking not in compiled:
+                    fn = partial(train_rows, ctx, chosen, lacking)
+                    compiled[lacking] = devices.over_samples(fn, ctx.mesh)
+                params = chosen.selection.params
+                result = _compute(ctx, compiled[lacking], params, samples, chunk)
+                for number, spec in enumerate(lacking):
+                    arrays = {"features": result.features[:, number]}
+                    if specs[spec] in with_errors:
+                        arrays["errors"] = result.errors
+                    stores[spec].write(chunk, arrays)
+                record.samples += len(chunk)
+                bar.advance(len(chunk))
+
+
+def relabelled_rows(ctx: Context, share: float) -> np.ndarray:
+    """Rows of the training images that the wrong-label control featurizes under another condition."""
+    count = len(ctx.dataset.train_index)
+    picked = np.random.default_rng((ctx.config.trajectory.seed, 2)).permutation(count)
+    return np.sort(picked[: max(1, round(share * count))])
+
+
+def train_conditions(ctx: Context, variant: Variant) -> np.ndarray:
+    """Conditions under which the training samples are featurized: [n, condition]."""
+    conditions = ctx.dataset.train_conditions
+    if variant.relabel:
+        rows = relabelled_rows(ctx, variant.relabel)
+        wrong = conditions[opposite_indices(conditions, ctx.dataset.train_index, seed=1)]
+        conditions = conditions.copy()
+        conditions[rows] = wrong[rows]
+    return conditions
+
+
+class Samples(NamedTuple):
+    """What the training samples of a variant are featurized with, by row of the training set."""
+
+    rows: np.ndarray
+    conditions: np.ndarray
+    against: np.ndarray
+
+
+def samples_of(ctx: Context, variant: Variant) -> Samples:
+    """The rows a variant computes, and the conditions of all rows."""
+    conditions = train_conditions(ctx, variant)
+    rows = relabelled_rows(ctx, variant.relabel) if variant.relabel else np.arange(len(conditions))
+    return Samples(rows, conditions, ctx.against(conditions))
+
+
+def _compute(
+    ctx: Context,
+    fn: Callable[[Params, TrainBatch], TrainRows],
+    params: Params,
+    samples: Samples,
+    chunk: range,
+) -> TrainRows:
+    """One chunk in batches of a fixed size; the last one is padded."""
+    size = ctx.config.gradient.batch
+    size += -size % ctx.mesh.size
+    parts = []
+    for first in range(chunk.start, chunk.stop, size):
+        real = samples.rows[first : min(first + size, chunk.stop)]
+        rows = devices.padded(real, size)
+        batch = TrainBatch(
+            ctx.dataset.train_images(rows),
+            samples.conditions[rows],
+            samples.against[rows],
+            ctx.dataset.train_index[rows],
+        )
+        out = fn(params, batch)
+        parts.append(TrainRows(*(np.asarray(leaf)[: len(real)] for leaf in out)))
+    return TrainRows(*(np.concatenate(leaves) for leaves in zip(*parts, strict=True)))

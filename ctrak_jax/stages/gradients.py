@@ -1,0 +1,276 @@
+"""From the method table to gradients: the functions that featurize and query compile."""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ctrak_jax import reward
+from ctrak_jax.gradient import Selection, flatten_samples, sample_gradient, select
+from ctrak_jax.methods import METHODS, GradientSpec
+from ctrak_jax.models import Denoiser
+from ctrak_jax.projection import Projection, project
+from ctrak_jax.reward import Loss
+from ctrak_jax.schedule import Schedule, implied_noise
+from ctrak_jax.stages.context import Context
+from ctrak_jax.stages.variant import Variant
+from ctrak_jax.trajectory import Guidance, Path, forward_path, invert, sample
+from ctrak_jax.typing import Cond, EpsFn, Image, Params, PRNGKey
+
+
+class Selected(NamedTuple):
+    """The differentiated part of a model, and its noise prediction as a function of that part."""
+
+    selection: Selection
+    eps_fn: EpsFn
+
+
+def selected(ctx: Context, model: Denoiser, variant: Variant) -> Selected:
+    """Apply the config's and the variant's parameter patterns."""
+    gradient = ctx.config.gradient
+    selection = select(model.params, gradient.include, (*gradient.exclude, *variant.exclude))
+
+    def eps_fn(chosen: Params, x: Image, t: Array, cond: Cond) -> Image:
+        return model.eps_fn(selection.merge(chosen), x, t, cond)
+
+    return Selected(selection, eps_fn)
+
+
+def loss_of(spec: GradientSpec, schedule: Schedule, x0: Image, minus: Cond, scale: float) -> Loss:
+    """The loss of a table row for one sample (``minus`` matters to the slider alone)."""
+    losses = {
+        "dsm": lambda: reward.dsm(schedule, x0),
+        "l2": reward.l2,
+        "l1": reward.l1,
+        "mean": reward.mean,
+        "dps": lambda: reward.dps(schedule, x0),
+        "slider": lambda: reward.slider(minus, scale),
+    }
+    return losses[spec.loss]()
+
+
+def guidance_of(scale: float, against: Cond) -> Guidance | None:
+    """Guidance of scale 1 is no guidance, at half the price."""
+    return None if scale == 1.0 else Guidance(scale, against)
+
+
+def projection_of(ctx: Context) -> Projection:
+    p = ctx.config.projection
+    return Projection(p.k, p.kind, p.seed, p.tile)
+
+
+class TrainBatch(NamedTuple):
+    """Training samples: x0 [sample, H, W, C], cond and against [sample, c], index [sample]."""
+
+    x0: Any
+    cond: Any
+    against: Any
+    index: Any
+
+
+class TrainRows(NamedTuple):
+    """Features [sample, spec, proj] and denoising errors on the forward path [sample, time]."""
+
+    features: Float[Array, "sample spec proj"]
+    errors: Float[Array, "sample time"]
+
+
+def train_rows(
+    ctx: Context, chosen: Selected, specs: Sequence[GradientSpec], params: Params, batch: TrainBatch
+) -> TrainRows:
+    """Features of a batch of training samples for several gradients that share their paths."""
+    config, times = ctx.config, ctx.grid.recorded
+
+    def one(item: TrainBatch) -> tuple[list[Params], Array]:
+        x0, cond, against, index = item
+        key = jax.random.fold_in(jax.random.key(config.trajectory.seed), index)
+        forward = forward_path(ctx.schedule, x0, times, key)
+        paths = {"forward": forward}
+        if any(spec.path == "inversion" for spec in specs):
+            guidance = guidance_of(config.trajectory.guidance, against)
+            paths["inversion"] = invert(
+                chosen.eps_fn, params, ctx.schedule, ctx.grid, x0, cond, guidance=guidance
+            )
+        gradients = [
+            sample_gradient(
+                loss_of(spec, ctx.schedule, x0, cond, 1.0),
+                chosen.eps_fn,
+                params,
+                paths[spec.path],
+                cond,
+                normalise=spec.normalise,
+                time_chunk=config.gradient.time_chunk,
+            )
+            for spec in specs
+        ]
+        return gradients, denoising_errors(chosen.eps_fn, params, ctx.schedule, forward, x0, cond)
+
+    gradients, errors = jax.vmap(one)(batch)
+    return TrainRows(project_together(gradients, projection_of(ctx)), errors)
+
+
+def project_together(
+    gradients: Sequence[Params], projection: Projection
+) -> Float[Array, "sample spec proj"]:
+    """Project several gradients of the same samples at once: every tile of R is made once."""
+    rows = jnp.concatenate([flatten_samples(g) for g in gradients])
+    projected = project(rows, projection)
+    return projected.reshape(len(gradients), -1, projection.k).swapaxes(0, 1)
+
+
+def denoising_errors(
+    eps_fn: EpsFn, params: Params, schedule: Schedule, path: Path, x0: Image, cond: Cond
+) -> Float[Array, " time"]:
+    """mean (n - eps)^2 of one sample at every step of a path."""
+
+    def error(x: Image, t: Array) -> Array:
+        noise = implied_noise(schedule, x, t, x0)
+        return jnp.mean((noise - eps_fn(params, x, t, cond)) ** 2)
+
+    return jax.vmap(error)(path.x, path.t)
+
+
+class QueryBatch(NamedTuple):
+    """Queries: x0 [query, H, W, C] (unused in global scope), cond, minus [query, c], id [query]."""
+
+    x0: Any
+    cond: Any
+    minus: Any
+    id: Any
+
+
+class Member(NamedTuple):
+    """One draw of a query: an image and its states by path."""
+
+    x0: Image
+    paths: dict[str, Path]
+
+
+def query_member(
+    ctx: Context, eps_fn: EpsFn, params: Params, item: QueryBatch, key: PRNGKey, scope: str
+) -> Member:
+    """One repetition of a local query, or one sampling trajectory of a global one (section 3)."""
+    q, schedule = ctx.config.query, ctx.schedule
+    null = jnp.zeros_like(item.cond)
+    path_key, noise_key = jax.random.split(key)
+    if scope == "global":
+        noise = jax.random.normal(noise_key, item.x0.shape)
+        guidance = guidance_of(q.sampling_guidance, null)
+        drawn = sample(eps_fn, params, schedule, ctx.grid, noise, item.cond, guidance=guidance)
+        x0, inversion = drawn.x0, drawn.path
+    else:
+        x0 = item.x0
+        inversion = invert(
+            eps_fn,
+            params,
+            schedule,
+            ctx.grid,
+            x0,
+            item.cond,
+            guidance=guidance_of(q.guidance, null),
+            eta=q.eta,
+            key=path_key,
+        )
+    forward = forward_path(schedule, x0, ctx.grid.recorded, noise_key)
+    return Member(x0, {"forward": forward, "inversion": inversion})
+
+
+def query_rows(
+    ctx: Context,
+    chosen: Selected,
+    specs: Sequence[GradientSpec],
+    scope: str,
+    params: Params,
+    batch: QueryBatch,
+) -> Float[Array, "query spec proj"]:
+    """Features of a batch of queries: mean over members of the gradient summed over time."""
+    q = ctx.config.query
+    members = q.repetitions if scope == "local" else q.trajectories
+
+    def one(item: QueryBatch) -> list[Params]:
+        def gradients(number: Array) -> list[Params]:
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(q.seed), item.id), number)
+            member = query_member(ctx, chosen.eps_fn, params, item, key, scope)
+            return [
+                sample_gradient(
+                    loss_of(spec, ctx.schedule, member.x0, item.minus, q.scale),
+                    chosen.eps_fn,
+                    params,
+                    member.paths[spec.path],
+                    item.cond,
+                    normalise=spec.normalise,
+                    time_chunk=ctx.config.gradient.time_chunk,
+                )
+                for spec in specs
+            ]
+
+        def add(total: list[Params], number: Array) -> tuple[list[Params], None]:
+            return jax.tree.map(jnp.add, total, gradients(number)), None
+
+        shapes = jax.eval_shape(gradients, jnp.int32(0))
+        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        total, _ = jax.lax.scan(add, zero, jnp.arange(members))
+        return jax.tree.map(lambda leaf: leaf / members, total)
+
+    return project_together(jax.vmap(one)(batch), projection_of(ctx))
+
+
+def train_specs(methods: Sequence[str]) -> dict[GradientSpec, str]:
+    """The distinct training gradients of the methods -> the store that holds their features.
+
+    A store bears the name of the first method in the table that needs it.
+    """
+    owners: dict[GradientSpec, str] = {}
+    for name, method in METHODS.items():
+        if method.train is not None:
+            owners.setdefault(method.train, name)
+    wanted = [METHODS[m].train for m in methods]
+    return {spec: owners[spec] for spec in owners if spec in wanted}
+
+
+def store_of(method: str) -> str:
+    """The name of the store that holds a method's training features."""
+    spec = METHODS[method].train
+    if spec is None:
+        raise ValueError(f"method {method!r} keeps no features.")
+    return train_specs([method])[spec]
+
+
+def needs_errors(method_specs: Mapping[GradientSpec, str]) -> set[str]:
+    """Stores that also keep denoising errors."""
+    return {
+        store
+        for spec, store in method_specs.items()
+        if any(m.train == spec and m.error_weight for m in METHODS.values())
+    }
+
+
+def feature_key(
+    ctx: Context, chosen: Selected, variant: Variant, spec: GradientSpec, model_sha256: str
+) -> dict[str, Any]:
+    """What a row of features depends on: the key of its store."""
+    config = ctx.config
+    trajectory: dict[str, Any] = {"path": spec.path, "seed": config.trajectory.seed}
+    if spec.path == "inversion":
+        trajectory |= config.trajectory.model_dump(mode="json")
+    return {
+        "model": model_sha256,
+        "dataset": ctx.dataset.fingerprint,
+        "loss": spec.loss,
+        "trajectory": trajectory,
+        "timesteps": np.asarray(ctx.grid.recorded).tolist(),
+        "normalise": spec.normalise,
+        "selected": {
+            "include": list(config.gradient.include),
+            "exclude": [*config.gradient.exclude, *variant.exclude],
+            "parameters": chosen.selection.size,
+        },
+        "projection": {k: v for k, v in projection_of(ctx)._asdict().items() if k != "tile"},
+        "dtype": "float32",
+        "version": version("ctrak-jax"),
+        "relabel": variant.relabel,
+    }

@@ -1,0 +1,53 @@
+"""What a run or a feature store holds; every checksum is verified."""
+
+from pathlib import Path
+from typing import Any
+
+from ctrak_jax.errors import UsageError
+from ctrak_jax.stages.context import read_json
+from ctrak_jax.store import FeatureStore, read_manifest
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Models and stores below a folder.
+
+    Raises:
+        UsageError: there is nothing of this project. StoreError: something is damaged.
+    """
+    manifests = sorted(path.rglob("manifest.json")) if path.is_dir() else []
+    models = sorted(path.rglob("model.json")) if path.is_dir() else []
+    if not manifests and not models:
+        raise UsageError(f"{path}: holds no model and no feature store; give a run's folder.")
+    return {
+        "models": {str(file.parent): read_json(file, "train") for file in models},
+        "stores": {str(file.parent): _store(file.parent) for file in manifests},
+    }
+
+
+def _store(path: Path) -> dict[str, Any]:
+    manifest = read_manifest(path)
+    store = FeatureStore(path, manifest)
+    store.verify()
+    return {
+        "rows": store.rows,
+        "chunks": len(store.chunks),
+        "missing": len(store.missing),
+        "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "key": store.key,
+    }
+
+
+def text(found: dict[str, Any]) -> str:
+    """The description as lines."""
+    lines = []
+    for path, about in found["models"].items():
+        lines.append(f"{path}: {about['parameters']:,} parameters, sha256 {about['sha256'][:12]}")
+    for path, about in found["stores"].items():
+        state = "complete" if not about["missing"] else f"{about['missing']} chunks missing"
+        key = about["key"]
+        lines.append(
+            f"{path}: {about['rows']:,} rows, {about['bytes'] / 2**20:.1f} MiB, {state}, checksums "
+            f"right; {key['loss']} on {key['trajectory']['path']}, "
+            f"{key['projection']['kind']} k={key['projection']['k']}"
+        )
+    return "\n".join(lines)

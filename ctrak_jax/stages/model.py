@@ -1,0 +1,91 @@
+"""The model on disk: an Orbax checkpoint of the parameters and model.json beside it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from ctrak_jax.errors import StoreError
+from ctrak_jax.gradient import parameter_paths
+from ctrak_jax.models import Denoiser, create
+from ctrak_jax.stages.context import Context, read_json, write_atomically
+from ctrak_jax.typing import Params
+
+
+def parameter_sha256(params: Params) -> str:
+    """SHA-256 over the paths and float32 values of all parameters."""
+    digest = hashlib.sha256()
+    for path, leaf in zip(parameter_paths(params), jax.tree.leaves(params), strict=True):
+        digest.update(path.encode())
+        digest.update(np.asarray(leaf, np.float32).tobytes())
+    return digest.hexdigest()
+
+
+def save(ctx: Context, params: Params, made_from: Mapping[str, Any]) -> None:
+    """Write ``root/model``; model.json comes last, so that its presence means completeness."""
+    folder = ctx.root / "model"
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.resolve(), params, force=True)
+    network = ctx.network
+    write_atomically(
+        folder / "model.json",
+        json.dumps(
+            {
+                "architecture": {
+                    "network": "DiT",
+                    "width": network.width,
+                    "depth": network.depth,
+                    "heads": network.heads,
+                    "patch": network.patch,
+                    "condition": {k: list(v) for k, v in ctx.conditions.vocabulary.items()},
+                    "image": list(ctx.dataset.image_shape),
+                },
+                "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+                "sha256": parameter_sha256(params),
+                "made_from": made_from,
+            },
+            indent=2,
+        )
+        + "\n",
+    )
+
+
+def template(ctx: Context) -> Params:
+    """The parameters' shapes and dtypes."""
+    return jax.eval_shape(
+        lambda: create(ctx.network, ctx.dataset.image_shape, ctx.conditions.size, 0)
+    )
+
+
+def load(ctx: Context) -> Denoiser:
+    """Read the trained model and check its hash.
+
+    Raises:
+        StoreError: missing or damaged.
+    """
+    folder = ctx.root / "model"
+    about = read_json(folder / "model.json", "train")
+
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            params = checkpointer.restore(folder.resolve(), template(ctx))
+    except Exception as error:  # Orbax raises many kinds for damaged files
+        raise StoreError(
+            f"{folder}: cannot be read ({error}); delete it and run `ctrak train` again."
+        ) from error
+    found = parameter_sha256(params)
+    if found != about["sha256"]:
+        raise StoreError(
+            f"{folder}: the parameters' sha256 is {found[:12]}, model.json says "
+            f"{about['sha256'][:12]}; delete the folder and run `ctrak train` again."
+        )
+    return Denoiser(ctx.eps_fn, params, ctx.schedule)
+
+
+def sha256(ctx: Context) -> str:
+    """The hash in model.json: what everything downstream is keyed to."""
+    return read_json(ctx.root / "model" / "model.json", "train")["sha256"]

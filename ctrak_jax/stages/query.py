@@ -1,0 +1,264 @@
+"""Queries: generate images, keep those that show their concepts, and featurize the questions."""
+
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from ctrak_jax import mesh as devices
+from ctrak_jax.data.check import ShapeReader
+from ctrak_jax.data.dataset import to_uint8, to_unit
+from ctrak_jax.errors import StoreError
+from ctrak_jax.log import logger, meter, stage
+from ctrak_jax.methods import METHODS, GradientSpec
+from ctrak_jax.models import Denoiser
+from ctrak_jax.stages import model, questions
+from ctrak_jax.stages.context import Context
+from ctrak_jax.stages.featurize import folder
+from ctrak_jax.stages.gradients import (
+    QueryBatch,
+    Selected,
+    feature_key,
+    guidance_of,
+    query_rows,
+    selected,
+)
+from ctrak_jax.stages.questions import Question, combination_name, minus_of
+from ctrak_jax.stages.variant import MAIN, Variant
+from ctrak_jax.store import FeatureStore
+from ctrak_jax.trajectory import sample
+
+ZOOM = 4
+"""How much larger than the images the contact sheet of samples is drawn."""
+
+
+def combinations(ctx: Context) -> list[dict[str, str]]:
+    """The combinations asked about: all, or ``query.combinations`` of each scenario by seed."""
+    limit, rng = ctx.config.query.combinations, np.random.default_rng(ctx.config.query.seed)
+    chosen = []
+    for held_out in (False, True):
+        group = [c for c in ctx.conditions.combinations() if ctx.dataset.is_held_out(c) == held_out]
+        keep = sorted(rng.permutation(len(group))[:limit])
+        chosen += [group[i] for i in keep]
+    return chosen
+
+
+def run(ctx: Context, variant: Variant = MAIN) -> None:
+    """Leave ``queries/queries.csv`` with its images, and ``queries/<method>/`` features."""
+    generate(ctx)
+    featurize(ctx, variant)
+
+
+def generate(ctx: Context) -> None:
+    """Generate the local queries and pictures of the global ones; list all questions."""
+    config = ctx.config
+    out = ctx.root / "queries"
+    table = out / "queries.csv"
+    inputs = {
+        "model": model.sha256(ctx),
+        "dataset": ctx.dataset.fingerprint,
+        "query": config.query.model_dump(mode="json"),
+        "trajectory": [config.trajectory.steps, config.trajectory.record_every],
+    }
+    if ctx.fresh("query-images", inputs, table):
+        return
+    if table.exists():
+        raise StoreError(
+            f"{table} was made from another model or other query settings; use another --out, or "
+            f"delete {out} to ask anew."
+        )
+    with stage(ctx.root, "query images") as record:
+        shutil.rmtree(out, ignore_errors=True)
+        (out / "images").mkdir(parents=True)
+        denoiser = model.load(ctx)
+        draw = _sampler(ctx)
+        asked: list[Question] = []
+        tried = kept = 0
+        sheet = []
+        for number, values in enumerate(combinations(ctx)):
+            held_out = ctx.dataset.is_held_out(values)
+            plan = [("report", config.query.per_combination)]
+            if not held_out:
+                plan.append(("validation", config.query.validation))
+            cond = ctx.conditions.encode(values)
+            candidates = _candidates(ctx, denoiser, draw, cond, number)
+            accepts = _check(ctx, values)
+            for split, wanted in plan if "local" in config.query.scopes else []:
+                for n in range(wanted):
+                    for image in candidates:
+                        tried += 1
+                        if accepts(image):
+                            break
+                    else:
+                        logger.warning(
+                            "%s: only %d of %d %s queries were accepted; raise query.attempts or "
+                            "train longer",
+                            combination_name(values), n, wanted, split,
+                        )
+                        break
+                    kept += 1
+                    prefix = "v" if split == "validation" else ""
+                    name = f"{combination_name(values)}-{prefix}{n:02d}"
+                    Image.fromarray(image).save(out / "images" / f"{name}.png")
+                    asked += _questions(ctx, name, values, "local", split, held_out)
+            samples = draw(denoiser.params, cond, np.arange(12) + 1_000_000 * (number + 1) + 500_000)
+            sheet.append(np.concatenate(list(samples), axis=1))
+            if "global" in config.query.scopes:
+                name = f"{combination_name(values)}-global"
+                Image.fromarray(sheet[-1]).save(out / "images" / f"{name}.png")
+                asked += _questions(ctx, name, values, "global", "report", held_out)
+        picture = Image.fromarray(np.concatenate(sheet))
+        picture.resize((picture.width * ZOOM, picture.height * ZOOM), Image.Resampling.NEAREST).save(
+            ctx.root / "samples.png"
+        )
+        record.samples, record.extra = tried, {"accepted": kept, "generated": tried}
+        questions.write(table, asked)
+    ctx.finish("query-images", inputs)
+
+
+def _questions(
+    ctx: Context, name: str, values: dict[str, str], scope: str, split: str, held_out: bool
+) -> list[Question]:
+    return [
+        Question(
+            query=name,
+            condition=values,
+            attribute=attribute,
+            minus=minus_of(ctx, values, attribute),
+            scope=scope,
+            scenario="ood" if held_out else "id",
+            split=split,
+            image=f"images/{name}.png",
+        )
+        for attribute in ctx.conditions.attributes
+    ]
+
+
+def _check(ctx: Context, values: dict[str, str]):
+    if ctx.config.query.check == "none":
+        return lambda image: True
+    data = ctx.config.data
+    reader = ShapeReader(data.shapes, data.colors, data.image_size)
+    return lambda image: reader.accepts(image, values)
+
+
+def _sampler(ctx: Context):
+    """draw(params, cond [c], numbers [n]) -> uint8 images [n, H, W, C]; each number is a seed."""
+    shape, q = ctx.dataset.image_shape, ctx.config.query
+
+    def one(params, cond, number):
+        noise = jax.random.normal(jax.random.fold_in(jax.random.key(q.seed), number), shape)
+        guidance = guidance_of(q.sampling_guidance, jnp.zeros_like(cond))
+        drawn = sample(ctx.eps_fn, params, ctx.schedule, ctx.grid, noise, cond, guidance=guidance)
+        return drawn.x0
+
+    compiled = jax.jit(jax.vmap(one, (None, None, 0)))
+    return lambda params, cond, numbers: to_uint8(compiled(params, cond, numbers))
+
+
+def _candidates(ctx: Context, denoiser: Denoiser, draw, cond, number: int) -> Iterator[np.ndarray]:
+    """Images of one combination, one after the other, up to ``query.attempts`` times as wanted."""
+    q, batch = ctx.config.query, 16
+    limit = q.attempts * (q.per_combination + q.validation)
+    for first in range(0, limit, batch):
+        numbers = np.arange(first, first + batch) + 1_000_000 * (number + 1)
+        yield from draw(denoiser.params, cond, numbers)
+
+
+def featurize(ctx: Context, variant: Variant = MAIN) -> None:
+    """Complete ``queries/<method>/`` for every method that works by gradients."""
+    asked = questions.read(ctx.root / "queries" / "queries.csv")
+    denoiser = model.load(ctx)
+    chosen = selected(ctx, denoiser, variant)
+    sha256 = model.sha256(ctx)
+    out = folder(ctx, variant) / "queries"
+    stores: dict[str, FeatureStore] = {}
+    specs: dict[str, GradientSpec] = {}
+    for name in ctx.config.methods:
+        spec = METHODS[name].query
+        if spec is None:
+            continue
+        specs[name] = spec
+        key = feature_key(ctx, chosen, variant, spec, sha256)
+        key |= {"query": ctx.config.query.model_dump(mode="json")}
+        stores[name] = FeatureStore.create(
+            out / name,
+            key,
+            index=np.arange(len(asked)),
+            widths={"features": ctx.config.projection.k},
+            chunk=max(1, len(asked)),
+        )
+        questions.write(out / name / "queries.csv", asked)
+    missing = [name for name, store in stores.items() if store.missing]
+    if not missing:
+        return
+    with stage(folder(ctx, variant), variant.title("query")) as record:
+        distinct = sorted({specs[name] for name in missing})
+        features = np.zeros(
+            (len(asked), len(distinct), ctx.config.projection.k), np.float32
+        )
+        with meter(variant.title("query"), len(asked)) as bar:
+            for scope in ctx.config.query.scopes:
+                rows = np.array([i for i, q in enumerate(asked) if q.scope == scope], int)
+                if len(rows):
+                    _scope_rows(ctx, chosen, distinct, scope, asked, rows, features, bar)
+        record.samples = len(asked)
+        for name in missing:
+            column = features[:, distinct.index(specs[name])]
+            for chunk in stores[name].missing:
+                stores[name].write(chunk, {"features": column[chunk.start : chunk.stop]})
+
+
+def _scope_rows(
+    ctx: Context, chosen: Selected, specs, scope: str, asked, rows, features, bar
+) -> None:
+    """Fill the rows of one scope in batches of a fixed size."""
+    size = min(ctx.config.gradient.batch, len(rows))
+    size += -size % ctx.mesh.size
+    # All questions about one image share its random numbers.
+    first_of = {q.query: i for i, q in reversed(list(enumerate(asked)))}
+    ids = np.array([first_of[q.query] for q in asked])
+    fn = devices.over_samples(partial(query_rows, ctx, chosen, specs, scope), ctx.mesh)
+    for first in range(0, len(rows), size):
+        real = rows[first : first + size]
+        padded = devices.padded(real, size)
+        batch = query_batch(ctx, [asked[i] for i in padded], ids[padded])
+        features[real] = np.asarray(fn(chosen.selection.params, batch))[: len(real)]
+        bar.advance(len(real))
+
+
+def query_batch(ctx: Context, asked: list[Question], ids: np.ndarray) -> QueryBatch:
+    """The arrays of a batch of questions; global ones have no image of their own."""
+    encode = ctx.conditions.encode
+    images = [
+        read_image(ctx.root / "queries" / q.image, ctx.dataset.image_shape)
+        if q.scope == "local"
+        else np.zeros(ctx.dataset.image_shape, np.float32)
+        for q in asked
+    ]
+    return QueryBatch(
+        np.stack(images),
+        np.stack([encode(q.condition) for q in asked]),
+        np.stack([encode(q.minus) for q in asked]),
+        np.asarray(ids, np.int32),
+    )
+
+
+def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """A query's picture as the network sees it.
+
+    Raises:
+        StoreError: missing, unreadable or of another size.
+    """
+    try:
+        image = np.asarray(Image.open(path).convert("RGB"))
+    except OSError as error:
+        raise StoreError(f"{path}: not a readable image ({error}).") from None
+    if image.shape != shape:
+        raise StoreError(f"{path}: shape {image.shape}, the model wants {shape}.")
+    return to_unit(image)

@@ -1,0 +1,78 @@
+"""The measured table of a run, as text."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ctrak_jax.methods import ABLATION, METHODS
+from ctrak_jax.stages.context import read_json
+
+COLUMNS = (("local", "id"), ("local", "ood"), ("global", "id"), ("global", "ood"))
+STEPS = dict(zip(ABLATION, ("base", "A", "B", "C", "D"), strict=True))
+
+
+def read(out: Path) -> list[dict[str, Any]]:
+    """The summary rows of metrics.json."""
+    return read_json(out / "metrics.json", "evaluate")["summary"]
+
+
+def table(out: Path) -> str:
+    """precision@k by method and scenario with 95% intervals, comparison and ablation; controls."""
+    metrics = read_json(out / "metrics.json", "evaluate")
+    depth = metrics["settings"]["evaluate"]["k"][0]
+    parts = [_precision(metrics["summary"], f"precision@{depth} (95% interval)", depth)]
+    for name, control in metrics["controls"].items():
+        if name == "wrong-label":
+            parts.append(_labels(control["summary"]))
+        else:
+            parts.append(_precision(control["summary"], f"control: {name}", depth))
+    parts.append(f"report: {out / 'report' / 'index.html'}")
+    return "\n".join(parts)
+
+
+def _render(table: Table) -> str:
+    text = io.StringIO()
+    Console(file=text, width=110).print(table)
+    return text.getvalue()
+
+
+def _precision(rows: list[dict[str, Any]], title: str, depth: int) -> str:
+    cells = {
+        (r["method"], r["scope"], r["scenario"]): r
+        for r in rows
+        if r["attribute"] == "all" and r["k"] == depth
+    }
+    shown = [c for c in COLUMNS if any((c[0], c[1]) == key[1:] for key in cells)]
+    table = Table(title=title, title_justify="left")
+    table.add_column("method")
+    for scope, scenario in shown:
+        table.add_column(f"{scope} {scenario.upper()}", justify="right")
+    for method in METHODS:
+        if any(key[0] == method for key in cells):
+            step = f" ({STEPS[method]})" if method in STEPS else ""
+            found = [cells.get((method, *column)) for column in shown]
+            table.add_row(method + step, *map(_cell, found))
+    return _render(table)
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "-"
+    low, high = row["ci95"]
+    return f"{row['precision']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _labels(rows: list[dict[str, Any]]) -> str:
+    table = Table(
+        title="control: wrong-label, mean rank percentile (1 = top), local OOD", title_justify="left"
+    )
+    table.add_column("method")
+    for column in ("picture only", "label only"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        if (row["scope"], row["scenario"]) == ("local", "ood"):
+            table.add_row(row["method"], f"{row['picture_only']:.2f}", f"{row['label_only']:.2f}")
+    return _render(table)

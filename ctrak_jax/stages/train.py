@@ -1,0 +1,145 @@
+"""Train the model, or take a published checkpoint: writes ``model/``."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from ctrak_jax import mesh as devices
+from ctrak_jax.data import TrainingBatches
+from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.log import logger, meter, stage
+from ctrak_jax.models import create, load_published
+from ctrak_jax.models.training import Trainer, TrainState, optimizer, trainer
+from ctrak_jax.stages import model
+from ctrak_jax.stages.context import Context, digest, read_json
+from ctrak_jax.typing import Params
+
+
+def run(ctx: Context) -> None:
+    """Leave a model in ``root/model``, trained unless there is one from the same inputs.
+
+    Raises:
+        StoreError: a model from other inputs is already there.
+    """
+    inputs = _inputs(ctx)
+    about = ctx.root / "model" / "model.json"
+    if about.exists():
+        made_from = read_json(about, "train")["made_from"]
+        differing = sorted(k for k in inputs if made_from.get(k) != inputs[k])
+        if differing:
+            raise StoreError(
+                f"{about.parent} was made from other settings ({', '.join(differing)} differ); "
+                "use another --out, or delete the run to make it anew."
+            )
+        return
+    checkpoint = ctx.config.model.checkpoint
+    if checkpoint is not None:
+        if not checkpoint.exists():
+            raise UsageError(f"model.checkpoint={checkpoint}: no such file.")
+        model.save(ctx, load_published(ctx.network, checkpoint, ctx.dataset.image_shape), inputs)
+        return
+    with stage(ctx.root, "train") as record:
+        params, loss = _train(ctx)
+        record.samples = ctx.config.train.steps * ctx.config.train.batch
+        record.extra = {"loss": round(loss, 5), "seed": ctx.seed}
+        model.save(ctx, params, inputs)
+        shutil.rmtree(ctx.root / "training", ignore_errors=True)
+
+
+def _inputs(ctx: Context) -> dict[str, Any]:
+    config = ctx.config
+    return {
+        "data": ctx.dataset.fingerprint,
+        "train": digest(config.train.model_dump(mode="json", exclude={"checkpoint_every"})),
+        "model": digest(config.model.model_dump(mode="json")),
+        "schedule": digest(config.schedule.model_dump(mode="json")),
+        "seed": ctx.seed,
+    }
+
+
+def _make_trainer(ctx: Context) -> Trainer:
+    train = ctx.config.train
+    rule = optimizer(
+        train.optimizer,
+        steps=train.steps,
+        learning_rate=train.learning_rate,
+        warmup=train.warmup,
+        weight_decay=train.weight_decay,
+        clip=train.clip,
+    )
+    return trainer(
+        ctx.eps_fn,
+        ctx.schedule,
+        rule,
+        blocks=ctx.conditions.blocks,
+        attribute_dropout=train.attribute_dropout,
+        ema=train.ema,
+        key=jax.random.key(ctx.seed),
+    )
+
+
+def _train(ctx: Context) -> tuple[Params, float]:
+    """Train to the end, from the last checkpoint where there is one."""
+    train = ctx.config.train
+    if train.batch % ctx.mesh.size:
+        raise UsageError(
+            f"train.batch={train.batch} must be a multiple of the {ctx.mesh.size} devices."
+        )
+    maker = _make_trainer(ctx)
+    params = create(ctx.network, ctx.dataset.image_shape, ctx.conditions.size, ctx.seed)
+    # Each part of the state needs buffers of its own: the training call donates them.
+    state = jax.tree.map(jnp.copy, maker.init(params))
+    folder = (ctx.root / "training").resolve()
+    options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True)
+    loss = float("nan")
+    batches = TrainingBatches(ctx.dataset, batch=train.batch, seed=ctx.seed)
+
+    def stretch(first: int) -> Any:
+        return batches(first, min(train.scan, train.steps - first))
+
+    with (
+        ocp.CheckpointManager(folder, options=options) as manager,
+        ThreadPoolExecutor(1) as ahead,
+    ):
+        done = manager.latest_step()
+        if done is not None:
+            state = _restore(manager, done, state, folder)
+            logger.info("training goes on from step %d", done)
+        step = done or 0
+        state = devices.put_replicated(state, ctx.mesh)
+        following = ahead.submit(stretch, step) if step < train.steps else None
+        with meter(f"train (seed {ctx.seed})", train.steps, step) as bar:
+            while following is not None:
+                batch = devices.put_batches(following.result(), ctx.mesh)
+                count = batch.x0.shape[0]
+                state, mean_loss = maker.run(state, batch.x0, batch.cond)
+                step += count
+                following = ahead.submit(stretch, step) if step < train.steps else None
+                loss = float(mean_loss)
+                if not jnp.isfinite(loss):
+                    raise StoreError(
+                        f"training loss became {loss} before step {step}; lower "
+                        "train.learning_rate."
+                    )
+                bar.advance(count)
+                if step % train.checkpoint_every == 0 and step < train.steps:
+                    manager.save(step, args=ocp.args.StandardSave(state))
+        manager.wait_until_finished()
+    return state.average, loss
+
+
+def _restore(
+    manager: ocp.CheckpointManager, step: int, state: TrainState, folder: Path
+) -> TrainState:
+    try:
+        return manager.restore(step, args=ocp.args.StandardRestore(state))
+    except Exception as error:  # Orbax raises many kinds for damaged files
+        raise StoreError(
+            f"{folder}/{step}: the training checkpoint cannot be read ({error}); delete "
+            f"{folder} to train from the start."
+        ) from error

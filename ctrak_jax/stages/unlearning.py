@@ -1,0 +1,137 @@
+r"""Unlearning-based attribution (method, section 6): one preconditioned ascent on the query.
+
+.. math::
+    \theta' = \theta + \mathrm{lr}\, F_\mathrm{diag}^{-1}\, \nabla L(x_q) / N,\qquad
+    s_i = L(x_i; \theta') - L(x_i; \theta)                                                \tag{13}
+
+L is the denoising loss, mean over the attribution timesteps, with the same noise before and after;
+:math:`F_\mathrm{diag}` is the mean over training samples of their squared gradients. A training
+image whose loss rises most when the query is unlearned taught it most. Source: Wang et al. 2024.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ctrak_jax import mesh as devices
+from ctrak_jax.gradient import sample_gradient
+from ctrak_jax.log import meter
+from ctrak_jax.reward import dsm
+from ctrak_jax.stages import model
+from ctrak_jax.stages.context import Context
+from ctrak_jax.stages.featurize import Samples, relabelled_rows, samples_of
+from ctrak_jax.stages.gradients import Selected, denoising_errors, selected
+from ctrak_jax.stages.query import query_batch
+from ctrak_jax.stages.questions import Question
+from ctrak_jax.stages.variant import Variant
+from ctrak_jax.store import read_scores
+from ctrak_jax.trajectory import forward_path
+from ctrak_jax.typing import Params
+
+FLOOR = 1e-3
+"""The diagonal is not taken below this share of its mean: parameters that no sample moves."""
+
+
+class Batch(NamedTuple):
+    """Samples with conditions and the index that fixes their noise."""
+
+    x0: Any
+    cond: Any
+    index: Any
+
+
+def scores(ctx: Context, variant: Variant, asked: list[Question]) -> np.ndarray:
+    """s_i of every local question [query, sample]; NaN where the scope is global."""
+    denoiser = model.load(ctx)
+    chosen = selected(ctx, denoiser, variant)
+    params = chosen.selection.params
+    samples = samples_of(ctx, variant)
+    count = len(ctx.dataset.train_index)
+    result = np.full((len(asked), count), np.nan, np.float32)
+    diagonal = fisher_diagonal(ctx, chosen, samples)
+    loss = devices.over_samples(lambda p, b: _losses(ctx, chosen, p, b), ctx.mesh)
+    gradient = jax.jit(lambda p, b: _gradient(ctx, chosen, p, b))
+    # A control with some labels changed recomputes those rows and takes the others as they are.
+    rows = np.arange(count)
+    if variant.relabel:
+        rows = relabelled_rows(ctx, variant.relabel)
+        result = read_scores(ctx.root / "scores" / "unlearning.zarr")
+    before = _all_losses(ctx, loss, params, samples, rows)
+    first: dict[str, int] = {}
+    local = [i for i, q in enumerate(asked) if q.scope == "local"]
+    rate = ctx.config.unlearning.learning_rate / count
+    with meter("unlearning", len(local)) as bar:
+        for i in local:
+            source = first.setdefault(asked[i].query, i)
+            if source == i:
+                query = query_batch(ctx, [asked[i]], np.array([i]))
+                item = Batch(query.x0[0], query.cond[0], np.int32(i))
+                step = gradient(params, item)
+                moved = jax.tree.map(lambda p, g, f: p + rate * g / f, params, step, diagonal)
+                result[i, rows] = _all_losses(ctx, loss, moved, samples, rows) - before
+            else:
+                result[i] = result[source]
+            bar.advance(1)
+    return result
+
+
+def fisher_diagonal(ctx: Context, chosen: Selected, samples: Samples) -> Params:
+    """The floored diagonal: mean squared gradient of up to ``unlearning.fisher_samples`` samples."""
+    count = len(samples.conditions)
+    wanted = min(ctx.config.unlearning.fisher_samples, count)
+    rows = np.sort(np.random.default_rng(ctx.config.trajectory.seed).permutation(count)[:wanted])
+
+    def squares(params: Params, batch: Batch) -> Params:
+        each = jax.vmap(lambda item: _gradient(ctx, chosen, params, item))(batch)
+        return jax.tree.map(lambda g: jnp.sum(g**2, axis=0), each)
+
+    compiled, total = jax.jit(squares), None
+    for first in range(0, wanted, ctx.config.gradient.batch):
+        part = compiled(
+            chosen.selection.params,
+            _batch(ctx, samples, rows[first : first + ctx.config.gradient.batch]),
+        )
+        total = part if total is None else jax.tree.map(jnp.add, total, part)
+    mean = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(total)) / chosen.selection.size
+    return jax.tree.map(lambda f: jnp.maximum(f, FLOOR * mean) / wanted, total)
+
+
+def _batch(ctx: Context, samples: Samples, rows: np.ndarray) -> Batch:
+    return Batch(
+        ctx.dataset.train_images(rows), samples.conditions[rows], ctx.dataset.train_index[rows]
+    )
+
+
+def _gradient(ctx: Context, chosen: Selected, params: Params, item: Batch) -> Params:
+    """grad L of one sample: the mean over timesteps of the dsm gradient on its forward path."""
+    times = ctx.grid.recorded
+    key = jax.random.fold_in(jax.random.key(ctx.config.trajectory.seed), item.index)
+    path = forward_path(ctx.schedule, item.x0, times, key)
+    total = sample_gradient(
+        dsm(ctx.schedule, item.x0), chosen.eps_fn, params, path, item.cond, normalise=False
+    )
+    return jax.tree.map(lambda g: g / len(times), total)
+
+
+def _losses(ctx: Context, chosen: Selected, params: Params, batch: Batch) -> Array:
+    def one(item: Batch) -> Array:
+        key = jax.random.fold_in(jax.random.key(ctx.config.trajectory.seed), item.index)
+        path = forward_path(ctx.schedule, item.x0, ctx.grid.recorded, key)
+        return denoising_errors(
+            chosen.eps_fn, params, ctx.schedule, path, item.x0, item.cond
+        ).mean()
+
+    return jax.vmap(one)(batch)
+
+
+def _all_losses(ctx: Context, loss, params: Params, samples: Samples, rows: np.ndarray) -> np.ndarray:
+    size = 256 + -256 % ctx.mesh.size
+    parts = []
+    for first in range(0, len(rows), size):
+        real = rows[first : first + size]
+        batch = _batch(ctx, samples, devices.padded(real, size))
+        parts.append(np.asarray(loss(params, batch))[: len(real)])
+    return np.concatenate(parts)

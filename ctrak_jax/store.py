@@ -1,0 +1,248 @@
+"""Features on disk: zarr v3 arrays written chunk by chunk, and the manifest that keys them.
+
+    <store>/manifest.json    what the rows are made from, and which row chunks are complete
+    <store>/features         zarr v3 [rows, k] float32, one row a sample, crc32c on every chunk
+    <store>/index            zarr v3 [rows] int64, the dataset index of every row
+    <store>/errors           zarr v3 [rows, time] float32, denoising errors, where a method needs them
+
+A chunk is listed as complete only after its data are written, so a killed run loses at most the
+chunk it was computing. A store is never reused for anything but what its manifest says.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from ctrak_jax.errors import StoreError
+
+
+class FeatureStore:
+    """A feature store of fixed length, complete or not.
+
+    Attributes:
+        path: its folder. key: what the rows are made from. index: dataset index of every row.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self._manifest = manifest
+        self._arrays = {
+            name: _open(path / name, None, None) for name in (*manifest["arrays"], "index")
+        }
+
+    @classmethod
+    def open(cls, path: Path, key: Mapping[str, Any]) -> "FeatureStore":
+        """Open an existing store made from ``key``.
+
+        Raises:
+            StoreError: missing, damaged, or made from something else (names the fields).
+        """
+        store = cls(path, read_manifest(path))
+        differing = _differences(store.key, _plain(key))
+        if differing:
+            raise StoreError(
+                f"{path} was made from other inputs; differing fields: {'; '.join(differing)}. "
+                "Use another --out, or delete this folder to compute it anew."
+            )
+        return store
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        key: Mapping[str, Any],
+        *,
+        index: np.ndarray,
+        widths: Mapping[str, int],
+        chunk: int,
+    ) -> "FeatureStore":
+        """Open the store at ``path``, or make an empty one.
+
+        Args:
+            key: what the rows are made from (JSON-able). index: dataset index of every row.
+            widths: array name -> columns. chunk: rows a chunk.
+
+        Raises:
+            StoreError: a store from other inputs is there.
+        """
+        if (path / "manifest.json").exists():
+            return cls.open(path, key)
+        path.mkdir(parents=True, exist_ok=True)
+        rows = len(index)
+        for name, width in widths.items():
+            _open(path / name, (rows, width), chunk)
+        _open(path / "index", (rows,), max(rows, 1)).write(index.astype(np.int64)).result()
+        manifest = {
+            "key": _plain(key),
+            "rows": rows,
+            "chunk": chunk,
+            "arrays": list(widths),
+            "complete": [],
+        }
+        _write_manifest(path, manifest)
+        return cls(path, manifest)
+
+    @property
+    def key(self) -> dict[str, Any]:
+        return self._manifest["key"]
+
+    @property
+    def rows(self) -> int:
+        return self._manifest["rows"]
+
+    @property
+    def chunks(self) -> list[range]:
+        """Row ranges of all chunks."""
+        size = self._manifest["chunk"]
+        return [range(s, min(s + size, self.rows)) for s in range(0, self.rows, size)]
+
+    @property
+    def missing(self) -> list[range]:
+        """Row ranges of the chunks still to be computed."""
+        done = set(self._manifest["complete"])
+        return [rows for rows in self.chunks if rows.start not in done]
+
+    def write(self, rows: range, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write one whole chunk of every array and list it as complete.
+
+        Raises:
+            StoreError: a value is NaN or infinite (names the sample; nothing is written), or the
+                disk refuses.
+        """
+        for name, values in arrays.items():
+            bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+            if bad.any():
+                sample = int(self.index[rows.start + int(np.argmax(bad))])
+                raise StoreError(
+                    f"{self.path.name}: {name} of sample {sample} hold NaN or infinity; nothing "
+                    "of its chunk was written. Look at that image, or lower trajectory.guidance."
+                )
+        try:
+            writes = [
+                self._arrays[name][rows.start : rows.stop].write(np.asarray(values, np.float32))
+                for name, values in arrays.items()
+            ]
+            for pending in writes:
+                pending.result()
+            self._manifest["complete"] = sorted({*self._manifest["complete"], rows.start})
+            _write_manifest(self.path, self._manifest)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{self.path}: cannot write rows {rows.start}..: {error}.") from error
+
+    def read(self, name: str = "features") -> np.ndarray:
+        """All rows of an array; every chunk's checksum is verified.
+
+        Raises:
+            StoreError: rows are missing, or a chunk is damaged (names the file).
+        """
+        if self.missing:
+            raise StoreError(
+                f"{self.path}: {len(self.missing)} of {len(self.chunks)} chunks are missing; "
+                "run the stage that writes it again, it goes on where it was."
+            )
+        parts = [self._read(name, rows) for rows in self.chunks]
+        return np.concatenate(parts) if parts else np.empty(self._arrays[name].shape, np.float32)
+
+    def _read(self, name: str, rows: range) -> np.ndarray:
+        try:
+            return np.asarray(self._arrays[name][rows.start : rows.stop].read().result())
+        except ValueError as error:
+            chunk = rows.start // self._manifest["chunk"]
+            raise StoreError(
+                f"{self.path / name}: chunk {chunk} (rows {rows.start}..{rows.stop - 1}) is "
+                f"damaged ({str(error).splitlines()[0]}); delete {self.path} and compute it again."
+            ) from error
+
+    @property
+    def index(self) -> np.ndarray:
+        return np.asarray(self._arrays["index"].read().result())
+
+    def verify(self) -> None:
+        """Read every complete chunk and check it.
+
+        Raises:
+            StoreError: a chunk is damaged.
+        """
+        missing = set(self.missing)
+        for name in self._manifest["arrays"]:
+            for rows in self.chunks:
+                if rows not in missing:
+                    self._read(name, rows)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a store.
+
+    Raises:
+        StoreError: missing or damaged.
+    """
+    file = path / "manifest.json"
+    try:
+        manifest = json.loads(file.read_text())
+        _ = manifest["key"], manifest["rows"], manifest["chunk"], manifest["complete"]
+        return manifest
+    except FileNotFoundError:
+        raise StoreError(f"{file} is missing; run the stage that writes it first.") from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{file} is damaged ({error!r}); delete {path} and compute it again."
+        ) from None
+
+
+def write_scores(path: Path, scores: np.ndarray) -> None:
+    """Write a score matrix [query, sample] as one zarr v3 array, replacing an older one."""
+    array = _open(path, scores.shape, max(1, len(scores)), replace=True)
+    array.write(scores.astype(np.float32)).result()
+
+
+def read_scores(path: Path) -> np.ndarray:
+    """Read what :func:`write_scores` wrote."""
+    return np.asarray(_open(path, None, None).read().result())
+
+
+def _open(
+    path: Path, shape: Sequence[int] | None, chunk: int | None, replace: bool = False
+) -> ts.TensorStore:
+    spec: dict[str, Any] = {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": str(path.resolve())},
+    }
+    try:
+        if shape is None:
+            return ts.open(spec, open=True).result()
+        dtype = "int64" if path.name == "index" else "float32"
+        spec["metadata"] = {
+            "shape": list(shape),
+            "data_type": dtype,
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": {"chunk_shape": [chunk, *(max(1, n) for n in shape[1:])]},
+            },
+            "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+        }
+        return ts.open(spec, create=True, delete_existing=replace, open=not replace).result()
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: cannot be opened ({str(error).splitlines()[0]}).") from error
+
+
+def _write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
+    part = path / "manifest.json.part"
+    part.write_text(json.dumps(manifest, indent=1) + "\n")
+    os.replace(part, path / "manifest.json")
+
+
+def _plain(key: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(key, default=str))
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} is {found.get(name)!r}, wanted {wanted.get(name)!r}"
+        for name in sorted(found.keys() | wanted.keys())
+        if found.get(name) != wanted.get(name)
+    ]

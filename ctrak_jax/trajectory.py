@@ -1,0 +1,232 @@
+r"""Deterministic paths between images and noise (method, section 4), for ONE sample.
+
+On a grid :math:`0 = t_0 < t_1 < \dots < t_S`, with :math:`\epsilon_j = \epsilon(x_{t_j}, t_j)`,
+
+.. math::
+    x_{t_{j'}} = \sqrt{\bar\alpha_{t_{j'}}}\,\hat x_0(x_{t_j}) +
+        \sqrt{1-\bar\alpha_{t_{j'}} - \sigma^2}\,\epsilon_j + \sigma z                     \tag{2}
+
+leads up (inversion, :math:`j' = j+1`) or down (sampling, :math:`j' = j-1`). With the noisier level
+:math:`\bar\alpha_h` and the cleaner one :math:`\bar\alpha_l` of the two,
+
+.. math::
+    \sigma^2 = \eta^2 \frac{1-\bar\alpha_l}{1-\bar\alpha_h}
+        \Bigl(1 - \frac{\bar\alpha_h}{\bar\alpha_l}\Bigr)                                  \tag{3}
+
+so that :math:`\eta = 0` is the deterministic map (Song et al. 2021). Guidance replaces the
+prediction by
+
+.. math::
+    \tilde\epsilon = \epsilon(x, c') + g\,(\epsilon(x, c) - \epsilon(x, c'))              \tag{4}
+
+against any other condition :math:`c'`: the null, another sample's, a given one.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ctrak_jax.schedule import Schedule, add_noise, level, posterior_mean
+from ctrak_jax.typing import Cond, EpsFn, Image, Params, PRNGKey, Timestep
+
+
+class Grid(NamedTuple):
+    """The timesteps of a trajectory and which of its states are kept.
+
+    ``times[j]`` for j = 0..S; the states at ``times[every], times[2 every], ...`` short of the
+    last are recorded: the attribution timesteps.
+    """
+
+    times: np.ndarray
+    every: int
+
+    @property
+    def recorded(self) -> np.ndarray:
+        """The attribution timesteps, ascending: int [time]."""
+        return self.times[self.every : -1 : self.every]
+
+
+class Guidance(NamedTuple):
+    """Scale g and the condition c' of equation (4)."""
+
+    scale: float
+    against: Cond
+
+
+class Path(NamedTuple):
+    """States of one sample along its trajectory, timesteps ascending."""
+
+    x: Float[Array, "time ..."]
+    t: Int[Array, " time"]
+
+
+def grid(schedule_steps: int = 1000, steps: int = 50, every: int = 5) -> Grid:
+    """``times[j] = floor((schedule_steps - 1) j / steps)``: 0, 19, 39, ..., 999 by default.
+
+    Raises:
+        ValueError: ``every`` does not divide ``steps``, or nothing would be recorded.
+    """
+    if steps < 2 or every < 1 or steps % every or steps // every < 2:
+        raise ValueError(
+            f"a trajectory of steps={steps} recorded every {every} steps keeps no state, or an "
+            "uneven number of steps between two; use a divisor of steps below it, such as 5 of 50."
+        )
+    # The small term keeps exact products from falling below their integer in floating point.
+    times = np.floor((schedule_steps - 1) * np.arange(steps + 1) / steps + 1e-6).astype(np.int32)
+    return Grid(times, every)
+
+
+def guided(eps_fn: EpsFn, guidance: Guidance | None) -> EpsFn:
+    """The prediction of equation (4); ``None`` is the plain prediction (one network call)."""
+    if guidance is None:
+        return eps_fn
+
+    def eps(params: Params, x: Image, t: Timestep, cond: Cond) -> Image:
+        # One call on a pair instead of two calls: the batch axis is doubled inside the network.
+        pair = jax.tree.map(lambda a, b: jnp.stack([a, b]), cond, guidance.against)
+        wanted, other = jax.vmap(eps_fn, (None, None, None, 0))(params, x, t, pair)
+        return other + guidance.scale * (wanted - other)
+
+    return eps
+
+
+def ddim_step(
+    schedule: Schedule,
+    x: Image,
+    eps: Image,
+    t: Timestep,
+    t_next: Timestep,
+    *,
+    eta: float = 0.0,
+    noise: Image | None = None,
+) -> Image:
+    """Equation (2) from ``t`` to ``t_next`` in either direction.
+
+    Args:
+        x: the state at ``t``. eps: the prediction there.
+        eta: the share of fresh noise in (3); needs ``noise`` (unit normal, like ``x``) where > 0.
+    """
+    x0_hat = posterior_mean(schedule, x, t, eps)
+    signal, sigma = level(schedule, t_next)
+    if noise is None:
+        return signal * x0_hat + sigma * eps
+    high = schedule.alphas_cumprod[jnp.maximum(t, t_next)]
+    low = schedule.alphas_cumprod[jnp.minimum(t, t_next)]
+    variance = eta**2 * (1.0 - low) / (1.0 - high) * (1.0 - high / low)
+    direction = jnp.sqrt(jnp.maximum(sigma**2 - variance, 0.0))
+    return signal * x0_hat + direction * eps + jnp.sqrt(variance) * noise
+
+
+def forward_path(schedule: Schedule, x0: Image, times: Int[Array, " time"], key: PRNGKey) -> Path:
+    """Forward noising with ONE noise per (sample, timestep): the noise of t comes from
+    ``fold_in(key, t)``, so that neither batches nor the choice of timesteps can change it.
+
+    Args:
+        x0: the clean image. times: the timesteps. key: the sample's own key.
+    """
+    times = jnp.asarray(times, jnp.int32)
+
+    def state(t: Timestep) -> Image:
+        noise = jax.random.normal(jax.random.fold_in(key, t), x0.shape, x0.dtype)
+        return add_noise(schedule, x0, t, noise)
+
+    return Path(jax.vmap(state)(times), times)
+
+
+def _walk(
+    eps_fn: EpsFn,
+    params: Params,
+    schedule: Schedule,
+    x: Image,
+    cond: Cond,
+    segments: np.ndarray,
+    eta: float,
+    key: PRNGKey | None,
+) -> Float[Array, "segment ..."]:
+    """Walk along ``segments`` [segment, steps + 1] of timesteps; the state at each one's end."""
+    if eta > 0.0 and key is None:
+        raise ValueError(f"eta={eta} adds noise to every step: pass a key, or eta=0.")
+
+    def step(x: Image, pair: Int[Array, "2"]) -> tuple[Image, None]:
+        t, t_next = pair[0], pair[1]
+        noise = None
+        if eta > 0.0 and key is not None:
+            noise = jax.random.normal(jax.random.fold_in(key, t_next), x.shape, x.dtype)
+        eps = eps_fn(params, x, t, cond)
+        return ddim_step(schedule, x, eps, t, t_next, eta=eta, noise=noise), None
+
+    def segment(x: Image, pairs: Int[Array, "step 2"]) -> tuple[Image, Image]:
+        x, _ = jax.lax.scan(step, x, pairs)
+        return x, x
+
+    pairs = np.stack([segments[:, :-1], segments[:, 1:]], axis=-1)
+    _, states = jax.lax.scan(segment, x, jnp.asarray(pairs, jnp.int32))
+    return states
+
+
+def _segments(points: np.ndarray, every: int) -> np.ndarray:
+    starts = np.arange(0, len(points) - 1, every)
+    return points[starts[:, None] + np.arange(every + 1)]
+
+
+def invert(
+    eps_fn: EpsFn,
+    params: Params,
+    schedule: Schedule,
+    grid: Grid,
+    x0: Image,
+    cond: Cond,
+    *,
+    guidance: Guidance | None = None,
+    eta: float = 0.0,
+    key: PRNGKey | None = None,
+) -> Path:
+    """DDIM inversion of one image: the states at the recorded timesteps, ascending.
+
+    The image is taken as the state at ``grid.times[0]``; the walk ends at the last recorded
+    timestep. Equations (2) to (4).
+
+    Args:
+        x0: one clean image. cond: its condition.
+        guidance: scale and opposite condition; ``None`` for the plain prediction.
+        eta: share of fresh noise a step (0 = the deterministic map), drawn from ``key``.
+
+    Returns:
+        Path with x [time, ...] and t [time].
+    """
+    upward = _segments(grid.times[: -grid.every], grid.every)
+    states = _walk(guided(eps_fn, guidance), params, schedule, x0, cond, upward, eta, key)
+    return Path(states, jnp.asarray(grid.recorded, jnp.int32))
+
+
+class Sample(NamedTuple):
+    """A generated image and the states it came through (timesteps ascending)."""
+
+    x0: Image
+    path: Path
+
+
+def sample(
+    eps_fn: EpsFn,
+    params: Params,
+    schedule: Schedule,
+    grid: Grid,
+    noise: Image,
+    cond: Cond,
+    *,
+    guidance: Guidance | None = None,
+    eta: float = 0.0,
+    key: PRNGKey | None = None,
+) -> Sample:
+    """DDIM sampling of one image from unit normal ``noise`` at ``grid.times[-1]`` down to
+    ``grid.times[0]``; its recorded states are the trajectory of the global scope (section 3).
+
+    Arguments as for :func:`invert`.
+    """
+    downward = _segments(grid.times[::-1], grid.every)
+    states = _walk(guided(eps_fn, guidance), params, schedule, noise, cond, downward, eta, key)
+    recorded = jnp.asarray(grid.recorded, jnp.int32)
+    return Sample(states[-1], Path(states[:-1][::-1], recorded))

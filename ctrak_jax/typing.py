@@ -1,0 +1,41 @@
+"""Vocabulary of the mathematics: array axes and the two functions a user brings.
+
+Axis names, used in every annotation of the package:
+
+=========== =====================================================================
+``sample``   training samples (or queries) handled side by side
+``time``     attribution timesteps of one trajectory
+``param``    the selected parameters, flattened (its length is d)
+``proj``     coordinates after the random projection (its length is k)
+``query``    (image, concept) questions
+=========== =====================================================================
+
+The shape of one image is left open (``...``): pixels [H, W, C], latents, anything.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+from jaxtyping import Array, Float, Int
+
+Params = Any
+"""A pytree of parameter arrays."""
+
+Cond = Any
+"""A pytree of arrays: whatever the network takes as the condition of ONE sample."""
+
+Image = Float[Array, "..."]
+Scalar = Float[Array, ""]
+Timestep = Int[Array, ""]
+PRNGKey = jax.Array
+
+
+class EpsFn(Protocol):
+    """The noise prediction of ONE sample at ONE timestep; batches are made by ``jax.vmap``."""
+
+    def __call__(self, params: Params, x: Image, t: Timestep, cond: Cond, /) -> Image: ...
+
+
+Reward = Callable[[Image], Scalar]
+"""A differentiable reward of one image (or latent): larger means more of the concept."""
