@@ -193,7 +193,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ctrak: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("ctrak: interrupted; finished work is kept, the same command goes on.", file=sys.stderr)
+        print(
+            "ctrak: interrupted; finished work is kept, the same command goes on.", file=sys.stderr
+        )
         return 130
     return 0
 

@@ -21,10 +21,14 @@ Positive = Field(gt=0)
 
 
 class Section(BaseModel):
+    """A part of the config: frozen, unknown keys refused, defaults documented."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Run(Section):
+    """Seeds and devices."""
+
     seeds: tuple[int, ...] = (0,)
     """Training seeds; each trains, featurizes and is asked on its own."""
     devices: int | None = Field(None, ge=1)
@@ -32,6 +36,8 @@ class Run(Section):
 
 
 class Data(Section):
+    """The training images."""
+
     kind: Literal["synthetic", "folder"] = "synthetic"
     """Drawn shapes, or a folder of images and attributes."""
     path: Path | None = None
@@ -48,11 +54,15 @@ class Data(Section):
     """Seed of the drawn images (synthetic)."""
     condition_on: tuple[str, ...] = ("shape", "color")
     """Attributes that make up the condition, in order."""
+    candidates: int | None = Field(None, ge=1)
+    """Training images that are attributed over, drawn at random; empty for all of them."""
     hold_out: tuple[dict[str, str], ...] = ()
     """Combinations of values kept out of training: the out-of-distribution queries."""
 
 
 class Model(Section):
+    """The network."""
+
     size: Literal["tiny", "paper"] = "tiny"
     """Named size of the diffusion transformer."""
     width: int | None = Field(None, ge=8)
@@ -68,6 +78,8 @@ class Model(Section):
 
 
 class ScheduleConfig(Section):
+    """The noise schedule and what the network predicts."""
+
     kind: Literal["linear", "scaled-linear", "cosine"] = "linear"
     """Noise schedule."""
     steps: int = Field(1000, ge=10)
@@ -77,6 +89,8 @@ class ScheduleConfig(Section):
 
 
 class Train(Section):
+    """Training of the network."""
+
     steps: int = Field(6000, ge=1)
     """Optimiser steps."""
     batch: int = Field(128, ge=1)
@@ -102,6 +116,8 @@ class Train(Section):
 
 
 class Trajectory(Section):
+    """Paths of the training samples."""
+
     steps: int = Field(50, ge=2)
     """Grid steps S of the DDIM trajectories."""
     record_every: int = Field(5, ge=1)
@@ -115,6 +131,8 @@ class Trajectory(Section):
 
 
 class Gradient(Section):
+    """Per-sample gradients."""
+
     include: tuple[str, ...] = ("*",)
     """Patterns of the parameters whose gradients are taken."""
     exclude: tuple[str, ...] = ()
@@ -126,6 +144,8 @@ class Gradient(Section):
 
 
 class ProjectionConfig(Section):
+    """The random projection."""
+
     kind: Literal["rademacher", "gaussian"] = "rademacher"
     """Distribution of the Johnson-Lindenstrauss matrix."""
     k: int = Field(4096, ge=1)
@@ -137,11 +157,15 @@ class ProjectionConfig(Section):
 
 
 class Store(Section):
+    """Features on disk."""
+
     chunk: int = Field(64, ge=1)
     """Rows written, and after a kill computed again, at a time."""
 
 
 class Query(Section):
+    """The questions asked."""
+
     scopes: tuple[Literal["local", "global"], ...] = ("local", "global")
     """Local: one image. Global: the model's own samples under the condition."""
     per_combination: int = Field(8, ge=1)
@@ -173,6 +197,8 @@ class Query(Section):
 
 
 class Unlearning(Section):
+    """The unlearning baseline."""
+
     learning_rate: float = Field(1e-3, gt=0)
     """Size of the one preconditioned ascent step."""
     fisher_samples: int = Field(256, ge=1)
@@ -180,6 +206,8 @@ class Unlearning(Section):
 
 
 class Score(Section):
+    """Damping and rankings."""
+
     damping: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4)
     """Damping multiples r tried on the validation queries, one chosen for each method."""
     top: int = Field(100, ge=1)
@@ -189,6 +217,8 @@ class Score(Section):
 
 
 class Evaluate(Section):
+    """Metrics."""
+
     k: tuple[int, ...] = (10,)
     """Depths of precision@k; the first chooses the damping."""
     bootstrap: int = Field(10_000, ge=100)
@@ -196,6 +226,8 @@ class Evaluate(Section):
 
 
 class Config(Section):
+    """A whole run."""
+
     name: str = "run"
     """Title of the report."""
     out: Path | None = None
@@ -262,9 +294,7 @@ class Config(Section):
         unknown = [m for m in self.methods if m not in METHODS]
         if unknown:
             near = difflib.get_close_matches(unknown[0], METHODS, 1, 0.0)[0]
-            problems.append(
-                (True, f"methods: {unknown[0]!r} is not known; did you mean {near!r}?")
-            )
+            problems.append((True, f"methods: {unknown[0]!r} is not known; did you mean {near!r}?"))
         for wrong, message in problems:
             if wrong:
                 raise ValueError(message)
@@ -322,7 +352,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], str]]
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
-        raise UsageError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}.") from None
+        raise UsageError(
+            f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}."
+        ) from None
     if raw is None:
         return {}, {}
     if not isinstance(raw, dict):
@@ -368,4 +400,6 @@ def _explain(
     if not place:
         return f"{where}: {first['msg'].removeprefix('Value error, ')}."
     dotted = ".".join(map(str, place))
-    return f"{where}: {dotted}: got {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}."
+    return (
+        f"{where}: {dotted}: got {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}."
+    )

@@ -8,7 +8,7 @@ r"""The Fisher approximation over projected gradients and its solves (method, se
 are fewer samples than coordinates the n x n dual gives the same z,
 
 .. math::
-    z = \bigl(\phi - \Phi^\top (\Phi\Phi^\top + \lambda I)^{-1} \Phi\phi\bigr) / \lambda       \tag{10}
+    z = \bigl(\phi - \Phi^\top (\Phi\Phi^\top + \lambda I)^{-1} \Phi\phi\bigr) / \lambda  \tag{10}
 
 :func:`spectrum` diagonalises the smaller side once, in float64, and then gives the scores
 :math:`\Phi z` for any number of damping values,
@@ -25,7 +25,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
+
+from ctrak_jax.typing import Array
 
 HIGHEST = jax.lax.Precision.HIGHEST
 

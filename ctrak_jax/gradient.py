@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from ctrak_jax.reward import Loss, linearise
 from ctrak_jax.trajectory import Path
-from ctrak_jax.typing import Cond, EpsFn, Image, Params, Timestep
+from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, Timestep
 
 
 class Selection(NamedTuple):

@@ -28,9 +28,7 @@ def local_mesh(devices: int | None = None) -> Mesh:
     return Mesh(np.array(found[:devices]), (SAMPLES,))
 
 
-def over_samples(
-    fn: Callable[[Any, Any], Any], mesh: Mesh
-) -> Callable[[Any, Any], Any]:
+def over_samples(fn: Callable[[Any, Any], Any], mesh: Mesh) -> Callable[[Any, Any], Any]:
     """Compile ``fn(shared, batch) -> rows``, split over the samples of ``batch``.
 
     ``shared`` is replicated; every leaf of ``batch`` and of the result leads with the sample axis,

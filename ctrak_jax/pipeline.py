@@ -11,24 +11,28 @@ from pathlib import Path
 
 from ctrak_jax import data
 from ctrak_jax.config import Config, dump
+from ctrak_jax.log import stage
 from ctrak_jax.mesh import local_mesh
 from ctrak_jax.report import write_report
 from ctrak_jax.stages import evaluate, featurize, query, score, train
 from ctrak_jax.stages.context import Context, write_atomically
 from ctrak_jax.stages.variant import CONTROLS, MAIN
-from ctrak_jax.log import stage
 
 
 def prepare(config: Config, out: Path) -> list[Context]:
     """The data set, and one context a training seed; writes the resolved config."""
     write_atomically(out / "config.yaml", dump(config))
-    dataset, mesh = data.build(config.data), local_mesh(config.run.devices)
+    training_set, mesh = data.build(config.data), local_mesh(config.run.devices)
+    dataset = training_set
+    if config.data.candidates is not None:
+        dataset = training_set.subset(config.data.candidates, config.data.seed)
     several = len(config.run.seeds) > 1
     return [
         Context(
             config=config,
             root=out / f"seed-{seed}" if several else out,
             seed=seed,
+            training_set=training_set,
             dataset=dataset,
             mesh=mesh,
         )
@@ -37,17 +41,20 @@ def prepare(config: Config, out: Path) -> list[Context]:
 
 
 def run_train(out: Path, contexts: list[Context]) -> None:
+    """A model for every seed."""
     for ctx in contexts:
         train.run(ctx)
 
 
 def run_featurize(out: Path, contexts: list[Context]) -> None:
+    """Features of the training images, main and controls."""
     for ctx in contexts:
         for variant in (MAIN, *(CONTROLS[name] for name in ctx.config.controls)):
             featurize.run(ctx, variant)
 
 
 def run_query(out: Path, contexts: list[Context]) -> None:
+    """Images to ask about, and the features of the questions."""
     for ctx in contexts:
         query.generate(ctx)
         for variant in (MAIN, *(CONTROLS[name] for name in ctx.config.controls)):
@@ -56,16 +63,19 @@ def run_query(out: Path, contexts: list[Context]) -> None:
 
 
 def run_score(out: Path, contexts: list[Context]) -> None:
+    """Scores and rankings, main and controls."""
     for ctx in contexts:
         for variant in (MAIN, *(CONTROLS[name] for name in ctx.config.controls)):
             score.run(ctx, variant)
 
 
 def run_evaluate(out: Path, contexts: list[Context]) -> None:
+    """All seeds together."""
     evaluate.run(out, contexts)
 
 
 def run_report(out: Path, contexts: list[Context]) -> None:
+    """The page and the pictures."""
     first = contexts[0]
     with stage(out, "report"):
         write_report(

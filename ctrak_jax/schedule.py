@@ -15,9 +15,9 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
-from ctrak_jax.typing import Cond, EpsFn, Image, Params, Timestep
+from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, Timestep
 
 Prediction = Literal["eps", "v", "x0"]
 

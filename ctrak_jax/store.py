@@ -3,7 +3,7 @@
     <store>/manifest.json    what the rows are made from, and which row chunks are complete
     <store>/features         zarr v3 [rows, k] float32, one row a sample, crc32c on every chunk
     <store>/index            zarr v3 [rows] int64, the dataset index of every row
-    <store>/errors           zarr v3 [rows, time] float32, denoising errors, where a method needs them
+    <store>/errors           zarr v3 [rows, time] float32, denoising errors, where they are needed
 
 A chunk is listed as complete only after its data are written, so a killed run loses at most the
 chunk it was computing. A store is never reused for anything but what its manifest says.
@@ -223,7 +223,10 @@ def _open(
                 "name": "regular",
                 "configuration": {"chunk_shape": [chunk, *(max(1, n) for n in shape[1:])]},
             },
-            "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+            "codecs": [
+                {"name": "bytes", "configuration": {"endian": "little"}},
+                {"name": "crc32c"},
+            ],
         }
         return ts.open(spec, create=True, delete_existing=replace, open=not replace).result()
     except (OSError, ValueError) as error:

@@ -27,10 +27,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from ctrak_jax.schedule import Schedule, add_noise, level, posterior_mean
-from ctrak_jax.typing import Cond, EpsFn, Image, Params, PRNGKey, Timestep
+from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, PRNGKey, Timestep
 
 
 class Grid(NamedTuple):

@@ -14,10 +14,14 @@ The shape of one image is left open (``...``): pixels [H, W, C], latents, anythi
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Float, Int
+
+Array = jax.Array | np.ndarray
+"""What the mathematics takes: JAX arrays, or NumPy ones that become so."""
 
 Params = Any
 """A pytree of parameter arrays."""
@@ -27,10 +31,11 @@ Cond = Any
 
 Image = Float[Array, "..."]
 Scalar = Float[Array, ""]
-Timestep = Int[Array, ""]
+Timestep = Int[Array, ""] | int
 PRNGKey = jax.Array
 
 
+@runtime_checkable
 class EpsFn(Protocol):
     """The noise prediction of ONE sample at ONE timestep; batches are made by ``jax.vmap``."""
 

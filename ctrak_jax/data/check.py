@@ -46,5 +46,3 @@ class ShapeReader:
         seen = self.read(image)
         wanted = (values.get("shape", seen.shape), values.get("color", seen.color))
         return (seen.shape, seen.color) == wanted and seen.error < self.tolerance
-
-

@@ -72,9 +72,7 @@ def opposite_indices(conditions: np.ndarray, index: np.ndarray, seed: int) -> np
     Raises:
         UsageError: all samples have one condition.
     """
-    distinct, first, inverse = np.unique(
-        conditions, axis=0, return_index=True, return_inverse=True
-    )
+    distinct, first, inverse = np.unique(conditions, axis=0, return_index=True, return_inverse=True)
     inverse = inverse.reshape(-1)
     if len(distinct) < 2:
         raise UsageError(

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -36,6 +36,20 @@ class Dataset:
         _, height, width, channels = self.raw.images.shape
         return height, width, channels
 
+    def subset(self, count: int, seed: int) -> "Dataset":
+        """The same data with ``count`` of its training images, drawn at random.
+
+        Raises:
+            UsageError: there are fewer.
+        """
+        total = len(self.train_index)
+        if count > total:
+            raise UsageError(
+                f"data.candidates={count}, but there are {total} training images; leave it empty."
+            )
+        keep = np.sort(np.random.default_rng((seed, 3)).permutation(total)[:count])
+        return replace(self, train_index=self.train_index[keep])
+
     @cached_property
     def train_values(self) -> list[dict[str, str]]:
         """Attribute values of every training image, in the order of ``train_index``."""
@@ -62,9 +76,10 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over images, attributes, coding and hold-out: what features depend on."""
+        """SHA-256 over images, attributes, coding and training rows: what features depend on."""
         digest = hashlib.sha256()
         digest.update(np.ascontiguousarray(self.raw.images).tobytes())
+        digest.update(self.train_index.tobytes())
         for part in (self.raw.images.shape, self.raw.attributes, self.conditions, self.hold_out):
             digest.update(repr(part).encode())
         return digest.hexdigest()

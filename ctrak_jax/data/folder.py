@@ -1,9 +1,9 @@
 """The folder format: images, ``attributes.csv``, optional prompts and meta data.
 
-    images.npy        uint8 [N, H, W, 3]; or images/*.png (sorted by name); or images/*.tar
-    attributes.csv    header index,<attribute>,...; one row an image; values are text
-    prompts.txt       optional, one line an image
-    meta.json         optional: name, licence, source
+images.npy        uint8 [N, H, W, 3]; or images/*.png (sorted by name); or images/*.tar
+attributes.csv    header index,<attribute>,...; one row an image; values are text
+prompts.txt       optional, one line an image
+meta.json         optional: name, licence, source
 """
 
 import csv

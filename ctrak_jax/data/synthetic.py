@@ -61,8 +61,10 @@ def _cross(arm: float = 0.36) -> Distance:
     a, b = arm, 0.95
     return _polygon(
         np.array(
-            [(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a)]
-            + [(a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)]
+            [
+                *[(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a)],
+                *[(a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)],
+            ]
         )
     )
 

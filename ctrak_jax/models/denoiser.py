@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from safetensors.numpy import load_file
 
+from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.models.dit import DiT
 from ctrak_jax.models.published import convert
 from ctrak_jax.schedule import Prediction, Schedule, as_eps_fn
@@ -59,10 +60,10 @@ def load_published(network: DiT, file: Path, image_shape: tuple[int, int, int]) 
         ValueError: the file's parameters are not those of ``network``, with the first difference.
     """
     params = convert(load_file(file))
-    found = {path: leaf.shape for path, leaf in _flat(params).items()}
+    found = _shapes(params)
     cond_size = found.get("condition_embedding/kernel", (0,))[0]
     expected = jax.eval_shape(lambda: create(network, image_shape, cond_size, 0))
-    wanted = {path: leaf.shape for path, leaf in _flat(expected).items()}
+    wanted = _shapes(expected)
     for path in sorted(found.keys() | wanted.keys()):
         if found.get(path) != wanted.get(path):
             raise ValueError(
@@ -72,6 +73,6 @@ def load_published(network: DiT, file: Path, image_shape: tuple[int, int, int]) 
     return jax.tree.map(jnp.asarray, params)
 
 
-def _flat(tree: Params) -> dict[str, jax.Array]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in leaves}
+def _shapes(tree: Params) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree.leaves(tree)
+    return {path: leaf.shape for path, leaf in zip(parameter_paths(tree), leaves, strict=True)}

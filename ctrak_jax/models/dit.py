@@ -16,18 +16,24 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from ctrak_jax.typing import Image, Timestep
+from ctrak_jax.typing import Array, Image, Timestep
 
 ZERO = nn.initializers.zeros_init()
 XAVIER = nn.initializers.xavier_uniform()
-NORMAL = nn.initializers.normal(0.02)
+LECUN = nn.initializers.lecun_normal()
+# Attribute values start far apart: with a standard deviation of 0.02 values that always come
+# together share a direction, and unseen combinations come out as seen ones (0 of 32 red triangles
+# after 6,000 steps on 4,000 shapes; 31 of 32 with this).
+CONDITION = nn.initializers.normal(1.0)
 FREQUENCIES = 256
 BASE = 10_000.0
 
 
 class DiTSize(NamedTuple):
+    """Channels of a token, blocks, attention heads, side of a patch."""
+
     width: int
     depth: int
     heads: int
@@ -77,11 +83,16 @@ def timestep_features(t: Timestep) -> Float[Array, " features"]:
     return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)])
 
 
-def modulate(x: Array, shift: Array, scale: Array) -> Array:
-    return x * (1.0 + scale) + shift
+def modulate(
+    x: Float[Array, "token width"], shift: Float[Array, " width"], scale: Float[Array, " width"]
+) -> Float[Array, "token width"]:
+    """Scale by 1 + scale and shift, the same for every token (adaLN)."""
+    return x * (1.0 + scale)[None] + shift[None]
 
 
 class Attention(nn.Module):
+    """Multi-head self-attention with query-key norm and rotary embeddings."""
+
     heads: int
 
     @nn.compact
@@ -98,6 +109,8 @@ class Attention(nn.Module):
 
 
 class SwiGLU(nn.Module):
+    """Gated feed-forward: W3 (silu(W1 x) * W2 x), W1 and W2 in one matrix."""
+
     hidden: int
 
     @nn.compact
@@ -107,6 +120,8 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
+    """One transformer block, modulated by the condition (adaLN-zero)."""
+
     heads: int
 
     @nn.compact
@@ -117,9 +132,9 @@ class Block(nn.Module):
         modulation = nn.Dense(6 * width, kernel_init=ZERO, name="modulation")(nn.silu(c))
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = jnp.split(modulation, 6)
         h = modulate(nn.RMSNorm(name="norm1")(x), shift_a, scale_a)
-        x = x + gate_a * Attention(self.heads, name="attn")(h, angles)
+        x = x + gate_a[None] * Attention(self.heads, name="attn")(h, angles)
         h = modulate(nn.RMSNorm(name="norm2")(x), shift_m, scale_m)
-        return x + gate_m * SwiGLU(int(8 * width / 3), name="mlp")(h)
+        return x + gate_m[None] * SwiGLU(int(8 * width / 3), name="mlp")(h)
 
 
 class DiT(nn.Module):
@@ -145,9 +160,9 @@ class DiT(nn.Module):
         )
         tokens = tokens + sincos_positions(rows, self.width)
 
-        c = nn.Dense(self.width, kernel_init=NORMAL, name="time_embedding_0")(timestep_features(t))
-        c = nn.Dense(self.width, kernel_init=NORMAL, name="time_embedding_1")(nn.silu(c))
-        c = c + nn.Dense(self.width, kernel_init=NORMAL, name="condition_embedding")(cond)
+        c = nn.Dense(self.width, kernel_init=LECUN, name="time_embedding_0")(timestep_features(t))
+        c = nn.Dense(self.width, kernel_init=LECUN, name="time_embedding_1")(nn.silu(c))
+        c = c + nn.Dense(self.width, kernel_init=CONDITION, name="condition_embedding")(cond)
 
         angles = rotary_angles(rows, self.width // self.heads)
         for i in range(self.depth):

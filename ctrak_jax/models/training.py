@@ -1,4 +1,4 @@
-r"""Training a class-conditional denoiser: noise-prediction loss, attribute dropout, averaged weights.
+r"""Training a class-conditional denoiser: noise loss, attribute dropout, averaged weights.
 
 .. math::
     L(\theta) = \mathbb{E}_{x_0, c, t, n}\, \mathrm{mean}\,(n - \epsilon_\theta(x_t, t, c'))^2
@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from ctrak_jax.schedule import Schedule, add_noise
-from ctrak_jax.typing import EpsFn, Params, PRNGKey
+from ctrak_jax.typing import Array, EpsFn, Params, PRNGKey
 
 
 class TrainState(NamedTuple):
@@ -38,7 +38,8 @@ class Progress(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """init(params) -> state; run(state, x0 [step, batch, ...], cond [step, batch, c]) -> Progress."""
+    """``init(params)`` gives a state; ``run(state, x0, cond)`` trains over stacked batches
+    x0 [step, batch, ...] and cond [step, batch, condition]."""
 
     init: Callable[[Params], TrainState]
     run: Callable[[TrainState, Array, Array], Progress]

@@ -3,10 +3,11 @@ r"""Random projections :math:`\phi = R^\top g` with :math:`E\langle\phi_i,\phi_j
 
 from typing import Literal, NamedTuple
 
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from ctrak_jax.projection import xla
 from ctrak_jax.projection.reference import WORD
+from ctrak_jax.typing import Array
 
 Kind = Literal["rademacher", "gaussian"]
 
@@ -26,9 +27,7 @@ class Projection(NamedTuple):
     tile: int = 1024
 
 
-def project(
-    g: Float[Array, "sample param"], projection: Projection
-) -> Float[Array, "sample proj"]:
+def project(g: Float[Array, "sample param"], projection: Projection) -> Float[Array, "sample proj"]:
     r"""Project gradients: :math:`\phi = g R`, R of shape [d, k] never stored.
 
     The relative variance of an inner product of unit vectors is (1 + cos^2) / k for ``gaussian``

@@ -6,9 +6,9 @@ of MurmurHash3 (Appleby 2011), a bijection of 32-bit words that mixes every bit 
 .. math::
     w(s, i, c) = f\bigl(f(i \oplus f(s \oplus a)) \oplus f(c \oplus f(s \oplus b))\bigr)     \tag{8}
 
-* ``rademacher``: bit j mod 32 of w(seed, i, j div 32) is the sign, +1 where it is 0 (one word serves
-  32 columns);
-* ``gaussian``: :math:`\sqrt2\,\mathrm{erf}^{-1}(2u - 1)` with u = ((w(seed, i, j) >> 8) + 1/2) / 2^24.
+* ``rademacher``: bit j mod 32 of w(seed, i, j div 32) is the sign, +1 where it is 0 (one word
+  serves 32 columns);
+* ``gaussian``: :math:`\sqrt2\,\mathrm{erf}^{-1}(2u - 1)`, u = ((w(seed, i, j) >> 8) + 1/2) / 2^24.
 
 All entries are scaled by :math:`1/\sqrt k`, so that :math:`E\langle R^\top g, R^\top h\rangle =
 \langle g, h\rangle`.

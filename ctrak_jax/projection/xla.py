@@ -8,9 +8,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Float, UInt32
 
 from ctrak_jax.projection.reference import COLUMN_SALT, ROW_SALT, WORD
+from ctrak_jax.typing import Array
 
 Words = UInt32[Array, "..."]
 

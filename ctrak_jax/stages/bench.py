@@ -57,10 +57,7 @@ def _time(name: str, fn: Callable[..., Any], args: tuple, samples: int, repeats:
 
 
 def _context() -> Context:
-    config = Config()
-    return Context(
-        config=config, root=Path(), seed=0, dataset=build(config.data), mesh=local_mesh(1)
-    )
+XX
 
 
 def featurize(batch: int, k: int, repeats: int) -> list[Row]:

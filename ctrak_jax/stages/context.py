@@ -30,12 +30,14 @@ class Context:
 
     Attributes:
         root: the folder of this seed's results.
-        dataset: images and conditions. mesh: the devices in use.
+        training_set: what the model is trained on. dataset: the part of it that is attributed
+            over (all of it unless ``data.candidates`` says otherwise). mesh: the devices in use.
     """
 
     config: Config
     root: Path
     seed: int
+    training_set: Dataset
     dataset: Dataset
     mesh: Mesh
 
@@ -74,7 +76,7 @@ class Context:
         return conditions[opposite_indices(conditions, self.dataset.train_index, seed=0)]
 
     def fresh(self, stage: str, inputs: Mapping[str, Any], *outputs: Path) -> bool:
-        """Has ``stage`` already been finished from the same inputs, with its outputs still there?"""
+        """Has ``stage`` been finished from the same inputs, with its outputs still there?"""
         stamp = self._stamp(stage)
         return (
             stamp.exists()

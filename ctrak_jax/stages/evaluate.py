@@ -67,7 +67,9 @@ def read_top(path: Path) -> dict[tuple[str, str], list[int]]:
     except FileNotFoundError:
         raise StoreError(f"{path} is missing; run `ctrak score` first.") from None
     except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{path} is damaged ({error!r}); delete it and run `ctrak score`.") from None
+        raise StoreError(
+            f"{path} is damaged ({error!r}); delete it and run `ctrak score`."
+        ) from None
     return ranked
 
 
@@ -120,7 +122,9 @@ def _grouped(rows: Iterable[Row], *keys: str) -> dict[tuple, list[Row]]:
 def _interval(rows: list[Row], field: str, replicates: int) -> metrics.Interval:
     """Over training seeds and, inside each, over images (all concepts of an image together)."""
     groups = [
-        np.array([np.mean([row[field] for row in image]) for image in _grouped(seed, "query").values()])
+        np.array(
+            [np.mean([row[field] for row in image]) for image in _grouped(seed, "query").values()]
+        )
         for seed in _grouped(rows, "seed").values()
     ]
     return metrics.bootstrap_mean(groups, replicates)

@@ -56,7 +56,9 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
     with stage(folder(ctx, variant), variant.title("featurize")) as record:
         # Chunks that only some stores lack are computed for those stores alone.
         compiled = {}
-        todo = sorted({chunk.start: chunk for s in open_specs for chunk in stores[s].missing}.items())
+        todo = sorted(
+            {chunk.start: chunk for s in open_specs for chunk in stores[s].missing}.items()
+        )
         record.extra = {"projection": "xla", "specs": len(open_specs)}
         with meter(variant.title("featurize"), sum(len(chunk) for _, chunk in todo)) as bar:
             for start, chunk in todo:
@@ -78,7 +80,7 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
 
 
 def relabelled_rows(ctx: Context, share: float) -> np.ndarray:
-    """Rows of the training images that the wrong-label control featurizes under another condition."""
+    """Rows of the training set that the wrong-label control featurizes under another condition."""
     count = len(ctx.dataset.train_index)
     picked = np.random.default_rng((ctx.config.trajectory.seed, 2)).permutation(count)
     return np.sort(picked[: max(1, round(share * count))])

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from ctrak_jax import reward
 from ctrak_jax.gradient import Selection, flatten_samples, sample_gradient, select
@@ -19,7 +19,7 @@ from ctrak_jax.schedule import Schedule, implied_noise
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.variant import Variant
 from ctrak_jax.trajectory import Guidance, Path, forward_path, invert, sample
-from ctrak_jax.typing import Cond, EpsFn, Image, Params, PRNGKey
+from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, PRNGKey
 
 
 class Selected(NamedTuple):
@@ -59,6 +59,7 @@ def guidance_of(scale: float, against: Cond) -> Guidance | None:
 
 
 def projection_of(ctx: Context) -> Projection:
+    """The projection of a config."""
     p = ctx.config.projection
     return Projection(p.k, p.kind, p.seed, p.tile)
 

@@ -35,6 +35,10 @@ from ctrak_jax.trajectory import sample
 
 ZOOM = 4
 """How much larger than the images the contact sheet of samples is drawn."""
+SHEET = 12
+"""Images of a combination on the contact sheet."""
+SEEDS_APART = 1_000_000
+"""Distance between the sampling seeds of two combinations."""
 
 
 def combinations(ctx: Context) -> list[dict[str, str]]:
@@ -98,7 +102,10 @@ def generate(ctx: Context) -> None:
                         logger.warning(
                             "%s: only %d of %d %s queries were accepted; raise query.attempts or "
                             "train longer",
-                            combination_name(values), n, wanted, split,
+                            combination_name(values),
+                            n,
+                            wanted,
+                            split,
                         )
                         break
                     kept += 1
@@ -106,16 +113,18 @@ def generate(ctx: Context) -> None:
                     name = f"{combination_name(values)}-{prefix}{n:02d}"
                     Image.fromarray(image).save(out / "images" / f"{name}.png")
                     asked += _questions(ctx, name, values, "local", split, held_out)
-            samples = draw(denoiser.params, cond, np.arange(12) + 1_000_000 * (number + 1) + 500_000)
+            samples = draw(
+                denoiser.params, cond, np.arange(SHEET) + SEEDS_APART * (number + 1) + SEEDS_APART // 2
+            )
             sheet.append(np.concatenate(list(samples), axis=1))
             if "global" in config.query.scopes:
                 name = f"{combination_name(values)}-global"
                 Image.fromarray(sheet[-1]).save(out / "images" / f"{name}.png")
                 asked += _questions(ctx, name, values, "global", "report", held_out)
         picture = Image.fromarray(np.concatenate(sheet))
-        picture.resize((picture.width * ZOOM, picture.height * ZOOM), Image.Resampling.NEAREST).save(
-            ctx.root / "samples.png"
-        )
+        picture.resize(
+            (picture.width * ZOOM, picture.height * ZOOM), Image.Resampling.NEAREST
+        ).save(ctx.root / "samples.png")
         record.samples, record.extra = tried, {"accepted": kept, "generated": tried}
         questions.write(table, asked)
     ctx.finish("query-images", inputs)
@@ -166,7 +175,7 @@ def _candidates(ctx: Context, denoiser: Denoiser, draw, cond, number: int) -> It
     q, batch = ctx.config.query, 16
     limit = q.attempts * (q.per_combination + q.validation)
     for first in range(0, limit, batch):
-        numbers = np.arange(first, first + batch) + 1_000_000 * (number + 1)
+        numbers = np.arange(first, first + batch) + SEEDS_APART * (number + 1)
         yield from draw(denoiser.params, cond, numbers)
 
 
@@ -199,9 +208,7 @@ def featurize(ctx: Context, variant: Variant = MAIN) -> None:
         return
     with stage(folder(ctx, variant), variant.title("query")) as record:
         distinct = sorted({specs[name] for name in missing})
-        features = np.zeros(
-            (len(asked), len(distinct), ctx.config.projection.k), np.float32
-        )
+        features = np.zeros((len(asked), len(distinct), ctx.config.projection.k), np.float32)
         with meter(variant.title("query"), len(asked)) as bar:
             for scope in ctx.config.query.scopes:
                 rows = np.array([i for i, q in enumerate(asked) if q.scope == scope], int)

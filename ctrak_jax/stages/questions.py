@@ -44,14 +44,17 @@ HEADER = ("query", "condition", "concept", "minus", "scope", "scenario", "split"
 
 
 def combination_name(values: Mapping[str, str]) -> str:
+    """``triangle-red``."""
     return "-".join(values.values())
 
 
 def join(values: Mapping[str, str]) -> str:
+    """``shape=triangle;color=red``."""
     return ";".join(f"{name}={value}" for name, value in values.items())
 
 
 def split(text: str) -> dict[str, str]:
+    """The values back from :func:`join`."""
     return dict(item.split("=", 1) for item in text.split(";") if item)
 
 
@@ -98,4 +101,6 @@ def read(path: Path) -> list[Question]:
     except FileNotFoundError:
         raise StoreError(f"{path} is missing; run `ctrak query` first.") from None
     except (KeyError, ValueError, AttributeError) as error:
-        raise StoreError(f"{path} is damaged ({error!r}); delete it and run `ctrak query`.") from None
+        raise StoreError(
+            f"{path} is damaged ({error!r}); delete it and run `ctrak query`."
+        ) from None

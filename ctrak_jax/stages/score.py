@@ -159,9 +159,7 @@ def _save_fisher(path: Path, features: np.ndarray) -> None:
         checkpointer.save(path.resolve(), tree, force=True)
 
 
-def _write(
-    ctx: Context, out: Path, method: str, asked: list[Question], scores: np.ndarray
-) -> None:
+def _write(ctx: Context, out: Path, method: str, asked: list[Question], scores: np.ndarray) -> None:
     """top/<method>.csv, and all scores where they are kept."""
     if ctx.config.score.keep_all:
         write_scores(out / "scores" / f"{method}.zarr", scores)
@@ -190,7 +188,9 @@ class LabelShift(NamedTuple):
     label_only: float
 
 
-def label_shift(ctx: Context, variant: Variant, question: Question, scores: np.ndarray) -> LabelShift:
+def label_shift(
+    ctx: Context, variant: Variant, question: Question, scores: np.ndarray
+) -> LabelShift:
     """Where images stand whose picture carries the concept but whose label does not, and those
     whose label carries it but whose picture does not.
 

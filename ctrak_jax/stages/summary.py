@@ -67,7 +67,8 @@ def _cell(row: dict[str, Any] | None) -> str:
 
 def _labels(rows: list[dict[str, Any]]) -> str:
     table = Table(
-        title="control: wrong-label, mean rank percentile (1 = top), local OOD", title_justify="left"
+        title="control: wrong-label, mean rank percentile (1 = top), local OOD",
+        title_justify="left",
     )
     table.add_column("method")
     for column in ("picture only", "label only"):

@@ -41,7 +41,7 @@ def run(ctx: Context) -> None:
     if checkpoint is not None:
         if not checkpoint.exists():
             raise UsageError(f"model.checkpoint={checkpoint}: no such file.")
-        model.save(ctx, load_published(ctx.network, checkpoint, ctx.dataset.image_shape), inputs)
+        model.save(ctx, load_published(ctx.network, checkpoint, ctx.training_set.image_shape), inputs)
         return
     with stage(ctx.root, "train") as record:
         params, loss = _train(ctx)
@@ -54,7 +54,7 @@ def run(ctx: Context) -> None:
 def _inputs(ctx: Context) -> dict[str, Any]:
     config = ctx.config
     return {
-        "data": ctx.dataset.fingerprint,
+        "data": ctx.training_set.fingerprint,
         "train": digest(config.train.model_dump(mode="json", exclude={"checkpoint_every"})),
         "model": digest(config.model.model_dump(mode="json")),
         "schedule": digest(config.schedule.model_dump(mode="json")),
@@ -91,13 +91,13 @@ def _train(ctx: Context) -> tuple[Params, float]:
             f"train.batch={train.batch} must be a multiple of the {ctx.mesh.size} devices."
         )
     maker = _make_trainer(ctx)
-    params = create(ctx.network, ctx.dataset.image_shape, ctx.conditions.size, ctx.seed)
+    params = create(ctx.network, ctx.training_set.image_shape, ctx.conditions.size, ctx.seed)
     # Each part of the state needs buffers of its own: the training call donates them.
     state = jax.tree.map(jnp.copy, maker.init(params))
     folder = (ctx.root / "training").resolve()
     options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True)
     loss = float("nan")
-    batches = TrainingBatches(ctx.dataset, batch=train.batch, seed=ctx.seed)
+    batches = TrainingBatches(ctx.training_set, batch=train.batch, seed=ctx.seed)
 
     def stretch(first: int) -> Any:
         return batches(first, min(train.scan, train.steps - first))

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from ctrak_jax import mesh as devices
 from ctrak_jax.gradient import sample_gradient
@@ -29,7 +28,7 @@ from ctrak_jax.stages.questions import Question
 from ctrak_jax.stages.variant import Variant
 from ctrak_jax.store import read_scores
 from ctrak_jax.trajectory import forward_path
-from ctrak_jax.typing import Params
+from ctrak_jax.typing import Array, Params
 
 FLOOR = 1e-3
 """The diagonal is not taken below this share of its mean: parameters that no sample moves."""
@@ -79,7 +78,7 @@ def scores(ctx: Context, variant: Variant, asked: list[Question]) -> np.ndarray:
 
 
 def fisher_diagonal(ctx: Context, chosen: Selected, samples: Samples) -> Params:
-    """The floored diagonal: mean squared gradient of up to ``unlearning.fisher_samples`` samples."""
+    """The floored diagonal: mean squared gradient of ``unlearning.fisher_samples`` samples."""
     count = len(samples.conditions)
     wanted = min(ctx.config.unlearning.fisher_samples, count)
     rows = np.sort(np.random.default_rng(ctx.config.trajectory.seed).permutation(count)[:wanted])
@@ -127,7 +126,9 @@ def _losses(ctx: Context, chosen: Selected, params: Params, batch: Batch) -> Arr
     return jax.vmap(one)(batch)
 
 
-def _all_losses(ctx: Context, loss, params: Params, samples: Samples, rows: np.ndarray) -> np.ndarray:
+def _all_losses(
+    ctx: Context, loss, params: Params, samples: Samples, rows: np.ndarray
+) -> np.ndarray:
     size = 256 + -256 % ctx.mesh.size
     parts = []
     for first in range(0, len(rows), size):

@@ -1,0 +1,27 @@
+"""Strict mode: eight CPU devices, shapes checked, rank promotion and NaN are errors."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+
+import jax
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_nans", True)
+jax.config.update("jax_threefry_partitionable", True)
+
+install_import_hook("ctrak_jax", "beartype.beartype")
+
+import pytest  # noqa: E402
+
+from tests.tiny import Tiny, make_tiny  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Tiny:
+    """A small network with random weights, its schedule and a batch of samples."""
+    return make_tiny()

@@ -1,0 +1,142 @@
+"""Coding of conditions, and the other condition each training sample is guided against."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctrak_jax.data import Conditions, opposite_indices
+from ctrak_jax.errors import UsageError
+
+ABC = Conditions(
+    {"shape": ("triangle", "circle", "star"), "color": ("red", "blue"), "size": ("big",)}
+)
+
+vocabularies = st.dictionaries(
+    st.text(min_size=1, max_size=4),
+    st.lists(st.text(max_size=4), min_size=1, max_size=4, unique=True).map(tuple),
+    min_size=1,
+    max_size=3,
+)
+
+
+def decode(conditions: Conditions, code: np.ndarray) -> dict[str, str]:
+    """The values of a code; null attributes are left out."""
+    values = {}
+    for number, (name, known) in enumerate(conditions.vocabulary.items()):
+        part = code[conditions.blocks == number]
+        if part.any():
+            values[name] = known[int(part.argmax())]
+    return values
+
+
+# Coding
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), vocabulary=vocabularies)
+def test_values_come_back_from_their_code(data, vocabulary):
+    conditions = Conditions(vocabulary)
+    values = {
+        name: data.draw(st.sampled_from(known))
+        for name, known in vocabulary.items()
+        if data.draw(st.booleans())
+    }
+    code = conditions.encode(values)
+    assert code.shape == (conditions.size,)
+    assert code.dtype == np.float32
+    assert code.sum() == len(values)
+    assert set(code.tolist()) <= {0.0, 1.0}
+    assert decode(conditions, code) == values
+
+
+def test_a_code_is_one_hots_attribute_by_attribute():
+    code = ABC.encode({"color": "blue", "shape": "circle", "size": "big"})
+    np.testing.assert_array_equal(code, [0, 1, 0, 0, 1, 1])
+    np.testing.assert_array_equal(ABC.blocks, [0, 0, 0, 1, 1, 2])
+    assert ABC.size == 6
+    assert ABC.attributes == ("shape", "color", "size")
+
+
+def test_null_is_zeros():
+    np.testing.assert_array_equal(ABC.encode({}), np.zeros(6))
+    np.testing.assert_array_equal(ABC.encode({"shape": None, "color": "red"}), [0, 0, 0, 1, 0, 0])
+
+
+@pytest.mark.parametrize("values", [{"color": "green"}, {"shape": "red"}, {"size": ""}])
+def test_an_unknown_value_is_named_with_the_known_ones(values):
+    ((name, value),) = values.items()
+    with pytest.raises(UsageError) as caught:
+        ABC.encode(values)
+    assert f"{name}={value!r}" in str(caught.value)
+    assert all(known in str(caught.value) for known in ABC.vocabulary[name])
+
+
+def test_combinations_are_all_and_different():
+    found = [ABC.encode(values) for values in ABC.combinations()]
+    assert len(np.unique(found, axis=0)) == len(found) == 3 * 2 * 1
+    assert all(code.sum() == 3 for code in found)
+
+
+# The other condition
+
+
+def some_conditions(count: int, kinds: int, seed: int = 0) -> np.ndarray:
+    """[count, kinds + 1]: every kind at least once, some often."""
+    rng = np.random.default_rng(seed)
+    kind = np.concatenate([np.arange(kinds), rng.integers(kinds, size=count - kinds) ** 2 % kinds])
+    codes = np.concatenate([np.eye(kinds), np.ones((kinds, 1))], axis=1).astype(np.float32)
+    return codes[rng.permutation(kind)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(kinds=st.integers(2, 5), count=st.integers(5, 30), seed=st.integers(0, 9))
+def test_the_other_condition_is_another(kinds, count, seed):
+    conditions = some_conditions(count, kinds, seed)
+    rows = opposite_indices(conditions, np.arange(count), seed)
+    assert rows.shape == (count,)
+    assert (conditions[rows] != conditions).any(axis=1).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_order_and_company_do_not_matter(data):
+    """The same dataset index and the same set of conditions give the same other condition."""
+    kinds, count = 4, 40
+    conditions = some_conditions(count, kinds)
+    index = np.random.default_rng(1).permutation(1000)[:count]
+    whole = conditions[opposite_indices(conditions, index, 0)]
+    # One sample of every condition must stay: they are what is chosen among.
+    stays = np.unique(conditions, axis=0, return_index=True)[1].tolist()
+    more = data.draw(st.lists(st.integers(0, count - 1), max_size=count))
+    rows = np.array(data.draw(st.permutations(sorted({*stays, *more}))))
+    part = conditions[rows]
+    np.testing.assert_array_equal(part[opposite_indices(part, index[rows], 0)], whole[rows])
+
+
+def test_the_dataset_index_decides_and_not_the_row():
+    conditions = some_conditions(60, 5)
+    by = [opposite_indices(conditions, np.arange(60) + shift, 0) for shift in (0, 0, 1000)]
+    np.testing.assert_array_equal(by[0], by[1])
+    assert (conditions[by[0]] != conditions[by[2]]).any(axis=1).mean() > 0.3
+    assert (conditions[by[0]] != conditions[opposite_indices(conditions, np.arange(60), 1)]).any()
+
+
+def test_the_other_conditions_are_equally_likely_however_rare_their_samples():
+    """6000 samples under five conditions, one of them with a single sample: each of the other four
+    is chosen by a quarter of a condition's samples (5 standard deviations)."""
+    counts = [3000, 2000, 900, 99, 1]
+    kind = np.random.default_rng(0).permutation(np.repeat(np.arange(5), counts))
+    conditions = np.eye(5, dtype=np.float32)[kind]
+    chosen = conditions[opposite_indices(conditions, np.arange(6000), 0)].argmax(1)
+    for own in range(3):
+        found = np.bincount(chosen[kind == own], minlength=5)
+        expected = counts[own] / 4
+        assert found[own] == 0
+        others = np.delete(found, own)
+        assert (np.abs(others - expected) < 5 * np.sqrt(expected * 0.75)).all(), found
+
+
+def test_one_condition_has_no_other():
+    with pytest.raises(UsageError, match=r"trajectory\.against: null"):
+        opposite_indices(np.ones((4, 2), np.float32), np.arange(4), 0)
