@@ -133,6 +133,11 @@ def _declare_bench(parser: argparse.ArgumentParser) -> None:
 
 
 def _bench(args: argparse.Namespace) -> None:
+    for flag, value in (("--batch", args.batch), ("--repeats", args.repeats)):
+        if value < 1:
+            raise UsageError(f"{flag} {value} must be at least 1.")
+    if args.k < 32 or args.k % 32:
+        raise UsageError(f"--k {args.k} must be a multiple of 32.")
     result = bench.run(args.what, batch=args.batch, k=args.k, repeats=args.repeats)
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
@@ -146,7 +151,7 @@ def _declare_data(parser: argparse.ArgumentParser) -> None:
 def _data(args: argparse.Namespace) -> None:
     config, _ = load(args)
     if args.out is None:
-        raise UsageError("ctrak data: --out is missing; give the folder to write the images to.")
+        raise UsageError("--out is missing; give the folder to write the images to.")
     write_folder(build(config.data).raw, args.out)
     print(args.out)
 
@@ -165,7 +170,7 @@ COMMANDS = {
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
-        raise UsageError(f"{self.prog}: {message}; see {self.prog} --help.")
+        raise UsageError(f"{message}; see {self.prog} --help.")
 
 
 def parser() -> argparse.ArgumentParser:

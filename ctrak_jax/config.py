@@ -7,7 +7,7 @@ goes on top. :func:`load` names the key, its line and the nearest valid one wher
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
@@ -16,22 +16,31 @@ from pydantic import BaseModel, ConfigDict, Field
 from ctrak_jax.errors import UsageError
 from ctrak_jax.methods import METHODS
 
-Natural = Field(ge=1)
-Positive = Field(gt=0)
+Natural = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+TEXT_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
+"""YAML tags of the keys a config may have: text, and the merge key."""
+
+Place = tuple[str | int, ...]
+"""Keys and list positions that lead to a value."""
 
 
 class Section(BaseModel):
-    """A part of the config: frozen, unknown keys refused, defaults documented."""
+    """A part of the config: frozen, unknown keys refused, numbers finite, defaults documented."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Run(Section):
     """Seeds and devices."""
 
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Seed, ...] = (0,)
     """Training seeds; each trains, featurizes and is asked on its own."""
-    devices: int | None = Field(None, ge=1)
+    devices: int | None = Field(default=None, ge=1)
     """Local devices to use; empty for all."""
 
 
@@ -42,19 +51,19 @@ class Data(Section):
     """Drawn shapes, or a folder of images and attributes."""
     path: Path | None = None
     """The folder (kind: folder)."""
-    size: int = Field(2000, ge=1)
+    size: int = Field(default=2000, ge=1)
     """Images drawn, held-out ones included (synthetic)."""
-    image_size: int = Field(16, ge=8)
+    image_size: int = Field(default=16, ge=8)
     """Side of the drawn images in pixels (synthetic)."""
     shapes: tuple[str, ...] = ("triangle", "circle")
     """Shapes drawn (synthetic)."""
     colors: tuple[str, ...] = ("red", "blue")
     """Colours drawn (synthetic)."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the drawn images (synthetic)."""
     condition_on: tuple[str, ...] = ("shape", "color")
     """Attributes that make up the condition, in order."""
-    candidates: int | None = Field(None, ge=1)
+    candidates: int | None = Field(default=None, ge=1)
     """Training images that are attributed over, drawn at random; empty for all of them."""
     hold_out: tuple[dict[str, str], ...] = ()
     """Combinations of values kept out of training: the out-of-distribution queries."""
@@ -65,13 +74,13 @@ class Model(Section):
 
     size: Literal["tiny", "paper"] = "tiny"
     """Named size of the diffusion transformer."""
-    width: int | None = Field(None, ge=8)
+    width: int | None = Field(default=None, ge=8)
     """Channels of a token; overrides the size's."""
-    depth: int | None = Field(None, ge=1)
+    depth: int | None = Field(default=None, ge=1)
     """Blocks; overrides the size's."""
-    heads: int | None = Field(None, ge=1)
+    heads: int | None = Field(default=None, ge=1)
     """Attention heads; overrides the size's."""
-    patch: int | None = Field(None, ge=1)
+    patch: int | None = Field(default=None, ge=1)
     """Side of a patch in pixels; overrides the size's."""
     checkpoint: Path | None = None
     """A published checkpoint (safetensors) used instead of training."""
@@ -82,7 +91,7 @@ class ScheduleConfig(Section):
 
     kind: Literal["linear", "scaled-linear", "cosine"] = "linear"
     """Noise schedule."""
-    steps: int = Field(1000, ge=10)
+    steps: int = Field(default=1000, ge=10)
     """Timesteps of the schedule."""
     prediction: Literal["eps", "v", "x0"] = "eps"
     """What the network predicts."""
@@ -91,42 +100,44 @@ class ScheduleConfig(Section):
 class Train(Section):
     """Training of the network."""
 
-    steps: int = Field(6000, ge=1)
+    steps: int = Field(default=6000, ge=1)
     """Optimiser steps."""
-    batch: int = Field(128, ge=1)
+    batch: int = Field(default=128, ge=1)
     """Images a step, over all devices."""
     optimizer: Literal["muon", "adamw"] = "muon"
     """Muon for matrices with Adam for the rest, or AdamW."""
-    learning_rate: float = Field(1e-2, gt=0)
+    learning_rate: float = Field(default=1e-2, gt=0)
     """Peak learning rate."""
-    warmup: int = Field(100, ge=0)
+    warmup: int = Field(default=100, ge=0)
     """Steps of linear warm-up; a cosine to zero follows."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay."""
-    clip: float = Field(1.0, gt=0)
+    clip: float = Field(default=1.0, gt=0)
     """Global norm at which gradients are clipped."""
-    ema: float = Field(0.995, ge=0, lt=1)
+    ema: float = Field(default=0.995, ge=0, lt=1)
     """Decay of the averaged parameters, which are the model afterwards."""
-    attribute_dropout: float = Field(0.1, ge=0, lt=1)
+    attribute_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Probability that an attribute of a sample's condition becomes null, each on its own."""
-    scan: int = Field(50, ge=1)
+    scan: int = Field(default=50, ge=1)
     """Steps compiled into one call."""
-    checkpoint_every: int = Field(1000, ge=1)
+    checkpoint_every: int = Field(default=1000, ge=1)
     """Steps between checkpoints; a multiple of scan."""
 
 
 class Trajectory(Section):
     """Paths of the training samples."""
 
-    steps: int = Field(50, ge=2)
+    steps: int = Field(default=50, ge=2)
     """Grid steps S of the DDIM trajectories."""
-    record_every: int = Field(5, ge=1)
+    record_every: int = Field(default=5, ge=1)
     """Every how many steps a state becomes an attribution timestep."""
-    guidance: float = Field(7.5, ge=0)
+    guidance: float = Field(default=7.5, ge=0)
     """Guidance scale of the training samples' inversion; 1 for none."""
     against: Literal["other", "null"] = "other"
-    """Guidance against another training condition, fixed by the sample's index, or the null."""
-    seed: int = Field(0, ge=0)
+    """Guidance against other training conditions, fixed by the sample's index, or the null."""
+    opponents: int = Field(default=2, ge=1)
+    """Other conditions a sample is guided against, one inversion each (against: other)."""
+    seed: int = Field(default=0, ge=0)
     """Seed of the forward noise, one draw a (sample, timestep)."""
 
 
@@ -137,9 +148,9 @@ class Gradient(Section):
     """Patterns of the parameters whose gradients are taken."""
     exclude: tuple[str, ...] = ()
     """Patterns left out of them."""
-    time_chunk: int = Field(9, ge=1)
+    time_chunk: int = Field(default=9, ge=1)
     """Timesteps side by side; a divisor of their number. Fewer take less memory."""
-    batch: int = Field(32, ge=1)
+    batch: int = Field(default=32, ge=1)
     """Samples side by side, over all devices."""
 
 
@@ -148,18 +159,18 @@ class ProjectionConfig(Section):
 
     kind: Literal["rademacher", "gaussian"] = "rademacher"
     """Distribution of the Johnson-Lindenstrauss matrix."""
-    k: int = Field(4096, ge=1)
+    k: int = Field(default=4096, ge=1)
     """Columns: the length of a feature; a multiple of 32."""
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the matrix."""
-    tile: int = Field(1024, ge=1)
+    tile: int = Field(default=1024, ge=1)
     """Rows made at a time; changes speed and memory, never the matrix."""
 
 
 class Store(Section):
     """Features on disk."""
 
-    chunk: int = Field(64, ge=1)
+    chunk: int = Field(default=64, ge=1)
     """Rows written, and after a kill computed again, at a time."""
 
 
@@ -168,49 +179,49 @@ class Query(Section):
 
     scopes: tuple[Literal["local", "global"], ...] = ("local", "global")
     """Local: one image. Global: the model's own samples under the condition."""
-    per_combination: int = Field(8, ge=1)
+    per_combination: int = Field(default=8, ge=1)
     """Local queries a combination of attribute values."""
-    validation: int = Field(4, ge=1)
+    validation: int = Field(default=4, ge=1)
     """Further in-distribution queries a combination, used only to choose the damping."""
-    combinations: int = Field(16, ge=1)
+    combinations: int = Field(default=16, ge=1)
     """At most this many combinations of attribute values each in and out of distribution."""
-    trajectories: int = Field(16, ge=1)
+    trajectories: int = Field(default=16, ge=1)
     """Sampling trajectories of a global query."""
     check: Literal["shapes", "none"] = "shapes"
     """How a generated image is checked for its concepts before it becomes a query."""
-    attempts: int = Field(8, ge=1)
+    attempts: int = Field(default=8, ge=1)
     """Images generated per one wanted before giving up."""
-    sampling_guidance: float = Field(1.0, ge=0)
+    sampling_guidance: float = Field(default=1.0, ge=0)
     """Guidance scale (against the null) with which queries are generated; 1 for none."""
-    guidance: float = Field(1.0, ge=0)
+    guidance: float = Field(default=1.0, ge=0)
     """Guidance scale of the query's own inversion; 1 for none."""
-    eta: float = Field(0.1, ge=0)
+    eta: float = Field(default=0.1, ge=0)
     """Fresh noise in the query's inversion."""
-    repetitions: int = Field(8, ge=1)
+    repetitions: int = Field(default=8, ge=1)
     """Inversions a query is averaged over (1 is enough at eta 0)."""
-    scale: float = Field(7.5, gt=0)
+    scale: float = Field(default=7.5, gt=0)
     """Slider scale lambda_c."""
     minus: Literal["other", "null"] = "other"
     """The condition without the concept: another value of its attribute, or the null value."""
-    seed: int = 1_000_000
+    seed: Seed = 1_000_000
     """Seed of the generated queries."""
 
 
 class Unlearning(Section):
     """The unlearning baseline."""
 
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
     """Size of the one preconditioned ascent step."""
-    fisher_samples: int = Field(256, ge=1)
+    fisher_samples: int = Field(default=256, ge=1)
     """Training samples behind the diagonal Fisher."""
 
 
 class Score(Section):
     """Damping and rankings."""
 
-    damping: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4)
+    damping: tuple[Positive, ...] = (0.01, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4)
     """Damping multiples r tried on the validation queries, one chosen for each method."""
-    top: int = Field(100, ge=1)
+    top: int = Field(default=100, ge=1)
     """Rows a query in the top lists."""
     keep_all: bool = True
     """Keep every score, not only the top ones."""
@@ -219,9 +230,9 @@ class Score(Section):
 class Evaluate(Section):
     """Metrics."""
 
-    k: tuple[int, ...] = (10,)
+    k: tuple[Natural, ...] = (10,)
     """Depths of precision@k; the first chooses the damping."""
-    bootstrap: int = Field(10_000, ge=100)
+    bootstrap: int = Field(default=10_000, ge=100)
     """Bootstrap replicates of the confidence intervals."""
 
 
@@ -283,13 +294,30 @@ class Config(Section):
                 self.data.kind == "folder" and self.query.check == "shapes",
                 "query.check=shapes knows only drawn shapes; use query.check: none for a folder",
             ),
-            (not self.run.seeds, "run.seeds is empty; give at least one training seed"),
-            (not self.score.damping, "score.damping is empty; give at least one multiple"),
             (
                 any(k > self.score.top for k in self.evaluate.k),
                 f"evaluate.k={list(self.evaluate.k)} reaches deeper than score.top="
                 f"{self.score.top}; raise score.top",
             ),
+            (
+                not self.score.keep_all and "wrong-label" in self.controls,
+                "score.keep_all=false leaves no scores for the wrong-label control; keep them, or "
+                "leave it out of controls",
+            ),
+        ]
+        distinct: dict[str, Sequence[Any]] = {
+            "methods": self.methods,
+            "run.seeds": self.run.seeds,
+            "data.condition_on": self.data.condition_on,
+            "query.scopes": self.query.scopes,
+        }
+        full = distinct | {"score.damping": self.score.damping, "evaluate.k": self.evaluate.k}
+        problems += [
+            (not values, f"{name} is empty; give at least one") for name, values in full.items()
+        ]
+        problems += [
+            (len(set(values)) < len(values), f"{name}={list(values)} must name each one once")
+            for name, values in distinct.items()
         ]
         unknown = [m for m in self.methods if m not in METHODS]
         if unknown:
@@ -320,11 +348,14 @@ def load(path: Path | None, overrides: Mapping[str, str] | None = None) -> Confi
     for dotted, text in (overrides or {}).items():
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             raise UsageError(f"--{dotted}: cannot read {text!r} as a YAML value.") from None
         node, (*parents, leaf) = raw, dotted.split(".")
         for parent in parents:
             node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                where = lines.get((parent,), path)
+                raise UsageError(f"{where}: {parent}: got {node!r}, expected settings below it.")
         node[leaf] = value
         lines[tuple(dotted.split("."))] = f"--{dotted}"
     _reject_unknown(raw, lines)
@@ -339,40 +370,61 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], str]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[Place, str]]:
+    """The content of a YAML file, and the ``file:line`` of every place in it."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(
             f"config {path}: {error.strerror or error}; give the path of a YAML file."
         ) from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 text ({error}).") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date or number
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
-        raise UsageError(
-            f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}."
-        ) from None
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+        raise UsageError(f"{path}{where}: not valid YAML: {problem}.") from None
     if raw is None:
         return {}, {}
     if not isinstance(raw, dict):
         raise UsageError(f"{path}: got a {type(raw).__name__}, expected sections such as 'data:'.")
-    lines: dict[tuple[str | int, ...], str] = {}
-
-    def visit(node: yaml.Node, place: tuple[str | int, ...]) -> None:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                lines[(*place, key.value)] = f"{path}:{key.start_mark.line + 1}"
-                visit(value, (*place, key.value))
-
-    if node is not None:
-        visit(node, ())
-    return raw, lines
+    return raw, {} if node is None else _places(node, path)
 
 
-def _reject_unknown(raw: Mapping[str, Any], lines: Mapping[tuple[str | int, ...], str]) -> None:
+def _places(root: yaml.Node, path: Path) -> dict[Place, str]:
+    """The ``file:line`` of every place; refuses keys that are not text or are given twice."""
+    lines: dict[Place, str] = {}
+    seen: set[int] = set()
+
+    def visit(node: yaml.Node, place: Place) -> None:
+        if id(node) in seen:  # an alias, which may even hold itself
+            return
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            for number, item in enumerate(node.value):
+                visit(item, (*place, number))
+        if not isinstance(node, yaml.MappingNode):
+            return
+        for key, value in node.value:
+            here, line = (*place, key.value), f"{path}:{key.start_mark.line + 1}"
+            if key.tag not in TEXT_TAGS:
+                raise UsageError(f"{line}: key {key.value!r} is not text; put it in quotes.")
+            if here in lines:
+                raise UsageError(
+                    f"{line}: key {key.value!r} is given twice, first at {lines[here]}; keep one."
+                )
+            lines[here] = line
+            visit(value, here)
+
+    visit(root, ())
+    return lines
+
+
+def _reject_unknown(raw: Mapping[str, Any], lines: Mapping[Place, str]) -> None:
     known = {name: list(section.model_fields) for name, section in sections().items()}
     every = [*Config.model_fields, *(f"{s}.{f}" for s, fields in known.items() for f in fields)]
     for key, value in raw.items():
@@ -388,9 +440,7 @@ def _reject_unknown(raw: Mapping[str, Any], lines: Mapping[tuple[str | int, ...]
                 )
 
 
-def _explain(
-    error: pydantic.ValidationError, lines: Mapping[tuple[str | int, ...], str], source: str
-) -> str:
+def _explain(error: pydantic.ValidationError, lines: Mapping[Place, str], source: str) -> str:
     first = error.errors(include_url=False)[0]
     place: Sequence[str | int] = first["loc"]
     where = next(

@@ -93,7 +93,12 @@ def step_gradient(
 
 
 def _pull_params(
-    eps_fn: EpsFn, params: Params, x: Image, t: Timestep, cond: Cond, cotangent: Image
+    eps_fn: Callable[..., Array],
+    params: Params,
+    x: Array,
+    t: Array | int,
+    cond: Cond,
+    cotangent: Array,
 ) -> Params:
     # The forward pass here and the one in ``linearise`` are the same expression: the compiler
     # keeps one (the compiled operation count is held by a test).

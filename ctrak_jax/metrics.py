@@ -51,9 +51,9 @@ def bootstrap_mean(
     Raises:
         ValueError: no group, or an empty one.
     """
-    means = [np.asarray(g, float).reshape(len(g), -1).mean(1) for g in groups]
-    if not means or any(not len(m) for m in means):
+    if not groups or not all(np.size(group) for group in groups):
         raise ValueError(f"bootstrap needs values in every group, got {[len(g) for g in groups]}.")
+    means = [np.asarray(g, float).reshape(len(g), -1).mean(1) for g in groups]
     rng = np.random.default_rng(seed)
     # One table of replicates a group; a replicate then picks among groups.
     drawn = np.stack(

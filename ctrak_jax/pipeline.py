@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ctrak_jax import data
 from ctrak_jax.config import Config, dump
+from ctrak_jax.errors import UsageError
 from ctrak_jax.log import stage
 from ctrak_jax.mesh import local_mesh
 from ctrak_jax.report import write_report
@@ -20,14 +21,25 @@ from ctrak_jax.stages.variant import CONTROLS, MAIN
 
 
 def prepare(config: Config, out: Path) -> list[Context]:
-    """The data set, and one context a training seed; writes the resolved config."""
-    write_atomically(out / "config.yaml", dump(config))
+    """The data set, and one context a training seed; writes the resolved config.
+
+    Raises:
+        UsageError: the data or the devices cannot be as configured, or there are fewer images than
+            ``evaluate.k``. StoreError: the models in ``out`` were made from other settings. The
+            config of an earlier run is left as it was then.
+    """
     training_set, mesh = data.build(config.data), local_mesh(config.run.devices)
     dataset = training_set
     if config.data.candidates is not None:
         dataset = training_set.subset(config.data.candidates, config.data.seed)
+    depth, count = max(config.evaluate.k), len(dataset.train_index)
+    if depth > count:
+        raise UsageError(
+            f"evaluate.k={list(config.evaluate.k)}: precision@{depth} needs as many training "
+            f"images, there are {count}; lower it, or raise data.size or data.candidates."
+        )
     several = len(config.run.seeds) > 1
-    return [
+    contexts = [
         Context(
             config=config,
             root=out / f"seed-{seed}" if several else out,
@@ -38,6 +50,10 @@ def prepare(config: Config, out: Path) -> list[Context]:
         )
         for seed in config.run.seeds
     ]
+    for ctx in contexts:
+        train.done(ctx)  # refuses what is there from other settings
+    write_atomically(out / "config.yaml", dump(config))
+    return contexts
 
 
 def run_train(out: Path, contexts: list[Context]) -> None:

@@ -65,7 +65,7 @@ def cosine(steps: int = 1000, offset: float = 0.008, max_beta: float = 0.999) ->
     return _from_betas(np.minimum(1.0 - abar[1:] / abar[:-1], max_beta))
 
 
-def level(schedule: Schedule, t: Int[Array, "*n"]) -> Level:
+def level(schedule: Schedule, t: Int[Array, "*n"] | int) -> Level:
     """Signal and noise amplitudes at timestep(s) ``t``."""
     abar = schedule.alphas_cumprod[t]
     return Level(jnp.sqrt(abar), jnp.sqrt(1.0 - abar))
@@ -93,7 +93,7 @@ def implied_noise(schedule: Schedule, x: Image, t: Timestep, x0: Image) -> Image
     return (x - signal * x0) / sigma
 
 
-def as_eps_fn(network: EpsFn, schedule: Schedule, prediction: Prediction) -> EpsFn:
+def as_eps_fn(network: EpsFn, schedule: Schedule, prediction: str) -> EpsFn:
     """Wrap a network that predicts ``eps``, ``v`` or ``x0`` as a noise prediction.
 
     Raises:

@@ -27,7 +27,7 @@ def influence(
         features: Phi. z: solved queries, see :func:`ctrak_jax.fisher.solve`. weights: w, or one.
     """
     scores = jnp.matmul(z, features.T, precision=jax.lax.Precision.HIGHEST)
-    return scores if weights is None else scores * weights
+    return scores if weights is None else scores * weights[None]
 
 
 def error_weights(
@@ -41,7 +41,7 @@ def error_weights(
     if form == "sum":
         return errors.sum(axis=1)
     root = jnp.sqrt(errors)
-    return (root / jnp.linalg.norm(root, axis=0)).mean(axis=1)
+    return (root / jnp.linalg.norm(root, axis=0, keepdims=True)).mean(axis=1)
 
 
 class Ranking(NamedTuple):

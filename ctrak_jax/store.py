@@ -5,13 +5,14 @@
     <store>/index            zarr v3 [rows] int64, the dataset index of every row
     <store>/errors           zarr v3 [rows, time] float32, denoising errors, where they are needed
 
-A chunk is listed as complete only after its data are written, so a killed run loses at most the
-chunk it was computing. A store is never reused for anything but what its manifest says.
+Every chunk is written, zeros too, so that one that is not there is a lost one. A chunk is listed as
+complete only after its data are written, so a killed run loses at most the chunk it was computing.
+A store is never reused for anything but what its manifest says.
 """
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,12 @@ class FeatureStore:
         self._arrays = {
             name: _open(path / name, None, None) for name in (*manifest["arrays"], "index")
         }
+        for name, array in self._arrays.items():
+            if array.shape[0] != self.rows:
+                raise StoreError(
+                    f"{path / name}: has {array.shape[0]} rows, the manifest says {self.rows}; "
+                    f"delete {path} and compute it again."
+                )
 
     @classmethod
     def open(cls, path: Path, key: Mapping[str, Any]) -> "FeatureStore":
@@ -111,9 +118,20 @@ class FeatureStore:
         """Write one whole chunk of every array and list it as complete.
 
         Raises:
-            StoreError: a value is NaN or infinite (names the sample; nothing is written), or the
-                disk refuses.
+            StoreError: not exactly the store's arrays in the chunk's shape, or a value that is NaN
+                or infinite as float32 (names the sample); nothing is written then. Or the disk
+                refuses.
         """
+        names = self._manifest["arrays"]
+        wanted = {name: (len(rows), *self._arrays[name].shape[1:]) for name in names}
+        found = {name: np.shape(values) for name, values in arrays.items()}
+        if rows not in self.chunks or found != wanted:
+            raise StoreError(
+                f"{self.path}: got {found} for rows {rows.start}..{rows.stop - 1}; a chunk has "
+                f"{self._manifest['chunk']} rows, and these ones take {wanted}."
+            )
+        with np.errstate(over="ignore"):
+            arrays = {name: np.asarray(values, np.float32) for name, values in arrays.items()}
         for name, values in arrays.items():
             bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
             if bad.any():
@@ -124,7 +142,7 @@ class FeatureStore:
                 )
         try:
             writes = [
-                self._arrays[name][rows.start : rows.stop].write(np.asarray(values, np.float32))
+                self._arrays[name][rows.start : rows.stop].write(values)
                 for name, values in arrays.items()
             ]
             for pending in writes:
@@ -149,25 +167,30 @@ class FeatureStore:
         return np.concatenate(parts) if parts else np.empty(self._arrays[name].shape, np.float32)
 
     def _read(self, name: str, rows: range) -> np.ndarray:
-        try:
-            return np.asarray(self._arrays[name][rows.start : rows.stop].read().result())
-        except ValueError as error:
-            chunk = rows.start // self._manifest["chunk"]
-            raise StoreError(
-                f"{self.path / name}: chunk {chunk} (rows {rows.start}..{rows.stop - 1}) is "
-                f"damaged ({str(error).splitlines()[0]}); delete {self.path} and compute it again."
-            ) from error
+        chunk = rows.start // self._manifest["chunk"]
+        return _values(
+            self._arrays[name][rows.start : rows.stop],
+            f"{self.path / name}: chunk {chunk} (rows {rows.start}..{rows.stop - 1})",
+            f"delete {self.path} and compute it again",
+        )
 
     @property
     def index(self) -> np.ndarray:
-        return np.asarray(self._arrays["index"].read().result())
-
-    def verify(self) -> None:
-        """Read every complete chunk and check it.
+        """Dataset index of every row.
 
         Raises:
-            StoreError: a chunk is damaged.
+            StoreError: it is damaged.
         """
+        advice = f"delete {self.path} and compute it again"
+        return _values(self._arrays["index"], f"{self.path / 'index'}", advice)
+
+    def verify(self) -> None:
+        """Read the index and every complete chunk and check them.
+
+        Raises:
+            StoreError: one is damaged.
+        """
+        _ = self.index
         missing = set(self.missing)
         for name in self._manifest["arrays"]:
             for rows in self.chunks:
@@ -183,15 +206,19 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     file = path / "manifest.json"
     try:
-        manifest = json.loads(file.read_text())
-        _ = manifest["key"], manifest["rows"], manifest["chunk"], manifest["complete"]
-        return manifest
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        wrong = [name for name, right in _MANIFEST.items() if not right(manifest[name])]
     except FileNotFoundError:
         raise StoreError(f"{file} is missing; run the stage that writes it first.") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{file} is damaged ({error!r}); delete {path} and compute it again."
+            f"{file} is damaged ({error}); delete {path} and compute it again."
         ) from None
+    if wrong:
+        raise StoreError(
+            f"{file} is damaged ({', '.join(wrong)}); delete {path} and compute it again."
+        )
+    return manifest
 
 
 def write_scores(path: Path, scores: np.ndarray) -> None:
@@ -201,8 +228,35 @@ def write_scores(path: Path, scores: np.ndarray) -> None:
 
 
 def read_scores(path: Path) -> np.ndarray:
-    """Read what :func:`write_scores` wrote."""
-    return np.asarray(_open(path, None, None).read().result())
+    """Read what :func:`write_scores` wrote.
+
+    Raises:
+        StoreError: missing or damaged.
+    """
+    advice = "delete the folder it is in and run `ctrak score` again"
+    return _values(_open(path, None, None), f"{path}", advice)
+
+
+def _values(array: ts.TensorStore, name: str, advice: str) -> np.ndarray:
+    try:
+        return np.asarray(array.read().result())
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise StoreError(f"{name} is damaged ({reason}); {advice}.") from error
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 0
+
+
+_MANIFEST: dict[str, Callable[[Any], bool]] = {
+    "key": lambda value: isinstance(value, dict),
+    "rows": _is_count,
+    "chunk": lambda value: _is_count(value) and value > 0,
+    "arrays": lambda value: isinstance(value, list) and all(isinstance(v, str) for v in value),
+    "complete": lambda value: isinstance(value, list) and all(map(_is_count, value)),
+}
+"""What a manifest holds, and whether a value of it can be right."""
 
 
 def _open(
@@ -211,6 +265,9 @@ def _open(
     spec: dict[str, Any] = {
         "driver": "zarr3",
         "kvstore": {"driver": "file", "path": str(path.resolve())},
+        # A lost chunk is an error, never zeros: zeros are written like any other values.
+        "store_data_equal_to_fill_value": True,
+        "fill_missing_data_reads": False,
     }
     try:
         if shape is None:

@@ -218,7 +218,7 @@ def test_a_refused_command_leaves_the_config_of_an_earlier_run(ctrak, tmp_path):
 
 # Folders of images
 
-Damage = Callable[[Path], None]
+Damage = Callable[[Path], object]
 COUNT, SIDE = 8, 16
 
 
@@ -247,11 +247,11 @@ def with_nan(images: np.ndarray) -> np.ndarray:
 
 
 def replaced(name: str, content: bytes) -> Damage:
-    return lambda folder: (folder / name).write_bytes(content) and None
+    return lambda folder: (folder / name).write_bytes(content)
 
 
 def edited(name: str, change: Callable[[bytes], bytes]) -> Damage:
-    return lambda folder: (folder / name).write_bytes(change((folder / name).read_bytes())) and None
+    return lambda folder: (folder / name).write_bytes(change((folder / name).read_bytes()))
 
 
 def picture(change: Callable[[bytes], bytes]) -> Damage:
@@ -457,8 +457,8 @@ def test_info_of_what_is_right(capsys, store):
     assert "complete" in text
 
 
-def changed(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    return lambda file: file.write_bytes(change(file.read_bytes())) and None
+def changed(change: Callable[[bytes], bytes]) -> Damage:
+    return lambda file: file.write_bytes(change(file.read_bytes()))
 
 
 DISK = {

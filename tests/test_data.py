@@ -208,12 +208,13 @@ def test_one_value_may_be_held_out_alone():
     assert data.conditions.vocabulary["color"] == ("red", "blue"), "it can still be asked for"
 
 
-def test_hold_out_by_an_attribute_that_is_no_condition():
-    """The stages ask of every combination of the condition whether it is held out."""
-    data = build(cfg.Data(size=40, condition_on=("shape",), hold_out=({"color": "red"},)))
-    assert {values["color"] for values in data.train_values} == {"blue"}
-    for values in data.conditions.combinations():
-        assert isinstance(data.is_held_out(values), bool)
+def test_hold_out_by_an_attribute_that_is_no_condition_is_refused():
+    """The stages ask of every combination of the condition whether it is held out: they could not
+    tell, and no query could ask for what was held out."""
+    with pytest.raises(UsageError, match=r"data\.hold_out: .*'color'.*data\.condition_on"):
+        build(cfg.Data(size=40, condition_on=("shape",), hold_out=({"color": "red"},)))
+    data = build(cfg.Data(size=40, condition_on=("shape",), hold_out=({"shape": "circle"},)))
+    assert [data.is_held_out(values) for values in data.conditions.combinations()] == [False, True]
 
 
 def test_condition_on_gives_order_and_length():

@@ -1,6 +1,7 @@
 """Questions: the table on disk, and the condition without the concept."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -16,10 +17,13 @@ from ctrak_jax.stages.questions import HEADER, Question, minus_of, read, write
 COLORS = ("red", "blue", "green", "yellow")
 
 
-def context(root: Path, minus: str, **data) -> Context:
+def context(root: Path, minus: Literal["other", "null"], **data) -> Context:
     sections = {"colors": COLORS, "size": 16, "image_size": 8} | data
     config = cfg.Config(data=cfg.Data(**sections), query=cfg.Query(minus=minus))
-    return Context(config=config, root=root, seed=0, dataset=build(config.data), mesh=local_mesh(1))
+    data_set, mesh = build(config.data), local_mesh(1)
+    return Context(
+        config=config, root=root, seed=0, training_set=data_set, dataset=data_set, mesh=mesh
+    )
 
 
 # The table

@@ -1,6 +1,6 @@
 """Data sets: drawn or read, one form for every stage."""
 
-from ctrak_jax.data.conditions import Conditions, opposite_indices
+from ctrak_jax.data.conditions import Conditions, opponents, opposite_indices
 from ctrak_jax.data.dataset import Dataset, build
 from ctrak_jax.data.folder import read_folder, write_folder
 from ctrak_jax.data.loader import TrainingBatches
@@ -14,6 +14,7 @@ __all__ = [
     "TrainingBatches",
     "build",
     "draw_dataset",
+    "opponents",
     "opposite_indices",
     "read_folder",
     "write_folder",

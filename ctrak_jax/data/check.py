@@ -1,5 +1,6 @@
 """Is the concept really there? A rule on pixels for drawn shapes, independent of any model."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -46,3 +47,9 @@ class ShapeReader:
         seen = self.read(image)
         wanted = (values.get("shape", seen.shape), values.get("color", seen.color))
         return (seen.shape, seen.color) == wanted and seen.error < self.tolerance
+
+
+@lru_cache
+def shape_reader(shapes: tuple[str, ...], colors: tuple[str, ...], size: int) -> ShapeReader:
+    """The reader of these shapes, colours and side; made once, its drawings take a while."""
+    return ShapeReader(shapes, colors, size)

@@ -57,29 +57,35 @@ class Conditions:
         return [dict(zip(names, c, strict=True)) for c in product(*self.vocabulary.values())]
 
 
-def opposite_indices(conditions: np.ndarray, index: np.ndarray, seed: int) -> np.ndarray:
-    """For every training sample the row of a sample under a DIFFERENT condition.
+def opponents(conditions: np.ndarray, index: np.ndarray, *, seed: int, count: int) -> np.ndarray:
+    """For every training sample the rows of ``count`` samples under other conditions than its own.
 
-    Uniform over the other conditions that occur (not over samples), and fixed by the sample's
-    dataset index, so that neither order nor batch can change it.
+    Drawn without replacement and uniformly over the other conditions that occur (not over samples),
+    and fixed by the sample's dataset index, so that neither order nor batch can change them.
 
     Args:
-        conditions: [n, condition]. index: dataset index of each row.
+        conditions: [n, condition]. index: dataset index of each row. count: how many; all the
+            others where there are fewer.
 
     Returns:
-        int [n], rows of ``conditions``.
+        int [n, count], rows of ``conditions``.
 
     Raises:
         UsageError: all samples have one condition.
     """
     distinct, first, inverse = np.unique(conditions, axis=0, return_index=True, return_inverse=True)
-    inverse = inverse.reshape(-1)
-    if len(distinct) < 2:
+    others = len(distinct) - 1
+    if not others:
         raise UsageError(
             "all training samples have the same condition, so there is no other one to guide "
             "against; use trajectory.against: null."
         )
-    steps = np.array(
-        [np.random.default_rng((seed, i)).integers(1, len(distinct)) for i in index.tolist()]
-    )
-    return first[(inverse + steps) % len(distinct)]
+    steps = [
+        1 + np.random.default_rng((seed, i)).permutation(others)[:count] for i in index.tolist()
+    ]
+    return first[(inverse.reshape(-1, 1) + np.stack(steps)) % len(distinct)]
+
+
+def opposite_indices(conditions: np.ndarray, index: np.ndarray, seed: int) -> np.ndarray:
+    """One opponent of every training sample: int [n]; see :func:`opponents`."""
+    return opponents(conditions, index, seed=seed, count=1)[:, 0]

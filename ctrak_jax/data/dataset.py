@@ -103,8 +103,9 @@ def build(data: cfg.Data) -> Dataset:
     """The data set of a config.
 
     Raises:
-        UsageError: an unknown attribute or value in ``condition_on`` or ``hold_out``, nothing left
-            to train on, or what the reader finds wrong with the files.
+        UsageError: an unknown attribute or value in ``condition_on`` or ``hold_out``, a
+            ``hold_out`` by an attribute that is no condition, nothing left to train on, or what
+            the reader finds wrong with the files.
     """
     if data.kind == "synthetic":
         raw = draw_dataset(
@@ -138,6 +139,12 @@ def build(data: cfg.Data) -> Dataset:
                 raise UsageError(
                     f"data.hold_out: {name}={value!r} does not occur; "
                     f"{name} has {list(vocabulary[name])}."
+                )
+            if name not in data.condition_on:
+                raise UsageError(
+                    f"data.hold_out: attribute {name!r} is not in data.condition_on="
+                    f"{list(data.condition_on)}, so no query can ask for it; add it there, or hold "
+                    "out by another."
                 )
     columns = {name: list(column) for name, column in raw.attributes.items()}
     train_index = np.array(

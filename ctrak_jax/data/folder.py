@@ -9,7 +9,10 @@ meta.json         optional: name, licence, source
 import csv
 import io
 import json
+import lzma
 import tarfile
+import tokenize
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -34,16 +37,12 @@ def read_folder(path: Path) -> RawImages:
     attributes = _attributes(path / "attributes.csv", len(images))
     prompts = path / "prompts.txt"
     if prompts.exists():
-        lines = prompts.read_text().splitlines()
+        lines = _text(prompts).splitlines()
         if len(lines) != len(images):
             raise UsageError(f"{prompts}: {len(lines)} lines for {len(images)} images.")
-    meta_file = path / "meta.json"
-    try:
-        meta = json.loads(meta_file.read_text()) if meta_file.exists() else {}
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{meta_file}: not valid JSON ({error}).") from None
+    meta = _meta(path / "meta.json")
     return RawImages(
-        name=str(meta.get("name", path.name)), images=images, attributes=attributes, meta=meta
+        name=meta.get("name", path.name), images=images, attributes=attributes, meta=meta
     )
 
 
@@ -51,7 +50,7 @@ def write_folder(raw: RawImages, path: Path) -> None:
     """Write a data set in the folder format (images.npy)."""
     path.mkdir(parents=True, exist_ok=True)
     np.save(path / "images.npy", raw.images)
-    with (path / "attributes.csv").open("w", newline="") as file:
+    with (path / "attributes.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["index", *raw.attributes])
         writer.writerows(enumerate_rows(raw))
@@ -64,12 +63,32 @@ def enumerate_rows(raw: RawImages) -> list[list[str]]:
     return [[str(i), *values] for i, values in enumerate(columns)]
 
 
+def _text(file: Path) -> str:
+    """A text file, its line ends as they are."""
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            return stream.read()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file}: not UTF-8 text ({error}).") from None
+
+
+def _meta(file: Path) -> dict[str, str]:
+    """meta.json with its values as text; nothing where there is none."""
+    try:
+        meta = json.loads(_text(file)) if file.exists() else {}
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{file}: not valid JSON ({error}).") from None
+    if not isinstance(meta, dict):
+        raise UsageError(f"{file}: got a {type(meta).__name__}, expected an object such as {{}}.")
+    return {name: str(value) for name, value in meta.items()}
+
+
 def _images(path: Path) -> np.ndarray:
     array_file, folder = path / "images.npy", path / "images"
     if array_file.exists():
         try:
-            images = np.load(array_file, mmap_mode="r")
-        except (OSError, ValueError) as error:
+            images = np.lib.format.open_memmap(array_file, mode="r")  # np.load takes .npz, too
+        except (OSError, ValueError, tokenize.TokenError) as error:
             raise UsageError(f"{array_file}: not a readable .npy file ({error}).") from None
         _check_array(images, array_file)
         return images
@@ -83,6 +102,8 @@ def _images(path: Path) -> np.ndarray:
         pictures = [item for tar in tars for item in _tar_members(tar)]
     else:
         raise UsageError(f"{folder}: holds no {', '.join(PICTURES)} or .tar file.")
+    if not pictures:
+        raise UsageError(f"{folder}: its .tar files hold no {', '.join(PICTURES)}.")
     decoded = [_decode(name, data) for name, data in pictures]
     first = decoded[0].shape
     for (name, _), image in zip(pictures, decoded, strict=True):
@@ -103,8 +124,9 @@ def _tar_members(file: Path) -> list[tuple[str, bytes]]:
             )
             read = [(f"{file}:{m.name}", tar.extractfile(m)) for m in members]
             return [(name, stream.read()) for name, stream in read if stream is not None]
-    except (tarfile.TarError, OSError) as error:
-        raise UsageError(f"{file}: not a readable tar file ({error}).") from None
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"{file}: not a readable tar file ({reason}).") from None
 
 
 def _decode(name: str, data: bytes) -> np.ndarray:
@@ -129,15 +151,16 @@ def _check_array(images: np.ndarray, file: Path) -> None:
 
 def _attributes(file: Path, count: int) -> dict[str, tuple[str, ...]]:
     try:
-        with file.open(newline="") as stream:
-            rows = list(csv.reader(stream))
-    except OSError as error:
-        raise UsageError(
-            f"{file}: {error.strerror}; expected a table 'index,<attribute>,...'."
-        ) from None
+        rows = list(csv.reader(io.StringIO(_text(file), newline="")))
+    except (OSError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{file}: {reason}; expected a table 'index,<attribute>,...'.") from None
     if not rows or rows[0][:1] != ["index"] or len(rows[0]) < 2:
         raise UsageError(f"{file}: the first line must be 'index,<attribute>,...'.")
     header, body = rows[0], rows[1:]
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise UsageError(f"{file}:1: attribute {twice[0]!r} is given twice; rename or remove one.")
     if len(body) != count:
         raise UsageError(
             f"{file}: {len(body)} rows for {count} images; there must be one row an image."

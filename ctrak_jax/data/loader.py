@@ -26,5 +26,5 @@ class TrainingBatches:
         )
 
     def __call__(self, first: int, count: int) -> Batches:
-        rows = np.stack([self._rows[step] for step in range(first, first + count)])
+        rows = np.stack([np.asarray(self._rows[step]) for step in range(first, first + count)])
         return Batches(self._images[rows], self._conditions[rows])

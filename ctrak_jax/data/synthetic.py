@@ -118,7 +118,8 @@ def draw_dataset(
     images = np.empty((size, image_size, image_size, 3), np.uint8)
     for i in range(size):
         cx, cy = np.random.default_rng((seed, 1, i)).uniform(reach, 1.0 - reach, 2)
-        images[i] = draw(*combos[order[i]], (cx, cy), image_size)
+        shape, color = combos[order[i]]
+        images[i] = draw(shape, color, (cx, cy), image_size)
     return RawImages(
         name="synthetic shapes",
         images=images,

@@ -1,12 +1,14 @@
 """A network with its parameters and its noise schedule: what every stage works with."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.models.dit import DiT
 from ctrak_jax.models.published import convert
@@ -25,7 +27,7 @@ class Denoiser(NamedTuple):
 def eps_fn_of(network: DiT, schedule: Schedule, prediction: Prediction) -> EpsFn:
     """The noise prediction of a flax network."""
     return as_eps_fn(
-        lambda params, x, t, cond: network.apply({"params": params}, x, t, cond),
+        lambda params, x, t, cond: cast(jax.Array, network.apply({"params": params}, x, t, cond)),
         schedule,
         prediction,
     )
@@ -35,17 +37,17 @@ def create(network: DiT, image_shape: tuple[int, int, int], cond_size: int, seed
     """Fresh parameters of a network.
 
     Raises:
-        ValueError: the image is not square or not a multiple of the patch, or the width does not
+        UsageError: the image is not square or not a multiple of the patch, or the width does not
             fit the heads.
     """
     height, width, _ = image_shape
     if height != width or height % network.patch:
-        raise ValueError(
+        raise UsageError(
             f"images of {height} x {width} do not cut into patches of {network.patch}; "
             "use square images whose side is a multiple of model.patch."
         )
     if network.width % (4 * network.heads):
-        raise ValueError(
+        raise UsageError(
             f"model.width={network.width} must be a multiple of 4 * heads = {4 * network.heads} "
             "(rotary embeddings split a head in four)."
         )
@@ -57,16 +59,21 @@ def load_published(network: DiT, file: Path, image_shape: tuple[int, int, int]) 
     """Parameters from a published checkpoint (safetensors), checked against ``network``.
 
     Raises:
-        ValueError: the file's parameters are not those of ``network``, with the first difference.
+        UsageError: the file cannot be read, or its parameters are not those of ``network``, with
+            the first difference.
     """
-    params = convert(load_file(file))
+    try:
+        params = convert(load_file(file))
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise UsageError(f"{file}: not a published checkpoint ({reason}).") from None
     found = _shapes(params)
     cond_size = found.get("condition_embedding/kernel", (0,))[0]
     expected = jax.eval_shape(lambda: create(network, image_shape, cond_size, 0))
     wanted = _shapes(expected)
     for path in sorted(found.keys() | wanted.keys()):
         if found.get(path) != wanted.get(path):
-            raise ValueError(
+            raise UsageError(
                 f"{file}: parameter {path} has shape {found.get(path)}, the configured network "
                 f"wants {wanted.get(path)}; set model.width, depth, heads and patch to match."
             )

@@ -29,14 +29,14 @@ def words(seed: int, rows: Words, columns: Words) -> Words:
     """w of equation (8) at rows x columns."""
     row_hash = mix(rows ^ mix(jnp.uint32(seed ^ ROW_SALT)))
     column_hash = mix(columns ^ mix(jnp.uint32(seed ^ COLUMN_SALT)))
-    return mix(row_hash[:, None] ^ column_hash)
+    return mix(row_hash[:, None] ^ column_hash[None])
 
 
 def _signs(seed: int, rows: Words, k: int) -> Float[Array, "row proj"]:
     packed = words(seed, rows, jnp.arange(k // WORD, dtype=jnp.uint32))
     # Move each column's bit to the float's sign position and put it before 1.0: no arithmetic.
     shifts = jnp.arange(WORD - 1, -1, -1, dtype=jnp.uint32)
-    sign = (packed[:, :, None] << shifts) & jnp.uint32(0x80000000)
+    sign = (packed[:, :, None] << shifts[None, None]) & jnp.uint32(0x80000000)
     one = jax.lax.bitcast_convert_type(sign | jnp.uint32(0x3F800000), jnp.float32)
     return one.reshape(rows.shape[0], k)
 

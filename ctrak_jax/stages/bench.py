@@ -12,8 +12,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from ctrak_jax import config as cfg
 from ctrak_jax import fisher
-from ctrak_jax.config import Config
 from ctrak_jax.data import build
 from ctrak_jax.log import logger
 from ctrak_jax.mesh import local_mesh
@@ -56,22 +56,22 @@ def _time(name: str, fn: Callable[..., Any], args: tuple, samples: int, repeats:
     }
 
 
-def _context() -> Context:
-XX
+def _context(k: int) -> Context:
+    config = cfg.Config(projection=cfg.ProjectionConfig(k=k))
+    dataset = build(config.data)
+    return Context(
+        config=config,
+        root=Path(),
+        seed=0,
+        training_set=dataset,
+        dataset=dataset,
+        mesh=local_mesh(1),
+    )
 
 
 def featurize(batch: int, k: int, repeats: int) -> list[Row]:
     """Features of each distinct training gradient, projection included, tiny model."""
-    ctx = _context()
-    ctx = Context(
-        config=ctx.config.model_copy(
-            update={"projection": ctx.config.projection.model_copy(update={"k": k})}
-        ),
-        root=ctx.root,
-        seed=0,
-        dataset=ctx.dataset,
-        mesh=ctx.mesh,
-    )
+    ctx = _context(k)
     params = create(ctx.network, ctx.dataset.image_shape, ctx.conditions.size, 0)
     chosen = selected(ctx, Denoiser(ctx.eps_fn, params, ctx.schedule), MAIN)
     rows = np.arange(batch) % len(ctx.dataset.train_index)

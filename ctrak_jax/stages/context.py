@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from ctrak_jax import schedule as schedules
 from ctrak_jax import trajectory
 from ctrak_jax.config import Config, ScheduleConfig
-from ctrak_jax.data import Conditions, Dataset, opposite_indices
+from ctrak_jax.data import Conditions, Dataset, opponents
 from ctrak_jax.errors import StoreError
 from ctrak_jax.models import SIZES, DiT
 from ctrak_jax.models.denoiser import eps_fn_of
@@ -66,14 +66,15 @@ class Context:
         return self.dataset.conditions
 
     def against(self, conditions: np.ndarray) -> np.ndarray:
-        """The condition each training sample's inversion is guided against: [n, condition].
+        """The conditions each training sample's inversions are guided against: [n, opponent, c].
 
         Args:
             conditions: the samples' own conditions [n, condition], by row of the training set.
         """
         if self.config.trajectory.against == "null":
-            return np.zeros_like(conditions)
-        return conditions[opposite_indices(conditions, self.dataset.train_index, seed=0)]
+            return np.zeros_like(conditions)[:, None]
+        count = self.config.trajectory.opponents
+        return conditions[opponents(conditions, self.dataset.train_index, seed=0, count=count)]
 
     def fresh(self, stage: str, inputs: Mapping[str, Any], *outputs: Path) -> bool:
         """Has ``stage`` been finished from the same inputs, with its outputs still there?"""
@@ -120,10 +121,10 @@ def read_json(path: Path, made_by: str) -> Any:
         StoreError: missing or damaged; names the command that makes it.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StoreError(f"{path} is missing; run `ctrak {made_by}` first.") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no text
         raise StoreError(
             f"{path} is damaged ({error}); delete it and run `ctrak {made_by}` again."
         ) from None

@@ -65,7 +65,8 @@ def projection_of(ctx: Context) -> Projection:
 
 
 class TrainBatch(NamedTuple):
-    """Training samples: x0 [sample, H, W, C], cond and against [sample, c], index [sample]."""
+    """Training samples: x0 [sample, H, W, C], cond [sample, c], against [sample, opponent, c],
+    index [sample]."""
 
     x0: Any
     cond: Any
@@ -92,10 +93,7 @@ def train_rows(
         forward = forward_path(ctx.schedule, x0, times, key)
         paths = {"forward": forward}
         if any(spec.path == "inversion" for spec in specs):
-            guidance = guidance_of(config.trajectory.guidance, against)
-            paths["inversion"] = invert(
-                chosen.eps_fn, params, ctx.schedule, ctx.grid, x0, cond, guidance=guidance
-            )
+            paths["inversion"] = guided_inversions(ctx, chosen.eps_fn, params, x0, cond, against)
         gradients = [
             sample_gradient(
                 loss_of(spec, ctx.schedule, x0, cond, 1.0),
@@ -112,6 +110,26 @@ def train_rows(
 
     gradients, errors = jax.vmap(one)(batch)
     return TrainRows(project_together(gradients, projection_of(ctx)), errors)
+
+
+def guided_inversions(
+    ctx: Context, eps_fn: EpsFn, params: Params, x0: Image, cond: Cond, against: Cond
+) -> Path:
+    """The inversions of one sample guided against each opponent [opponent, c], end to end.
+
+    One opponent alone says as much about that opponent as about the sample: against (circle, blue)
+    a blue triangle's gradient is that of "triangle, not circle", and ranks high for whatever else a
+    circle is not. The sum over opponents leaves what all of them lack.
+    """
+    scale = ctx.config.trajectory.guidance
+
+    def one(other: Cond) -> Path:
+        guidance = guidance_of(scale, other)
+        return invert(eps_fn, params, ctx.schedule, ctx.grid, x0, cond, guidance=guidance)
+
+    if scale == 1.0:
+        return one(against[0])
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), jax.vmap(one)(against))
 
 
 def project_together(

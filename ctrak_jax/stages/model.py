@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -54,6 +55,23 @@ def save(ctx: Context, params: Params, made_from: Mapping[str, Any]) -> None:
     )
 
 
+def about(folder: Path) -> dict[str, Any]:
+    """What model.json says of the model in ``folder``.
+
+    Raises:
+        StoreError: missing or damaged.
+    """
+    file = folder / "model.json"
+    found = read_json(file, "train")
+    lacking = {"parameters", "sha256", "made_from"} - set(found if isinstance(found, dict) else ())
+    if lacking:
+        raise StoreError(
+            f"{file} is damaged (lacks {', '.join(sorted(lacking))}); delete {folder} and run "
+            "`ctrak train` again."
+        )
+    return found
+
+
 def template(ctx: Context) -> Params:
     """The parameters' shapes and dtypes."""
     return jax.eval_shape(
@@ -68,24 +86,24 @@ def load(ctx: Context) -> Denoiser:
         StoreError: missing or damaged.
     """
     folder = ctx.root / "model"
-    about = read_json(folder / "model.json", "train")
-
+    said = about(folder)["sha256"]
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             params = checkpointer.restore(folder.resolve(), template(ctx))
     except Exception as error:  # Orbax raises many kinds for damaged files
+        reason = str(error).partition("\n")[0]
         raise StoreError(
-            f"{folder}: cannot be read ({error}); delete it and run `ctrak train` again."
+            f"{folder}: cannot be read ({reason}); delete it and run `ctrak train` again."
         ) from error
     found = parameter_sha256(params)
-    if found != about["sha256"]:
+    if found != said:
         raise StoreError(
             f"{folder}: the parameters' sha256 is {found[:12]}, model.json says "
-            f"{about['sha256'][:12]}; delete the folder and run `ctrak train` again."
+            f"{said[:12]}; delete the folder and run `ctrak train` again."
         )
     return Denoiser(ctx.eps_fn, params, ctx.schedule)
 
 
 def sha256(ctx: Context) -> str:
     """The hash in model.json: what everything downstream is keyed to."""
-    return read_json(ctx.root / "model" / "model.json", "train")["sha256"]
+    return about(ctx.root / "model")["sha256"]

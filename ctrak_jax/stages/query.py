@@ -114,7 +114,9 @@ def generate(ctx: Context) -> None:
                     Image.fromarray(image).save(out / "images" / f"{name}.png")
                     asked += _questions(ctx, name, values, "local", split, held_out)
             samples = draw(
-                denoiser.params, cond, np.arange(SHEET) + SEEDS_APART * (number + 1) + SEEDS_APART // 2
+                denoiser.params,
+                cond,
+                np.arange(SHEET) + SEEDS_APART * (number + 1) + SEEDS_APART // 2,
             )
             sheet.append(np.concatenate(list(samples), axis=1))
             if "global" in config.query.scopes:

@@ -3,7 +3,7 @@
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,27 @@ from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.models import create, load_published
 from ctrak_jax.models.training import Trainer, TrainState, optimizer, trainer
 from ctrak_jax.stages import model
-from ctrak_jax.stages.context import Context, digest, read_json
+from ctrak_jax.stages.context import Context, digest
 from ctrak_jax.typing import Params
+
+
+def done(ctx: Context) -> bool:
+    """Is the model of these inputs in ``root/model``?
+
+    Raises:
+        StoreError: a model from other inputs is there, or a damaged one.
+    """
+    folder = ctx.root / "model"
+    if not (folder / "model.json").exists():
+        return False
+    inputs, made_from = _inputs(ctx), model.about(folder)["made_from"]
+    differing = sorted(k for k in inputs if made_from.get(k) != inputs[k])
+    if differing:
+        raise StoreError(
+            f"{folder} was made from other settings ({', '.join(differing)} differ); use another "
+            "--out, or delete the run to make it anew."
+        )
+    return True
 
 
 def run(ctx: Context) -> None:
@@ -26,22 +45,16 @@ def run(ctx: Context) -> None:
     Raises:
         StoreError: a model from other inputs is already there.
     """
-    inputs = _inputs(ctx)
-    about = ctx.root / "model" / "model.json"
-    if about.exists():
-        made_from = read_json(about, "train")["made_from"]
-        differing = sorted(k for k in inputs if made_from.get(k) != inputs[k])
-        if differing:
-            raise StoreError(
-                f"{about.parent} was made from other settings ({', '.join(differing)} differ); "
-                "use another --out, or delete the run to make it anew."
-            )
+    if done(ctx):
         return
+    inputs = _inputs(ctx)
     checkpoint = ctx.config.model.checkpoint
     if checkpoint is not None:
         if not checkpoint.exists():
             raise UsageError(f"model.checkpoint={checkpoint}: no such file.")
-        model.save(ctx, load_published(ctx.network, checkpoint, ctx.training_set.image_shape), inputs)
+        model.save(
+            ctx, load_published(ctx.network, checkpoint, ctx.training_set.image_shape), inputs
+        )
         return
     with stage(ctx.root, "train") as record:
         params, loss = _train(ctx)
@@ -106,11 +119,11 @@ def _train(ctx: Context) -> tuple[Params, float]:
         ocp.CheckpointManager(folder, options=options) as manager,
         ThreadPoolExecutor(1) as ahead,
     ):
-        done = manager.latest_step()
-        if done is not None:
-            state = _restore(manager, done, state, folder)
-            logger.info("training goes on from step %d", done)
-        step = done or 0
+        latest = manager.latest_step()
+        if latest is not None:
+            state = _restore(manager, latest, state, folder)
+            logger.info("training goes on from step %d", latest)
+        step = latest or 0
         state = devices.put_replicated(state, ctx.mesh)
         following = ahead.submit(stretch, step) if step < train.steps else None
         with meter(f"train (seed {ctx.seed})", train.steps, step) as bar:
@@ -137,9 +150,10 @@ def _restore(
     manager: ocp.CheckpointManager, step: int, state: TrainState, folder: Path
 ) -> TrainState:
     try:
-        return manager.restore(step, args=ocp.args.StandardRestore(state))
+        return cast(TrainState, manager.restore(step, args=ocp.args.StandardRestore(state)))
     except Exception as error:  # Orbax raises many kinds for damaged files
+        reason = str(error).partition("\n")[0]
         raise StoreError(
-            f"{folder}/{step}: the training checkpoint cannot be read ({error}); delete "
+            f"{folder}/{step}: the training checkpoint cannot be read ({reason}); delete "
             f"{folder} to train from the start."
         ) from error

@@ -43,7 +43,7 @@ class Batch(NamedTuple):
 
 
 def scores(ctx: Context, variant: Variant, asked: list[Question]) -> np.ndarray:
-    """s_i of every local question [query, sample]; NaN where the scope is global."""
+    """s_i of every reported local question [query, sample]; NaN elsewhere."""
     denoiser = model.load(ctx)
     chosen = selected(ctx, denoiser, variant)
     params = chosen.selection.params
@@ -60,7 +60,7 @@ def scores(ctx: Context, variant: Variant, asked: list[Question]) -> np.ndarray:
         result = read_scores(ctx.root / "scores" / "unlearning.zarr")
     before = _all_losses(ctx, loss, params, samples, rows)
     first: dict[str, int] = {}
-    local = [i for i, q in enumerate(asked) if q.scope == "local"]
+    local = [i for i, q in enumerate(asked) if q.scope == "local" and q.split == "report"]
     rate = ctx.config.unlearning.learning_rate / count
     with meter("unlearning", len(local)) as bar:
         for i in local:
