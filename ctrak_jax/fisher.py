@@ -36,7 +36,7 @@ class Gram(NamedTuple):
     """G of equation (9) and the number of features in it."""
 
     matrix: Float[Array, "proj proj"]
-    count: Int[Array, ""]
+    samples: Int[Array, ""]
 
     @property
     def trace(self) -> Float[Array, ""]:
@@ -52,12 +52,18 @@ def update(gram: Gram, features: Float[Array, "sample proj"]) -> Gram:
     """Add a batch of features, in float32 at the highest matmul precision."""
     features = features.astype(jnp.float32)
     product = jnp.matmul(features.T, features, precision=HIGHEST)
-    return Gram(gram.matrix + product, gram.count + features.shape[0])
+    return Gram(gram.matrix + product, gram.samples + features.shape[0])
 
 
 def merge(grams: Sequence[Gram]) -> Gram:
-    """The Gram of all samples from those of disjoint parts."""
-    return Gram(sum(g.matrix for g in grams), sum(g.count for g in grams))
+    """The Gram of all samples from those of disjoint parts.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not grams:
+        raise ValueError("merge needs at least one Gram, got none.")
+    return jax.tree.map(lambda *parts: jnp.sum(jnp.stack(parts), axis=0), *grams)
 
 
 def damping(trace: float | Array, k: int, multiple: float) -> float | Array:

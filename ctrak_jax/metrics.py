@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ctrak_jax.typing import Array
 
-def precision_at_k(ranked: np.ndarray, relevant: np.ndarray, k: int) -> float:
+
+def precision_at_k(ranked: Array, relevant: Array, k: int) -> float:
     """Share of the first ``k`` ranked samples that are relevant.
 
     Args:

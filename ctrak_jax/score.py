@@ -47,7 +47,7 @@ def error_weights(
 class Ranking(NamedTuple):
     """The best samples of every query, best first; ties go to the lower index."""
 
-    index: Int[Array, "query rank"]
+    samples: Int[Array, "query rank"]
     score: Float[Array, "query rank"]
 
 

@@ -72,7 +72,7 @@ def test_streaming_merging_and_one_go_are_the_same():
     )
     exact = features.astype(np.float64).T @ features.astype(np.float64)
     for gram in (whole, stream, halves):
-        assert int(gram.count) == 300
+        assert int(gram.samples) == 300
         assert np.linalg.norm(gram.matrix - exact) <= 1e-5 * np.linalg.norm(exact)
         assert float(gram.trace) == pytest.approx(np.trace(exact), rel=1e-5)
 
@@ -89,7 +89,7 @@ def test_influence_of_many_queries_is_the_form_written_out():
 def test_top_k_breaks_ties_by_index():
     scores = jnp.array([[1.0, 3.0, 3.0, 2.0, 3.0], [0.0, 0.0, 0.0, 0.0, 0.0]])
     ranking = top_k(scores, 4)
-    assert ranking.index.tolist() == [[1, 2, 4, 3], [0, 1, 2, 3]]
+    assert ranking.samples.tolist() == [[1, 2, 4, 3], [0, 1, 2, 3]]
     assert ranking.score[0].tolist() == [3.0, 3.0, 3.0, 2.0]
 
 

@@ -1,5 +1,7 @@
 """Selection, normalisation, sums over time and what they may not depend on."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,7 @@ from ctrak_jax.trajectory import Path
 from tests.tiny import Tiny
 
 
-def features(tiny: Tiny, loss, *, normalise, time_chunk=None, samples=slice(None)):
+def features(tiny: Tiny, loss, *, normalise, time_chunk=None, samples: Any = slice(None)):
     def one(x0, path, cond):
         return sample_gradient(
             loss(tiny.schedule, x0),
@@ -139,7 +141,9 @@ def test_selection_that_selects_nothing_is_refused(tiny, include, exclude, messa
 
 
 def _flops(fn, *args) -> float:
-    return jax.jit(fn).lower(*args).compile().cost_analysis()["flops"]
+    cost = jax.jit(fn).lower(*args).compile().cost_analysis()
+    assert cost is not None
+    return cost["flops"]
 
 
 @pytest.mark.parametrize("in_sum", [False, True])

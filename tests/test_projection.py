@@ -96,7 +96,9 @@ def test_peak_memory_does_not_grow_with_the_matrix(kind):
     def temporaries(d, k, tile):
         g = jax.ShapeDtypeStruct((4, d), jnp.float32)
         fn = jax.jit(lambda g: project(g, Projection(k, kind, tile=tile)))
-        return fn.lower(g).compile().memory_analysis().temp_size_in_bytes
+        memory = fn.lower(g).compile().memory_analysis()
+        assert memory is not None
+        return memory.temp_size_in_bytes
 
     tile, k = 256, 2048
     small, large = temporaries(10_000, k, tile), temporaries(160_000, k, tile)

@@ -120,12 +120,8 @@ def test_per_sample_gradients(case):
             normalise=form == "normalised_sum",
         )
 
-    args = (
-        channels_last(ref["x0"]),
-        *(jnp.asarray(ref[c]) for c in ("cond", "cond_minus")),
-        states,
-    )
-    found = flatten_samples(jax.vmap(one)(*args))
+    cond, minus = (jnp.asarray(ref[name]) for name in ("cond", "cond_minus"))
+    found = flatten_samples(jax.vmap(one)(channels_last(ref["x0"]), cond, minus, states))
     prefix = f"grad/{case}/"
     published = [
         convert({k.removeprefix(prefix): v[i] for k, v in ref.items() if k.startswith(prefix)})

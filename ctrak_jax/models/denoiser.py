@@ -52,7 +52,7 @@ def create(network: DiT, image_shape: tuple[int, int, int], cond_size: int, seed
             "(rotary embeddings split a head in four)."
         )
     x, t, c = jnp.zeros(image_shape), jnp.int32(0), jnp.zeros(cond_size)
-    return network.init(jax.random.key(seed), x, t, c)["params"]
+    return jax.jit(network.init)(jax.random.key(seed), x, t, c)["params"]
 
 
 def load_published(network: DiT, file: Path, image_shape: tuple[int, int, int]) -> Params:

@@ -32,7 +32,8 @@ def ask(
     values = _condition(ctx, condition)
     if concept not in values:
         raise UsageError(f"--concept {concept!r} must be one of the condition's {list(values)}.")
-    if method not in METHODS or METHODS[method].query is None:
+    spec = METHODS[method].query if method in METHODS else None
+    if spec is None:
         usable = [name for name, m in METHODS.items() if m.query is not None]
         raise UsageError(f"--method {method!r} is not known; use one of {usable}.")
     count = len(ctx.dataset.train_index)
@@ -43,7 +44,6 @@ def ask(
     except StoreError as error:
         raise UsageError(f"--image {error}") from None
     chosen = selected(ctx, model.load(ctx), MAIN)
-    spec = METHODS[method].query
     minus = minus_of(ctx, values, concept)
     encode = ctx.conditions.encode
     batch = QueryBatch(x0[None], encode(values)[None], encode(minus)[None], np.zeros(1, np.int32))
@@ -56,7 +56,7 @@ def ask(
     if features.weights is not None:
         scores = scores * features.weights
     ranking = score.top_k(scores, top)
-    rows = np.asarray(ranking.index)[0]
+    rows = np.asarray(ranking.samples)[0]
     return {
         "method": method,
         "condition": values,

@@ -71,9 +71,9 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
                 params = chosen.selection.params
                 result = _compute(ctx, compiled[lacking], params, samples, chunk)
                 for number, spec in enumerate(lacking):
-                    arrays = {"features": result.features[:, number]}
+                    arrays = {"features": np.asarray(result.features)[:, number]}
                     if specs[spec] in with_errors:
-                        arrays["errors"] = result.errors
+                        arrays["errors"] = np.asarray(result.errors)
                     stores[spec].write(chunk, arrays)
                 record.samples += len(chunk)
                 bar.advance(len(chunk))

@@ -19,7 +19,7 @@ from ctrak_jax.schedule import Schedule, implied_noise
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.variant import Variant
 from ctrak_jax.trajectory import Guidance, Path, forward_path, invert, sample
-from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, PRNGKey
+from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, PRNGKey, Timestep
 
 
 class Selected(NamedTuple):
@@ -34,7 +34,7 @@ def selected(ctx: Context, model: Denoiser, variant: Variant) -> Selected:
     gradient = ctx.config.gradient
     selection = select(model.params, gradient.include, (*gradient.exclude, *variant.exclude))
 
-    def eps_fn(chosen: Params, x: Image, t: Array, cond: Cond) -> Image:
+    def eps_fn(chosen: Params, x: Image, t: Timestep, cond: Cond, /) -> Image:
         return model.eps_fn(selection.merge(chosen), x, t, cond)
 
     return Selected(selection, eps_fn)

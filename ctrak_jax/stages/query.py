@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ctrak_jax import mesh as devices
-from ctrak_jax.data.check import ShapeReader
+from ctrak_jax.data.check import shape_reader
 from ctrak_jax.data.dataset import to_uint8, to_unit
 from ctrak_jax.errors import StoreError
 from ctrak_jax.log import logger, meter, stage
@@ -28,7 +28,7 @@ from ctrak_jax.stages.gradients import (
     query_rows,
     selected,
 )
-from ctrak_jax.stages.questions import Question, combination_name, minus_of
+from ctrak_jax.stages.questions import Question, Scope, Split, combination_name, minus_of
 from ctrak_jax.stages.variant import MAIN, Variant
 from ctrak_jax.store import FeatureStore
 from ctrak_jax.trajectory import sample
@@ -86,7 +86,7 @@ def generate(ctx: Context) -> None:
         sheet = []
         for number, values in enumerate(combinations(ctx)):
             held_out = ctx.dataset.is_held_out(values)
-            plan = [("report", config.query.per_combination)]
+            plan: list[tuple[Split, int]] = [("report", config.query.per_combination)]
             if not held_out:
                 plan.append(("validation", config.query.validation))
             cond = ctx.conditions.encode(values)
@@ -133,7 +133,7 @@ def generate(ctx: Context) -> None:
 
 
 def _questions(
-    ctx: Context, name: str, values: dict[str, str], scope: str, split: str, held_out: bool
+    ctx: Context, name: str, values: dict[str, str], scope: Scope, split: Split, held_out: bool
 ) -> list[Question]:
     return [
         Question(
@@ -154,7 +154,7 @@ def _check(ctx: Context, values: dict[str, str]):
     if ctx.config.query.check == "none":
         return lambda image: True
     data = ctx.config.data
-    reader = ShapeReader(data.shapes, data.colors, data.image_size)
+    reader = shape_reader(data.shapes, data.colors, data.image_size)
     return lambda image: reader.accepts(image, values)
 
 

@@ -15,6 +15,9 @@ import numpy as np
 from ctrak_jax.errors import StoreError
 from ctrak_jax.stages.context import Context, write_atomically
 
+Scope = Literal["local", "global"]
+Split = Literal["validation", "report"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
@@ -31,9 +34,9 @@ class Question:
     condition: dict[str, str]
     attribute: str
     minus: dict[str, str]
-    scope: Literal["local", "global"]
+    scope: Scope
     scenario: Literal["id", "ood"]
-    split: Literal["validation", "report"]
+    split: Split
     image: str
 
     @property

@@ -147,7 +147,7 @@ def _groups(asked: list[Question]) -> dict[tuple[str, str, str], list[int]]:
 
 
 def _precision(ctx: Context, scores: np.ndarray, question: Question, k: int) -> float:
-    ranked = score.top_k(scores[None], k).index[0]
+    ranked = score.top_k(scores[None], k).samples[0]
     relevant = ctx.dataset.carries(question.attribute, question.value)
     return metrics.precision_at_k(np.asarray(ranked), relevant, k)
 
@@ -155,7 +155,7 @@ def _precision(ctx: Context, scores: np.ndarray, question: Question, k: int) -> 
 def _save_fisher(path: Path, features: np.ndarray) -> None:
     gram = jax.jit(fisher.update)(fisher.init(features.shape[1]), features)
     with ocp.StandardCheckpointer() as checkpointer:
-        tree = {"gram": gram.matrix, "count": gram.count, "trace": gram.trace}
+        tree = {"gram": gram.matrix, "count": gram.samples, "trace": gram.trace}
         checkpointer.save(path.resolve(), tree, force=True)
 
 
@@ -171,7 +171,7 @@ def _write(ctx: Context, out: Path, method: str, asked: list[Question], scores: 
     with part.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["query", "rank", "index", "score", "attribute"])
-        index, value = np.asarray(ranking.index), np.asarray(ranking.score)
+        index, value = np.asarray(ranking.samples), np.asarray(ranking.score)
         for q, rows, values in zip(asked, index, value, strict=True):
             if np.isnan(values).any():
                 continue  # the method does not answer this question (unlearning, global scope)

@@ -1,0 +1,17 @@
+"""The README's thirty lines are executed as they stand."""
+
+import re
+from pathlib import Path
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_functional_example_runs():
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert blocks, "the README has no Python example"
+    scope: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, str(README), "exec"), scope)
+    ranking, n = scope["ranking"], scope["n"]
+    assert ranking.samples.shape == (1, 10)  # type: ignore[attr-defined]
+    assert int(ranking.samples.max()) < n  # type: ignore[attr-defined,operator]

@@ -1,0 +1,199 @@
+"""The whole command line on a run small enough to repeat: results, resumption, invariance."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ctrak_jax.store import FeatureStore, read_manifest
+
+CONFIG = """
+name: Small run
+data: {size: 60, hold_out: [{shape: triangle, color: red}]}
+model: {width: 16, depth: 1, heads: 2}
+train: {steps: 40, batch: 16, scan: 10, checkpoint_every: 20}
+trajectory: {steps: 10, record_every: 2}
+gradient: {time_chunk: 2, batch: 16}
+projection: {k: 64}
+store: {chunk: 16}
+query: {scopes: [local], per_combination: 1, validation: 1, repetitions: 1, check: none}
+score: {damping: [1.0, 100.0], top: 20}
+evaluate: {bootstrap: 100}
+methods: [concept-trak, d-trak, das]
+controls: [wrong-label]
+"""
+METHODS = ("concept-trak", "d-trak", "das")
+
+
+def ctrak(*args: str | Path, devices: int = 1) -> subprocess.CompletedProcess[str]:
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return subprocess.run(
+        [sys.executable, "-m", "ctrak_jax.cli", *map(str, args)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+        timeout=500,
+    )
+
+
+def features(root: Path, method: str) -> np.ndarray:
+    store = root / "features" / method
+    return FeatureStore(store, read_manifest(store)).read()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A finished run; tests that change it work on a copy."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "small.yaml").write_text(CONFIG)
+    done = ctrak("run", folder / "small.yaml", "--out", folder / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert {row["method"] for row in summary} == set(METHODS)
+    return folder / "out"
+
+
+@pytest.fixture
+def copy(run, tmp_path) -> Path:
+    shutil.copytree(run, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def test_every_promised_file_is_there(run):
+    expected = ["config.yaml", "model/model.json", "metrics.json", "report/index.html", "log.jsonl"]
+    expected += [f"features/{m}/manifest.json" for m in METHODS]
+    expected += [f"queries/{m}/queries.csv" for m in METHODS]
+    expected += [f"top/{m}.csv" for m in METHODS]
+    expected += [f"scores/{m}.zarr/zarr.json" for m in METHODS]
+    assert [name for name in expected if not (run / name).exists()] == []
+    stages = [json.loads(line)["stage"] for line in (run / "log.jsonl").read_text().splitlines()]
+    order = ["train", "featurize", "query images", "query", "score", "evaluate", "report"]
+    assert [s for s in stages if s in order] == order
+
+
+def test_metrics_agree_with_the_top_lists(run):
+    """precision@10 recomputed here from the CSV and the attributes of the drawn data."""
+    from ctrak_jax.data import draw_dataset
+
+    raw = draw_dataset(
+        size=60, image_size=16, shapes=("triangle", "circle"), colors=("red", "blue"), seed=0
+    )
+    rows = json.loads((run / "metrics.json").read_text())["rows"]
+    assert len(rows) == len(METHODS) * 4 * 2
+    for row in rows:
+        with (run / "top" / f"{row['method']}.csv").open() as file:
+            top = [
+                int(line["index"])
+                for line in csv.DictReader(file)
+                if line["query"] == row["query"] and line["attribute"] == row["attribute"]
+            ]
+        hits = [raw.attributes[row["attribute"]][i] == row["value"] for i in top[:10]]
+        assert row["precision"] == pytest.approx(np.mean(hits))
+        held_out = row["query"].startswith("triangle-red")
+        assert (row["scenario"] == "ood") == held_out
+        assert not any(
+            raw.attributes["shape"][i] == "triangle" and raw.attributes["color"][i] == "red"
+            for i in top
+        )
+
+
+def test_damping_is_chosen_on_validation_queries_alone(run):
+    chosen = json.loads((run / "scores" / "damping.json").read_text())
+    for choice in chosen.values():
+        curve = {p["r"]: p["precision"] for p in choice["curve"] if p["split"] == "validation"}
+        best = max(r for r, p in curve.items() if p == pytest.approx(max(curve.values())))
+        assert choice["chosen"] == best
+        assert {p["scenario"] for p in choice["curve"] if p["split"] == "validation"} == {"id"}
+
+
+def test_a_second_run_computes_nothing(copy):
+    before = (copy / "log.jsonl").read_text().splitlines()
+    done = ctrak("run", copy)
+    assert done.returncode == 0, done.stderr
+    new = [json.loads(line)["stage"] for line in (copy / "log.jsonl").read_text().splitlines()]
+    assert set(new[len(before) :]) <= {"evaluate", "report"}
+
+
+def test_featurization_goes_on_where_it_was_killed(run, copy):
+    """A lost chunk alone is computed again, to the same bytes."""
+    store = copy / "features" / "concept-trak"
+    manifest = read_manifest(store)
+    lost = manifest["complete"].pop()
+    (store / "manifest.json").write_text(json.dumps(manifest))
+    chunk = store / "features" / "c" / str(lost // 16) / "0"
+    original = chunk.read_bytes()
+    chunk.unlink()
+    done = ctrak("featurize", copy)
+    assert done.returncode == 0, done.stderr
+    assert read_manifest(store) == read_manifest(run / "features" / "concept-trak")
+    assert np.allclose(
+        np.frombuffer(chunk.read_bytes()[:-4], "<f4"),
+        np.frombuffer(original[:-4], "<f4"),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    last = json.loads((copy / "log.jsonl").read_text().splitlines()[-1])
+    assert last["stage"] == "featurize"
+
+
+def test_batch_chunk_tile_and_devices_do_not_change_a_feature(run, tmp_path):
+    shutil.copytree(run / "model", tmp_path / "out" / "model")
+    shutil.copy(run / "config.yaml", tmp_path / "out" / "config.yaml")
+    done = ctrak(
+        "featurize",
+        tmp_path / "out",
+        *("--gradient.batch", "24", "--gradient.time_chunk", "4"),
+        *("--projection.tile", "100", "--store.chunk", "24", "--controls", "[]"),
+        devices=8,
+    )
+    assert done.returncode == 0, done.stderr
+    for method in METHODS:
+        one, eight = features(run, method), features(tmp_path / "out", method)
+        distance = np.linalg.norm(one - eight, axis=1) / np.linalg.norm(one, axis=1)
+        assert distance.max() <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "field"),
+    [("--projection.k", "96", "projection"), ("--trajectory.guidance", "3", "trajectory")],
+)
+def test_features_of_other_settings_are_never_reused(copy, setting, value, field):
+    done = ctrak("featurize", copy, setting, value)
+    assert done.returncode == 1
+    line = [x for x in done.stderr.splitlines() if x.startswith("ctrak: ")]
+    assert len(line) == 1
+    assert f"differing fields: {field}" in line[0]
+
+
+def test_a_model_of_other_settings_is_never_reused(copy):
+    done = ctrak("train", copy, "--train.steps", "50")
+    assert done.returncode == 1
+    assert "train differ" in done.stderr
+
+
+def test_one_question_to_the_store(run):
+    done = ctrak(
+        *("attribute", run, "--image", run / "queries" / "images" / "circle-red-00.png"),
+        *("--condition", "shape=circle,color=red", "--concept", "color", "--top", "5", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["concept"] == {"color": "red"}
+    assert answer["minus"] == {"shape": "circle", "color": "blue"}
+    assert [item["rank"] for item in answer["top"]] == [1, 2, 3, 4, 5]
+    scores = [item["score"] for item in answer["top"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_info_verifies_the_run(run):
+    done = ctrak("info", run, "--json")
+    assert done.returncode == 0, done.stderr
+    about = json.loads(done.stdout)
+    assert all(store["missing"] == 0 for store in about["stores"].values())
+    assert len(about["models"]) == 1
