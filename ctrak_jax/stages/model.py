@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 
 from ctrak_jax.errors import StoreError
 from ctrak_jax.gradient import parameter_paths
+from ctrak_jax.mesh import put_replicated
 from ctrak_jax.models import Denoiser, create
 from ctrak_jax.stages.context import Context, read_json, write_atomically
 from ctrak_jax.typing import Params
@@ -101,7 +102,7 @@ def load(ctx: Context) -> Denoiser:
             f"{folder}: the parameters' sha256 is {found[:12]}, model.json says "
             f"{said[:12]}; delete the folder and run `ctrak train` again."
         )
-    return Denoiser(ctx.eps_fn, params, ctx.schedule)
+    return Denoiser(ctx.eps_fn, put_replicated(params, ctx.mesh), ctx.schedule)
 
 
 def sha256(ctx: Context) -> str:
