@@ -6,7 +6,8 @@
 
 # %% [markdown]
 # # Reading a run
-# After `make run`: the table, one answer, and a feature store. Open with jupytext, or run as a script.
+# After `make run`: the table, one answer, and a feature store. Open it with
+# jupytext, or run it as a script.
 
 # %%
 import csv
