@@ -1,0 +1,91 @@
+"""Does a gradient step on the top-ranked training images make the concept more present?
+
+    python -m benchmarks.sign_test RUN
+
+For every reported local question of a finished run: one step of fixed length against L_train of the
+ten top-ranked, ten random and ten bottom-ranked training images; printed is the mean change of the
+question's concept reward, minus the slider loss with its target held where it was (positive = the
+prediction moved towards the concept).
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ctrak_jax import config, pipeline
+from ctrak_jax.gradient import global_norm, sample_gradient
+from ctrak_jax.reward import dps
+from ctrak_jax.stages import model, questions
+from ctrak_jax.stages.context import Context
+from ctrak_jax.stages.gradients import guided_inversions, selected
+from ctrak_jax.stages.query import query_batch
+from ctrak_jax.stages.variant import MAIN
+from ctrak_jax.store import read_scores
+from ctrak_jax.trajectory import invert
+
+STEP = 1e-4
+"""Length of the step as a share of the parameters' norm."""
+SET = 10
+
+
+def changes(ctx: Context) -> dict[str, np.ndarray]:
+    """Change of the concept reward by set of images: name -> [question]."""
+    denoiser = model.load(ctx)
+    chosen = selected(ctx, denoiser, MAIN)
+    params, eps_fn, schedule = chosen.selection.params, chosen.eps_fn, ctx.schedule
+
+    def train_gradient(x0: Any, cond: Any, against: Any) -> Any:
+        def one(x0: Any, cond: Any, against: Any) -> Any:
+            path = guided_inversions(ctx, eps_fn, params, x0, cond, against)
+            loss = dps(schedule, x0)
+            return sample_gradient(loss, eps_fn, params, path, cond, normalise=True)
+
+        return jax.tree.map(lambda g: g.mean(0), jax.vmap(one)(x0, cond, against))
+
+    def reward_change(gradient: Any, x0: Any, cond: Any, minus: Any) -> Any:
+        path = invert(eps_fn, params, schedule, ctx.grid, x0, cond)
+        size = STEP * global_norm(params) / global_norm(gradient)
+        moved = jax.tree.map(lambda p, g: p - size * g, params, gradient)
+
+        def predict(params: Any, cond: Any) -> Any:
+            return jax.vmap(eps_fn, (None, 0, 0, None))(params, path.x, path.t, cond)
+
+        before = predict(params, cond)
+        delta = before - predict(params, minus)
+        return jnp.mean(delta**2) - jnp.mean((before + delta - predict(moved, cond)) ** 2)
+
+    gradient_of, change_of = jax.jit(train_gradient), jax.jit(reward_change)
+    asked = questions.read(ctx.root / "queries" / "queries.csv")
+    scores = read_scores(ctx.root / "scores" / "concept-trak.zarr")
+    conditions = ctx.dataset.train_conditions
+    against = ctx.against(conditions)
+    rng = np.random.default_rng(0)
+    found: dict[str, list[float]] = {"top": [], "random": [], "bottom": []}
+    for i, q in enumerate(asked):
+        if (q.scope, q.split) != ("local", "report"):
+            continue
+        order = np.argsort(-scores[i], kind="stable")
+        sets = {"top": order[:SET], "random": rng.permutation(order)[:SET], "bottom": order[-SET:]}
+        query = query_batch(ctx, [q], np.array([i]))
+        for name, rows in sets.items():
+            g = gradient_of(ctx.dataset.train_images(rows), conditions[rows], against[rows])
+            change = change_of(g, query.x0[0], query.cond[0], query.minus[0])
+            found[name].append(float(change))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def main() -> None:
+    """Print mean and standard error of every set."""
+    run = Path(sys.argv[1])
+    ctx = pipeline.prepare(config.load(run / "config.yaml"), run)[0]
+    for name, values in changes(ctx).items():
+        error = values.std(ddof=1) / np.sqrt(len(values))
+        print(f"{name:7s} {values.mean():+.3e} +- {error:.1e} ({len(values)} questions)")
+
+
+if __name__ == "__main__":
+    main()
