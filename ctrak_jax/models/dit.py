@@ -23,9 +23,9 @@ from ctrak_jax.typing import Array, Image, Timestep
 ZERO = nn.initializers.zeros_init()
 XAVIER = nn.initializers.xavier_uniform()
 LECUN = nn.initializers.lecun_normal()
-# Attribute values start far apart: with a standard deviation of 0.02 values that always come
-# together share a direction, and unseen combinations come out as seen ones (0 of 32 red triangles
-# after 6,000 steps on 4,000 shapes; 31 of 32 with this).
+# Attribute values start far apart, so that values which always come together need not share a
+# direction. On 4,000 shapes without red triangles, 32 asked for after 1,500 steps: none with this
+# and the time embedding at a standard deviation of 0.02, 27 as it stands (31 after 6,000 steps).
 CONDITION = nn.initializers.normal(1.0)
 FREQUENCIES = 256
 BASE = 10_000.0
