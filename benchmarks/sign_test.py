@@ -70,10 +70,10 @@ def changes(ctx: Context) -> dict[str, np.ndarray]:
             continue
         order = np.argsort(-scores[i], kind="stable")
         sets = {"top": order[:SET], "random": rng.permutation(order)[:SET], "bottom": order[-SET:]}
-        query = query_batch(ctx, [q], np.array([i]))
+        query = query_batch(ctx, asked, np.array([[i]]))
         for name, rows in sets.items():
             g = gradient_of(ctx.dataset.train_images(rows), conditions[rows], against[rows])
-            change = change_of(g, query.x0[0], query.cond[0], query.minus[0])
+            change = change_of(g, query.x0[0], query.cond[0], query.minus[0, 0])
             found[name].append(float(change))
     return {name: np.array(values) for name, values in found.items()}
 

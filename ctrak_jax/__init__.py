@@ -8,8 +8,10 @@ from importlib.metadata import version
 
 from ctrak_jax import fisher, metrics, schedule
 from ctrak_jax.gradient import (
+    PathGradients,
     flatten_samples,
     sample_gradient,
+    sample_gradients,
     select,
     step_gradient,
     unit_or_zero,
@@ -38,6 +40,7 @@ __all__ = [
     "Grid",
     "Guidance",
     "Path",
+    "PathGradients",
     "Projection",
     "Ranking",
     "Sample",
@@ -64,6 +67,7 @@ __all__ = [
     "reward_xt",
     "sample",
     "sample_gradient",
+    "sample_gradients",
     "schedule",
     "select",
     "slider",

@@ -12,7 +12,7 @@ backward pass, in which every layer contracts over timesteps at once, and [d] is
 
 import fnmatch
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -118,6 +118,17 @@ def unit_or_zero(tree: Params) -> Params:
     return jax.tree.map(lambda leaf: leaf * jnp.where(norm > 0, 1.0 / norm, 0.0), tree)
 
 
+class PathGradients(NamedTuple):
+    """The two sums of equation (7) over one path.
+
+    Attributes:
+        plain: sum of g_t. normalised: sum of g_t / ||g_t||. Pytrees like the parameters, float32.
+    """
+
+    plain: Params
+    normalised: Params
+
+
 def sample_gradient(
     loss: Loss,
     eps_fn: EpsFn,
@@ -148,6 +159,54 @@ def sample_gradient(
     Raises:
         ValueError: ``time_chunk`` does not divide the number of timesteps.
     """
+
+    def normalised(part: Path) -> Params:
+        steps = _step_gradients(loss, eps_fn, params, part, cond)
+        return _sum_over_time(jax.vmap(unit_or_zero)(steps))
+
+    def plain(part: Path) -> Params:
+        def cotangent(x: Image, t: Timestep) -> Image:
+            return loss(linearise(eps_fn, params, x, t, cond))
+
+        u = jax.vmap(cotangent)(part.x, part.t)
+        over_time = jax.vmap(eps_fn, (None, 0, 0, None))
+        return _pull_params(over_time, params, part.x, part.t, cond, u)
+
+    return _over_chunks(normalised if normalise else plain, path, time_chunk)
+
+
+def sample_gradients(
+    loss: Loss,
+    eps_fn: EpsFn,
+    params: Params,
+    path: Path,
+    cond: Cond,
+    *,
+    time_chunk: int | None = None,
+) -> PathGradients:
+    """Both sums of :func:`sample_gradient`, for the work of the normalised one.
+
+    Arguments and errors as there.
+    """
+
+    def both(part: Path) -> PathGradients:
+        steps = _step_gradients(loss, eps_fn, params, part, cond)
+        return PathGradients(_sum_over_time(steps), _sum_over_time(jax.vmap(unit_or_zero)(steps)))
+
+    return _over_chunks(both, path, time_chunk)
+
+
+def _step_gradients(loss: Loss, eps_fn: EpsFn, params: Params, part: Path, cond: Cond) -> Params:
+    """g_t of every step of a part of a path: [time, ...]."""
+    return jax.vmap(lambda x, t: step_gradient(loss, eps_fn, params, x, t, cond))(part.x, part.t)
+
+
+def _sum_over_time(tree: Params) -> Params:
+    return jax.tree.map(lambda leaf: leaf.sum(0), tree)
+
+
+def _over_chunks(fn: Callable[[Path], Any], path: Path, time_chunk: int | None) -> Any:
+    """Sum ``fn`` over parts of ``time_chunk`` steps, one after the other, in float32."""
     steps = path.t.shape[0]
     chunk = steps if time_chunk is None else time_chunk
     if chunk < 1 or steps % chunk:
@@ -156,25 +215,18 @@ def sample_gradient(
             f"use one of {[n for n in range(1, steps + 1) if steps % n == 0]}."
         )
 
-    def add(total: Params, part: Path) -> tuple[Params, None]:
-        def cotangent(x: Image, t: Timestep) -> Image:
-            return loss(linearise(eps_fn, params, x, t, cond))
+    def in_float32(part: Path) -> Any:
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), fn(part))
 
-        u = jax.vmap(cotangent)(part.x, part.t)
-        if normalise:
-            unit = jax.vmap(
-                lambda x, t, u: unit_or_zero(_pull_params(eps_fn, params, x, t, cond, u))
-            )
-            g = jax.tree.map(lambda leaf: leaf.sum(0), unit(part.x, part.t, u))
-        else:
-            over_time = jax.vmap(eps_fn, (None, 0, 0, None))
-            g = _pull_params(over_time, params, part.x, part.t, cond, u)
-        return jax.tree.map(lambda a, b: a + b.astype(jnp.float32), total, g), None
-
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params)
-    parts = jax.tree.map(lambda leaf: leaf.reshape(-1, chunk, *leaf.shape[1:]), path)
     if chunk == steps:
-        return add(zero, jax.tree.map(lambda leaf: leaf[0], parts))[0]
+        return in_float32(path)
+
+    def add(total: Any, part: Path) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, in_float32(part)), None
+
+    parts = jax.tree.map(lambda leaf: leaf.reshape(-1, chunk, *leaf.shape[1:]), path)
+    first = jax.tree.map(lambda leaf: leaf[0], parts)
+    zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(in_float32, first))
     return jax.lax.scan(add, zero, parts)[0]
 
 

@@ -59,4 +59,4 @@ def put_batches(tree: Any, mesh: Mesh) -> Any:
 
 def padded(rows: np.ndarray, multiple: int) -> np.ndarray:
     """Row numbers extended to a multiple by repeating the last one, so that shapes stay fixed."""
-    return np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % multiple)])
+    return np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % multiple, axis=0)])

@@ -46,9 +46,11 @@ def ask(
     chosen = selected(ctx, model.load(ctx), MAIN)
     minus = minus_of(ctx, values, concept)
     encode = ctx.conditions.encode
-    batch = QueryBatch(x0[None], encode(values)[None], encode(minus)[None], np.zeros(1, np.int32))
+    batch = QueryBatch(
+        x0[None], encode(values)[None], encode(minus)[None, None], np.zeros(1, np.int32)
+    )
     fn = jax.jit(partial(query_rows, ctx, chosen, [spec], "local"))
-    phi = np.asarray(fn(chosen.selection.params, batch))[:, 0]
+    phi = np.asarray(fn(chosen.selection.params, batch))[0, :, 0]
     features = load_features(ctx, MAIN, method)
     multiple = _damping(ctx, method)
     spectrum = fisher.spectrum(features.matrix)

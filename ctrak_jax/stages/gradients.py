@@ -1,6 +1,6 @@
 """From the method table to gradients: the functions that featurize and query compile."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -10,7 +10,13 @@ import numpy as np
 from jaxtyping import Float
 
 from ctrak_jax import reward
-from ctrak_jax.gradient import Selection, flatten_samples, sample_gradient, select
+from ctrak_jax.gradient import (
+    Selection,
+    flatten_samples,
+    sample_gradient,
+    sample_gradients,
+    select,
+)
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
 from ctrak_jax.projection import Projection, project
@@ -40,8 +46,8 @@ def selected(ctx: Context, model: Denoiser, variant: Variant) -> Selected:
     return Selected(selection, eps_fn)
 
 
-def loss_of(spec: GradientSpec, schedule: Schedule, x0: Image, minus: Cond, scale: float) -> Loss:
-    """The loss of a table row for one sample (``minus`` matters to the slider alone)."""
+def loss_of(loss: str, schedule: Schedule, x0: Image, minus: Cond, scale: float) -> Loss:
+    """A loss of the table for one sample (``minus`` and ``scale`` matter to the slider alone)."""
     losses = {
         "dsm": lambda: reward.dsm(schedule, x0),
         "l2": reward.l2,
@@ -50,7 +56,33 @@ def loss_of(spec: GradientSpec, schedule: Schedule, x0: Image, minus: Cond, scal
         "dps": lambda: reward.dps(schedule, x0),
         "slider": lambda: reward.slider(minus, scale),
     }
-    return losses[spec.loss]()
+    return losses[loss]()
+
+
+def gradients_of(
+    ctx: Context,
+    eps_fn: EpsFn,
+    params: Params,
+    specs: Sequence[GradientSpec],
+    paths: Mapping[str, Path],
+    cond: Cond,
+    loss: Callable[[GradientSpec], Loss],
+) -> dict[GradientSpec, Params]:
+    """Gradients of one sample; two specs that differ in normalisation alone share their work."""
+    chunk = ctx.config.gradient.time_chunk
+    found: dict[GradientSpec, Params] = {}
+    for spec in specs:
+        if spec in found:
+            continue
+        args = loss(spec), eps_fn, params, paths[spec.path], cond
+        twin = spec._replace(normalise=not spec.normalise)
+        if twin in specs:
+            both = sample_gradients(*args, time_chunk=chunk)
+            found[spec._replace(normalise=False)] = both.plain
+            found[spec._replace(normalise=True)] = both.normalised
+        else:
+            found[spec] = sample_gradient(*args, normalise=spec.normalise, time_chunk=chunk)
+    return found
 
 
 def guidance_of(scale: float, against: Cond) -> Guidance | None:
@@ -85,28 +117,25 @@ def train_rows(
     ctx: Context, chosen: Selected, specs: Sequence[GradientSpec], params: Params, batch: TrainBatch
 ) -> TrainRows:
     """Features of a batch of training samples for several gradients that share their paths."""
-    config, times = ctx.config, ctx.grid.recorded
 
     def one(item: TrainBatch) -> tuple[list[Params], Array]:
         x0, cond, against, index = item
-        key = jax.random.fold_in(jax.random.key(config.trajectory.seed), index)
-        forward = forward_path(ctx.schedule, x0, times, key)
+        key = jax.random.fold_in(jax.random.key(ctx.config.trajectory.seed), index)
+        forward = forward_path(ctx.schedule, x0, ctx.grid.recorded, key)
         paths = {"forward": forward}
         if any(spec.path == "inversion" for spec in specs):
             paths["inversion"] = guided_inversions(ctx, chosen.eps_fn, params, x0, cond, against)
-        gradients = [
-            sample_gradient(
-                loss_of(spec, ctx.schedule, x0, cond, 1.0),
-                chosen.eps_fn,
-                params,
-                paths[spec.path],
-                cond,
-                normalise=spec.normalise,
-                time_chunk=config.gradient.time_chunk,
-            )
-            for spec in specs
-        ]
-        return gradients, denoising_errors(chosen.eps_fn, params, ctx.schedule, forward, x0, cond)
+        gradients = gradients_of(
+            ctx,
+            chosen.eps_fn,
+            params,
+            specs,
+            paths,
+            cond,
+            lambda spec: loss_of(spec.loss, ctx.schedule, x0, cond, 1.0),
+        )
+        errors = denoising_errors(chosen.eps_fn, params, ctx.schedule, forward, x0, cond)
+        return [gradients[spec] for spec in specs], errors
 
     gradients, errors = jax.vmap(one)(batch)
     return TrainRows(project_together(gradients, projection_of(ctx)), errors)
@@ -154,7 +183,8 @@ def denoising_errors(
 
 
 class QueryBatch(NamedTuple):
-    """Queries: x0 [query, H, W, C] (unused in global scope), cond, minus [query, c], id [query]."""
+    """Asked images and what is asked of each: x0 [query, H, W, C] (unused in global scope), cond
+    [query, c], minus [query, concept, c], id [query]."""
 
     x0: Any
     cond: Any
@@ -205,29 +235,32 @@ def query_rows(
     scope: str,
     params: Params,
     batch: QueryBatch,
-) -> Float[Array, "query spec proj"]:
-    """Features of a batch of queries: mean over members of the gradient summed over time."""
+) -> Float[Array, "query concept spec proj"]:
+    """Features of a batch of queries: mean over members of the gradient summed over time.
+
+    Only the slider knows the concept; every other gradient is one for all concepts of an image.
+    """
     q = ctx.config.query
     members = q.repetitions if scope == "local" else q.trajectories
+    shared = [spec for spec in specs if spec.loss != "slider"]
+    by_concept = [spec for spec in specs if spec.loss == "slider"]
 
-    def one(item: QueryBatch) -> list[Params]:
-        def gradients(number: Array) -> list[Params]:
+    def one(item: QueryBatch) -> dict[GradientSpec, Params]:
+        def gradients(number: Array) -> dict[GradientSpec, Params]:
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(q.seed), item.id), number)
             member = query_member(ctx, chosen.eps_fn, params, item, key, scope)
-            return [
-                sample_gradient(
-                    loss_of(spec, ctx.schedule, member.x0, item.minus, q.scale),
-                    chosen.eps_fn,
-                    params,
-                    member.paths[spec.path],
-                    item.cond,
-                    normalise=spec.normalise,
-                    time_chunk=ctx.config.gradient.time_chunk,
-                )
-                for spec in specs
-            ]
 
-        def add(total: list[Params], number: Array) -> tuple[list[Params], None]:
+            def of(wanted: Sequence[GradientSpec], minus: Cond) -> dict[GradientSpec, Params]:
+                def loss(spec: GradientSpec) -> Loss:
+                    return loss_of(spec.loss, ctx.schedule, member.x0, minus, q.scale)
+
+                args = ctx, chosen.eps_fn, params, wanted, member.paths, item.cond, loss
+                return gradients_of(*args)
+
+            alone = jax.tree.map(lambda leaf: leaf[None], of(shared, item.cond))
+            return alone | jax.vmap(lambda minus: of(by_concept, minus))(item.minus)
+
+        def add(total: Params, number: Array) -> tuple[Params, None]:
             return jax.tree.map(jnp.add, total, gradients(number)), None
 
         shapes = jax.eval_shape(gradients, jnp.int32(0))
@@ -235,7 +268,18 @@ def query_rows(
         total, _ = jax.lax.scan(add, zero, jnp.arange(members))
         return jax.tree.map(lambda leaf: leaf / members, total)
 
-    return project_together(jax.vmap(one)(batch), projection_of(ctx))
+    found = jax.vmap(one)(batch)
+    queries, concepts = batch.minus.shape[:2]
+    rows = [
+        flatten_samples(jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found[spec]))
+        for spec in specs
+    ]
+    projected = project(jnp.concatenate(rows), projection_of(ctx))
+    parts = jnp.split(projected, np.cumsum([len(r) for r in rows])[:-1])
+    shape = (queries, concepts, projected.shape[1])
+    return jnp.stack(
+        [jnp.broadcast_to(p.reshape(queries, -1, shape[-1]), shape) for p in parts], axis=2
+    )
 
 
 def train_specs(methods: Sequence[str]) -> dict[GradientSpec, str]:

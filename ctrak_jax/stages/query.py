@@ -1,7 +1,7 @@
 """Queries: generate images, keep those that show their concepts, and featurize the questions."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -226,35 +226,46 @@ def featurize(ctx: Context, variant: Variant = MAIN) -> None:
 def _scope_rows(
     ctx: Context, chosen: Selected, specs, scope: str, asked, rows, features, bar
 ) -> None:
-    """Fill the rows of one scope in batches of a fixed size."""
-    size = min(ctx.config.gradient.batch, len(rows))
+    """Fill the rows of one scope, in batches of a fixed number of images."""
+    groups = by_image(asked, rows)
+    size = min(ctx.config.gradient.batch, len(groups))
     size += -size % ctx.mesh.size
-    # All questions about one image share its random numbers.
-    first_of = {q.query: i for i, q in reversed(list(enumerate(asked)))}
-    ids = np.array([first_of[q.query] for q in asked])
     fn = devices.over_samples(partial(query_rows, ctx, chosen, specs, scope), ctx.mesh)
-    for first in range(0, len(rows), size):
-        real = rows[first : first + size]
-        padded = devices.padded(real, size)
-        batch = query_batch(ctx, [asked[i] for i in padded], ids[padded])
-        features[real] = np.asarray(fn(chosen.selection.params, batch))[: len(real)]
-        bar.advance(len(real))
+    for first in range(0, len(groups), size):
+        real = groups[first : first + size]
+        batch = query_batch(ctx, asked, devices.padded(real, size))
+        found = np.asarray(fn(chosen.selection.params, batch))[: len(real)]
+        features[real.ravel()] = found.reshape(real.size, *found.shape[2:])
+        bar.advance(real.size)
 
 
-def query_batch(ctx: Context, asked: list[Question], ids: np.ndarray) -> QueryBatch:
-    """The arrays of a batch of questions; global ones have no image of their own."""
+def by_image(asked: list[Question], rows: Sequence[int]) -> np.ndarray:
+    """The rows of the questions about each image, one a concept: int [image, concept]."""
+    groups: dict[str, list[int]] = {}
+    for row in rows:
+        groups.setdefault(asked[row].query, []).append(row)
+    return np.array(list(groups.values()))
+
+
+def query_batch(ctx: Context, asked: list[Question], groups: np.ndarray) -> QueryBatch:
+    """The arrays of a batch of images; global questions have no image of their own.
+
+    Args:
+        groups: rows of ``asked`` [image, concept]; an image's first row fixes its random numbers.
+    """
     encode = ctx.conditions.encode
+    heads = [asked[row] for row in groups[:, 0]]
     images = [
         read_image(ctx.root / "queries" / q.image, ctx.dataset.image_shape)
         if q.scope == "local"
         else np.zeros(ctx.dataset.image_shape, np.float32)
-        for q in asked
+        for q in heads
     ]
     return QueryBatch(
         np.stack(images),
-        np.stack([encode(q.condition) for q in asked]),
-        np.stack([encode(q.minus) for q in asked]),
-        np.asarray(ids, np.int32),
+        np.stack([encode(q.condition) for q in heads]),
+        np.stack([[encode(asked[row].minus) for row in group] for group in groups]),
+        groups[:, 0].astype(np.int32),
     )
 
 

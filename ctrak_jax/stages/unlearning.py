@@ -66,7 +66,7 @@ def scores(ctx: Context, variant: Variant, asked: list[Question]) -> np.ndarray:
         for i in local:
             source = first.setdefault(asked[i].query, i)
             if source == i:
-                query = query_batch(ctx, [asked[i]], np.array([i]))
+                query = query_batch(ctx, asked, np.array([[i]]))
                 item = Batch(query.x0[0], query.cond[0], np.int32(i))
                 step = gradient(params, item)
                 moved = jax.tree.map(lambda p, g, f: p + rate * g / f, params, step, diagonal)

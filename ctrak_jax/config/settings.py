@@ -1,30 +1,18 @@
-"""Configuration: frozen sections with defaults, YAML in, one clear error out.
-
-A YAML file holds only what differs from the defaults; ``--section.field VALUE`` on the command line
-goes on top. :func:`load` names the key, its line and the nearest valid one where something is off.
-"""
+"""Every setting with its default and its meaning: frozen sections that validate themselves."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from ctrak_jax.errors import UsageError
 from ctrak_jax.methods import METHODS
 
 Natural = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
-
-TEXT_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
-"""YAML tags of the keys a config may have: text, and the merge key."""
-
-Place = tuple[str | int, ...]
-"""Keys and list positions that lead to a value."""
 
 
 class Section(BaseModel):
@@ -336,120 +324,3 @@ def sections() -> dict[str, type[Section]]:
         for name, field in Config.model_fields.items()
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
     }
-
-
-def load(path: Path | None, overrides: Mapping[str, str] | None = None) -> Config:
-    """Read a YAML config and put command line overrides (``section.field`` -> text) on top.
-
-    Raises:
-        UsageError: unreadable file, unknown key, wrong type or value; one line.
-    """
-    raw, lines = ({}, {}) if path is None else _read(path)
-    for dotted, text in (overrides or {}).items():
-        try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):
-            raise UsageError(f"--{dotted}: cannot read {text!r} as a YAML value.") from None
-        node, (*parents, leaf) = raw, dotted.split(".")
-        for parent in parents:
-            node = node.setdefault(parent, {})
-            if not isinstance(node, dict):
-                where = lines.get((parent,), path)
-                raise UsageError(f"{where}: {parent}: got {node!r}, expected settings below it.")
-        node[leaf] = value
-        lines[tuple(dotted.split("."))] = f"--{dotted}"
-    _reject_unknown(raw, lines)
-    try:
-        return Config.model_validate(raw)
-    except pydantic.ValidationError as error:
-        raise UsageError(_explain(error, lines, str(path or "config"))) from None
-
-
-def dump(config: Config) -> str:
-    """The full resolved config as YAML; reads back to the same config."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[Place, str]]:
-    """The content of a YAML file, and the ``file:line`` of every place in it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"config {path}: {error.strerror or error}; give the path of a YAML file."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8 text ({error}).") from None
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date or number
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-        raise UsageError(f"{path}{where}: not valid YAML: {problem}.") from None
-    if raw is None:
-        return {}, {}
-    if not isinstance(raw, dict):
-        raise UsageError(f"{path}: got a {type(raw).__name__}, expected sections such as 'data:'.")
-    return raw, {} if node is None else _places(node, path)
-
-
-def _places(root: yaml.Node, path: Path) -> dict[Place, str]:
-    """The ``file:line`` of every place; refuses keys that are not text or are given twice."""
-    lines: dict[Place, str] = {}
-    seen: set[int] = set()
-
-    def visit(node: yaml.Node, place: Place) -> None:
-        if id(node) in seen:  # an alias, which may even hold itself
-            return
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            for number, item in enumerate(node.value):
-                visit(item, (*place, number))
-        if not isinstance(node, yaml.MappingNode):
-            return
-        for key, value in node.value:
-            here, line = (*place, key.value), f"{path}:{key.start_mark.line + 1}"
-            if key.tag not in TEXT_TAGS:
-                raise UsageError(f"{line}: key {key.value!r} is not text; put it in quotes.")
-            if here in lines:
-                raise UsageError(
-                    f"{line}: key {key.value!r} is given twice, first at {lines[here]}; keep one."
-                )
-            lines[here] = line
-            visit(value, here)
-
-    visit(root, ())
-    return lines
-
-
-def _reject_unknown(raw: Mapping[str, Any], lines: Mapping[Place, str]) -> None:
-    known = {name: list(section.model_fields) for name, section in sections().items()}
-    every = [*Config.model_fields, *(f"{s}.{f}" for s, fields in known.items() for f in fields)]
-    for key, value in raw.items():
-        places = [(key,)] if key not in known or not isinstance(value, dict) else []
-        if not places:
-            places = [(key, inner) for inner in value]
-        for place in places:
-            dotted = ".".join(map(str, place))
-            if dotted not in every:
-                near = difflib.get_close_matches(dotted, every, 1, 0.0)[0]
-                raise UsageError(
-                    f"{lines.get(place, dotted)}: unknown key {dotted!r}; did you mean {near!r}?"
-                )
-
-
-def _explain(error: pydantic.ValidationError, lines: Mapping[Place, str], source: str) -> str:
-    first = error.errors(include_url=False)[0]
-    place: Sequence[str | int] = first["loc"]
-    where = next(
-        (lines[tuple(place[:n])] for n in range(len(place), 0, -1) if tuple(place[:n]) in lines),
-        source,
-    )
-    if not place:
-        return f"{where}: {first['msg'].removeprefix('Value error, ')}."
-    dotted = ".".join(map(str, place))
-    return (
-        f"{where}: {dotted}: got {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}."
-    )
