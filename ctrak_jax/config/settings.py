@@ -93,9 +93,11 @@ class Train(Section):
     batch: int = Field(default=128, ge=1)
     """Images a step, over all devices."""
     optimizer: Literal["muon", "adamw"] = "muon"
-    """Muon for matrices with Adam for the rest, or AdamW."""
+    """Muon for matrices with Adam for embeddings and vectors, or AdamW."""
     learning_rate: float = Field(default=1e-2, gt=0)
     """Peak learning rate."""
+    adam_learning_rate: float = Field(default=3e-3, gt=0)
+    """Peak learning rate of what Muon leaves to Adam."""
     warmup: int = Field(default=100, ge=0)
     """Steps of linear warm-up; a cosine to zero follows."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -104,7 +106,7 @@ class Train(Section):
     """Global norm at which gradients are clipped."""
     ema: float = Field(default=0.995, ge=0, lt=1)
     """Decay of the averaged parameters, which are the model afterwards."""
-    attribute_dropout: float = Field(default=0.1, ge=0, lt=1)
+    attribute_dropout: float = Field(default=0.05, ge=0, lt=1)
     """Probability that an attribute of a sample's condition becomes null, each on its own."""
     scan: int = Field(default=50, ge=1)
     """Steps compiled into one call."""

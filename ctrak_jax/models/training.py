@@ -9,7 +9,7 @@ run computes what an uninterrupted one would have.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ import numpy as np
 import optax
 from jaxtyping import Float, Int
 
+from ctrak_jax.models.dit import CONDITIONING
 from ctrak_jax.schedule import Schedule, add_noise
 from ctrak_jax.typing import Array, EpsFn, Params, PRNGKey
 
@@ -50,19 +51,48 @@ def optimizer(
     *,
     steps: int,
     learning_rate: float,
+    adam_learning_rate: float,
     warmup: int,
     weight_decay: float,
     clip: float,
 ) -> optax.GradientTransformation:
-    """Clipping by global norm, then Muon (matrices; Adam for the rest) or AdamW, with linear
-    warm-up and a cosine to zero. Source of Muon: Jordan et al. 2024, as in optax.contrib."""
+    """Clipping by global norm, then Muon or AdamW, with linear warm-up and a cosine to zero.
+
+    Muon (Jordan et al. 2024, as in optax.contrib) moves the matrices; the conditioning path and all
+    vectors are Adam's, at ``adam_learning_rate``, as its authors advise for embeddings.
+    """
     warmup = min(warmup, max(steps - 1, 0))
-    rate = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, steps)
+
+    def rate(peak: float) -> optax.Schedule:
+        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps)
+
     if kind == "muon":
-        rule = optax.contrib.muon(rate, weight_decay=weight_decay)
+        rule = optax.contrib.muon(
+            rate(learning_rate),
+            weight_decay=weight_decay,
+            adam_weight_decay=weight_decay,
+            adam_learning_rate=rate(adam_learning_rate),
+            muon_weight_dimension_numbers=_muon_leaves,
+        )
     else:
-        rule = optax.adamw(rate, weight_decay=weight_decay)
+        rule = optax.adamw(rate(learning_rate), weight_decay=weight_decay)
     return optax.chain(optax.clip_by_global_norm(clip), rule)
+
+
+def _muon_leaves(params: Params) -> Any:
+    """Which leaves Muon moves: matrices off the conditioning path.
+
+    Muon gives all singular directions of an update the same length. On [values, width] that drives
+    the embeddings of the attribute values apart whatever the loss asks for, and what the network
+    learns of two values then depends on their coming together: see CONDITIONING.
+    """
+
+    def leaf(path: Any, value: Array) -> optax.contrib.MuonDimensionNumbers | None:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        by_adam = value.ndim != 2 or any(part in name for part in CONDITIONING)
+        return None if by_adam else optax.contrib.MuonDimensionNumbers()
+
+    return jax.tree_util.tree_map_with_path(leaf, params)
 
 
 def drop_attributes(

@@ -81,6 +81,7 @@ def _make_trainer(ctx: Context) -> Trainer:
         train.optimizer,
         steps=train.steps,
         learning_rate=train.learning_rate,
+        adam_learning_rate=train.adam_learning_rate,
         warmup=train.warmup,
         weight_decay=train.weight_decay,
         clip=train.clip,

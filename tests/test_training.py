@@ -1,0 +1,66 @@
+"""The optimiser's split: Muon moves hidden matrices, Adam the conditioning path and the vectors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ctrak_jax.models.training import optimizer
+
+
+def _leaves() -> dict:
+    return {
+        "condition_embedding": {"kernel": jnp.zeros((4, 8)), "bias": jnp.zeros(8)},
+        "block_0": {
+            "modulation": {"kernel": jnp.zeros((8, 48))},
+            "mlp": {"w3": {"kernel": jnp.zeros((8, 8)), "bias": jnp.zeros(8)}},
+        },
+    }
+
+
+def _first_update(learning_rate: float, adam_learning_rate: float) -> dict:
+    rule = optimizer(
+        "muon",
+        steps=10,
+        learning_rate=learning_rate,
+        adam_learning_rate=adam_learning_rate,
+        warmup=0,
+        weight_decay=0.0,
+        clip=1.0,
+    )
+    params = _leaves()
+    gradient = jax.tree.map(lambda p: jnp.arange(p.size, dtype=p.dtype).reshape(p.shape), params)
+    return rule.update(gradient, rule.init(params), params)[0]
+
+
+def test_who_moves_what():
+    slow, fast_muon = _first_update(1e-3, 1e-3), _first_update(2e-3, 1e-3)
+    ratio = jax.tree.map(lambda a, b: float(jnp.abs(b).max() / jnp.abs(a).max()), slow, fast_muon)
+    assert ratio["block_0"]["mlp"]["w3"]["kernel"] == pytest.approx(2.0)
+    ratio["block_0"]["mlp"]["w3"]["kernel"] = 1.0
+    assert all(r == pytest.approx(1.0) for r in jax.tree.leaves(ratio))
+
+
+def test_adam_moves_embeddings_by_its_own_rate():
+    update = _first_update(1e-2, 3e-3)["condition_embedding"]["kernel"]
+    # Adam's first step is the rate times the sign wherever the gradient is not tiny.
+    np.testing.assert_allclose(update.ravel()[8:], -3e-3, rtol=1e-3)
+
+
+def test_warmup_longer_than_the_run_is_shortened():
+    rule = optimizer(
+        "adamw",
+        steps=3,
+        learning_rate=1.0,
+        adam_learning_rate=1.0,
+        warmup=100,
+        weight_decay=0.0,
+        clip=1.0,
+    )
+    params = {"a": jnp.ones(3)}
+    state = rule.init(params)
+    sizes = []
+    for _ in range(3):
+        update, state = rule.update({"a": jnp.ones(3)}, state, params)
+        sizes.append(float(jnp.abs(update["a"]).max()))
+    assert max(sizes) > 0.5
