@@ -106,7 +106,7 @@ class Train(Section):
     """Global norm at which gradients are clipped."""
     ema: float = Field(default=0.995, ge=0, lt=1)
     """Decay of the averaged parameters, which are the model afterwards."""
-    attribute_dropout: float = Field(default=0.05, ge=0, lt=1)
+    attribute_dropout: float = Field(default=0.02, ge=0, lt=1)
     """Probability that an attribute of a sample's condition becomes null, each on its own."""
     scan: int = Field(default=50, ge=1)
     """Steps compiled into one call."""

@@ -25,7 +25,7 @@ XAVIER = nn.initializers.xavier_uniform()
 LECUN = nn.initializers.lecun_normal()
 # Attribute values start close to the origin, where the SiLU behind their sum is nearly linear: what
 # two values do adds up, also for two that never came together (benchmarks/README.md has figures).
-CONDITION = nn.initializers.normal(0.1)
+CONDITION = nn.initializers.normal(0.3)
 CONDITIONING = ("time_embedding", "condition_embedding", "modulation")
 """Parts of the names of the parameters between the condition and the blocks."""
 FREQUENCIES = 256
