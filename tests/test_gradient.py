@@ -11,6 +11,7 @@ from ctrak_jax.gradient import (
     flatten_samples,
     global_norm,
     sample_gradient,
+    sample_gradients,
     select,
     step_gradient,
     unit_or_zero,
@@ -53,6 +54,20 @@ def test_sum_over_time_is_the_sum_of_steps(tiny, loss, normalise):
         total = total + (row / np.linalg.norm(row) if normalise else row)
     ours = features(tiny, loss, normalise=normalise)[0]
     assert np.linalg.norm(ours - total) <= 1e-5 * np.linalg.norm(total)
+
+
+@pytest.mark.parametrize("time_chunk", [None, 3])
+@pytest.mark.parametrize("loss", [dsm, dps])
+def test_both_sums_at_once_are_the_two_sums(tiny, loss, time_chunk):
+    def one(x0, path, cond):
+        args = loss(tiny.schedule, x0), tiny.eps_fn, tiny.params, path, cond
+        return sample_gradients(*args, time_chunk=time_chunk)
+
+    both = jax.vmap(one)(tiny.x0, tiny.paths, tiny.cond)
+    for normalise, found in ((False, both.plain), (True, both.normalised)):
+        alone = features(tiny, loss, normalise=normalise)
+        error = jnp.linalg.norm(flatten_samples(found) - alone, axis=1)
+        assert float((error / jnp.linalg.norm(alone, axis=1)).max()) <= 1e-5
 
 
 @pytest.mark.parametrize("normalise", [False, True])

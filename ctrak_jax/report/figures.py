@@ -214,6 +214,14 @@ def _damping(dampings: Sequence[Damping], k: int) -> Figure | None:
     return figure
 
 
+def _method_ticks(axes: Axes, methods: Sequence[str]) -> None:
+    """The methods' names below their bars, slanted: nine of them do not fit side by side."""
+    names = [label(method).short for method in methods]
+    axes.set_xticks(
+        range(len(names)), names, fontsize=8, rotation=40, ha="right", rotation_mode="anchor"
+    )
+
+
 def _wrong_label(metrics: Metrics) -> Figure | None:
     rows = {(row.method, row.scenario): row for row in metrics.wrong_label if row.scope == "local"}
     if not rows:
@@ -231,9 +239,7 @@ def _wrong_label(metrics: Metrics) -> Figure | None:
                     (-0.19, 0.19), (row.picture_only, row.label_only), colours.values(), strict=True
                 ):
                     _bar(axes, place + shift, estimate, width=0.34, colour=colour, scale=scale)
-        axes.set_xticks(
-            range(len(methods)), [_wrap(label(m).short, 12) for m in methods], fontsize=8
-        )
+        _method_ticks(axes, methods)
         axes.set_title(SCENARIO_SHORT[scenario], fontsize=10, color=_INK, loc="left")
     panels[0].set_ylabel("mean rank percentile (1 = top)", color=_INK)
     _legend(figure, list(colours.items()))
@@ -255,9 +261,7 @@ def _no_condition_embedding(metrics: Metrics) -> Figure | None:
                 row = table.get((method, column))
                 if row is not None:
                     _bar(axes, place + shift, row.precision, width=0.34, colour=colour)
-        axes.set_xticks(
-            range(len(methods)), [_wrap(label(m).short, 12) for m in methods], fontsize=8
-        )
+        _method_ticks(axes, methods)
         axes.set_title(SCENARIO_SHORT[column.scenario], fontsize=10, color=_INK, loc="left")
     panels[0].set_ylabel(f"precision@{metrics.k}, local queries", color=_INK)
     _legend(figure, list(colours.items()))

@@ -80,7 +80,7 @@ def generate(ctx: Context) -> None:
         shutil.rmtree(out, ignore_errors=True)
         (out / "images").mkdir(parents=True)
         denoiser = model.load(ctx)
-        draw = _sampler(ctx)
+        draw = sampler(ctx)
         asked: list[Question] = []
         tried = kept = 0
         sheet = []
@@ -158,7 +158,7 @@ def _check(ctx: Context, values: dict[str, str]):
     return lambda image: reader.accepts(image, values)
 
 
-def _sampler(ctx: Context):
+def sampler(ctx: Context):
     """draw(params, cond [c], numbers [n]) -> uint8 images [n, H, W, C]; each number is a seed."""
     shape, q = ctx.dataset.image_shape, ctx.config.query
 
