@@ -82,9 +82,9 @@ def optimizer(
 def _muon_leaves(params: Params) -> Any:
     """Which leaves Muon moves: matrices off the conditioning path.
 
-    Muon gives all singular directions of an update the same length. On [values, width] that drives
-    the embeddings of the attribute values apart whatever the loss asks for, and what the network
-    learns of two values then depends on their coming together: see CONDITIONING.
+    Muon gives all singular directions of an update the same length, on an embedding [values, width]
+    too, whatever the loss asks of each value. Models trained so composed by luck of the seed; these
+    compose for every seed tried (benchmarks/README.md).
     """
 
     def leaf(path: Any, value: Array) -> optax.contrib.MuonDimensionNumbers | None:
