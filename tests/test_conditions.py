@@ -137,6 +137,43 @@ def test_the_other_conditions_are_equally_likely_however_rare_their_samples():
         assert (np.abs(others - expected) < 5 * np.sqrt(expected * 0.75)).all(), found
 
 
+@settings(max_examples=40, deadline=None)
+@given(vocabulary=vocabularies, count=st.integers(1, 4), seed=st.integers(0, 9))
+def test_one_attribute_is_changed_and_each_in_turn(vocabulary, count, seed):
+    """Every condition differs from its sample's in one attribute; no attribute comes twice; an
+    attribute with other values gets one of them and not the null."""
+    conditions = Conditions(vocabulary)
+    own = conditions.combinations()
+    codes = np.stack([conditions.encode(values) for values in own])
+    changed = conditions.with_one_changed(codes, np.arange(len(own)), seed=seed, count=count)
+    assert changed.shape == (len(own), min(count, len(vocabulary)), conditions.size)
+    for values, row in zip(own, changed, strict=True):
+        differ = []
+        for code in row:
+            found = decode(conditions, code)
+            names = [name for name in vocabulary if found.get(name) != values[name]]
+            assert len(names) == 1
+            assert (names[0] in found) == (len(vocabulary[names[0]]) > 1)
+            differ += names
+        assert len(set(differ)) == len(differ)
+
+
+def test_the_changed_attributes_and_values_are_fixed_by_the_dataset_index_and_equally_likely():
+    """2000 stars under three shapes, two colours, one size: a third of the samples each changes
+    shape, colour or size, half of the first to a triangle (5 standard deviations)."""
+    star = ABC.encode({"shape": "star", "color": "red", "size": "big"})
+    index = np.random.default_rng(0).permutation(2000)
+    changed = ABC.with_one_changed(np.tile(star, (2000, 1)), index, seed=0, count=1)[:, 0]
+    part = ABC.with_one_changed(np.tile(star, (7, 1)), index[40:47], seed=0, count=1)[:, 0]
+    np.testing.assert_array_equal(part, changed[40:47])
+    found = [decode(ABC, code) for code in changed]
+    shapes = [v["shape"] for v in found if v["shape"] != "star"]
+    colours = sum(v["color"] == "blue" for v in found)
+    assert abs(len(shapes) - 2000 / 3) < 5 * np.sqrt(2000 * 2 / 9)
+    assert abs(colours - 2000 / 3) < 5 * np.sqrt(2000 * 2 / 9)
+    assert abs(shapes.count("triangle") - len(shapes) / 2) < 5 * np.sqrt(len(shapes) / 4)
+
+
 def test_one_condition_has_no_other():
     with pytest.raises(UsageError, match=r"trajectory\.against: null"):
         opposite_indices(np.ones((4, 2), np.float32), np.arange(4), 0)

@@ -121,12 +121,13 @@ class Trajectory(Section):
     """Grid steps S of the DDIM trajectories."""
     record_every: int = Field(default=5, ge=1)
     """Every how many steps a state becomes an attribution timestep."""
-    guidance: float = Field(default=7.5, ge=0)
-    """Guidance scale of the training samples' inversion; 1 for none."""
-    against: Literal["other", "null"] = "other"
-    """Guidance against other training conditions, fixed by the sample's index, or the null."""
+    guidance: float = Field(default=2.0, ge=0)
+    """Guidance scale of the training samples' inversion; 1 for none, 7.5 as published."""
+    against: Literal["attribute", "other", "null"] = "attribute"
+    """Guidance against the sample's condition with one attribute changed, against other training
+    conditions, each fixed by the sample's index, or against the null."""
     opponents: int = Field(default=2, ge=1)
-    """Other conditions a sample is guided against, one inversion each (against: other)."""
+    """Conditions a sample is guided against, one inversion each (against: attribute, other)."""
     seed: int = Field(default=0, ge=0)
     """Seed of the forward noise, one draw a (sample, timestep)."""
 

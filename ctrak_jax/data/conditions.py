@@ -56,6 +56,34 @@ class Conditions:
         names = list(self.vocabulary)
         return [dict(zip(names, c, strict=True)) for c in product(*self.vocabulary.values())]
 
+    def with_one_changed(
+        self, conditions: np.ndarray, index: np.ndarray, *, seed: int, count: int
+    ) -> np.ndarray:
+        """For every sample ``count`` conditions that differ from its own in ONE attribute each.
+
+        The attributes and their other values (the null where an attribute has one value only) are
+        drawn and fixed by the sample's dataset index, so that neither order nor batch can change
+        them. What comes out need not occur among ``conditions``.
+
+        Args:
+            conditions: [n, condition]. index: dataset index of each row. count: how many
+                attributes; all of them where there are fewer.
+
+        Returns:
+            float32 [n, count, condition].
+        """
+        attributes = len(self.vocabulary)
+        changed = np.repeat(conditions[:, None], min(count, attributes), axis=1)
+        for row, i in zip(changed, index.tolist(), strict=True):
+            rng = np.random.default_rng((seed, i))
+            for condition, attribute in zip(row, rng.permutation(attributes), strict=False):
+                places = np.flatnonzero(self.blocks == attribute)
+                others = places[condition[places] == 0]
+                condition[places] = 0
+                if len(others):
+                    condition[rng.choice(others)] = 1
+        return changed
+
 
 def opponents(conditions: np.ndarray, index: np.ndarray, *, seed: int, count: int) -> np.ndarray:
     """For every training sample the rows of ``count`` samples under other conditions than its own.

@@ -71,10 +71,14 @@ class Context:
         Args:
             conditions: the samples' own conditions [n, condition], by row of the training set.
         """
-        if self.config.trajectory.against == "null":
-            return np.zeros_like(conditions)[:, None]
-        count = self.config.trajectory.opponents
-        return conditions[opponents(conditions, self.dataset.train_index, seed=0, count=count)]
+        index, count = self.dataset.train_index, self.config.trajectory.opponents
+        match self.config.trajectory.against:
+            case "null":
+                return np.zeros_like(conditions)[:, None]
+            case "attribute":
+                return self.conditions.with_one_changed(conditions, index, seed=0, count=count)
+            case "other":
+                return conditions[opponents(conditions, index, seed=0, count=count)]
 
     def fresh(self, stage: str, inputs: Mapping[str, Any], *outputs: Path) -> bool:
         """Has ``stage`` been finished from the same inputs, with its outputs still there?"""

@@ -148,7 +148,7 @@ def guided_inversions(
 
     One opponent alone says as much about that opponent as about the sample: against (circle, blue)
     a blue triangle's gradient is that of "triangle, not circle", and ranks high for whatever else a
-    circle is not. The sum over opponents leaves what all of them lack.
+    circle is not. With one attribute changed at a time each attribute is contrasted on its own.
     """
     scale = ctx.config.trajectory.guidance
 

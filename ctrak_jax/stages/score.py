@@ -134,9 +134,9 @@ def _by_features(
 
 def choose_damping(precision: np.ndarray) -> int:
     """The damping with the best mean precision over VALIDATION queries [damping, query]; of equals
-    the largest, which leans least on the estimated Fisher."""
+    the smallest, which stays closest to the influence of section 1."""
     means = precision.mean(axis=1)
-    return int(np.flatnonzero(means >= means.max() - 1e-9)[-1])
+    return int(np.flatnonzero(means >= means.max() - 1e-9)[0])
 
 
 def _groups(asked: list[Question]) -> dict[tuple[str, str, str], list[int]]:
