@@ -107,7 +107,7 @@ def test_damping_is_chosen_on_validation_queries_alone(run):
     chosen = json.loads((run / "scores" / "damping.json").read_text())
     for choice in chosen.values():
         curve = {p["r"]: p["precision"] for p in choice["curve"] if p["split"] == "validation"}
-        best = max(r for r, p in curve.items() if p == pytest.approx(max(curve.values())))
+        best = min(r for r, p in curve.items() if p == pytest.approx(max(curve.values())))
         assert choice["chosen"] == best
         assert {p["scenario"] for p in choice["curve"] if p["split"] == "validation"} == {"id"}
 

@@ -201,8 +201,9 @@ class Query(Section):
 class Unlearning(Section):
     """The unlearning baseline."""
 
-    learning_rate: float = Field(default=1e-3, gt=0)
-    """Size of the one preconditioned ascent step."""
+    learning_rate: float = Field(default=1e-5, gt=0)
+    """Size of the one preconditioned ascent step: large enough to raise the query's own loss well
+    above its neighbours', small enough to leave the model standing."""
     fisher_samples: int = Field(default=256, ge=1)
     """Training samples behind the diagonal Fisher."""
 
