@@ -129,6 +129,7 @@ def stage(root: Path, name: str) -> Iterator[StageRecord]:
             "start": start.isoformat(timespec="seconds"),
             "end": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(seconds, 3),
+            "samples": record.samples,
             "samples_per_second": round(record.samples / seconds, 3) if record.samples else None,
             "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
             **record.extra,

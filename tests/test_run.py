@@ -2,16 +2,16 @@
 
 import csv
 import json
-import os
 import shutil
 import subprocess
-import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ctrak_jax.store import FeatureStore, read_manifest
+from tests.command import command, ctrak, environment
 
 CONFIG = """
 name: Small run
@@ -29,17 +29,6 @@ methods: [concept-trak, d-trak, das]
 controls: [wrong-label]
 """
 METHODS = ("concept-trak", "d-trak", "das")
-
-
-def ctrak(*args: str | Path, devices: int = 1) -> subprocess.CompletedProcess[str]:
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    return subprocess.run(
-        [sys.executable, "-m", "ctrak_jax.cli", *map(str, args)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
-        timeout=500,
-    )
 
 
 def features(root: Path, method: str) -> np.ndarray:
@@ -140,6 +129,38 @@ def test_featurization_goes_on_where_it_was_killed(run, copy):
     )
     last = json.loads((copy / "log.jsonl").read_text().splitlines()[-1])
     assert last["stage"] == "featurize"
+
+
+def test_a_killed_featurization_goes_on_to_the_same_bytes(run, tmp_path):
+    """SIGKILL once the first rows are on disk: no finished row is computed again, and the store is
+    that of a run that nobody disturbed."""
+
+    def begun(name: str) -> list[str]:
+        shutil.copytree(run / "model", tmp_path / name / "model")
+        shutil.copy(run / "config.yaml", tmp_path / name / "config.yaml")
+        one_by_one = ("--store.chunk", "1", "--gradient.batch", "1")
+        return command("featurize", tmp_path / name, *one_by_one, "--controls", "[]")
+
+    process = subprocess.Popen(begun("killed"), env=environment(), stderr=subprocess.DEVNULL)
+    store = tmp_path / "killed" / "features" / METHODS[0]
+    while process.poll() is None:
+        if (store / "manifest.json").exists() and read_manifest(store)["complete"]:
+            process.kill()
+            break
+        time.sleep(0.001)
+    process.wait()
+    done = len(read_manifest(store)["complete"])
+    total = len(features(run, METHODS[0]))
+    assert 0 < done < total
+
+    assert ctrak("featurize", tmp_path / "killed").returncode == 0
+    resumed = json.loads((tmp_path / "killed" / "log.jsonl").read_text().splitlines()[-1])
+    assert total - done <= resumed["samples"] <= total - done + 1
+
+    subprocess.run(begun("whole"), env=environment(), check=True, stderr=subprocess.DEVNULL)
+    for method in METHODS:
+        expected = features(tmp_path / "whole", method)
+        np.testing.assert_array_equal(features(tmp_path / "killed", method), expected)
 
 
 def test_batch_chunk_tile_and_devices_do_not_change_a_feature(run, tmp_path):
