@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -50,7 +51,8 @@ class Context:
 
     @cached_property
     def schedule(self) -> Schedule:
-        return make_schedule(self.config.schedule)
+        with jax.ensure_compile_time_eval():  # cached: values, also when first asked for in a trace
+            return make_schedule(self.config.schedule)
 
     @cached_property
     def eps_fn(self) -> EpsFn:

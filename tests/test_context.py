@@ -1,0 +1,56 @@
+"""What a stage works with: values that outlive a trace, and what inversions are guided against."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from ctrak_jax import config as cfg
+from ctrak_jax.data import build
+from ctrak_jax.mesh import local_mesh
+from ctrak_jax.stages.context import Context
+
+
+def context(**trajectory) -> Context:
+    held_out = ({"shape": "triangle", "color": "red"},)
+    config = cfg.Config(
+        data=cfg.Data(size=64, image_size=8, hold_out=held_out),
+        trajectory=cfg.Trajectory(**trajectory),
+    )
+    data = build(config.data)
+    return Context(
+        config=config, root=Path(), seed=0, training_set=data, dataset=data, mesh=local_mesh(1)
+    )
+
+
+def test_a_schedule_first_asked_for_under_a_trace_is_values_afterwards():
+    ctx = context()
+    jax.jit(lambda: ctx.schedule.alphas_cumprod)()
+    assert float(ctx.schedule.alphas_cumprod[0]) == pytest.approx(1 - 1e-4)
+
+
+def test_one_attribute_at_a_time_meets_also_what_was_never_trained():
+    ctx = context(against="attribute")
+    conditions = ctx.dataset.train_conditions
+    against = ctx.against(conditions)
+    assert against.shape == (len(conditions), 2, 4)
+    assert (np.abs(against - conditions[:, None]).sum(-1) == 2).all()
+    red_triangle = ctx.conditions.encode({"shape": "triangle", "color": "red"})
+    assert (against == red_triangle).all(-1).any()
+    assert not (conditions == red_triangle).all(-1).any()
+
+
+def test_others_are_conditions_of_the_training_set():
+    ctx = context(against="other", opponents=2)
+    conditions = ctx.dataset.train_conditions
+    against = ctx.against(conditions)
+    known = {tuple(c) for c in conditions}
+    for own, others in zip(conditions, against, strict=True):
+        assert {tuple(c) for c in others} == known - {tuple(own)}
+
+
+def test_the_null_is_one_opponent():
+    ctx = context(against="null")
+    conditions = ctx.dataset.train_conditions
+    np.testing.assert_array_equal(ctx.against(conditions), np.zeros((len(conditions), 1, 4)))
