@@ -1,0 +1,153 @@
+"""Against the same work in PyTorch and dattri, in one process, in turns (extra ``bench``).
+
+    python -m benchmarks.peers [--batch 32] [--k 4096] [--repeats 5]
+
+The `tiny` network with the same random weights, images, conditions, guided inversion, nine
+timesteps and k on both sides. Both sides' gradients are compared before they are timed.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from dattri.func.projection import random_project
+from rich.console import Console
+from rich.table import Table
+
+import ctrak_jax as ct
+from benchmarks import torch_peer
+from ctrak_jax.gradient import flatten_samples, parameter_paths
+from ctrak_jax.models import SIZES, DiT, create
+from ctrak_jax.typing import Array, Params
+
+GUIDANCE = 7.5
+SIZE = SIZES["tiny"]
+
+
+def in_turns(
+    mine: Callable[[], Any], peer: Callable[[], Any], repeats: int
+) -> tuple[list[float], list[float]]:
+    """Seconds of both, after a warm-up of each, one after the other so that both meet the same
+    machine."""
+    mine(), peer()
+    taken: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        for fn, seconds in zip((mine, peer), taken, strict=True):
+            start = time.perf_counter()
+            fn()
+            seconds.append(time.perf_counter() - start)
+    return taken
+
+
+def random_parameters() -> Params:
+    """Weights of a network that does something: no zero gates."""
+    zero = create(DiT(**SIZE._asdict()), (16, 16, 3), 4, 0)
+    leaves, tree = jax.tree.flatten(zero)
+    rng = np.random.default_rng(0)
+    noisy = [leaf + 0.05 * rng.standard_normal(leaf.shape, np.float32) for leaf in leaves]
+    return jax.tree.unflatten(tree, noisy)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--k", type=int, default=4096)
+    parser.add_argument("--repeats", type=int, default=5)
+    asked = parser.parse_args()
+
+    rng = np.random.default_rng(1)
+    x0 = rng.uniform(-1, 1, (asked.batch, 16, 16, 3)).astype(np.float32)
+    cond = np.eye(4, dtype=np.float32)[rng.integers(4, size=asked.batch)]
+    against = np.roll(cond, 1, axis=1)
+    params, schedule, grid = random_parameters(), ct.schedule.linear(), ct.grid()
+    network = DiT(**SIZE._asdict())
+
+    def eps_fn(params: Params, x: Array, t: Array, c: Array) -> Array:
+        return network.apply({"params": params}, x, t, c)
+
+    def gradient(params: Params, x0: Array, cond: Array, against: Array) -> Params:
+        guidance = ct.Guidance(GUIDANCE, against)
+        path = ct.invert(eps_fn, params, schedule, grid, x0, cond, guidance=guidance)
+        loss = ct.reward.dps(schedule, x0)
+        return ct.sample_gradient(loss, eps_fn, params, path, cond, normalise=True)
+
+    @jax.jit
+    def gradients(params: Params, x0: Array, cond: Array, against: Array) -> Array:
+        return flatten_samples(jax.vmap(gradient, (None, 0, 0, 0))(params, x0, cond, against))
+
+    projection = ct.Projection(asked.k)
+
+    @jax.jit
+    def features(params: Params, x0: Array, cond: Array, against: Array) -> Array:
+        return ct.project(gradients(params, x0, cond, against), projection)
+
+    project = jax.jit(lambda g: ct.project(g, projection))
+    mine = [jnp.asarray(a) for a in (x0, cond, against)]
+
+    peer = torch_peer.Peer(
+        SIZE,
+        torch.tensor(np.asarray(schedule.alphas_cumprod)),
+        grid.times.tolist(),
+        grid.every,
+        GUIDANCE,
+    )
+    paths = parameter_paths(params)
+    weights = {
+        name: torch.tensor(np.asarray(leaf))
+        for name, leaf in zip(paths, jax.tree.leaves(params), strict=True)
+    }
+    theirs = [torch.tensor(a) for a in (x0, cond, against)]
+
+    g_mine = np.asarray(gradients(params, *mine))
+    g_peer = torch_peer.gradients(peer, weights, *theirs)
+    apart = np.linalg.norm(g_mine - g_peer.numpy()) / np.linalg.norm(g_mine)
+    if apart > 1e-2:
+        raise SystemExit(f"the two sides' gradients differ by {apart:.1e}: nothing is timed.")
+
+    def dattri(g: torch.Tensor) -> torch.Tensor:
+        projector = random_project(
+            g, asked.batch, proj_dim=asked.k, proj_max_batch_size=8, proj_seed=0, device="cpu",
+            proj_type="rademacher",
+        )  # fmt: skip
+        return projector(g)
+
+    g = jnp.asarray(g_mine)
+    pairs = {
+        "guided inversion + dps gradients": (
+            lambda: gradients(params, *mine).block_until_ready(),
+            lambda: torch_peer.gradients(peer, weights, *theirs),
+        ),
+        "rademacher projection": (
+            lambda: project(g).block_until_ready(),
+            lambda: dattri(g_peer),
+        ),
+        "both": (
+            lambda: features(params, *mine).block_until_ready(),
+            lambda: dattri(torch_peer.gradients(peer, weights, *theirs)),
+        ),
+    }
+    title = (
+        f"batch {asked.batch}, d = {g_mine.shape[1]:,}, k = {asked.k:,}, {torch.get_num_threads()} "
+        f"threads; gradients apart by {apart:.0e}; samples per second, median [slowest, fastest]"
+    )
+    table = Table("work", "ctrak_jax", "PyTorch, dattri", "ratio", title=title)
+    for name, (ours, other) in pairs.items():
+        taken = in_turns(ours, other, asked.repeats)
+        median = [statistics.median(seconds) for seconds in taken]
+        rates = [
+            f"{asked.batch / m:.2f} [{asked.batch / max(s):.2f}, {asked.batch / min(s):.2f}]"
+            for m, s in zip(median, taken, strict=True)
+        ]
+        table.add_row(name, *rates, f"{median[1] / median[0]:.1f}")
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
