@@ -70,12 +70,11 @@ def load(args: argparse.Namespace) -> tuple[cfg.Config, Path]:
 def _stage(name: str) -> Callable[[argparse.Namespace], None]:
     def act(args: argparse.Namespace) -> None:
         config, out = load(args)
-        if name == "run":
-            pipeline.run(config, out)
-        else:
-            pipeline.STAGES[name](out, pipeline.prepare(config, out))
+        pipeline.run(config, out, tuple(pipeline.STAGES) if name == "run" else (name,))
         if name in ("run", "evaluate"):
             print(json.dumps(summary.read(out)) if args.json else summary.table(out))
+        elif args.json:
+            print(json.dumps(log.records()))
 
     return act
 
@@ -108,13 +107,18 @@ def _declare_attribute(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--concept", required=True, help="the attribute asked about, e.g. color")
     parser.add_argument("--method", default="concept-trak", help="[concept-trak]")
     parser.add_argument("--top", type=int, default=10, help="how many training images [10]")
+    parser.add_argument("--seed", type=int, help="training seed of the model [the first]")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
 def _attribute(args: argparse.Namespace) -> None:
     config, out = load(args)
+    contexts = {ctx.seed: ctx for ctx in pipeline.prepare(config, out)}
+    seed = config.run.seeds[0] if args.seed is None else args.seed
+    if seed not in contexts:
+        raise UsageError(f"--seed {seed} is none of the run's seeds {list(contexts)}.")
     answer = attribute.ask(
-        pipeline.prepare(config, out)[0],
+        contexts[seed],
         image=args.image,
         condition=args.condition,
         concept=args.concept,
@@ -163,7 +167,7 @@ COMMANDS = {
     ),
     "config": Command(_declare_config, _config, "print the full resolved config"),
     "data": Command(_declare_data, _data, "write a config's data set in the folder format"),
-    "info": Command(_declare_info, _info, "what a run or store holds; verifies checksums"),
+    "info": Command(_declare_info, _info, "what a run or store holds; verifies its features"),
     "bench": Command(_declare_bench, _bench, "throughput of the hot parts on this machine"),
 }
 

@@ -103,7 +103,13 @@ def _pull_params(
     # The forward pass here and the one in ``linearise`` are the same expression: the compiler
     # keeps one (the compiled operation count is held by a test).
     eps, pull = jax.vjp(lambda p: eps_fn(p, x, t, cond), params)
-    return pull(cotangent.astype(eps.dtype))[0]
+    if eps.dtype == cotangent.dtype:
+        return pull(cotangent)[0]
+    # A network of lower precision gets the cotangent at a size that its format holds.
+    largest = jnp.max(jnp.abs(cotangent))
+    size = jnp.where(largest > 0, largest, 1.0)
+    gradient = pull((cotangent / size).astype(eps.dtype))[0]
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) * size, gradient)
 
 
 def global_norm(tree: Params) -> Float[Array, ""]:

@@ -29,6 +29,7 @@ from rich.text import Text
 
 logger = logging.getLogger("ctrak")
 console = Console(stderr=True)
+_RECORDS: list[dict[str, Any]] = []
 QUIET_SECONDS = 20.0
 """Without a terminal, seconds between progress lines."""
 
@@ -43,6 +44,11 @@ def set_up() -> None:
     logger.setLevel(level)
     logger.propagate = False
     logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+def records() -> list[dict[str, Any]]:
+    """The lines that this process has written to log.jsonl, in order."""
+    return list(_RECORDS)
 
 
 class _Rate(ProgressColumn):
@@ -110,8 +116,9 @@ class StageRecord:
 
 
 @contextmanager
-def stage(root: Path, name: str) -> Iterator[StageRecord]:
-    """Time a stage and append its line to ``root/log.jsonl``, also where it fails."""
+def stage(root: Path, name: str, devices: int = 1) -> Iterator[StageRecord]:
+    """Time a stage that uses so many devices; append its line to ``root/log.jsonl``, also where it
+    fails."""
     record, start, clock = StageRecord(), datetime.now(UTC), time.monotonic()
     logger.info("%s ...", name)
     status = "failed"
@@ -131,13 +138,14 @@ def stage(root: Path, name: str) -> Iterator[StageRecord]:
             "seconds": round(seconds, 3),
             "samples": record.samples,
             "samples_per_second": round(record.samples / seconds, 3) if record.samples else None,
-            "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
+            "devices": f"{devices} x {jax.local_devices()[0].device_kind}",
             **record.extra,
             "versions": {
                 "python": sys.version.split()[0],
                 **{p: version(p) for p in ("ctrak-jax", "jax", "jaxlib", "flax", "numpy")},
             },
         }
+        _RECORDS.append(line)
         root.mkdir(parents=True, exist_ok=True)
         with (root / "log.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")

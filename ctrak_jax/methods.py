@@ -59,5 +59,4 @@ METHODS: dict[str, Method] = {
 }
 """Every method by name; ``concept-trak`` is the last step (D) of the ablation."""
 
-RIVALS = ("trak", "d-trak", "das")
 ABLATION = ("ablation-base", "ablation-a", "ablation-b", "ablation-c", "concept-trak")

@@ -6,7 +6,8 @@ question; then all seeds are evaluated together and reported. Controls repeat th
 with one thing changed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ctrak_jax import data
@@ -15,18 +16,20 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.log import stage
 from ctrak_jax.mesh import local_mesh
 from ctrak_jax.report import write_report
-from ctrak_jax.stages import evaluate, featurize, query, score, train
-from ctrak_jax.stages.context import Context, write_atomically
-from ctrak_jax.stages.variant import CONTROLS, MAIN
+from ctrak_jax.stages import evaluate, featurize, model, query, questions, score, train
+from ctrak_jax.stages.context import Context, read_json, write_atomically
+from ctrak_jax.stages.gradients import selection_of
+from ctrak_jax.stages.variant import CONTROLS, MAIN, Variant
 
 
 def prepare(config: Config, out: Path) -> list[Context]:
-    """The data set, and one context a training seed; writes the resolved config.
+    """The data set, and one context a training seed. Writes the resolved config of a new run; that
+    of an earlier one stays until a stage has gone through under this one (:func:`run`).
 
     Raises:
         UsageError: the data or the devices cannot be as configured, or there are fewer images than
-            ``evaluate.k``. StoreError: the models in ``out`` were made from other settings. The
-            config of an earlier run is left as it was then.
+            ``evaluate.k``, or a pattern of ``gradient`` matches no parameter. StoreError: the
+            models in ``out`` were made from other settings.
     """
     training_set, mesh = data.build(config.data), local_mesh(config.run.devices)
     dataset = training_set
@@ -52,8 +55,16 @@ def prepare(config: Config, out: Path) -> list[Context]:
     ]
     for ctx in contexts:
         train.done(ctx)  # refuses what is there from other settings
-    write_atomically(out / "config.yaml", dump(config))
+    for variant in variants(config):
+        selection_of(contexts[0], model.template(contexts[0]), variant)
+    if not (out / "config.yaml").exists():
+        write_atomically(out / "config.yaml", dump(config))
     return contexts
+
+
+def variants(config: Config) -> list[Variant]:
+    """The main experiment and the config's controls."""
+    return [MAIN, *(CONTROLS[name] for name in config.controls)]
 
 
 def run_train(out: Path, contexts: list[Context]) -> None:
@@ -65,7 +76,7 @@ def run_train(out: Path, contexts: list[Context]) -> None:
 def run_featurize(out: Path, contexts: list[Context]) -> None:
     """Features of the training images, main and controls."""
     for ctx in contexts:
-        for variant in (MAIN, *(CONTROLS[name] for name in ctx.config.controls)):
+        for variant in variants(ctx.config):
             featurize.run(ctx, variant)
 
 
@@ -73,7 +84,7 @@ def run_query(out: Path, contexts: list[Context]) -> None:
     """Images to ask about, and the features of the questions."""
     for ctx in contexts:
         query.generate(ctx)
-        for variant in (MAIN, *(CONTROLS[name] for name in ctx.config.controls)):
+        for variant in variants(ctx.config):
             if not variant.relabel:  # the wrong-label control asks the main questions
                 query.featurize(ctx, variant)
 
@@ -81,7 +92,7 @@ def run_query(out: Path, contexts: list[Context]) -> None:
 def run_score(out: Path, contexts: list[Context]) -> None:
     """Scores and rankings, main and controls."""
     for ctx in contexts:
-        for variant in (MAIN, *(CONTROLS[name] for name in ctx.config.controls)):
+        for variant in variants(ctx.config):
             score.run(ctx, variant)
 
 
@@ -93,6 +104,13 @@ def run_evaluate(out: Path, contexts: list[Context]) -> None:
 def run_report(out: Path, contexts: list[Context]) -> None:
     """The page and the pictures."""
     first = contexts[0]
+    whole = replace(first, root=out)
+    inputs = {
+        "metrics": read_json(out / "metrics.json", "evaluate"),
+        "queries": [questions.fingerprint(ctx.root / "queries") for ctx in contexts],
+    }
+    if whole.fresh("report", inputs, out / "report" / "index.html"):
+        return
     with stage(out, "report"):
         write_report(
             out,
@@ -100,7 +118,9 @@ def run_report(out: Path, contexts: list[Context]) -> None:
             images=first.dataset.raw.images,
             attributes=first.dataset.raw.attributes,
             title=first.config.name,
+            methods=first.config.methods,
         )
+    whole.finish("report", inputs)
 
 
 STAGES: dict[str, Callable[[Path, list[Context]], None]] = {
@@ -114,8 +134,10 @@ STAGES: dict[str, Callable[[Path, list[Context]], None]] = {
 """Every stage by name, in order."""
 
 
-def run(config: Config, out: Path) -> None:
-    """All stages, each skipped where its result is there and its inputs are unchanged."""
+def run(config: Config, out: Path, stages: Sequence[str] = tuple(STAGES)) -> None:
+    """Stages in order, each skipped where its result is there and its inputs are unchanged; then
+    the config is that of ``out``."""
     contexts = prepare(config, out)
-    for run_stage in STAGES.values():
-        run_stage(out, contexts)
+    for name in stages:
+        STAGES[name](out, contexts)
+    write_atomically(out / "config.yaml", dump(config))

@@ -67,12 +67,14 @@ class FeatureStore:
         index: np.ndarray,
         widths: Mapping[str, int],
         chunk: int,
+        together: Sequence[str] = (),
     ) -> "FeatureStore":
         """Open the store at ``path``, or make an empty one.
 
         Args:
             key: what the rows are made from (JSON-able). index: dataset index of every row.
             widths: array name -> columns. chunk: rows a chunk.
+            together: the stores filled by one program, this one among them.
 
         Raises:
             StoreError: a store from other inputs is there.
@@ -90,6 +92,7 @@ class FeatureStore:
             "chunk": chunk,
             "arrays": list(widths),
             "complete": [],
+            "together": list(together),
         }
         _write_manifest(path, manifest)
         return cls(path, manifest)
@@ -97,6 +100,11 @@ class FeatureStore:
     @property
     def key(self) -> dict[str, Any]:
         return self._manifest["key"]
+
+    @property
+    def together(self) -> tuple[str, ...]:
+        """The stores that were begun with this one, to be filled by the same program."""
+        return tuple(self._manifest["together"])
 
     @property
     def rows(self) -> int:
@@ -255,6 +263,7 @@ _MANIFEST: dict[str, Callable[[Any], bool]] = {
     "chunk": lambda value: _is_count(value) and value > 0,
     "arrays": lambda value: isinstance(value, list) and all(isinstance(v, str) for v in value),
     "complete": lambda value: isinstance(value, list) and all(map(_is_count, value)),
+    "together": lambda value: isinstance(value, list) and all(isinstance(v, str) for v in value),
 }
 """What a manifest holds, and whether a value of it can be right."""
 

@@ -127,6 +127,8 @@ NETWORKS = {
         "model.patch",
     ),
     "width does not fit the heads": ({"model": {"width": 20}}, "model.width=20"),
+    "no such parameter": ({"gradient": {"include": ["*attn9*"]}}, "'*attn9*' matches none"),
+    "no parameter left": ({"gradient": {"exclude": ["*"]}}, "leaves no parameter"),
     "checkpoint missing": ({"model": {"checkpoint": "none.safetensors"}}, "none.safetensors"),
     "checkpoint damaged": ({"model": {"checkpoint": "some.yaml"}}, "some.yaml"),
 }

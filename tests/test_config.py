@@ -56,7 +56,9 @@ configs = st.builds(
         k=st.integers(1, 500).map(lambda n: 32 * n),
         seed=st.integers(0, 2**32 - 1),
     ),
-    score=st.builds(cfg.Score, damping=st.lists(positive, min_size=1, max_size=4).map(tuple)),
+    score=st.builds(
+        cfg.Score, damping=st.sets(positive, min_size=1, max_size=4).map(lambda r: tuple(sorted(r)))
+    ),
 )
 
 
@@ -208,6 +210,7 @@ def test_a_wrong_value_names_line_key_and_what_was_got(tmp_path, text, line, key
         ("evaluate.k", "[0]"),  # precision@0
         ("score.damping", "[-1.0]"),  # G - lambda I
         ("score.damping", "[.nan]"),
+        ("score.damping", "[100.0, 1.0]"),
         ("train.learning_rate", ".nan"),
         ("train.learning_rate", ".inf"),
         ("data.seed", "-1"),  # NumPy's generators take no negative seed

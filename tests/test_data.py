@@ -202,6 +202,26 @@ def test_held_out_combinations_are_not_trained_on():
         np.testing.assert_array_equal(code, data.conditions.encode(values))
 
 
+def test_combinations_that_never_occur_are_neither_trained_nor_held_out(tmp_path):
+    """A folder without blue circles, with red triangles held out."""
+    raw = build(cfg.Data(size=40)).raw
+    shape, color = (np.array(raw.attributes[a]) for a in ("shape", "color"))
+    keep = ~((shape == "circle") & (color == "blue"))
+    write_folder(
+        RawImages(
+            name="part",
+            images=raw.images[keep],
+            attributes={"shape": tuple(shape[keep]), "color": tuple(color[keep])},
+        ),
+        tmp_path / "part",
+    )
+    red_triangle = {"shape": "triangle", "color": "red"}
+    data = build(cfg.Data(kind="folder", path=tmp_path / "part", hold_out=(red_triangle,)))
+    trained, held_out = data.combinations
+    assert {tuple(c.values()) for c in trained} == {("triangle", "blue"), ("circle", "red")}
+    assert held_out == [red_triangle]
+
+
 def test_one_value_may_be_held_out_alone():
     data = build(cfg.Data(size=40, hold_out=({"color": "red"},)))
     assert {values["color"] for values in data.train_values} == {"blue"}

@@ -21,6 +21,15 @@ def test_the_matrix_is_the_reference_matrix(kind):
         np.testing.assert_allclose(block, expected, rtol=2e-3, atol=2e-5)
 
 
+def test_no_gaussian_entry_is_infinite():
+    """The largest and the smallest uniform number that a word can give, as the network's own
+    arithmetic makes them."""
+    words = jnp.array([0, 2**32 - 1], jnp.uint32)
+    found = xla.normal(words)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, [-5.2947, 5.2947], atol=1e-3)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("d", [5, 256, 1000])
 def test_projection_is_the_product_with_the_reference(kind, d):

@@ -23,6 +23,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 CHECKPOINT = FIXTURES / "dit_checkpoint.safetensors"
 NETWORK = DiT(width=32, depth=2, heads=2, patch=4)
 SCHEDULE = schedules.linear()
+CONDITIONS = 4
 EPS = eps_fn_of(NETWORK, SCHEDULE, "eps")
 
 
@@ -36,7 +37,7 @@ def reference() -> dict[str, np.ndarray]:
 
 @cache
 def params():
-    return load_published(NETWORK, CHECKPOINT, (16, 16, 3))
+    return load_published(NETWORK, CHECKPOINT, (16, 16, 3), CONDITIONS)
 
 
 def channels_last(array: np.ndarray) -> jax.Array:
@@ -137,7 +138,9 @@ def test_per_sample_gradients(case):
 
 def test_a_checkpoint_of_another_size_is_refused():
     with pytest.raises(ValueError, match=r"(?s)has shape .* wants .* set model.width"):
-        load_published(DiT(width=64, depth=2, heads=2, patch=4), CHECKPOINT, (16, 16, 3))
+        load_published(
+            DiT(width=64, depth=2, heads=2, patch=4), CHECKPOINT, (16, 16, 3), CONDITIONS
+        )
 
 
 def test_an_unknown_tensor_is_named():

@@ -118,14 +118,16 @@ def test_cfg_is_the_slider_against_the_null(tiny):
     )
 
 
-def test_guidance_survives_a_half_precision_network(tiny):
-    """The residual is handed over, never formed as a difference of bfloat16 predictions."""
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_guidance_survives_a_half_precision_network(tiny, dtype):
+    """The residual is handed over, never formed as a difference of predictions of 8 or 11 bits, nor
+    lost below the smallest number that a half holds."""
 
     def half(params, x, t, cond):
-        return tiny.eps_fn(params, x, t, cond).astype(jnp.bfloat16)
+        return tiny.eps_fn(params, x, t, cond).astype(dtype)
 
     x, t, x0, cond = tiny.paths.x[0, 8], tiny.paths.t[0, 8], tiny.x0[0], tiny.cond[0]
-    loss = reward.dps(tiny.schedule, x0, scale=1e-4)
+    loss = reward.dps(tiny.schedule, x0, scale=1e-7)
     full = step_gradient(loss, tiny.eps_fn, tiny.params, x, t, cond)
     rounded = step_gradient(loss, half, tiny.params, x, t, cond)
     a, b = (flatten_samples(jax.tree.map(lambda leaf: leaf[None], g))[0] for g in (full, rounded))

@@ -105,8 +105,7 @@ def test_a_second_run_computes_nothing(copy):
     before = (copy / "log.jsonl").read_text().splitlines()
     done = ctrak("run", copy)
     assert done.returncode == 0, done.stderr
-    new = [json.loads(line)["stage"] for line in (copy / "log.jsonl").read_text().splitlines()]
-    assert set(new[len(before) :]) <= {"evaluate", "report"}
+    assert (copy / "log.jsonl").read_text().splitlines() == before
 
 
 def test_featurization_goes_on_where_it_was_killed(run, copy):
@@ -138,8 +137,11 @@ def test_a_killed_featurization_goes_on_to_the_same_bytes(run, tmp_path):
     def begun(name: str) -> list[str]:
         shutil.copytree(run / "model", tmp_path / name / "model")
         shutil.copy(run / "config.yaml", tmp_path / name / "config.yaml")
-        one_by_one = ("--store.chunk", "1", "--gradient.batch", "1")
-        return command("featurize", tmp_path / name, *one_by_one, "--controls", "[]")
+        return one_by_one(name)
+
+    def one_by_one(name: str) -> list[str]:
+        settings = ("--store.chunk", "1", "--gradient.batch", "1", "--controls", "[]")
+        return command("featurize", tmp_path / name, *settings)
 
     process = subprocess.Popen(begun("killed"), env=environment(), stderr=subprocess.DEVNULL)
     store = tmp_path / "killed" / "features" / METHODS[0]
@@ -153,11 +155,14 @@ def test_a_killed_featurization_goes_on_to_the_same_bytes(run, tmp_path):
     total = len(features(run, METHODS[0]))
     assert 0 < done < total
 
-    assert ctrak("featurize", tmp_path / "killed").returncode == 0
+    def finish(arguments: list[str]) -> None:
+        subprocess.run(arguments, env=environment(), check=True, stderr=subprocess.DEVNULL)
+
+    finish(one_by_one("killed"))
     resumed = json.loads((tmp_path / "killed" / "log.jsonl").read_text().splitlines()[-1])
     assert total - done <= resumed["samples"] <= total - done + 1
 
-    subprocess.run(begun("whole"), env=environment(), check=True, stderr=subprocess.DEVNULL)
+    finish(begun("whole"))
     for method in METHODS:
         expected = features(tmp_path / "whole", method)
         np.testing.assert_array_equal(features(tmp_path / "killed", method), expected)
@@ -190,6 +195,37 @@ def test_features_of_other_settings_are_never_reused(copy, setting, value, field
     line = [x for x in done.stderr.splitlines() if x.startswith("ctrak: ")]
     assert len(line) == 1
     assert f"differing fields: {field}" in line[0]
+
+
+def test_a_refused_setting_does_not_become_the_run_s(copy):
+    before = (copy / "config.yaml").read_text()
+    assert ctrak("query", copy, "--query.eta", "0").returncode == 1
+    assert (copy / "config.yaml").read_text() == before
+    assert ctrak("run", copy).returncode == 0
+
+
+def test_rankings_of_other_settings_are_never_evaluated(copy):
+    done = ctrak("evaluate", copy, "--projection.k", "96")
+    assert done.returncode == 1
+    assert "run `ctrak score` first" in done.stderr
+
+
+def test_lost_scores_are_made_again(copy):
+    before = (copy / "metrics.json").read_bytes()
+    (copy / "scores" / "damping.json").unlink()
+    shutil.rmtree(copy / "scores" / "das.zarr")
+    done = ctrak("run", copy, "--json")
+    assert done.returncode == 0, done.stderr
+    assert (copy / "scores" / "das.zarr").exists()
+    assert (copy / "metrics.json").read_bytes() == before
+
+
+def test_a_query_picture_changed_afterwards_is_noticed(copy):
+    images = copy / "queries" / "images"
+    shutil.copy(images / "circle-red-00.png", images / "circle-blue-00.png")
+    done = ctrak("query", copy)
+    assert done.returncode == 1
+    assert "differing fields: images" in done.stderr
 
 
 def test_a_model_of_other_settings_is_never_reused(copy):

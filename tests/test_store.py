@@ -296,8 +296,8 @@ MANIFESTS: dict[str, bytes] = {
     "truncated": b'{"key": {"loss": "dsm"}, "ro',
     "a list": b"[]",
     "a number": b"3",
-    "without a key": b'{"rows": 1, "chunk": 1, "arrays": [], "complete": []}',
-    "without arrays": b'{"key": {}, "rows": 1, "chunk": 1, "complete": []}',
+    "without a key": b'{"rows": 1, "chunk": 1, "arrays": [], "complete": [], "together": []}',
+    "without arrays": b'{"key": {}, "rows": 1, "chunk": 1, "complete": [], "together": []}',
     "not text": b'{"key": "\xff\xfe"}',
 }
 

@@ -292,6 +292,10 @@ class Config(Section):
                 f"{self.score.top}; raise score.top",
             ),
             (
+                list(self.score.damping) != sorted(set(self.score.damping)),
+                f"score.damping={list(self.score.damping)} must ascend, each value once",
+            ),
+            (
                 not self.score.keep_all and "wrong-label" in self.controls,
                 "score.keep_all=false leaves no scores for the wrong-label control; keep them, or "
                 "leave it out of controls",

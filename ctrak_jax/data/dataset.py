@@ -69,7 +69,30 @@ class Dataset:
 
     def carries(self, attribute: str, value: str) -> np.ndarray:
         """Which training images carry a value: bool [n]."""
-        return np.array([values[attribute] == value for values in self.train_values])
+        return self._train_columns[attribute] == value
+
+    @cached_property
+    def _train_columns(self) -> dict[str, np.ndarray]:
+        return {
+            name: np.array(column)[self.train_index] for name, column in self.raw.attributes.items()
+        }
+
+    @cached_property
+    def combinations(self) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+        """The combinations of conditioning values that occur: trained on, and held out (those that
+        ``hold_out`` spells out are among them in any case), each in the order of the code."""
+        names, vocabulary = self.conditions.attributes, self.conditions.vocabulary
+        rows = set(zip(*(self.raw.attributes[name] for name in names), strict=True))
+        rows |= {tuple(c[n] for n in names) for c in self.hold_out if set(c) >= set(names)}
+
+        def place(row: tuple[str, ...]) -> list[int]:
+            return [vocabulary[name].index(v) for name, v in zip(names, row, strict=True)]
+
+        whole = [r for r in rows if all(v in vocabulary[n] for n, v in zip(names, r, strict=True))]
+        found = [dict(zip(names, row, strict=True)) for row in sorted(whole, key=place)]
+        held_out = [self.is_held_out(values) for values in found]
+        trained = [c for c, out in zip(found, held_out, strict=True) if not out]
+        return trained, [c for c, out in zip(found, held_out, strict=True) if out]
 
     def is_held_out(self, values: Mapping[str, str]) -> bool:
         return _held_out(values, self.hold_out)

@@ -55,7 +55,9 @@ def create(network: DiT, image_shape: tuple[int, int, int], cond_size: int, seed
     return jax.jit(network.init)(jax.random.key(seed), x, t, c)["params"]
 
 
-def load_published(network: DiT, file: Path, image_shape: tuple[int, int, int]) -> Params:
+def load_published(
+    network: DiT, file: Path, image_shape: tuple[int, int, int], cond_size: int
+) -> Params:
     """Parameters from a published checkpoint (safetensors), checked against ``network``.
 
     Raises:
@@ -68,14 +70,14 @@ def load_published(network: DiT, file: Path, image_shape: tuple[int, int, int]) 
         reason = str(error).partition("\n")[0].rstrip(".")
         raise UsageError(f"{file}: not a published checkpoint ({reason}).") from None
     found = _shapes(params)
-    cond_size = found.get("condition_embedding/kernel", (0,))[0]
     expected = jax.eval_shape(lambda: create(network, image_shape, cond_size, 0))
     wanted = _shapes(expected)
     for path in sorted(found.keys() | wanted.keys()):
         if found.get(path) != wanted.get(path):
             raise UsageError(
                 f"{file}: parameter {path} has shape {found.get(path)}, the configured network "
-                f"wants {wanted.get(path)}; set model.width, depth, heads and patch to match."
+                f"wants {wanted.get(path)}; set model.width, depth, heads and patch and the "
+                "data's attributes to match."
             )
     return jax.tree.map(jnp.asarray, params)
 

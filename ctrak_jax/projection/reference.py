@@ -8,7 +8,8 @@ of MurmurHash3 (Appleby 2011), a bijection of 32-bit words that mixes every bit 
 
 * ``rademacher``: bit j mod 32 of w(seed, i, j div 32) is the sign, +1 where it is 0 (one word
   serves 32 columns);
-* ``gaussian``: :math:`\sqrt2\,\mathrm{erf}^{-1}(2u - 1)`, u = ((w(seed, i, j) >> 8) + 1/2) / 2^24.
+* ``gaussian``: :math:`\sqrt2\,\mathrm{erf}^{-1}(2u - 1)`, u = ((w(seed, i, j) >> 9) + 1/2) / 2^23,
+  which float32 holds exactly and which is never 0 or 1.
 
 All entries are scaled by :math:`1/\sqrt k`, so that :math:`E\langle R^\top g, R^\top h\rangle =
 \langle g, h\rangle`.
@@ -46,7 +47,7 @@ def matrix(kind: str, seed: int, rows: np.ndarray, k: int) -> np.ndarray:
         bits = (packed[:, :, None] >> np.arange(WORD, dtype=np.uint32)) & np.uint32(1)
         entries = 1.0 - 2.0 * bits.reshape(len(rows), k)
     else:
-        uniform = ((words(seed, rows, np.arange(k)) >> np.uint32(8)) + 0.5) / 2.0**24
+        uniform = ((words(seed, rows, np.arange(k)) >> np.uint32(9)) + 0.5) / 2.0**23
         entries = np.sqrt(2.0) * erfinv(2.0 * uniform - 1.0)
     return entries / np.sqrt(k)
 

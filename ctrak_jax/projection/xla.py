@@ -42,8 +42,12 @@ def _signs(seed: int, rows: Words, k: int) -> Float[Array, "row proj"]:
 
 
 def _normals(seed: int, rows: Words, k: int) -> Float[Array, "row proj"]:
-    word = words(seed, rows, jnp.arange(k, dtype=jnp.uint32))
-    uniform = ((word >> 8).astype(jnp.float32) + 0.5) / 2.0**24
+    return normal(words(seed, rows, jnp.arange(k, dtype=jnp.uint32)))
+
+
+def normal(word: Words) -> Float[Array, "..."]:
+    """The ``gaussian`` entry of a word."""
+    uniform = ((word >> 9).astype(jnp.float32) + 0.5) / 2.0**23
     return np.float32(np.sqrt(2.0)) * jax.lax.erf_inv(2.0 * uniform - 1.0)
 
 

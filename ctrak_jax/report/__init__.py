@@ -23,6 +23,7 @@ def write_report(
     images: np.ndarray,
     attributes: Mapping[str, Sequence[str]],
     title: str,
+    methods: Sequence[str] | None = None,
     explorer_limit: int = 24,
 ) -> list[Path]:
     """Write `out/report/`: `index.html`, charts, and contact sheets of the lowest seed.
@@ -33,6 +34,7 @@ def write_report(
       images: uint8 [N, H, W, 3], the whole data set, by dataset index.
       attributes: attribute name -> N values, by dataset index.
       title: heading of the page.
+      methods: whose rankings are shown; None for all that are there.
       explorer_limit: most queries of one combination, scope and seed in the page's explorer,
         which carries their images; contact sheets and numbers cover all.
 
@@ -53,7 +55,9 @@ def write_report(
     if not runs:
         raise UsageError("runs is empty; give at least one training seed's folder")
     metrics = read_metrics(out / "metrics.json")
-    seeds = [read_run(seed, runs[seed], images=len(images)) for seed in sorted(runs)]
+    seeds = [
+        read_run(seed, runs[seed], images=len(images), methods=methods) for seed in sorted(runs)
+    ]
     for run in seeds:
         for query in run.queries:
             for concept in query.concepts:

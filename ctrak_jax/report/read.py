@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import StoreError
+from ..pairs import split
 from .labels import ordered
 
 TOP = 10
@@ -162,20 +163,27 @@ def read_metrics(path: Path) -> Metrics:
         raise StoreError(f"{path}: {error}; run `ctrak evaluate` again") from error
 
 
-def read_run(seed: int, folder: Path, *, images: int) -> SeedRun:
+def read_run(
+    seed: int, folder: Path, *, images: int, methods: Sequence[str] | None = None
+) -> SeedRun:
     """Read one training seed's queries and rankings.
 
     Args:
       seed: training seed, for the report's labels.
       folder: holds `queries/` and `top/`.
       images: number of images in the data set, to check the indices against.
+      methods: whose rankings; None for all that are there.
 
     Raises:
       StoreError: a file, a column or every ranking is missing, or an index or score makes no
         sense; says which file and what to run.
     """
     queries = _read_queries(folder / "queries" / "queries.csv")
-    tops = {path.stem: path for path in (folder / "top").glob("*.csv")}
+    tops = {
+        path.stem: path
+        for path in (folder / "top").glob("*.csv")
+        if methods is None or path.stem in methods
+    }
     if not tops:
         raise StoreError(f"{folder / 'top'}: no <method>.csv there; run `ctrak score`")
     asked = {(query.id, concept.attribute) for query in queries for concept in query.concepts}
@@ -255,37 +263,36 @@ def _table(path: Path, columns: Sequence[str], command: str) -> Iterator[dict[st
         yield from reader
 
 
-def _pair(text: str, path: Path) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise StoreError(f"{path}: got {text!r}, expected attribute=value")
-    return name, value
-
-
 def _read_queries(path: Path) -> tuple[Query, ...]:
     columns = ("query", "condition", "concept", "minus", "scope", "scenario", "split", "image")
     rows: dict[str, list[dict[str, str]]] = {}
     for row in _table(path, columns, "ctrak query"):
         if row["split"] == "report":
             rows.setdefault(row["query"], []).append(row)
-    queries = []
-    for name, group in rows.items():
-        first = group[0]
-        image = path.parent / first["image"]
-        _require(image, "ctrak query")
-        queries.append(
-            Query(
-                id=name,
-                condition=dict(_pair(part, path) for part in first["condition"].split(";") if part),
-                scope=first["scope"],
-                scenario=first["scenario"],
-                image=image,
-                concepts=tuple(
-                    Concept(*_pair(row["concept"], path), row["minus"]) for row in group
-                ),
-            )
-        )
-    return tuple(queries)
+    try:
+        queries = tuple(_query(name, group, path.parent) for name, group in rows.items())
+    except ValueError as error:
+        raise StoreError(f"{path}: {error}, expected attribute=value") from None
+    for query in queries:
+        _require(query.image, "ctrak query")
+    return queries
+
+
+def _query(name: str, rows: Sequence[Mapping[str, str]], folder: Path) -> Query:
+    def concept(row: Mapping[str, str]) -> Concept:
+        ((attribute, value),) = split(row["concept"]).items()
+        minus = "; ".join(f"{k}={v}" for k, v in split(row["minus"]).items())
+        return Concept(attribute, value, minus)
+
+    first = rows[0]
+    return Query(
+        id=name,
+        condition=split(first["condition"]),
+        scope=first["scope"],
+        scenario=first["scenario"],
+        image=folder / first["image"],
+        concepts=tuple(concept(row) for row in rows),
+    )
 
 
 def _read_top(path: Path, images: int) -> dict[tuple[str, str], tuple[Hit, ...]]:

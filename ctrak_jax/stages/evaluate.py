@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import numpy as np
 from ctrak_jax import metrics
 from ctrak_jax.errors import StoreError
 from ctrak_jax.log import stage
-from ctrak_jax.stages import questions
+from ctrak_jax.stages import questions, score
 from ctrak_jax.stages.context import Context, read_json, write_atomically
-from ctrak_jax.stages.featurize import folder
+from ctrak_jax.stages.featurize import folder, train_conditions
 from ctrak_jax.stages.questions import Question
 from ctrak_jax.stages.score import label_shift
 from ctrak_jax.stages.variant import CONTROLS, MAIN, Variant
@@ -23,8 +24,26 @@ Row = dict[str, Any]
 
 
 def run(out: Path, contexts: Sequence[Context]) -> None:
-    """Evaluate every training seed and write ``out/metrics.json``."""
+    """Evaluate every training seed and write ``out/metrics.json``.
+
+    Raises:
+        StoreError: scores are missing, damaged or of other settings or questions.
+    """
     config = contexts[0].config
+    for ctx in contexts:
+        for variant in (MAIN, *(CONTROLS[name] for name in config.controls)):
+            if not score.done(ctx, variant):
+                raise StoreError(
+                    f"{folder(ctx, variant)}: no scores of these settings and questions; run "
+                    "`ctrak score` first."
+                )
+    inputs = {
+        "scores": [score.inputs(ctx, MAIN) for ctx in contexts],
+        "config": config.model_dump(mode="json", exclude={"out"}),
+    }
+    whole = replace(contexts[0], root=out)
+    if whole.fresh("evaluate", inputs, out / "metrics.json"):
+        return
     with stage(out, "evaluate") as record:
         rows = [row for ctx in contexts for row in precision_rows(ctx, MAIN)]
         record.samples = len(rows)
@@ -51,6 +70,7 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
             "settings": config.model_dump(mode="json"),
         }
         write_atomically(out / "metrics.json", json.dumps(result, indent=1) + "\n")
+    whole.finish("evaluate", inputs)
 
 
 def read_top(path: Path) -> dict[tuple[str, str], list[int]]:
@@ -155,12 +175,15 @@ def label_rows(ctx: Context, variant: Variant) -> list[Row]:
     """The wrong-label control: percentiles of every method and reported local question."""
     rows = []
     asked = questions.read(ctx.root / "queries" / "queries.csv")
+    conditions = train_conditions(ctx, variant)
     for method in ctx.config.methods:
         scores = read_scores(folder(ctx, variant) / "scores" / f"{method}.zarr")
         for q, row in zip(asked, scores, strict=True):
             if q.split != "report" or np.isnan(row).any():
                 continue
-            shift = label_shift(ctx, variant, q, row)
+            shift = label_shift(ctx, conditions, q, row)
+            if shift is None:
+                continue
             rows.append(
                 {
                     "seed": ctx.seed,

@@ -10,6 +10,7 @@ import numpy as np
 from ctrak_jax import mesh as devices
 from ctrak_jax.data import opposite_indices
 from ctrak_jax.log import meter, stage
+from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.stages import model
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import (
@@ -40,21 +41,25 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
     samples = samples_of(ctx, variant)
     sha256 = model.sha256(ctx)
     widths = {"features": ctx.config.projection.k}
+    there = folder(ctx, variant) / "features"
+    begun = [n for n in specs.values() if not (there / n / "manifest.json").exists()]
     stores = {
         spec: FeatureStore.create(
-            folder(ctx, variant) / "features" / name,
+            there / name,
             feature_key(ctx, chosen, variant, spec, sha256),
             index=ctx.dataset.train_index[samples.rows],
             widths=widths | ({"errors": len(ctx.grid.recorded)} if name in with_errors else {}),
             chunk=ctx.config.store.chunk,
+            together=begun,
         )
         for spec, name in specs.items()
     }
     open_specs = [spec for spec, store in stores.items() if store.missing]
     if not open_specs:
         return
-    with stage(folder(ctx, variant), variant.title("featurize")) as record:
-        # Chunks that only some stores lack are computed for those stores alone.
+    with stage(folder(ctx, variant), variant.title("featurize"), ctx.mesh.size) as record:
+        # The program that made a store's other rows makes those it lacks: to the same bytes, also
+        # where a kill came between the writes of two stores.
         compiled = {}
         todo = sorted(
             {chunk.start: chunk for s in open_specs for chunk in stores[s].missing}.items()
@@ -62,21 +67,29 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
         record.extra = {"projection": "xla", "specs": len(open_specs)}
         with meter(variant.title("featurize"), sum(len(chunk) for _, chunk in todo)) as bar:
             for start, chunk in todo:
-                lacking = tuple(
+                lacking = [
                     s for s in open_specs if any(c.start == start for c in stores[s].missing)
-                )
-                if lacking not in compiled:
-                    fn = partial(train_rows, ctx, chosen, lacking)
-                    compiled[lacking] = devices.over_samples(fn, ctx.mesh)
-                params = chosen.selection.params
-                result = _compute(ctx, compiled[lacking], params, samples, chunk)
-                for number, spec in enumerate(lacking):
-                    arrays = {"features": np.asarray(result.features)[:, number]}
-                    if specs[spec] in with_errors:
-                        arrays["errors"] = np.asarray(result.errors)
-                    stores[spec].write(chunk, arrays)
+                ]
+                for together in sorted({stores[s].together for s in lacking}):
+                    program = _program(together)
+                    if together not in compiled:
+                        fn = partial(train_rows, ctx, chosen, program)
+                        compiled[together] = devices.over_samples(fn, ctx.mesh)
+                    params = chosen.selection.params
+                    result = _compute(ctx, compiled[together], params, samples, chunk)
+                    for spec in (s for s in lacking if stores[s].together == together):
+                        arrays = {"features": np.asarray(result.features)[:, program.index(spec)]}
+                        if specs[spec] in with_errors:
+                            arrays["errors"] = np.asarray(result.errors)
+                        stores[spec].write(chunk, arrays)
                 record.samples += len(chunk)
                 bar.advance(len(chunk))
+
+
+def _program(together: tuple[str, ...]) -> list[GradientSpec]:
+    """The training gradients of stores that one program fills."""
+    specs = [METHODS[name].train for name in together]
+    return [spec for spec in specs if spec is not None]
 
 
 def relabelled_rows(ctx: Context, share: float) -> np.ndarray:

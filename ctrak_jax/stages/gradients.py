@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ctrak_jax import reward
+from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import (
     Selection,
     flatten_samples,
@@ -35,10 +36,22 @@ class Selected(NamedTuple):
     eps_fn: EpsFn
 
 
-def selected(ctx: Context, model: Denoiser, variant: Variant) -> Selected:
-    """Apply the config's and the variant's parameter patterns."""
+def selection_of(ctx: Context, params: Params, variant: Variant) -> Selection:
+    """Apply the config's and the variant's parameter patterns.
+
+    Raises:
+        UsageError: a pattern matches nothing, or nothing is left.
+    """
     gradient = ctx.config.gradient
-    selection = select(model.params, gradient.include, (*gradient.exclude, *variant.exclude))
+    try:
+        return select(params, gradient.include, (*gradient.exclude, *variant.exclude))
+    except ValueError as error:
+        raise UsageError(f"gradient.include or gradient.exclude: {error}") from None
+
+
+def selected(ctx: Context, model: Denoiser, variant: Variant) -> Selected:
+    """The part of a model that is differentiated."""
+    selection = selection_of(ctx, model.params, variant)
 
     def eps_fn(chosen: Params, x: Image, t: Timestep, cond: Cond, /) -> Image:
         return model.eps_fn(selection.merge(chosen), x, t, cond)
@@ -325,6 +338,7 @@ def feature_key(
         "dataset": ctx.dataset.fingerprint,
         "loss": spec.loss,
         "trajectory": trajectory,
+        "schedule": config.schedule.model_dump(mode="json"),
         "timesteps": np.asarray(ctx.grid.recorded).tolist(),
         "normalise": spec.normalise,
         "selected": {

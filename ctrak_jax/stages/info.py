@@ -1,4 +1,4 @@
-"""What a run or a feature store holds; every checksum is verified."""
+"""What a run or a feature store holds; the checksums of every feature are verified."""
 
 from pathlib import Path
 from typing import Any

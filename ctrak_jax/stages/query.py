@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,17 +46,10 @@ def combinations(ctx: Context) -> list[dict[str, str]]:
     """The combinations asked about: all, or ``query.combinations`` of each scenario by seed."""
     limit, rng = ctx.config.query.combinations, np.random.default_rng(ctx.config.query.seed)
     chosen = []
-    for held_out in (False, True):
-        group = [c for c in ctx.conditions.combinations() if ctx.dataset.is_held_out(c) == held_out]
+    for group in ctx.training_set.combinations:
         keep = sorted(rng.permutation(len(group))[:limit])
         chosen += [group[i] for i in keep]
     return chosen
-
-
-def run(ctx: Context, variant: Variant = MAIN) -> None:
-    """Leave ``queries/queries.csv`` with its images, and ``queries/<method>/`` features."""
-    generate(ctx)
-    featurize(ctx, variant)
 
 
 def generate(ctx: Context) -> None:
@@ -68,6 +62,7 @@ def generate(ctx: Context) -> None:
         "dataset": ctx.dataset.fingerprint,
         "query": config.query.model_dump(mode="json"),
         "trajectory": [config.trajectory.steps, config.trajectory.record_every],
+        "schedule": config.schedule.model_dump(mode="json"),
     }
     if ctx.fresh("query-images", inputs, table):
         return
@@ -76,7 +71,7 @@ def generate(ctx: Context) -> None:
             f"{table} was made from another model or other query settings; use another --out, or "
             f"delete {out} to ask anew."
         )
-    with stage(ctx.root, "query images") as record:
+    with stage(ctx.root, "query images", ctx.mesh.size) as record:
         shutil.rmtree(out, ignore_errors=True)
         (out / "images").mkdir(parents=True)
         denoiser = model.load(ctx)
@@ -188,6 +183,7 @@ def featurize(ctx: Context, variant: Variant = MAIN) -> None:
     chosen = selected(ctx, denoiser, variant)
     sha256 = model.sha256(ctx)
     out = folder(ctx, variant) / "queries"
+    concepts = len(ctx.conditions.attributes)
     stores: dict[str, FeatureStore] = {}
     specs: dict[str, GradientSpec] = {}
     for name in ctx.config.methods:
@@ -195,48 +191,60 @@ def featurize(ctx: Context, variant: Variant = MAIN) -> None:
         if spec is None:
             continue
         specs[name] = spec
-        key = feature_key(ctx, chosen, variant, spec, sha256)
-        key |= {"query": ctx.config.query.model_dump(mode="json")}
         stores[name] = FeatureStore.create(
             out / name,
-            key,
+            feature_key(ctx, chosen, variant, spec, sha256) | query_key(ctx),
             index=np.arange(len(asked)),
             widths={"features": ctx.config.projection.k},
-            chunk=max(1, len(asked)),
+            chunk=concepts,  # an image and its questions
         )
         questions.write(out / name / "queries.csv", asked)
-    missing = [name for name, store in stores.items() if store.missing]
-    if not missing:
+    lacking = {name: {c.start: c for c in store.missing} for name, store in stores.items()}
+    lacking = {name: chunks for name, chunks in lacking.items() if chunks}
+    if not lacking:
         return
-    with stage(folder(ctx, variant), variant.title("query")) as record:
-        distinct = sorted({specs[name] for name in missing})
-        features = np.zeros((len(asked), len(distinct), ctx.config.projection.k), np.float32)
-        with meter(variant.title("query"), len(asked)) as bar:
-            for scope in ctx.config.query.scopes:
-                rows = np.array([i for i, q in enumerate(asked) if q.scope == scope], int)
-                if len(rows):
-                    _scope_rows(ctx, chosen, distinct, scope, asked, rows, features, bar)
-        record.samples = len(asked)
-        for name in missing:
-            column = features[:, distinct.index(specs[name])]
-            for chunk in stores[name].missing:
-                stores[name].write(chunk, {"features": column[chunk.start : chunk.stop]})
+    with stage(folder(ctx, variant), variant.title("query"), ctx.mesh.size) as record:
+        todo = {start for chunks in lacking.values() for start in chunks}
+        distinct = sorted({specs[name] for name in lacking})
+        rows = [r for r in range(len(asked)) if r - r % concepts in todo]
+        groups = by_image(asked, rows)
+        record.samples = groups.size
+        with meter(variant.title("query"), groups.size) as bar:
+            for rows, features in _features(ctx, chosen, distinct, asked, groups):
+                for name, chunks in lacking.items():
+                    if rows[0] in chunks:
+                        column = features[:, distinct.index(specs[name])]
+                        stores[name].write(chunks[rows[0]], {"features": column})
+                bar.advance(len(rows))
 
 
-def _scope_rows(
-    ctx: Context, chosen: Selected, specs, scope: str, asked, rows, features, bar
-) -> None:
-    """Fill the rows of one scope, in batches of a fixed number of images."""
-    groups = by_image(asked, rows)
-    size = min(ctx.config.gradient.batch, len(groups))
-    size += -size % ctx.mesh.size
-    fn = devices.over_samples(partial(query_rows, ctx, chosen, specs, scope), ctx.mesh)
-    for first in range(0, len(groups), size):
-        real = groups[first : first + size]
-        batch = query_batch(ctx, asked, devices.padded(real, size))
-        found = np.asarray(fn(chosen.selection.params, batch))[: len(real)]
-        features[real.ravel()] = found.reshape(real.size, *found.shape[2:])
-        bar.advance(real.size)
+def query_key(ctx: Context) -> dict[str, Any]:
+    """What the features of the questions depend on beside the gradients' settings."""
+    return {
+        "query": ctx.config.query.model_dump(mode="json"),
+        "images": questions.fingerprint(ctx.root / "queries"),
+    }
+
+
+def _features(
+    ctx: Context,
+    chosen: Selected,
+    specs: Sequence[GradientSpec],
+    asked: list[Question],
+    groups: np.ndarray,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows [concept] and features [concept, spec, k] image by image, computed in batches of a fixed
+    size, one scope after the other."""
+    for scope in ctx.config.query.scopes:
+        images = np.array([g for g in groups if asked[g[0]].scope == scope])
+        size = min(ctx.config.gradient.batch, len(images))
+        size += -size % ctx.mesh.size
+        fn = devices.over_samples(partial(query_rows, ctx, chosen, specs, scope), ctx.mesh)
+        for first in range(0, len(images), size):
+            real = images[first : first + size]
+            batch = query_batch(ctx, asked, devices.padded(real, size))
+            found = np.asarray(fn(chosen.selection.params, batch))
+            yield from zip(real, found, strict=False)
 
 
 def by_image(asked: list[Question], rows: Sequence[int]) -> np.ndarray:

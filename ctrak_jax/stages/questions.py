@@ -1,6 +1,7 @@
 """The questions of a run: (image, concept) pairs and the table that lists them."""
 
 import csv
+import hashlib
 import io
 import re
 import zlib
@@ -8,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote
 
 import numpy as np
 
 from ctrak_jax.errors import StoreError
+from ctrak_jax.pairs import join, split
 from ctrak_jax.stages.context import Context, write_atomically
 
 Scope = Literal["local", "global"]
@@ -56,27 +57,6 @@ def combination_name(values: Mapping[str, str]) -> str:
     plain = "-".join(values.values())
     safe = re.sub(r"[^A-Za-z0-9._+-]", "_", plain)
     return safe if safe == plain else f"{safe}-{zlib.crc32(join(values).encode()):08x}"
-
-
-QUOTED = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%;=\r\n"})
-"""What would read as a separator, in percent-encoding."""
-
-
-def join(values: Mapping[str, str]) -> str:
-    """``shape=triangle;color=red``, on one line, with ``%``, ``;`` and ``=`` percent-encoded."""
-    return ";".join(
-        f"{name.translate(QUOTED)}={value.translate(QUOTED)}" for name, value in values.items()
-    )
-
-
-def split(text: str) -> dict[str, str]:
-    """The values back from :func:`join`.
-
-    Raises:
-        ValueError: an item is not ``name=value``.
-    """
-    pairs = [item.split("=", 1) for item in text.split(";") if item]
-    return {unquote(name): unquote(value) for name, value in pairs}
 
 
 def minus_of(ctx: Context, values: Mapping[str, str], attribute: str) -> dict[str, str]:
@@ -123,6 +103,25 @@ def read(path: Path) -> list[Question]:
         raise StoreError(
             f"{path} is damaged ({error!r}); delete it and run `ctrak query`."
         ) from None
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 of the table and the pictures of a folder of queries: what their features depend on.
+
+    Raises:
+        StoreError: the table or a picture is missing, or the table is damaged.
+    """
+    digest = hashlib.sha256()
+    table = folder / "queries.csv"
+    pictures = sorted({folder / q.image for q in read(table)})
+    for file in (table, *pictures):
+        try:
+            digest.update(file.read_bytes())
+        except FileNotFoundError:
+            raise StoreError(
+                f"{file} is missing; delete {folder} and run `ctrak query` again."
+            ) from None
+    return digest.hexdigest()
 
 
 def _question(row: dict[str, Any]) -> Question:

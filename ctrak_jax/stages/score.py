@@ -3,19 +3,20 @@
 import csv
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
 from ctrak_jax import fisher, metrics, score
-from ctrak_jax.log import meter, stage
+from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS
 from ctrak_jax.stages import model, questions, unlearning
-from ctrak_jax.stages.context import Context, write_atomically
-from ctrak_jax.stages.featurize import folder, relabelled_rows, samples_of
+from ctrak_jax.stages.context import Context, read_json, write_atomically
+from ctrak_jax.stages.featurize import folder, relabelled_rows
 from ctrak_jax.stages.gradients import feature_key, selected, store_of
+from ctrak_jax.stages.query import query_key
 from ctrak_jax.stages.questions import Question
 from ctrak_jax.stages.variant import MAIN, Variant
 from ctrak_jax.store import FeatureStore, write_scores
@@ -32,12 +33,10 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
     """Write ``scores/``, ``top/`` and ``fisher/`` of the config's methods."""
     out = folder(ctx, variant)
     asked = questions.read(ctx.root / "queries" / "queries.csv")
-    inputs = _inputs(ctx, variant)
-    tops = [out / "top" / f"{method}.csv" for method in ctx.config.methods]
-    if ctx.fresh(variant.title("score"), inputs, *tops):
+    if done(ctx, variant):
         return
     with (
-        stage(out, variant.title("score")) as record,
+        stage(out, variant.title("score"), ctx.mesh.size) as record,
         meter(variant.title("score"), len(ctx.config.methods)) as bar,
     ):
         choices = {}
@@ -50,12 +49,24 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
             record.samples += scores.shape[1]
             bar.advance(1)
         write_atomically(out / "scores" / "damping.json", json.dumps(choices, indent=1))
-    ctx.finish(variant.title("score"), inputs)
+    ctx.finish(variant.title("score"), inputs(ctx, variant))
 
 
-def _inputs(ctx: Context, variant: Variant) -> dict:
+def done(ctx: Context, variant: Variant) -> bool:
+    """Are the scores of these settings and questions there?"""
+    out, methods = folder(ctx, variant), ctx.config.methods
+    outputs = [out / "scores" / "damping.json", *(out / "top" / f"{m}.csv" for m in methods)]
+    outputs += [out / "fisher" / m for m in methods if METHODS[m].train is not None]
+    if ctx.config.score.keep_all:
+        outputs += [out / "scores" / f"{m}.zarr" for m in methods]
+    return ctx.fresh(variant.title("score"), inputs(ctx, variant), *outputs)
+
+
+def inputs(ctx: Context, variant: Variant) -> dict[str, Any]:
+    """What the scores depend on."""
     config = ctx.config
     return {
+        "queries": questions.fingerprint(ctx.root / "queries"),
         "model": model.sha256(ctx),
         "dataset": ctx.dataset.fingerprint,
         "variant": variant,
@@ -97,7 +108,7 @@ def load_query_features(ctx: Context, variant: Variant, method: str) -> np.ndarr
     spec = METHODS[method].query
     assert spec is not None
     key = feature_key(ctx, selected(ctx, model.load(ctx), part), part, spec, model.sha256(ctx))
-    key |= {"query": ctx.config.query.model_dump(mode="json")}
+    key |= query_key(ctx)
     return FeatureStore.open(folder(ctx, part) / "queries" / method, key).read()
 
 
@@ -115,14 +126,18 @@ def _by_features(
         scores = scores * features.weights
     if variant.relabel:
         # The control changes labels only: the damping stays the main experiment's.
-        main = json.loads((ctx.root / "scores" / "damping.json").read_text())
+        main = read_json(ctx.root / "scores" / "damping.json", "score")
         return scores[multiples.index(main[method]["chosen"])], main[method]
     depth = ctx.config.evaluate.k[0]
     precision = np.array(
         [[_precision(ctx, row, q, depth) for row, q in zip(s, asked, strict=True)] for s in scores]
     )
     validation = np.array([q.split == "validation" for q in asked])
-    best = choose_damping(precision[:, validation]) if validation.any() else len(multiples) - 1
+    if validation.any():
+        best = choose_damping(precision[:, validation])
+    else:
+        best = len(multiples) - 1
+        logger.warning("no validation question: %s takes the largest damping", method)
     curve = [
         {"r": r, "split": split, "scope": scope, "scenario": scenario, "precision": float(mean)}
         for i, r in enumerate(multiples)
@@ -189,18 +204,19 @@ class LabelShift(NamedTuple):
 
 
 def label_shift(
-    ctx: Context, variant: Variant, question: Question, scores: np.ndarray
-) -> LabelShift:
+    ctx: Context, conditions: np.ndarray, question: Question, scores: np.ndarray
+) -> LabelShift | None:
     """Where images stand whose picture carries the concept but whose label does not, and those
-    whose label carries it but whose picture does not.
+    whose label carries it but whose picture does not; None where there are none of either.
 
     Args:
+        conditions: under which the training images were featurized [sample, condition].
         scores: of one question [sample].
     """
-    samples = samples_of(ctx, variant)
     picture = ctx.dataset.carries(question.attribute, question.value)
-    code = ctx.conditions.encode({question.attribute: question.value})
-    label = samples.conditions @ code > 0
+    label = conditions @ ctx.conditions.encode({question.attribute: question.value}) > 0
+    if not ((picture & ~label).any() and (label & ~picture).any()):
+        return None
     percentile = metrics.rank_percentiles(scores)
     return LabelShift(
         float(percentile[picture & ~label].mean()), float(percentile[label & ~picture].mean())

@@ -1,5 +1,7 @@
 """Train the model, or take a published checkpoint: writes ``model/``."""
 
+import hashlib
+import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +18,7 @@ from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.models import create, load_published
 from ctrak_jax.models.training import Trainer, TrainState, optimizer, trainer
 from ctrak_jax.stages import model
-from ctrak_jax.stages.context import Context, digest
+from ctrak_jax.stages.context import Context, digest, read_json, write_atomically
 from ctrak_jax.typing import Params
 
 
@@ -29,14 +31,17 @@ def done(ctx: Context) -> bool:
     folder = ctx.root / "model"
     if not (folder / "model.json").exists():
         return False
-    inputs, made_from = _inputs(ctx), model.about(folder)["made_from"]
+    _refuse_other(folder, _inputs(ctx), model.about(folder)["made_from"])
+    return True
+
+
+def _refuse_other(folder: Path, inputs: dict[str, Any], made_from: dict[str, Any]) -> None:
     differing = sorted(k for k in inputs if made_from.get(k) != inputs[k])
     if differing:
         raise StoreError(
             f"{folder} was made from other settings ({', '.join(differing)} differ); use another "
             "--out, or delete the run to make it anew."
         )
-    return True
 
 
 def run(ctx: Context) -> None:
@@ -50,26 +55,33 @@ def run(ctx: Context) -> None:
     inputs = _inputs(ctx)
     checkpoint = ctx.config.model.checkpoint
     if checkpoint is not None:
-        if not checkpoint.exists():
-            raise UsageError(f"model.checkpoint={checkpoint}: no such file.")
         model.save(
-            ctx, load_published(ctx.network, checkpoint, ctx.training_set.image_shape), inputs
+            ctx,
+            load_published(
+                ctx.network, checkpoint, ctx.training_set.image_shape, ctx.conditions.size
+            ),
+            inputs,
         )
         return
-    with stage(ctx.root, "train") as record:
-        params, loss = _train(ctx)
-        record.samples = ctx.config.train.steps * ctx.config.train.batch
+    with stage(ctx.root, "train", ctx.mesh.size) as record:
+        params, loss, steps = _train(ctx, inputs)
+        record.samples = steps * ctx.config.train.batch
         record.extra = {"loss": round(loss, 5), "seed": ctx.seed}
         model.save(ctx, params, inputs)
         shutil.rmtree(ctx.root / "training", ignore_errors=True)
 
 
 def _inputs(ctx: Context) -> dict[str, Any]:
-    config = ctx.config
+    config, checkpoint = ctx.config, ctx.config.model.checkpoint
+    network = config.model.model_dump(mode="json", exclude={"checkpoint"})
+    if checkpoint is not None:
+        if not checkpoint.exists():
+            raise UsageError(f"model.checkpoint={checkpoint}: no such file.")
+        network["checkpoint"] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     return {
         "data": ctx.training_set.fingerprint,
         "train": digest(config.train.model_dump(mode="json", exclude={"checkpoint_every"})),
-        "model": digest(config.model.model_dump(mode="json")),
+        "model": digest(network),
         "schedule": digest(config.schedule.model_dump(mode="json")),
         "seed": ctx.seed,
     }
@@ -97,8 +109,19 @@ def _make_trainer(ctx: Context) -> Trainer:
     )
 
 
-def _train(ctx: Context) -> tuple[Params, float]:
-    """Train to the end, from the last checkpoint where there is one."""
+def _claim(folder: Path, inputs: dict[str, Any]) -> None:
+    """Mark the checkpoints' folder as made from ``inputs``, or refuse another's."""
+    made_from = folder / "inputs.json"
+    if made_from.exists():
+        _refuse_other(folder, inputs, read_json(made_from, "train"))
+    elif folder.exists():
+        raise StoreError(f"{made_from} is missing; delete {folder} to train from the start.")
+    write_atomically(made_from, json.dumps(inputs))
+
+
+def _train(ctx: Context, inputs: dict[str, Any]) -> tuple[Params, float, int]:
+    """Train to the end, from the last checkpoint where there is one: the averaged parameters, the
+    last loss, the steps done here."""
     train = ctx.config.train
     if train.batch % ctx.mesh.size:
         raise UsageError(
@@ -109,6 +132,7 @@ def _train(ctx: Context) -> tuple[Params, float]:
     # Each part of the state needs buffers of its own: the training call donates them.
     state = jax.tree.map(jnp.copy, maker.init(params))
     folder = (ctx.root / "training").resolve()
+    _claim(folder, inputs)
     options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True)
     loss = float("nan")
     batches = TrainingBatches(ctx.training_set, batch=train.batch, seed=ctx.seed)
@@ -124,7 +148,7 @@ def _train(ctx: Context) -> tuple[Params, float]:
         if latest is not None:
             state = _restore(manager, latest, state, folder)
             logger.info("training goes on from step %d", latest)
-        step = latest or 0
+        begun = step = latest or 0
         state = devices.put_replicated(state, ctx.mesh)
         following = ahead.submit(stretch, step) if step < train.steps else None
         with meter(f"train (seed {ctx.seed})", train.steps, step) as bar:
@@ -144,7 +168,7 @@ def _train(ctx: Context) -> tuple[Params, float]:
                 if step % train.checkpoint_every == 0 and step < train.steps:
                     manager.save(step, args=ocp.args.StandardSave(state))
         manager.wait_until_finished()
-    return state.average, loss
+    return state.average, loss, step - begun
 
 
 def _restore(

@@ -25,13 +25,17 @@ from ctrak_jax.stages.featurize import Samples, relabelled_rows, samples_of
 from ctrak_jax.stages.gradients import Selected, denoising_errors, selected
 from ctrak_jax.stages.query import query_batch
 from ctrak_jax.stages.questions import Question
-from ctrak_jax.stages.variant import Variant
+from ctrak_jax.stages.variant import MAIN, Variant
 from ctrak_jax.store import read_scores
 from ctrak_jax.trajectory import forward_path
 from ctrak_jax.typing import Array, Params
 
 FLOOR = 1e-3
 """The diagonal is not taken below this share of its mean: parameters that no sample moves."""
+
+
+QUERIES_APART = 2**30
+"""Keeps a question's noise from being that of the training image of its number."""
 
 
 class Batch(NamedTuple):
@@ -50,7 +54,8 @@ def scores(ctx: Context, variant: Variant, asked: list[Question]) -> np.ndarray:
     samples = samples_of(ctx, variant)
     count = len(ctx.dataset.train_index)
     result = np.full((len(asked), count), np.nan, np.float32)
-    diagonal = fisher_diagonal(ctx, chosen, samples)
+    # One F and so one theta' for the main scores and a control with some labels changed.
+    diagonal = fisher_diagonal(ctx, chosen, samples_of(ctx, MAIN) if variant.relabel else samples)
     loss = devices.over_samples(lambda p, b: _losses(ctx, chosen, p, b), ctx.mesh)
     gradient = jax.jit(lambda p, b: _gradient(ctx, chosen, p, b))
     # A control with some labels changed recomputes those rows and takes the others as they are.
@@ -67,7 +72,7 @@ def scores(ctx: Context, variant: Variant, asked: list[Question]) -> np.ndarray:
             source = first.setdefault(asked[i].query, i)
             if source == i:
                 query = query_batch(ctx, asked, np.array([[i]]))
-                item = Batch(query.x0[0], query.cond[0], np.int32(i))
+                item = Batch(query.x0[0], query.cond[0], np.int32(i + QUERIES_APART))
                 step = gradient(params, item)
                 moved = jax.tree.map(lambda p, g, f: p + rate * g / f, params, step, diagonal)
                 result[i, rows] = _all_losses(ctx, loss, moved, samples, rows) - before
