@@ -7,6 +7,9 @@ one feature store.
 
 from typing import Literal, NamedTuple
 
+# The noise of ``forward`` is one draw a (sample, timestep) for every loss (method, section 4), also
+# for D-TRAK, which its authors describe with one draw a timestep for all samples.
+
 
 class GradientSpec(NamedTuple):
     """What makes up the gradient of a training sample or a query.

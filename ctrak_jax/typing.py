@@ -1,6 +1,6 @@
 """Vocabulary of the mathematics: array axes and the two functions a user brings.
 
-Axis names, used in every annotation of the package:
+Axis names (one that a single module needs speaks for itself):
 
 =========== =====================================================================
 ``sample``   training samples (or queries) handled side by side

@@ -19,7 +19,7 @@ def closeness(x):
 
 
 def written_out(name: str, tiny: Tiny, x, t, x0, cond):
-    """The scalar loss as method.md states it, with its target held fixed."""
+    """The scalar loss as the method states it, with its target held fixed."""
 
     def eps_of(params, x, c):
         return tiny.eps_fn(params, x, t, c)

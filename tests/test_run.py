@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -246,6 +247,20 @@ def test_one_question_to_the_store(run):
     assert [item["rank"] for item in answer["top"]] == [1, 2, 3, 4, 5]
     scores = [item["score"] for item in answer["top"]]
     assert scores == sorted(scores, reverse=True)
+
+
+def test_the_notebook_reads_the_run(run):
+    notebook = Path(__file__).parents[1] / "notebooks" / "read_a_run.py"
+    done = subprocess.run(
+        [sys.executable, notebook, run],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "concept-trak" in done.stdout
+    assert "(45, 64) dps inversion" in done.stdout
 
 
 def test_info_verifies_the_run(run):

@@ -7,6 +7,7 @@ quantiles to quantiles: x_t = signal m + sqrt(signal^2 v + noise^2) z with the z
 
 import itertools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,4 +140,5 @@ def test_batches_by_vmap_equal_single_samples(tiny):
     run = lambda x, c: invert(tiny.eps_fn, tiny.params, tiny.schedule, grid(), x, c)  # noqa: E731
     together = jax.vmap(run)(tiny.x0, tiny.cond)
     for i in range(len(tiny.x0)):
-        np.testing.assert_allclose(run(tiny.x0[i], tiny.cond[i]).x, together.x[i], atol=2e-5)
+        one = jax.tree.map(lambda leaf, i=i: leaf[i], together)
+        chex.assert_trees_all_close(run(tiny.x0[i], tiny.cond[i]), one, atol=2e-5)

@@ -1,4 +1,4 @@
-"""A network with its parameters and its noise schedule: what every stage works with."""
+"""A network with its parameters: what every stage works with."""
 
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -17,11 +17,10 @@ from ctrak_jax.typing import EpsFn, Params
 
 
 class Denoiser(NamedTuple):
-    """``eps_fn(params, x, t, cond)`` for one sample, with the parameters and the schedule."""
+    """``eps_fn(params, x, t, cond)`` for one sample, with the parameters."""
 
     eps_fn: EpsFn
     params: Params
-    schedule: Schedule
 
 
 def eps_fn_of(network: DiT, schedule: Schedule, prediction: Prediction) -> EpsFn:

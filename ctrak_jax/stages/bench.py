@@ -73,7 +73,7 @@ def featurize(batch: int, k: int, repeats: int) -> list[Row]:
     """Features of each distinct training gradient, projection included, tiny model."""
     ctx = _context(k)
     params = create(ctx.network, ctx.dataset.image_shape, ctx.conditions.size, 0)
-    chosen = selected(ctx, Denoiser(ctx.eps_fn, params, ctx.schedule), MAIN)
+    chosen = selected(ctx, Denoiser(ctx.eps_fn, params), MAIN)
     rows = np.arange(batch) % len(ctx.dataset.train_index)
     conditions = ctx.dataset.train_conditions
     samples = TrainBatch(
