@@ -5,6 +5,7 @@ CONFIG  ?= configs/synthetic.yaml
 OUT     ?= runs/synthetic
 WORKERS ?= 2
 ARGS    ?=
+LIBTPU  ?= libtpu==0.0.52
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -20,7 +21,7 @@ REBUILD := yes
 endif
 endif
 
-.PHONY: help install run test lint format bench lock clean
+.PHONY: help install run test tpu lint format bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -35,6 +36,10 @@ run: $(STAMP) ## train, attribute and report on the synthetic shapes (CONFIG=, O
 
 test: $(STAMP) ## run the tests (WORKERS=2, ARGS="-m 'not slow'")
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+# Beside the packages and not among them: where JAX finds libtpu it looks for a TPU at every start.
+tpu: $(STAMP) ## the TPU compiler, for the tests that compile for TPUs without one
+	$(PIP) install --quiet --no-deps --target $(VENV)/tpu --upgrade $(LIBTPU)
 
 lint: $(STAMP) ## check style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -5,7 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ctrak_jax.projection import Projection, project, reference, xla
+from ctrak_jax.projection import (
+    Projection,
+    api,
+    implementation_of,
+    pallas_gpu,
+    pallas_tpu,
+    project,
+    project_leaves,
+    reference,
+    xla,
+)
 
 KINDS = ["rademacher", "gaussian"]
 
@@ -37,6 +47,75 @@ def test_projection_is_the_product_with_the_reference(kind, d):
     ours = project(g, Projection(64, kind, seed=3, tile=256))
     expected = reference.project(kind, 3, g, 64)
     assert np.linalg.norm(ours - expected) <= 1e-4 * np.linalg.norm(expected)
+
+
+KERNELS = [pallas_tpu, pallas_gpu]
+ids = [kernel.__name__.rpartition(".")[2] for kernel in KERNELS]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(
+    ("kernel", "samples", "d", "k", "first_row"),
+    [
+        (pallas_tpu, 5, 1300, 96, 0),
+        (pallas_tpu, 150, 40, 4128, 7),
+        (pallas_gpu, 5, 1300, 96, 0),
+        (pallas_gpu, 70, 40, 160, 7),
+    ],
+)
+def test_a_kernel_makes_the_reference_matrix(kernel, dtype, samples, d, k, first_row):
+    """Tails of samples, rows and columns; float32 loses nothing in its three bfloat16 parts."""
+    g = jnp.asarray(np.random.default_rng(0).standard_normal((samples, d)), dtype)
+    with jax.debug_nans(False):  # the interpreter fills what lies past an array with NaN
+        ours = kernel.project(
+            g, kind="rademacher", k=k, seed=3, tile=1, first_row=first_row, interpret=True
+        )
+    matrix = reference.matrix("rademacher", 3, np.arange(first_row, first_row + d), k)
+    expected = np.asarray(g, np.float64) @ matrix
+    assert np.linalg.norm(ours - expected) <= 1e-6 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=ids)
+def test_a_kernel_refuses_what_it_cannot_make(kernel):
+    with pytest.raises(NotImplementedError, match="got gaussian for float32"):
+        kernel.project(jnp.ones((1, 4)), kind="gaussian", k=32, seed=0, tile=1)
+    with pytest.raises(NotImplementedError, match="rademacher for float16"):
+        kernel.project(jnp.ones((1, 4), jnp.float16), kind="rademacher", k=32, seed=0, tile=1)
+
+
+def test_the_gpu_kernel_lowers_for_cuda():
+    g = jax.ShapeDtypeStruct((32, 334_784), jnp.float32)
+    projection = Projection(4096, implementation="pallas_gpu")
+    lowered = jax.jit(lambda g: project(g, projection)).trace(g).lower(lowering_platforms=("cuda",))
+    assert "triton" in lowered.as_text()
+
+
+@pytest.mark.parametrize(
+    ("projection", "backend", "chosen"),
+    [
+        (Projection(64), "cpu", "xla"),
+        (Projection(64), "tpu", "pallas_tpu"),
+        (Projection(64), "gpu", "pallas_gpu"),
+        (Projection(64, "gaussian"), "tpu", "xla"),
+        (Projection(64, implementation="xla"), "tpu", "xla"),
+        (Projection(64, implementation="pallas_gpu"), "cpu", "pallas_gpu"),
+    ],
+)
+def test_the_backend_chooses_unless_one_is_named(projection, backend, chosen):
+    assert implementation_of(projection, backend) == chosen
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("small", [1, 100, 10**6])
+def test_leaf_by_leaf_is_end_to_end(monkeypatch, kind, small):
+    monkeypatch.setattr(api, "SMALL", small)
+    rng = np.random.default_rng(0)
+    shapes = {"a": (3, 5, 7), "b": (3,), "c": (3, 400), "d": (3, 2, 2)}
+    tree = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    projection = Projection(64, kind, tile=50)
+    flat = np.concatenate([leaf.reshape(3, -1) for leaf in tree.values()], axis=1)
+    leaves = project_leaves(tree, projection)
+    np.testing.assert_allclose(leaves, project(flat, projection), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -121,6 +200,7 @@ def test_peak_memory_does_not_grow_with_the_matrix(kind):
         (Projection(100), "multiple of 32; try 96"),
         (Projection(0), "try 32"),
         (Projection(64, "sparse"), "'sparse' is not known"),  # type: ignore[arg-type]
+        (Projection(64, implementation="cuda"), "'cuda' is not known"),  # type: ignore[arg-type]
         (Projection(64, tile=0), "tile=0"),
         (Projection(64, seed=-1), "seed=-1"),
     ],

@@ -156,6 +156,8 @@ class ProjectionConfig(Section):
     """Seed of the matrix."""
     tile: int = Field(default=1024, ge=1)
     """Rows made at a time; changes speed and memory, never the matrix."""
+    implementation: Literal["auto", "xla", "pallas_tpu", "pallas_gpu"] = "auto"
+    """What makes the matrix: a kernel where the backend has one, or always the one named."""
 
 
 class Store(Section):

@@ -1,15 +1,29 @@
 r"""Random projections :math:`\phi = R^\top g` with :math:`E\langle\phi_i,\phi_j\rangle =
 \langle g_i, g_j\rangle` (method, section 5)."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Float
 
-from ctrak_jax.projection import xla
+from ctrak_jax.projection import pallas_gpu, pallas_tpu, xla
 from ctrak_jax.projection.reference import WORD
-from ctrak_jax.typing import Array
+from ctrak_jax.typing import Array, Params
 
 Kind = Literal["rademacher", "gaussian"]
+Implementation = Literal["auto", "xla", "pallas_tpu", "pallas_gpu"]
+
+IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
+    "xla": xla.project,
+    "pallas_tpu": pallas_tpu.project,
+    "pallas_gpu": pallas_gpu.project,
+}
+ORDER = {"tpu": ("pallas_tpu", "xla"), "gpu": ("pallas_gpu", "xla")}
+"""Backend -> implementations, the first that serves is taken; everywhere else it is ``xla``."""
+SMALL = 2**20
+"""Neighbouring leaves of a gradient are projected together up to this many parameters."""
 
 
 class Projection(NamedTuple):
@@ -18,32 +32,38 @@ class Projection(NamedTuple):
     Attributes:
         k: columns, a multiple of 32: the length of a feature.
         kind: distribution of the entries. seed: 0 <= seed < 2^32; fixes the matrix.
-        tile: rows made at a time (memory and speed; the matrix does not depend on it).
+        tile: rows made at a time by ``xla`` (memory and speed; the matrix does not depend on it).
+        implementation: ``auto`` takes the first of ``ORDER`` that serves the kind.
     """
 
     k: int
     kind: Kind = "rademacher"
     seed: int = 0
     tile: int = 1024
+    implementation: Implementation = "auto"
 
 
-def project(g: Float[Array, "sample param"], projection: Projection) -> Float[Array, "sample proj"]:
+def project(
+    g: Float[Array, "sample param"], projection: Projection, *, first_row: int = 0
+) -> Float[Array, "sample proj"]:
     r"""Project gradients: :math:`\phi = g R`, R of shape [d, k] never stored.
 
     The relative variance of an inner product of unit vectors is (1 + cos^2) / k for ``gaussian``
     and at most that for ``rademacher`` (Achlioptas 2003). Peak memory beyond input and output is
-    one tile, tile x k.
+    one tile, tile x k, or nothing with a kernel.
 
     Args:
         g: per-sample gradients [sample, d]. projection: the matrix.
+        first_row: the row of R that the first column of ``g`` meets.
 
     Returns:
         float32 [sample, k].
 
     Raises:
-        ValueError: ``k`` is not a positive multiple of 32, an unknown kind, or a bad tile or seed.
+        ValueError: ``k`` is not a positive multiple of 32, an unknown kind or implementation, or a
+            bad tile or seed. NotImplementedError: the implementation asked for cannot serve this.
     """
-    k, kind, seed, tile = projection
+    k, kind, seed, tile, _ = projection
     if k < WORD or k % WORD:
         raise ValueError(
             f"Projection.k={k} must be a positive multiple of {WORD}; "
@@ -53,4 +73,50 @@ def project(g: Float[Array, "sample param"], projection: Projection) -> Float[Ar
         raise ValueError(f"Projection.kind={kind!r} is not known; use one of {list(xla.BLOCKS)}.")
     if tile < 1 or not 0 <= seed < 2**32:
         raise ValueError(f"Projection.tile={tile} must be >= 1 and seed={seed} in [0, 2^32).")
-    return xla.project(g, kind=kind, k=k, seed=seed, tile=tile)
+    run = IMPLEMENTATIONS[implementation_of(projection)]
+    return run(g, kind=kind, k=k, seed=seed, tile=tile, first_row=first_row)
+
+
+def implementation_of(projection: Projection, backend: str | None = None) -> str:
+    """The implementation that runs on a backend (this process's by default).
+
+    Raises:
+        ValueError: an unknown implementation.
+    """
+    name, backend = projection.implementation, backend or jax.default_backend()
+    if name != "auto":
+        if name not in IMPLEMENTATIONS:
+            raise ValueError(
+                f"Projection.implementation={name!r} is not known; use auto or one of "
+                f"{list(IMPLEMENTATIONS)}."
+            )
+        return name
+    for candidate in ORDER.get(backend, ()):
+        if projection.kind in KINDS[candidate]:
+            return candidate
+    return "xla"
+
+
+KINDS = {"xla": tuple(xla.BLOCKS), "pallas_tpu": ("rademacher",), "pallas_gpu": ("rademacher",)}
+"""The kinds that an implementation serves; it refuses others with ``NotImplementedError``."""
+
+
+def project_leaves(gradients: Params, projection: Projection) -> Float[Array, "sample proj"]:
+    """Project per-sample gradients leaf by leaf: what :func:`project` gives for the leaves end to
+    end in flattening order, without the matrix [sample, d].
+
+    Args:
+        gradients: a pytree of [sample, ...].
+    """
+    leaves = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(gradients)]
+    total: Any = 0.0
+    first = row = 0
+    while first < len(leaves):
+        last, width = first + 1, leaves[first].shape[1]
+        while last < len(leaves) and width + leaves[last].shape[1] <= SMALL:
+            width += leaves[last].shape[1]
+            last += 1
+        part = jnp.concatenate(leaves[first:last], axis=1)
+        total = total + project(part, projection, first_row=row)
+        first, row = last, row + width
+    return total

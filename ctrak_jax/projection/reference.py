@@ -32,12 +32,16 @@ def mix(h: np.ndarray) -> np.ndarray:
     return h ^ (h >> np.uint32(16))
 
 
+def key(seed: int, salt: int) -> int:
+    """f(s XOR salt), the seed's part of equation (8)."""
+    return int(mix(np.array([seed ^ salt], np.uint32))[0])
+
+
 def words(seed: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """w of equation (8): uint32 [rows, columns]."""
-    row_key = mix(np.array([seed ^ ROW_SALT], np.uint32))
-    column_key = mix(np.array([seed ^ COLUMN_SALT], np.uint32))
-    row_hash = mix(rows.astype(np.uint32) ^ row_key)
-    return mix(row_hash[:, None] ^ mix(columns.astype(np.uint32) ^ column_key))
+    row_hash = mix(rows.astype(np.uint32) ^ np.uint32(key(seed, ROW_SALT)))
+    column_hash = mix(columns.astype(np.uint32) ^ np.uint32(key(seed, COLUMN_SALT)))
+    return mix(row_hash[:, None] ^ column_hash[None])
 
 
 def matrix(kind: str, seed: int, rows: np.ndarray, k: int) -> np.ndarray:

@@ -58,14 +58,20 @@ BLOCKS: dict[str, Callable[[int, Words, int], Float[Array, "row proj"]]] = {
 
 
 def project(
-    g: Float[Array, "sample param"], *, kind: str, k: int, seed: int, tile: int
+    g: Float[Array, "sample param"],
+    *,
+    kind: str,
+    k: int,
+    seed: int,
+    tile: int,
+    first_row: int = 0,
 ) -> Float[Array, "sample proj"]:
-    """g R in tiles of ``tile`` rows of R, accumulated in float32."""
+    """g R in tiles of ``tile`` rows of R from ``first_row`` on, accumulated in float32."""
     d = g.shape[1]
     block = BLOCKS[kind]
 
     def add(total: Array, start: Array, part: Array) -> Array:
-        rows = start.astype(jnp.uint32) + jnp.arange(part.shape[1], dtype=jnp.uint32)
+        rows = (start + first_row).astype(jnp.uint32) + jnp.arange(part.shape[1], dtype=jnp.uint32)
         product = jax.lax.dot(
             part.astype(jnp.float32), block(seed, rows, k), precision=jax.lax.Precision.HIGHEST
         )

@@ -11,6 +11,7 @@ from ctrak_jax import mesh as devices
 from ctrak_jax.data import opposite_indices
 from ctrak_jax.log import meter, stage
 from ctrak_jax.methods import METHODS, GradientSpec
+from ctrak_jax.projection import implementation_of
 from ctrak_jax.stages import model
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import (
@@ -18,6 +19,7 @@ from ctrak_jax.stages.gradients import (
     TrainRows,
     feature_key,
     needs_errors,
+    projection_of,
     selected,
     train_rows,
     train_specs,
@@ -64,7 +66,8 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
         todo = sorted(
             {chunk.start: chunk for s in open_specs for chunk in stores[s].missing}.items()
         )
-        record.extra = {"projection": "xla", "specs": len(open_specs)}
+        implementation = implementation_of(projection_of(ctx))
+        record.extra = {"projection": implementation, "specs": len(open_specs)}
         with meter(variant.title("featurize"), sum(len(chunk) for _, chunk in todo)) as bar:
             for start, chunk in todo:
                 lacking = [

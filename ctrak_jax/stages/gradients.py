@@ -13,14 +13,13 @@ from ctrak_jax import reward
 from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import (
     Selection,
-    flatten_samples,
     sample_gradient,
     sample_gradients,
     select,
 )
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
-from ctrak_jax.projection import Projection, project
+from ctrak_jax.projection import Projection, project_leaves
 from ctrak_jax.reward import Loss
 from ctrak_jax.schedule import Schedule, implied_noise
 from ctrak_jax.stages.context import Context
@@ -106,7 +105,7 @@ def guidance_of(scale: float, against: Cond) -> Guidance | None:
 def projection_of(ctx: Context) -> Projection:
     """The projection of a config."""
     p = ctx.config.projection
-    return Projection(p.k, p.kind, p.seed, p.tile)
+    return Projection(p.k, p.kind, p.seed, p.tile, p.implementation)
 
 
 class TrainBatch(NamedTuple):
@@ -178,9 +177,13 @@ def project_together(
     gradients: Sequence[Params], projection: Projection
 ) -> Float[Array, "sample spec proj"]:
     """Project several gradients of the same samples at once: every tile of R is made once."""
-    rows = jnp.concatenate([flatten_samples(g) for g in gradients])
-    projected = project(rows, projection)
+    projected = project_leaves(_end_to_end(gradients), projection)
     return projected.reshape(len(gradients), -1, projection.k).swapaxes(0, 1)
+
+
+def _end_to_end(gradients: Sequence[Params]) -> Params:
+    """Several pytrees [sample, ...] as one, their samples one after the other."""
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *gradients)
 
 
 def denoising_errors(
@@ -284,11 +287,11 @@ def query_rows(
     found = jax.vmap(one)(batch)
     queries, concepts = batch.minus.shape[:2]
     rows = [
-        flatten_samples(jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found[spec]))
-        for spec in specs
+        jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found[spec]) for spec in specs
     ]
-    projected = project(jnp.concatenate(rows), projection_of(ctx))
-    parts = jnp.split(projected, np.cumsum([len(r) for r in rows])[:-1])
+    projected = project_leaves(_end_to_end(rows), projection_of(ctx))
+    counts = [len(jax.tree.leaves(r)[0]) for r in rows]
+    parts = jnp.split(projected, np.cumsum(counts)[:-1])
     shape = (queries, concepts, projected.shape[1])
     return jnp.stack(
         [jnp.broadcast_to(p.reshape(queries, -1, shape[-1]), shape) for p in parts], axis=2
@@ -329,7 +332,7 @@ def feature_key(
     ctx: Context, chosen: Selected, variant: Variant, spec: GradientSpec, model_sha256: str
 ) -> dict[str, Any]:
     """What a row of features depends on: the key of its store."""
-    config = ctx.config
+    config, p = ctx.config, ctx.config.projection
     trajectory: dict[str, Any] = {"path": spec.path, "seed": config.trajectory.seed}
     if spec.path == "inversion":
         trajectory |= config.trajectory.model_dump(mode="json")
@@ -346,7 +349,7 @@ def feature_key(
             "exclude": [*config.gradient.exclude, *variant.exclude],
             "parameters": chosen.selection.size,
         },
-        "projection": {k: v for k, v in projection_of(ctx)._asdict().items() if k != "tile"},
+        "projection": {"k": p.k, "kind": p.kind, "seed": p.seed},
         "dtype": "float32",
         "version": version("ctrak-jax"),
         "relabel": variant.relabel,

@@ -1,0 +1,113 @@
+r"""The ``rademacher`` projection as one Pallas kernel for NVIDIA GPUs (Triton): R is never stored.
+
+A program holds the sums of ``COLUMNS`` columns for ``samples`` samples over one stretch of the rows
+of R. One hash of (row, word) gives the signs of 32 neighbouring columns (equation (8)). The
+stretches fill the GPU where the columns alone would not; their sums are added outside, in order.
+
+Signs are exact in bfloat16. float32 gradients go through as three bfloat16 parts, whose sum is
+exact to 24 bits, on the tensor cores.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton as plgpu
+from jaxtyping import Float
+
+from ctrak_jax.projection.pallas_tpu import bfloat16_parts
+from ctrak_jax.projection.reference import COLUMN_SALT, ROW_SALT, WORD, key
+from ctrak_jax.projection.xla import mix
+from ctrak_jax.typing import Array
+
+COLUMNS = 64
+"""Columns a program holds."""
+ROWS = 64
+"""Rows of R a step."""
+STRETCHES = 16
+"""Parts that the rows are split into."""
+
+
+def project(
+    g: Float[Array, "sample param"],
+    *,
+    kind: str,
+    k: int,
+    seed: int,
+    tile: int,
+    first_row: int = 0,
+    interpret: bool = False,
+) -> Float[Array, "sample proj"]:
+    """g R, the matrix of :mod:`ctrak_jax.projection.reference`.
+
+    Args:
+        g: float32 or bfloat16; any number of samples and parameters.
+        tile: of no effect; the kernel has its own.
+        interpret: run on any backend, slowly, for tests.
+
+    Raises:
+        NotImplementedError: another kind than ``rademacher``, or another dtype.
+    """
+    if kind != "rademacher" or g.dtype not in (jnp.float32, jnp.bfloat16):
+        raise NotImplementedError(
+            f"this kernel makes rademacher signs for float32 or bfloat16 gradients, got {kind} for "
+            f"{g.dtype}; use Projection.implementation='xla'."
+        )
+    samples, d = g.shape
+    batch = min(64, max(16, pl.next_power_of_2(samples)))
+    steps = pl.cdiv(pl.cdiv(d, STRETCHES), ROWS)
+    grid = (pl.cdiv(samples, batch), pl.cdiv(k, COLUMNS), STRETCHES)
+    found = pl.pallas_call(
+        partial(
+            _kernel,
+            samples=samples,
+            d=d,
+            seed=seed,
+            first_row=first_row,
+            batch=batch,
+            steps=steps,
+        ),
+        grid=grid,
+        in_specs=[pl.BlockSpec(memory_space=pl.ANY)],
+        out_specs=pl.BlockSpec((None, batch, COLUMNS), lambda s, c, r: (r, s, c)),
+        out_shape=jax.ShapeDtypeStruct(
+            (STRETCHES, grid[0] * batch, grid[1] * COLUMNS), jnp.float32
+        ),
+        compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=2),
+        interpret=interpret,
+    )(g)
+    return found.sum(0)[:samples, :k] * np.float32(1.0 / np.sqrt(k))
+
+
+def _kernel(
+    g_ref, out_ref, *, samples: int, d: int, seed: int, first_row: int, batch: int, steps: int
+) -> None:
+    sample = pl.program_id(0) * batch
+    word = pl.program_id(1) * (COLUMNS // WORD) + jnp.arange(COLUMNS // WORD, dtype=jnp.int32)
+    first = pl.program_id(2) * (steps * ROWS)
+    word_hash = mix(word.astype(jnp.uint32) ^ jnp.uint32(key(seed, COLUMN_SALT)))
+    shifts = (WORD - 1 - jnp.arange(WORD, dtype=jnp.int32)).astype(jnp.uint32)
+    in_batch = sample + jnp.arange(batch, dtype=jnp.int32) < samples
+
+    def step(i, total):
+        start = first + i * ROWS
+        row = start + jnp.arange(ROWS, dtype=jnp.int32)
+        row_hash = mix((row + first_row).astype(jnp.uint32) ^ jnp.uint32(key(seed, ROW_SALT)))
+        packed = mix(row_hash[:, None] ^ word_hash[None])
+        high = (packed[:, :, None] << shifts[None, None]) & jnp.uint32(0x80000000)
+        sign = jax.lax.bitcast_convert_type(high | jnp.uint32(0x3F800000), jnp.float32)
+        sign = sign.reshape(ROWS, COLUMNS).astype(jnp.bfloat16)
+        g = plgpu.load(
+            g_ref.at[pl.ds(sample, batch), pl.ds(start, ROWS)],
+            mask=in_batch[:, None] & (row < d)[None],
+            other=0.0,
+        )
+        parts = [g] if g.dtype == jnp.bfloat16 else bfloat16_parts(g.astype(jnp.float32))
+        for part in parts:
+            total += plgpu.dot(part, sign)
+        return total
+
+    zero = jnp.zeros((batch, COLUMNS), jnp.float32)
+    out_ref[...] = jax.lax.fori_loop(0, steps, step, zero)

@@ -1,0 +1,113 @@
+r"""The ``rademacher`` projection as one Pallas kernel for TPUs: R is never stored.
+
+A program holds the sums of ``WORDS`` words of columns, 32 columns a word, and walks down the rows
+of R. One hash of (row, word) gives 32 signs (equation (8)): bit b of all words is a matrix
+of signs [rows, words], which the matrix unit multiplies at once, so that the hash is paid once in
+32 columns and no bit ever changes its lane. Column 32 w + b of the result is found at [b, :, w] and
+put in its place outside, [sample, k] numbers a call.
+
+Signs are exact in bfloat16. float32 gradients go through as three bfloat16 parts, whose sum is
+exact to 24 bits: half the passes of a float32 product at the highest precision.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+from jaxtyping import Float
+
+from ctrak_jax.projection.reference import COLUMN_SALT, ROW_SALT, WORD, key
+from ctrak_jax.projection.xla import mix
+from ctrak_jax.typing import Array
+
+WORDS = 128
+"""Words of columns a program holds: the lanes of the vector unit."""
+ROWS = 512
+"""Rows of R a step."""
+SAMPLES = 128
+"""Samples a program holds."""
+
+
+def project(
+    g: Float[Array, "sample param"],
+    *,
+    kind: str,
+    k: int,
+    seed: int,
+    tile: int,
+    first_row: int = 0,
+    interpret: bool = False,
+) -> Float[Array, "sample proj"]:
+    """g R, the matrix of :mod:`ctrak_jax.projection.reference`.
+
+    Args:
+        g: float32 or bfloat16; any number of samples and parameters.
+        tile: of no effect; the kernel has its own.
+        interpret: run on any backend, slowly, for tests.
+
+    Raises:
+        NotImplementedError: another kind than ``rademacher``, or another dtype.
+    """
+    if kind != "rademacher" or g.dtype not in (jnp.float32, jnp.bfloat16):
+        raise NotImplementedError(
+            f"this kernel makes rademacher signs for float32 or bfloat16 gradients, got {kind} for "
+            f"{g.dtype}; use Projection.implementation='xla'."
+        )
+    samples, d = g.shape
+    words = k // WORD
+    batch = min(SAMPLES, -(-samples // 16) * 16)
+    grid = (pl.cdiv(samples, batch), pl.cdiv(words, WORDS), pl.cdiv(d, ROWS))
+    found = pl.pallas_call(
+        partial(_kernel, d=d, seed=seed, first_row=first_row),
+        grid=grid,
+        in_specs=[pl.BlockSpec((batch, ROWS), lambda s, w, r: (s, r))],
+        out_specs=pl.BlockSpec((WORD, batch, WORDS), lambda s, w, r: (0, s, w)),
+        out_shape=jax.ShapeDtypeStruct((WORD, grid[0] * batch, grid[1] * WORDS), jnp.float32),
+        compiler_params=pltpu.CompilerParams(
+            dimension_semantics=("parallel", "parallel", "arbitrary")
+        ),
+        interpret=interpret,
+    )(g)
+    columns = found[:, :samples, :words].transpose(1, 2, 0)
+    return columns.reshape(samples, k) * np.float32(1.0 / np.sqrt(k))
+
+
+def _kernel(g_ref, out_ref, *, d: int, seed: int, first_row: int) -> None:
+    row_block, word_block = pl.program_id(2), pl.program_id(1)
+
+    @pl.when(row_block == 0)
+    def _():
+        out_ref[...] = jnp.zeros(out_ref.shape, jnp.float32)
+
+    def numbers(first, shape: tuple[int, int], axis: int):
+        counted = jax.lax.broadcasted_iota(jnp.int32, shape, axis) + first
+        return counted.astype(jnp.uint32)
+
+    rows = numbers(row_block * ROWS + first_row, (ROWS, 1), 0)
+    words = numbers(word_block * WORDS, (1, WORDS), 1)
+    row_hash = mix(rows ^ jnp.uint32(key(seed, ROW_SALT)))
+    word = mix(row_hash ^ mix(words ^ jnp.uint32(key(seed, COLUMN_SALT))))
+
+    # What lies beyond the last parameter is not zero: the block reads past the array.
+    inside = numbers(row_block * ROWS, (1, ROWS), 1) < jnp.uint32(d)
+    g = jnp.where(inside, g_ref[...], jnp.zeros((), g_ref.dtype))
+    parts = [g] if g.dtype == jnp.bfloat16 else bfloat16_parts(g.astype(jnp.float32))
+    for bit in range(WORD):
+        high = (word << jnp.uint32(WORD - 1 - bit)) & jnp.uint32(0x80000000)
+        sign = jax.lax.bitcast_convert_type(high | jnp.uint32(0x3F800000), jnp.float32)
+        sign = sign.astype(jnp.bfloat16)
+        for part in parts:
+            out_ref[bit] += jnp.dot(part, sign, preferred_element_type=jnp.float32)
+
+
+def bfloat16_parts(g: Array) -> list[Array]:
+    """Three bfloat16 arrays whose sum is g to float32's accuracy, the largest last."""
+    parts = []
+    for _ in range(3):
+        part = g.astype(jnp.bfloat16)
+        parts.append(part)
+        g = g - part.astype(jnp.float32)
+    return parts[::-1]
