@@ -28,7 +28,7 @@ def main() -> None:
                 projection = Projection(k, implementation="pallas_tpu")
                 fn = devices.over_samples(lambda p, g, to=projection: project(g, to), mesh)
                 g = jax.ShapeDtypeStruct((batch * len(found), d), dtype, sharding=split)
-                memory = fn.lower((), g).compile().memory_analysis()
+                memory = jax.jit(fn).lower((), g).compile().memory_analysis()
                 line = {"topology": name, "d": d, "k": k, "dtype": dtype.__name__}
                 print(json.dumps(line | {"temporaries": memory.temp_size_in_bytes}), flush=True)
 
