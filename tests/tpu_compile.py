@@ -29,6 +29,7 @@ def main() -> None:
                 fn = devices.over_samples(lambda p, g, to=projection: project(g, to), mesh)
                 g = jax.ShapeDtypeStruct((batch * len(found), d), dtype, sharding=split)
                 memory = jax.jit(fn).lower((), g).compile().memory_analysis()
+                assert memory is not None
                 line = {"topology": name, "d": d, "k": k, "dtype": dtype.__name__}
                 print(json.dumps(line | {"temporaries": memory.temp_size_in_bytes}), flush=True)
 
