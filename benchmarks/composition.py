@@ -7,7 +7,7 @@ each combination, held-out ones included, printed is how many show their shape a
 rule's tolerance and at half of it.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,9 @@ def accepted(ctx: Context, values: dict[str, str]) -> tuple[int, int]:
 
 def main() -> None:
     """One line a training seed and combination."""
-    run = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    run = parser.parse_args().run
     for ctx in pipeline.prepare(config.load(run / "config.yaml"), run):
         for values in ctx.conditions.combinations():
             loose, strict = accepted(ctx, values)

@@ -8,7 +8,7 @@ question's concept reward, minus the slider loss with its target held where it w
 prediction moved towards the concept).
 """
 
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,9 @@ def changes(ctx: Context) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Print mean and standard error of every set."""
-    run = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    run = parser.parse_args().run
     ctx = pipeline.prepare(config.load(run / "config.yaml"), run)[0]
     for name, values in changes(ctx).items():
         error = values.std(ddof=1) / np.sqrt(len(values))

@@ -1,4 +1,4 @@
-"""The command line: ``ctrak <command> CONFIG [--out DIR] [--section.field VALUE ...]``."""
+"""The command line: ctrak COMMAND CONFIG [--out DIR] [--section.field VALUE ...]."""
 
 import argparse
 import json

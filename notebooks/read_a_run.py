@@ -6,7 +6,8 @@
 
 # %% [markdown]
 # # Reading a run
-# After `make run`: the table, one answer, and a feature store. Open it as a notebook with jupytext,
+# After `make run`: the table, one answer, and a feature store. Open it as a notebook with jupytext
+# (`pip install jupytext notebook`),
 # or run it as a script: `.venv/bin/python notebooks/read_a_run.py RUN`.
 
 # %%

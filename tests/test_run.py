@@ -23,7 +23,7 @@ trajectory: {steps: 10, record_every: 2}
 gradient: {time_chunk: 2, batch: 16}
 projection: {k: 64}
 store: {chunk: 16}
-query: {scopes: [local], per_combination: 1, validation: 1, repetitions: 1, check: none}
+query: {trajectories: 2, per_combination: 1, validation: 1, repetitions: 1, check: none}
 score: {damping: [1.0, 100.0], top: 20}
 evaluate: {bootstrap: 100}
 methods: [concept-trak, d-trak, das]
@@ -75,7 +75,7 @@ def test_metrics_agree_with_the_top_lists(run):
         size=60, image_size=16, shapes=("triangle", "circle"), colors=("red", "blue"), seed=0
     )
     rows = json.loads((run / "metrics.json").read_text())["rows"]
-    assert len(rows) == len(METHODS) * 4 * 2
+    assert len(rows) == len(METHODS) * 4 * 2 * 2
     for row in rows:
         with (run / "top" / f"{row['method']}.csv").open() as file:
             top = [
@@ -167,6 +167,24 @@ def test_a_killed_featurization_goes_on_to_the_same_bytes(run, tmp_path):
     for method in METHODS:
         expected = features(tmp_path / "whole", method)
         np.testing.assert_array_equal(features(tmp_path / "killed", method), expected)
+
+
+@pytest.mark.parametrize("scope", ["local", "global"])
+def test_a_lost_question_alone_is_computed_again(run, copy, scope):
+    store = copy / "queries" / "d-trak"
+    with (store / "queries.csv").open() as file:
+        row = next(i for i, line in enumerate(csv.DictReader(file)) if line["scope"] == scope)
+    manifest = read_manifest(store)
+    manifest["complete"].remove(row)
+    (store / "manifest.json").write_text(json.dumps(manifest))
+    (store / "features" / "c" / str(row // 2) / "0").unlink()
+    done = ctrak("query", copy)
+    assert done.returncode == 0, done.stderr
+    original = run / "queries" / "d-trak"
+    found, expected = (FeatureStore(s, read_manifest(s)).read() for s in (store, original))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    last = json.loads((copy / "log.jsonl").read_text().splitlines()[-1])
+    assert (last["stage"], last["samples"]) == ("query", 2)
 
 
 def test_batch_chunk_tile_and_devices_do_not_change_a_feature(run, tmp_path):

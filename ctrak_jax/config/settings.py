@@ -319,8 +319,9 @@ class Config(Section):
         ]
         unknown = [m for m in self.methods if m not in METHODS]
         if unknown:
-            near = difflib.get_close_matches(unknown[0], METHODS, 1, 0.0)[0]
-            problems.append((True, f"methods: {unknown[0]!r} is not known; did you mean {near!r}?"))
+            near = difflib.get_close_matches(unknown[0], METHODS, 1)
+            advice = f"did you mean {near[0]!r}" if near else f"use some of {list(METHODS)}"
+            problems.append((True, f"methods: {unknown[0]!r} is not known; {advice}"))
         for wrong, message in problems:
             if wrong:
                 raise ValueError(message)

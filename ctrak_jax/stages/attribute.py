@@ -24,7 +24,8 @@ def ask(
 ) -> dict[str, Any]:
     """The ``top`` training images for one concept of one image.
 
-    The damping is the one chosen by ``ctrak score`` where that has run, else the largest.
+    The damping is the one chosen by ``ctrak score`` where that has run, else the largest:
+    close to a plain inner product, which a Fisher of few samples cannot spoil.
 
     Raises:
         UsageError: an unknown attribute, value or method, an unreadable image, a bad ``top``.
@@ -35,7 +36,8 @@ def ask(
     spec = METHODS[method].query if method in METHODS else None
     if spec is None:
         usable = [name for name, m in METHODS.items() if m.query is not None]
-        raise UsageError(f"--method {method!r} is not known; use one of {usable}.")
+        fault = "keeps no features to ask" if method in METHODS else "is not known"
+        raise UsageError(f"--method {method!r} {fault}; use one of {usable}.")
     count = len(ctx.dataset.train_index)
     if not 1 <= top <= count:
         raise UsageError(f"--top {top} must be between 1 and the {count} training images.")
@@ -79,7 +81,10 @@ def ask(
 
 def text(answer: dict[str, Any]) -> str:
     """The answer as a small table."""
-    lines = [f"{'rank':>4} {'index':>8} {'score':>12}  attributes"]
+    lines = [
+        f"damping r = {answer['damping']:g}",
+        f"{'rank':>4} {'index':>8} {'score':>12}  attributes",
+    ]
     for item in answer["top"]:
         values = ", ".join(f"{k}={v}" for k, v in item["attributes"].items())
         lines.append(f"{item['rank']:4d} {item['index']:8d} {item['score']:12.5g}  {values}")

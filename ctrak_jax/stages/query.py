@@ -237,6 +237,8 @@ def _features(
     size, one scope after the other."""
     for scope in ctx.config.query.scopes:
         images = np.array([g for g in groups if asked[g[0]].scope == scope])
+        if not len(images):
+            continue
         size = min(ctx.config.gradient.batch, len(images))
         size += -size % ctx.mesh.size
         fn = devices.over_samples(partial(query_rows, ctx, chosen, specs, scope), ctx.mesh)

@@ -67,7 +67,7 @@ def _cell(row: dict[str, Any] | None) -> str:
 
 def _labels(rows: list[dict[str, Any]]) -> str:
     table = Table(
-        title="control: wrong-label, mean rank percentile (1 = top), local OOD",
+        title="control: wrong-label, local OOD, rank percentile",
         title_justify="left",
     )
     table.add_column("method")
