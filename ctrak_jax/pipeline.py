@@ -19,7 +19,7 @@ from ctrak_jax.report import write_report
 from ctrak_jax.stages import evaluate, featurize, model, query, questions, score, train
 from ctrak_jax.stages.context import Context, read_json, write_atomically
 from ctrak_jax.stages.gradients import selection_of
-from ctrak_jax.stages.variant import CONTROLS, MAIN, Variant
+from ctrak_jax.stages.variant import variants
 
 
 def prepare(config: Config, out: Path) -> list[Context]:
@@ -55,16 +55,11 @@ def prepare(config: Config, out: Path) -> list[Context]:
     ]
     for ctx in contexts:
         train.done(ctx)  # refuses what is there from other settings
-    for variant in variants(config):
+    for variant in variants(config.controls):
         selection_of(contexts[0], model.template(contexts[0]), variant)
     if not (out / "config.yaml").exists():
         write_atomically(out / "config.yaml", dump(config))
     return contexts
-
-
-def variants(config: Config) -> list[Variant]:
-    """The main experiment and the config's controls."""
-    return [MAIN, *(CONTROLS[name] for name in config.controls)]
 
 
 def run_train(out: Path, contexts: list[Context]) -> None:
@@ -76,7 +71,7 @@ def run_train(out: Path, contexts: list[Context]) -> None:
 def run_featurize(out: Path, contexts: list[Context]) -> None:
     """Features of the training images, main and controls."""
     for ctx in contexts:
-        for variant in variants(ctx.config):
+        for variant in variants(ctx.config.controls):
             featurize.run(ctx, variant)
 
 
@@ -84,7 +79,7 @@ def run_query(out: Path, contexts: list[Context]) -> None:
     """Images to ask about, and the features of the questions."""
     for ctx in contexts:
         query.generate(ctx)
-        for variant in variants(ctx.config):
+        for variant in variants(ctx.config.controls):
             if not variant.relabel:  # the wrong-label control asks the main questions
                 query.featurize(ctx, variant)
 
@@ -92,7 +87,7 @@ def run_query(out: Path, contexts: list[Context]) -> None:
 def run_score(out: Path, contexts: list[Context]) -> None:
     """Scores and rankings, main and controls."""
     for ctx in contexts:
-        for variant in variants(ctx.config):
+        for variant in variants(ctx.config.controls):
             score.run(ctx, variant)
 
 

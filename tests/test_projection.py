@@ -105,6 +105,11 @@ def test_the_backend_chooses_unless_one_is_named(projection, backend, chosen):
     assert implementation_of(projection, backend) == chosen
 
 
+@pytest.mark.parametrize("backend", ["tpu", "gpu"])
+def test_what_a_kernel_does_not_serve_goes_to_plain_jax(backend):
+    assert implementation_of(Projection(64), backend, jnp.float16) == "xla"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("small", [1, 100, 10**6])
 def test_leaf_by_leaf_is_end_to_end(monkeypatch, kind, small):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from ctrak_jax.projection import pallas_gpu, pallas_tpu, xla
+from ctrak_jax.projection import kernels, pallas_gpu, pallas_tpu, xla
 from ctrak_jax.projection.reference import WORD
 from ctrak_jax.typing import Array, Params
 
@@ -20,8 +20,8 @@ IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
     "pallas_tpu": pallas_tpu.project,
     "pallas_gpu": pallas_gpu.project,
 }
-ORDER = {"tpu": ("pallas_tpu", "xla"), "gpu": ("pallas_gpu", "xla")}
-"""Backend -> implementations, the first that serves is taken; everywhere else it is ``xla``."""
+KERNELS = {"tpu": "pallas_tpu", "gpu": "pallas_gpu"}
+"""Backend -> its kernel; what that does not serve, and every other backend, takes ``xla``."""
 SMALL = 2**20
 """Neighbouring leaves of a gradient are projected together up to this many parameters."""
 
@@ -33,7 +33,7 @@ class Projection(NamedTuple):
         k: columns, a multiple of 32: the length of a feature.
         kind: distribution of the entries. seed: 0 <= seed < 2^32; fixes the matrix.
         tile: rows made at a time by ``xla`` (memory and speed; the matrix does not depend on it).
-        implementation: ``auto`` takes the first of ``ORDER`` that serves the kind.
+        implementation: ``auto`` takes the backend's kernel where that serves the kind.
     """
 
     k: int
@@ -73,12 +73,14 @@ def project(
         raise ValueError(f"Projection.kind={kind!r} is not known; use one of {list(xla.BLOCKS)}.")
     if tile < 1 or not 0 <= seed < 2**32:
         raise ValueError(f"Projection.tile={tile} must be >= 1 and seed={seed} in [0, 2^32).")
-    run = IMPLEMENTATIONS[implementation_of(projection)]
+    run = IMPLEMENTATIONS[implementation_of(projection, dtype=g.dtype)]
     return run(g, kind=kind, k=k, seed=seed, tile=tile, first_row=first_row)
 
 
-def implementation_of(projection: Projection, backend: str | None = None) -> str:
-    """The implementation that runs on a backend (this process's by default).
+def implementation_of(
+    projection: Projection, backend: str | None = None, dtype: Any = jnp.float32
+) -> str:
+    """The implementation that runs, for gradients of a type, on a backend (default: this one).
 
     Raises:
         ValueError: an unknown implementation.
@@ -91,14 +93,8 @@ def implementation_of(projection: Projection, backend: str | None = None) -> str
                 f"{list(IMPLEMENTATIONS)}."
             )
         return name
-    for candidate in ORDER.get(backend, ()):
-        if projection.kind in KINDS[candidate]:
-            return candidate
-    return "xla"
-
-
-KINDS = {"xla": tuple(xla.BLOCKS), "pallas_tpu": ("rademacher",), "pallas_gpu": ("rademacher",)}
-"""The kinds that an implementation serves; it refuses others with ``NotImplementedError``."""
+    kernel = KERNELS.get(backend)
+    return kernel if kernel and kernels.serves(projection.kind, dtype) else "xla"
 
 
 def project_leaves(gradients: Params, projection: Projection) -> Float[Array, "sample proj"]:

@@ -3,9 +3,6 @@ r"""The ``rademacher`` projection as one Pallas kernel for NVIDIA GPUs (Triton):
 A program holds the sums of ``COLUMNS`` columns for ``samples`` samples over one stretch of the rows
 of R. One hash of (row, word) gives the signs of 32 neighbouring columns (equation (8)). The
 stretches fill the GPU where the columns alone would not; their sums are added outside, in order.
-
-Signs are exact in bfloat16. float32 gradients go through as three bfloat16 parts, whose sum is
-exact to 24 bits, on the tensor cores.
 """
 
 from functools import partial
@@ -17,9 +14,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 from jaxtyping import Float
 
-from ctrak_jax.projection.pallas_tpu import bfloat16_parts
+from ctrak_jax.projection import kernels
 from ctrak_jax.projection.reference import COLUMN_SALT, ROW_SALT, WORD, key
-from ctrak_jax.projection.xla import mix
+from ctrak_jax.projection.xla import mix, signs
 from ctrak_jax.typing import Array
 
 COLUMNS = 64
@@ -50,11 +47,7 @@ def project(
     Raises:
         NotImplementedError: another kind than ``rademacher``, or another dtype.
     """
-    if kind != "rademacher" or g.dtype not in (jnp.float32, jnp.bfloat16):
-        raise NotImplementedError(
-            f"this kernel makes rademacher signs for float32 or bfloat16 gradients, got {kind} for "
-            f"{g.dtype}; use Projection.implementation='xla'."
-        )
+    kernels.refuse_others(kind, g.dtype)
     samples, d = g.shape
     batch = min(64, max(16, pl.next_power_of_2(samples)))
     steps = pl.cdiv(pl.cdiv(d, STRETCHES), ROWS)
@@ -96,16 +89,14 @@ def _kernel(
         row = start + jnp.arange(ROWS, dtype=jnp.int32)
         row_hash = mix((row + first_row).astype(jnp.uint32) ^ jnp.uint32(key(seed, ROW_SALT)))
         packed = mix(row_hash[:, None] ^ word_hash[None])
-        high = (packed[:, :, None] << shifts[None, None]) & jnp.uint32(0x80000000)
-        sign = jax.lax.bitcast_convert_type(high | jnp.uint32(0x3F800000), jnp.float32)
-        sign = sign.reshape(ROWS, COLUMNS).astype(jnp.bfloat16)
+        sign = signs(packed[:, :, None], shifts[None, None]).astype(jnp.bfloat16)
+        sign = sign.reshape(ROWS, COLUMNS)
         g = plgpu.load(
             g_ref.at[pl.ds(sample, batch), pl.ds(start, ROWS)],
             mask=in_batch[:, None] & (row < d)[None],
             other=0.0,
         )
-        parts = [g] if g.dtype == jnp.bfloat16 else bfloat16_parts(g.astype(jnp.float32))
-        for part in parts:
+        for part in kernels.bfloat16_parts(g):
             total += plgpu.dot(part, sign)
         return total
 

@@ -5,9 +5,6 @@ of R. One hash of (row, word) gives 32 signs (equation (8)): bit b of all words 
 of signs [rows, words], which the matrix unit multiplies at once, so that the hash is paid once in
 32 columns and no bit ever changes its lane. Column 32 w + b of the result is found at [b, :, w] and
 put in its place outside, [sample, k] numbers a call.
-
-Signs are exact in bfloat16. float32 gradients go through as three bfloat16 parts, whose sum is
-exact to 24 bits: half the passes of a float32 product at the highest precision.
 """
 
 from functools import partial
@@ -19,8 +16,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Float
 
+from ctrak_jax.projection import kernels
 from ctrak_jax.projection.reference import COLUMN_SALT, ROW_SALT, WORD, key
-from ctrak_jax.projection.xla import mix
+from ctrak_jax.projection.xla import mix, signs
 from ctrak_jax.typing import Array
 
 WORDS = 128
@@ -51,11 +49,7 @@ def project(
     Raises:
         NotImplementedError: another kind than ``rademacher``, or another dtype.
     """
-    if kind != "rademacher" or g.dtype not in (jnp.float32, jnp.bfloat16):
-        raise NotImplementedError(
-            f"this kernel makes rademacher signs for float32 or bfloat16 gradients, got {kind} for "
-            f"{g.dtype}; use Projection.implementation='xla'."
-        )
+    kernels.refuse_others(kind, g.dtype)
     samples, d = g.shape
     words = k // WORD
     batch = min(SAMPLES, -(-samples // 16) * 16)
@@ -94,20 +88,8 @@ def _kernel(g_ref, out_ref, *, d: int, seed: int, first_row: int) -> None:
     # What lies beyond the last parameter is not zero: the block reads past the array.
     inside = numbers(row_block * ROWS, (1, ROWS), 1) < jnp.uint32(d)
     g = jnp.where(inside, g_ref[...], jnp.zeros((), g_ref.dtype))
-    parts = [g] if g.dtype == jnp.bfloat16 else bfloat16_parts(g.astype(jnp.float32))
+    parts = kernels.bfloat16_parts(g)
     for bit in range(WORD):
-        high = (word << jnp.uint32(WORD - 1 - bit)) & jnp.uint32(0x80000000)
-        sign = jax.lax.bitcast_convert_type(high | jnp.uint32(0x3F800000), jnp.float32)
-        sign = sign.astype(jnp.bfloat16)
+        sign = signs(word, jnp.uint32(WORD - 1 - bit)).astype(jnp.bfloat16)
         for part in parts:
             out_ref[bit] += jnp.dot(part, sign, preferred_element_type=jnp.float32)
-
-
-def bfloat16_parts(g: Array) -> list[Array]:
-    """Three bfloat16 arrays whose sum is g to float32's accuracy, the largest last."""
-    parts = []
-    for _ in range(3):
-        part = g.astype(jnp.bfloat16)
-        parts.append(part)
-        g = g - part.astype(jnp.float32)
-    return parts[::-1]

@@ -32,13 +32,17 @@ def words(seed: int, rows: Words, columns: Words) -> Words:
     return mix(row_hash[:, None] ^ column_hash[None])
 
 
+def signs(word: Words, shift: Words) -> Float[Array, "..."]:
+    """+1 or -1 by bit 31 - ``shift`` of a word: the bit is moved to the sign's place and put before
+    1.0, without arithmetic."""
+    bit = (word << shift) & jnp.uint32(0x80000000)
+    return jax.lax.bitcast_convert_type(bit | jnp.uint32(0x3F800000), jnp.float32)
+
+
 def _signs(seed: int, rows: Words, k: int) -> Float[Array, "row proj"]:
     packed = words(seed, rows, jnp.arange(k // WORD, dtype=jnp.uint32))
-    # Move each column's bit to the float's sign position and put it before 1.0: no arithmetic.
     shifts = jnp.arange(WORD - 1, -1, -1, dtype=jnp.uint32)
-    sign = (packed[:, :, None] << shifts[None, None]) & jnp.uint32(0x80000000)
-    one = jax.lax.bitcast_convert_type(sign | jnp.uint32(0x3F800000), jnp.float32)
-    return one.reshape(rows.shape[0], k)
+    return signs(packed[:, :, None], shifts[None, None]).reshape(rows.shape[0], k)
 
 
 def _normals(seed: int, rows: Words, k: int) -> Float[Array, "row proj"]:

@@ -17,7 +17,7 @@ from ctrak_jax.stages.context import Context, read_json, write_atomically
 from ctrak_jax.stages.featurize import folder, train_conditions
 from ctrak_jax.stages.questions import Question
 from ctrak_jax.stages.score import label_shift
-from ctrak_jax.stages.variant import CONTROLS, MAIN, Variant
+from ctrak_jax.stages.variant import CONTROLS, MAIN, Variant, variants
 from ctrak_jax.store import read_scores
 
 Row = dict[str, Any]
@@ -31,7 +31,7 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
     """
     config = contexts[0].config
     for ctx in contexts:
-        for variant in (MAIN, *(CONTROLS[name] for name in config.controls)):
+        for variant in variants(config.controls):
             if not score.done(ctx, variant):
                 raise StoreError(
                     f"{folder(ctx, variant)}: no scores of these settings and questions; run "

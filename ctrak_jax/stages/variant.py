@@ -1,5 +1,6 @@
 """The main experiment and its controls: the same stages with one thing changed."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -21,7 +22,12 @@ class Variant(NamedTuple):
 
 
 MAIN = Variant()
-CONTROLS = {
+CONTROLS: dict[str, Variant] = {
     "no-condition-embedding": Variant("no-condition-embedding", ("condition_embedding/*",)),
     "wrong-label": Variant("wrong-label", relabel=0.2),
 }
+
+
+def variants(controls: Sequence[str]) -> list[Variant]:
+    """The main experiment and the controls named."""
+    return [MAIN, *(CONTROLS[name] for name in controls)]
