@@ -36,7 +36,8 @@ def changes(ctx: Context) -> dict[str, np.ndarray]:
     """Change of the concept reward by set of images: name -> [question]."""
     denoiser = model.load(ctx)
     chosen = selected(ctx, denoiser, MAIN)
-    params, eps_fn, schedule = chosen.selection.params, chosen.eps_fn, ctx.schedule
+    params, schedule = chosen.selection.params, ctx.schedule
+    eps_fn = chosen.network(chosen.selection.others).eps_fn
 
     def train_gradient(x0: Any, cond: Any, against: Any) -> Any:
         def one(x0: Any, cond: Any, against: Any) -> Any:

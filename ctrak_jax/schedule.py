@@ -7,12 +7,11 @@ r"""Noise schedules and the conversions between predictions (method, section 1).
 
 A network may predict the noise (``eps``), the velocity
 :math:`v = \sqrt{\bar\alpha_t}\,n - \sqrt{1-\bar\alpha_t}\,x_0` (``v``, Salimans & Ho 2022) or the
-clean image (``x0``). :func:`as_eps_fn` is the one place where these become noise predictions.
+clean image (``x0``). :func:`predicted_noise` is the one place where these become noise predictions.
 """
 
 from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
@@ -93,20 +92,26 @@ def implied_noise(schedule: Schedule, x: Image, t: Timestep, x0: Image) -> Image
     return (x - signal * x0) / sigma
 
 
+def predicted_noise(
+    schedule: Schedule, prediction: str, x: Image, t: Timestep, output: Image
+) -> Image:
+    """The noise that a network's output means: it predicts ``eps``, ``v`` or ``x0``."""
+    if prediction == "eps":
+        return output
+    signal, sigma = level(schedule, t)
+    return signal * output + sigma * x if prediction == "v" else (x - signal * output) / sigma
+
+
 def as_eps_fn(network: EpsFn, schedule: Schedule, prediction: str) -> EpsFn:
     """Wrap a network that predicts ``eps``, ``v`` or ``x0`` as a noise prediction.
 
     Raises:
         ValueError: ``prediction`` is none of the three.
     """
-    if prediction == "eps":
-        return network
-    if prediction not in ("v", "x0"):
+    if prediction not in ("eps", "v", "x0"):
         raise ValueError(f"prediction={prediction!r} is not known; use one of 'eps', 'v', 'x0'.")
 
-    def eps_fn(params: Params, x: Image, t: Timestep, cond: Cond) -> Image:
-        signal, sigma = level(schedule, t)
-        output = network(params, x, t, cond)
-        return signal * output + sigma * x if prediction == "v" else (x - signal * output) / sigma
+    def eps_fn(params: Params, x: Image, t: Timestep, cond: Cond, /) -> Image:
+        return predicted_noise(schedule, prediction, x, t, network(params, x, t, cond))
 
-    return jax.named_call(eps_fn, name=f"eps_from_{prediction}")
+    return eps_fn

@@ -13,8 +13,8 @@ Axis names (one that a single module needs speaks for itself):
 The shape of one image is left open (``...``): pixels [H, W, C], latents, anything.
 """
 
-from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -40,6 +40,32 @@ class EpsFn(Protocol):
     """The noise prediction of ONE sample at ONE timestep; batches are made by ``jax.vmap``."""
 
     def __call__(self, params: Params, x: Image, t: Timestep, cond: Cond, /) -> Image: ...
+
+
+class Seen(NamedTuple):
+    """A prediction and the linear layers it came through, by their path in the parameters.
+
+    Attributes:
+        eps: the prediction. inputs: layer -> [..., in]. outputs: layer -> [..., out].
+    """
+
+    eps: Image
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
+
+
+@runtime_checkable
+class LayersFn(Protocol):
+    """An :class:`EpsFn` that shows its linear layers ``y = x kernel (+ bias)``.
+
+    ``taps[layer]`` is added to that layer's output, so that the derivative to it is the cotangent
+    of the output. The kernel of ``layer`` is the parameter ``layer/kernel``; every use of that
+    parameter is seen.
+    """
+
+    def __call__(
+        self, params: Params, taps: Mapping[str, Array], x: Image, t: Timestep, cond: Cond, /
+    ) -> Seen: ...
 
 
 Reward = Callable[[Image], Scalar]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,36 +12,51 @@ import pytest
 from ctrak_jax.gradient import (
     flatten_samples,
     global_norm,
+    path_gradients,
     sample_gradient,
-    sample_gradients,
     select,
     step_gradient,
     unit_or_zero,
 )
+from ctrak_jax.gradient.layers import Layers, step_norms
+from ctrak_jax.models.denoiser import layers_fn_of
 from ctrak_jax.reward import dps, dsm, linearise
 from ctrak_jax.trajectory import Path
 from tests.tiny import Tiny
 
+FORMS = ("plain", "layers")
+"""The reference, and the form that shows the network's linear layers."""
 
-def features(tiny: Tiny, loss, *, normalise, time_chunk=None, samples: Any = slice(None)):
+
+def features(
+    tiny: Tiny, loss, *, normalise, form="plain", time_chunk=None, samples: Any = slice(None)
+):
+    whole = select(tiny.params)
+
+    def layers_fn(params, taps, x, t, cond):
+        return tiny.layers_fn(whole.merge(params, {}), taps, x, t, cond)
+
+    def eps_fn(params, x, t, cond):
+        return tiny.eps_fn(whole.merge(params, {}), x, t, cond)
+
     def one(x0, path, cond):
-        return sample_gradient(
-            loss(tiny.schedule, x0),
-            tiny.eps_fn,
-            tiny.params,
-            path,
-            cond,
-            normalise=normalise,
-            time_chunk=time_chunk,
-        )
+        args = whole.params, path, cond
+        if form == "plain":
+            return sample_gradient(
+                loss(tiny.schedule, x0), eps_fn, *args, normalise=normalise, time_chunk=time_chunk
+            )
+        return path_gradients(
+            loss(tiny.schedule, x0), layers_fn, *args, normalise=[normalise], time_chunk=time_chunk
+        )[0]
 
     paths = jax.tree.map(lambda leaf: leaf[samples], tiny.paths)
     return flatten_samples(jax.vmap(one)(tiny.x0[samples], paths, tiny.cond[samples]))
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize("loss", [dsm, dps])
-def test_sum_over_time_is_the_sum_of_steps(tiny, loss, normalise):
+def test_sum_over_time_is_the_sum_of_steps(tiny, loss, normalise, form):
     total = 0.0
     for j in range(9):
         g = step_gradient(
@@ -51,38 +67,98 @@ def test_sum_over_time_is_the_sum_of_steps(tiny, loss, normalise):
             tiny.paths.t[0, j],
             tiny.cond[0],
         )
-        row = np.concatenate([np.asarray(leaf, np.float64).ravel() for leaf in jax.tree.leaves(g)])
+        leaves = jax.tree.leaves(select(g).params)
+        row = np.concatenate([np.asarray(leaf, np.float64).ravel() for leaf in leaves])
         total = total + (row / np.linalg.norm(row) if normalise else row)
-    ours = features(tiny, loss, normalise=normalise)[0]
+    ours = features(tiny, loss, normalise=normalise, form=form)[0]
     assert np.linalg.norm(ours - total) <= 1e-5 * np.linalg.norm(total)
 
 
 @pytest.mark.parametrize("time_chunk", [None, 3])
 @pytest.mark.parametrize("loss", [dsm, dps])
 def test_both_sums_at_once_are_the_two_sums(tiny, loss, time_chunk):
-    def one(x0, path, cond):
-        args = loss(tiny.schedule, x0), tiny.eps_fn, tiny.params, path, cond
-        return sample_gradients(*args, time_chunk=time_chunk)
+    part = select(tiny.params, exclude=("final/*",))
 
-    both = jax.vmap(one)(tiny.x0, tiny.paths, tiny.cond)
-    for normalise, found in ((False, both.plain), (True, both.normalised)):
-        alone = features(tiny, loss, normalise=normalise)
-        error = jnp.linalg.norm(flatten_samples(found) - alone, axis=1)
-        assert float((error / jnp.linalg.norm(alone, axis=1)).max()) <= 1e-5
+    def layers_fn(params, taps, x, t, cond):
+        return tiny.layers_fn(part.merge(params, part.others), taps, x, t, cond)
+
+    def eps_fn(params, x, t, cond):
+        return tiny.eps_fn(part.merge(params, part.others), x, t, cond)
+
+    def both(x0, path, cond):
+        args = loss(tiny.schedule, x0), layers_fn, part.params, path, cond
+        return path_gradients(*args, normalise=[False, True], time_chunk=time_chunk)
+
+    def alone(normalise):
+        def one(x0, path, cond):
+            args = loss(tiny.schedule, x0), eps_fn, part.params, path, cond
+            return sample_gradient(*args, normalise=normalise)
+
+        return flatten_samples(jax.vmap(one)(tiny.x0, tiny.paths, tiny.cond))
+
+    found = jax.vmap(both)(tiny.x0, tiny.paths, tiny.cond)
+    for normalise, sums in zip((False, True), found, strict=True):
+        expected = alone(normalise)
+        error = jnp.linalg.norm(flatten_samples(sums) - expected, axis=1)
+        assert float((error / jnp.linalg.norm(expected, axis=1)).max()) <= 1e-5
 
 
+def test_norms_of_many_rows_are_taken_from_the_gradient(monkeypatch):
+    """Both sides of the choice in step_norms, against the gradients written out."""
+    rng = np.random.default_rng(0)
+    for rows in (3, 50):
+        a = rng.standard_normal((2, rows, 6)).astype(np.float32)
+        d = rng.standard_normal((2, rows, 5)).astype(np.float32)
+        b = rng.standard_normal((2, 5)).astype(np.float32)
+        layers = Layers({"l/kernel": a}, {"l/kernel": d}, {"l/bias": b})
+        kernel = np.einsum("tri,tro->tio", a.astype(np.float64), d)
+        expected = np.sqrt((kernel**2).sum((1, 2)) + (b.astype(np.float64) ** 2).sum(1))
+        np.testing.assert_allclose(step_norms(layers), expected, rtol=1e-5)
+
+
+def test_a_layer_used_twice_keeps_its_plain_gradient(tiny):
+    """Its kernel is then no product of one input and one cotangent."""
+
+    class Twice(nn.Module):
+        @nn.compact
+        def __call__(self, x, t, cond):
+            shared = nn.Dense(x.shape[-1], name="shared")
+            return shared(nn.silu(shared(x))) + nn.Dense(x.shape[-1], name="once")(cond)[None, None]
+
+    network: Any = Twice()
+    x, t, cond = tiny.paths.x[0], tiny.paths.t[0], tiny.cond[0]
+    params = network.init(jax.random.key(0), x[0], t[0], cond)["params"]
+    part = select(params)
+    layers_fn = layers_fn_of(network, tiny.schedule, "eps")
+    args = dsm(tiny.schedule, tiny.x0[0]), Path(x, t), cond
+
+    def by_layers(params, taps, x, t, cond):
+        return layers_fn(part.merge(params, {}), taps, x, t, cond)
+
+    def eps_fn(params, x, t, cond):
+        return by_layers(params, {}, x, t, cond).eps
+
+    loss, path, cond = args
+    (ours,) = path_gradients(loss, by_layers, part.params, path, cond, normalise=[True])
+    plain = sample_gradient(loss, eps_fn, part.params, path, cond, normalise=True)
+    chex.assert_trees_all_close(ours, plain, rtol=1e-4, atol=1e-6)
+    assert set(by_layers(part.params, {}, x[0], t[0], cond).outputs) == {"once"}
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize("time_chunk", [1, 3, 9])
-def test_time_chunks_do_not_change_a_feature(tiny, time_chunk, normalise):
+def test_time_chunks_do_not_change_a_feature(tiny, time_chunk, normalise, form):
     whole = features(tiny, dps, normalise=normalise)
-    parts = features(tiny, dps, normalise=normalise, time_chunk=time_chunk)
+    parts = features(tiny, dps, normalise=normalise, time_chunk=time_chunk, form=form)
     assert float(jnp.linalg.norm(whole - parts)) <= 1e-5 * float(jnp.linalg.norm(whole))
 
 
-def test_batch_size_and_order_do_not_change_a_feature(tiny):
-    whole = features(tiny, dps, normalise=True)
-    turned = features(tiny, dps, normalise=True, samples=jnp.array([2, 0, 1]))
-    alone = features(tiny, dps, normalise=True, samples=jnp.array([1]))
+@pytest.mark.parametrize("form", FORMS)
+def test_batch_size_and_order_do_not_change_a_feature(tiny, form):
+    whole = features(tiny, dps, normalise=True, form=form)
+    turned = features(tiny, dps, normalise=True, form=form, samples=jnp.array([2, 0, 1]))
+    alone = features(tiny, dps, normalise=True, form=form, samples=jnp.array([1]))
     for other, row in ((turned[0], 2), (turned[2], 1), (alone[0], 1)):
         assert float(jnp.linalg.norm(whole[row] - other)) <= 1e-5 * float(
             jnp.linalg.norm(whole[row])
@@ -94,10 +170,11 @@ def test_bad_time_chunk_names_the_good_ones(tiny):
         features(tiny, dps, normalise=True, time_chunk=4)
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e6])
-def test_normalisation_removes_positive_constants(tiny, scale):
+def test_normalisation_removes_positive_constants(tiny, scale, form):
     plain = features(tiny, dps, normalise=True)
-    scaled = features(tiny, lambda s, x0: dps(s, x0, scale), normalise=True)
+    scaled = features(tiny, lambda s, x0: dps(s, x0, scale), normalise=True, form=form)
     np.testing.assert_allclose(plain, scaled, atol=2e-5)
 
 
@@ -108,25 +185,21 @@ def test_unit_or_zero():
     assert float(global_norm(unit_or_zero(zero))) == 0.0
 
 
-def test_a_sample_without_gradient_stays_zero(tiny):
-    g = sample_gradient(
-        lambda step: jnp.zeros_like(step.eps),
-        tiny.eps_fn,
-        tiny.params,
-        Path(tiny.paths.x[0], tiny.paths.t[0]),
-        tiny.cond[0],
-        normalise=True,
-    )
-    assert all(float(jnp.abs(leaf).max()) == 0.0 for leaf in jax.tree.leaves(g))
+@pytest.mark.parametrize("form", FORMS)
+def test_a_sample_without_gradient_stays_zero(tiny, form):
+    def zero(schedule, x0):
+        return lambda step: jnp.zeros_like(step.eps)
+
+    assert float(jnp.abs(features(tiny, zero, normalise=True, form=form)).max()) == 0.0
 
 
 def test_selection_splits_and_merges(tiny):
     part = select(tiny.params, include=("*attn*", "final/*"), exclude=("*bias",))
-    assert part.names == tuple(sorted(part.params))
-    assert all("attn" in n or n.startswith("final/") for n in part.names)
-    assert not any(n.endswith("bias") for n in part.names)
+    assert all("attn" in n or n.startswith("final/") for n in part.params)
+    assert not any(n.endswith("bias") for n in part.params)
+    assert not part.params.keys() & part.others.keys()
     assert part.size == sum(leaf.size for leaf in part.params.values())
-    merged = part.merge(jax.tree.map(jnp.zeros_like, part.params))
+    merged = part.merge(jax.tree.map(jnp.zeros_like, part.params), part.others)
     assert float(jnp.abs(merged["block_0"]["attn"]["qkv"]["kernel"]).max()) == 0.0
     np.testing.assert_array_equal(
         merged["block_0"]["mlp"]["w12"]["kernel"], tiny.params["block_0"]["mlp"]["w12"]["kernel"]
@@ -137,7 +210,7 @@ def test_gradient_of_a_selection_is_the_part_of_the_whole(tiny):
     part = select(tiny.params, include=("*attn*",))
 
     def eps_fn(chosen, x, t, cond):
-        return tiny.eps_fn(part.merge(chosen), x, t, cond)
+        return tiny.eps_fn(part.merge(chosen, part.others), x, t, cond)
 
     args = (tiny.paths.x[0, 4], tiny.paths.t[0, 4], tiny.cond[0])
     loss = dps(tiny.schedule, tiny.x0[0])
@@ -161,8 +234,8 @@ def _flops(fn, *args) -> float:
     return cost["flops"]
 
 
-@pytest.mark.parametrize("in_sum", [False, True])
-def test_a_dps_step_costs_a_forward_and_two_backwards(in_sum):
+@pytest.mark.parametrize("form", ["step", "plain sum", "layers"])
+def test_a_dps_step_costs_a_forward_and_two_backwards(form):
     """Compiled operations within 10% of forward + backward to x + backward to theta, each counted
     alone by the same compiler; the width at which matmuls, not elementwise work, set the count."""
     from ctrak_jax import schedule as schedules
@@ -187,10 +260,17 @@ def test_a_dps_step_costs_a_forward_and_two_backwards(in_sum):
         return jax.vjp(lambda p: forward(p, x), params)[1](u)
 
     def step(params, x):
-        loss = dps(schedule, x0)
-        if in_sum:
-            path = Path(x[None], t[None])
+        loss, path = dps(schedule, x0), Path(x[None], t[None])
+        if form == "plain sum":
             return sample_gradient(loss, eps_fn, params, path, cond, normalise=False)
+        if form == "layers":
+            part = select(params)
+
+            def layers_fn(chosen, taps, x, t, cond):
+                shown = layers_fn_of(network, schedule, "eps")
+                return shown(part.merge(chosen, {}), taps, x, t, cond)
+
+            return path_gradients(loss, layers_fn, part.params, path, cond, normalise=[True])
         return step_gradient(loss, eps_fn, params, x, t, cond)
 
     once = _flops(forward, params, x)

@@ -8,10 +8,10 @@ import numpy as np
 
 from ctrak_jax import schedule as schedules
 from ctrak_jax.models import DiT, create
-from ctrak_jax.models.denoiser import eps_fn_of
+from ctrak_jax.models.denoiser import eps_fn_of, layers_fn_of
 from ctrak_jax.schedule import Schedule
 from ctrak_jax.trajectory import Path, forward_path, grid
-from ctrak_jax.typing import EpsFn, Params
+from ctrak_jax.typing import EpsFn, LayersFn, Params
 
 SHAPE = (8, 8, 3)
 COND = 4
@@ -19,6 +19,7 @@ COND = 4
 
 class Tiny(NamedTuple):
     eps_fn: EpsFn
+    layers_fn: LayersFn
     params: Params
     schedule: Schedule
     x0: jax.Array
@@ -48,6 +49,7 @@ def make_tiny(samples: int = 3) -> Tiny:
     paths = jax.vmap(lambda x, k: forward_path(schedule, x, times, k))(x0, keys)
     return Tiny(
         eps_fn_of(network, schedule, "eps"),
+        layers_fn_of(network, schedule, "eps"),
         random_params(network, SHAPE, COND),
         schedule,
         x0,

@@ -148,8 +148,8 @@ class Gradient(Section):
 class ProjectionConfig(Section):
     """The random projection."""
 
-    kind: Literal["rademacher", "gaussian"] = "rademacher"
-    """Distribution of the Johnson-Lindenstrauss matrix."""
+    kind: Literal["rademacher", "gaussian", "factored"] = "rademacher"
+    """The Johnson-Lindenstrauss matrix: dense signs or normals, or two small matrices a layer."""
     k: int = Field(default=4096, ge=1)
     """Columns: the length of a feature; a multiple of 32."""
     seed: int = Field(default=0, ge=0, lt=2**32)

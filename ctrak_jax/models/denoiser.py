@@ -1,8 +1,11 @@
 """A network with its parameters: what every stage works with."""
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, cast
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from safetensors import SafetensorError
@@ -12,24 +15,56 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.models.dit import DiT
 from ctrak_jax.models.published import convert
-from ctrak_jax.schedule import Prediction, Schedule, as_eps_fn
-from ctrak_jax.typing import EpsFn, Params
+from ctrak_jax.schedule import Prediction, Schedule, as_eps_fn, predicted_noise
+from ctrak_jax.typing import Array, Cond, EpsFn, Image, LayersFn, Params, Seen, Timestep
 
 
 class Denoiser(NamedTuple):
-    """``eps_fn(params, x, t, cond)`` for one sample, with the parameters."""
+    """``eps_fn(params, x, t, cond)`` for one sample, the same with its linear layers shown, and
+    the parameters."""
 
     eps_fn: EpsFn
+    layers_fn: LayersFn
     params: Params
 
 
-def eps_fn_of(network: DiT, schedule: Schedule, prediction: Prediction) -> EpsFn:
+def eps_fn_of(network: nn.Module, schedule: Schedule, prediction: Prediction) -> EpsFn:
     """The noise prediction of a flax network."""
     return as_eps_fn(
         lambda params, x, t, cond: cast(jax.Array, network.apply({"params": params}, x, t, cond)),
         schedule,
         prediction,
     )
+
+
+def layers_fn_of(network: nn.Module, schedule: Schedule, prediction: Prediction) -> LayersFn:
+    """The noise prediction of a flax network that shows every ``nn.Dense`` used once in it."""
+
+    def layers_fn(
+        params: Params, taps: Mapping[str, Array], x: Image, t: Timestep, cond: Cond, /
+    ) -> Seen:
+        uses: Counter[str] = Counter()
+        inputs, outputs = {}, {}
+
+        def watch(call, args, kwargs, context):
+            y = call(*args, **kwargs)
+            if not isinstance(context.module, nn.Dense) or context.method_name != "__call__":
+                return y
+            name = "/".join(context.module.path)
+            uses[name] += 1
+            inputs[name], outputs[name] = args[0], y
+            return y + taps[name] if name in taps else y
+
+        with nn.intercept_methods(watch):
+            output = cast(jax.Array, network.apply({"params": params}, x, t, cond))
+        once = [name for name, count in uses.items() if count == 1]
+        return Seen(
+            predicted_noise(schedule, prediction, x, t, output),
+            {name: inputs[name] for name in once},
+            {name: outputs[name] for name in once},
+        )
+
+    return layers_fn
 
 
 def create(network: DiT, image_shape: tuple[int, int, int], cond_size: int, seed: int) -> Params:

@@ -71,10 +71,12 @@ def rotary_angles(rows: int, head_dim: int) -> np.ndarray:
 
 def rotate(x: Float[Array, "token head dim"], angles: np.ndarray) -> Float[Array, "token head dim"]:
     """Rotate neighbouring channels (2i, 2i + 1) of every head by their token's angle."""
-    cos = jnp.asarray(np.cos(angles), x.dtype)[:, None]
-    sin = jnp.asarray(np.sin(angles), x.dtype)[:, None]
-    even, odd = x[..., 0::2], x[..., 1::2]
-    return jnp.stack([even * cos - odd * sin, odd * cos + even * sin], axis=-1).reshape(x.shape)
+    # Neighbours swapped by a reversed axis of two: with even and odd channels sliced apart and
+    # stacked again, a forward pass of the tiny network takes half as long again on a CPU.
+    swapped = x.reshape(*x.shape[:-1], -1, 2)[..., ::-1].reshape(x.shape)
+    sin = np.stack([-np.sin(angles), np.sin(angles)], axis=-1).reshape(len(angles), -1)
+    cos = np.repeat(np.cos(angles), 2, axis=-1)
+    return x * jnp.asarray(cos, x.dtype)[:, None] + swapped * jnp.asarray(sin, x.dtype)[:, None]
 
 
 def timestep_features(t: Timestep) -> Float[Array, " features"]:

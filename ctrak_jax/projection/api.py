@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from ctrak_jax.projection import kernels, pallas_gpu, pallas_tpu, xla
+from ctrak_jax.projection import factored, kernels, pallas_gpu, pallas_tpu, xla
 from ctrak_jax.projection.reference import WORD
 from ctrak_jax.typing import Array, Params
 
-Kind = Literal["rademacher", "gaussian"]
+Kind = Literal["rademacher", "gaussian", "factored"]
 Implementation = Literal["auto", "xla", "pallas_tpu", "pallas_gpu"]
 
 IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
@@ -69,6 +69,11 @@ def project(
             f"Projection.k={k} must be a positive multiple of {WORD}; "
             f"try {max(WORD, round(k / WORD) * WORD)}."
         )
+    if kind == "factored":
+        raise ValueError(
+            "Projection.kind='factored' projects layer by layer; use project_leaves on the "
+            "gradients as a pytree, or gradient.project_layers."
+        )
     if kind not in xla.BLOCKS:
         raise ValueError(f"Projection.kind={kind!r} is not known; use one of {list(xla.BLOCKS)}.")
     if tile < 1 or not 0 <= seed < 2**32:
@@ -97,6 +102,18 @@ def implementation_of(
     return kernel if kernel and kernels.serves(projection.kind, dtype) else "xla"
 
 
+def project_leaf(
+    g: Float[Array, "sample ..."], projection: Projection, *, first_row: int
+) -> Float[Array, "sample proj"]:
+    """One leaf's part of the ``factored`` projection: a matrix from both sides, anything else by
+    ``rademacher`` signs."""
+    if g.ndim == 3:
+        k, seed = projection.k, projection.seed
+        return factored.project_matrix(g, k=k, seed=seed, first_row=first_row)
+    dense = projection._replace(kind="rademacher")
+    return project(g.reshape(g.shape[0], -1), dense, first_row=first_row)
+
+
 def project_leaves(gradients: Params, projection: Projection) -> Float[Array, "sample proj"]:
     """Project per-sample gradients leaf by leaf: what :func:`project` gives for the leaves end to
     end in flattening order, without the matrix [sample, d].
@@ -104,6 +121,12 @@ def project_leaves(gradients: Params, projection: Projection) -> Float[Array, "s
     Args:
         gradients: a pytree of [sample, ...].
     """
+    if projection.kind == "factored":
+        total, row = jnp.float32(0.0), 0
+        for leaf in jax.tree.leaves(gradients):
+            total = total + project_leaf(leaf, projection, first_row=row)
+            row += factored.rows_of(leaf.shape[1:])
+        return total
     leaves = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(gradients)]
     total: Any = 0.0
     first = row = 0

@@ -52,7 +52,7 @@ def ask(
         x0[None], encode(values)[None], encode(minus)[None, None], np.zeros(1, np.int32)
     )
     fn = jax.jit(partial(query_rows, ctx, chosen, [spec], "local"))
-    phi = np.asarray(fn(chosen.selection.params, batch))[0, :, 0]
+    phi = np.asarray(fn(chosen.weights, batch))[0, :, 0]
     features = load_features(ctx, MAIN, method)
     multiple = _damping(ctx, method)
     spectrum = fisher.spectrum(features.matrix)

@@ -18,7 +18,7 @@ from ctrak_jax.data import build
 from ctrak_jax.log import logger
 from ctrak_jax.mesh import local_mesh
 from ctrak_jax.methods import METHODS
-from ctrak_jax.models import Denoiser, create
+from ctrak_jax.models import create
 from ctrak_jax.projection import Projection, project
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import TrainBatch, selected, train_rows
@@ -73,7 +73,7 @@ def featurize(batch: int, k: int, repeats: int) -> list[Row]:
     """Features of each distinct training gradient, projection included, tiny model."""
     ctx = _context(k)
     params = create(ctx.network, ctx.dataset.image_shape, ctx.conditions.size, 0)
-    chosen = selected(ctx, Denoiser(ctx.eps_fn, params), MAIN)
+    chosen = selected(ctx, ctx.denoiser(params), MAIN)
     rows = np.arange(batch) % len(ctx.dataset.train_index)
     conditions = ctx.dataset.train_conditions
     samples = TrainBatch(
@@ -86,8 +86,8 @@ def featurize(batch: int, k: int, repeats: int) -> list[Row]:
     return [
         _time(
             f"{spec.loss}, {spec.path}{', normalised' if spec.normalise else ''}",
-            partial(train_rows, ctx, chosen, [spec]),
-            (chosen.selection.params, samples),
+            partial(train_rows, ctx, chosen, [spec], False),
+            (chosen.weights, samples),
             batch,
             repeats,
         )

@@ -18,11 +18,11 @@ from ctrak_jax import trajectory
 from ctrak_jax.config import Config, ScheduleConfig
 from ctrak_jax.data import Conditions, Dataset, opponents
 from ctrak_jax.errors import StoreError
-from ctrak_jax.models import SIZES, DiT
-from ctrak_jax.models.denoiser import eps_fn_of
+from ctrak_jax.models import SIZES, Denoiser, DiT
+from ctrak_jax.models.denoiser import eps_fn_of, layers_fn_of
 from ctrak_jax.schedule import Schedule
 from ctrak_jax.trajectory import Grid
-from ctrak_jax.typing import EpsFn
+from ctrak_jax.typing import EpsFn, Params
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,11 @@ class Context:
     @cached_property
     def eps_fn(self) -> EpsFn:
         return eps_fn_of(self.network, self.schedule, self.config.schedule.prediction)
+
+    def denoiser(self, params: Params) -> Denoiser:
+        """The network with parameters."""
+        layers_fn = layers_fn_of(self.network, self.schedule, self.config.schedule.prediction)
+        return Denoiser(self.eps_fn, layers_fn, params)
 
     @cached_property
     def grid(self) -> Grid:

@@ -17,6 +17,7 @@ from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import (
     TrainBatch,
     TrainRows,
+    Weights,
     feature_key,
     needs_errors,
     projection_of,
@@ -26,7 +27,6 @@ from ctrak_jax.stages.gradients import (
 )
 from ctrak_jax.stages.variant import MAIN, Variant
 from ctrak_jax.store import FeatureStore
-from ctrak_jax.typing import Params
 
 
 def folder(ctx: Context, variant: Variant) -> Path:
@@ -75,11 +75,11 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
                 ]
                 for together in sorted({stores[s].together for s in lacking}):
                     program = _program(together)
+                    errors = any(name in with_errors for name in together)
                     if together not in compiled:
-                        fn = partial(train_rows, ctx, chosen, program)
+                        fn = partial(train_rows, ctx, chosen, program, errors)
                         compiled[together] = devices.over_samples(fn, ctx.mesh)
-                    params = chosen.selection.params
-                    result = _compute(ctx, compiled[together], params, samples, chunk)
+                    result = _compute(ctx, compiled[together], chosen.weights, samples, chunk)
                     for spec in (s for s in lacking if stores[s].together == together):
                         arrays = {"features": np.asarray(result.features)[:, program.index(spec)]}
                         if specs[spec] in with_errors:
@@ -130,8 +130,8 @@ def samples_of(ctx: Context, variant: Variant) -> Samples:
 
 def _compute(
     ctx: Context,
-    fn: Callable[[Params, TrainBatch], TrainRows],
-    params: Params,
+    fn: Callable[[Weights, TrainBatch], TrainRows],
+    weights: Weights,
     samples: Samples,
     chunk: range,
 ) -> TrainRows:
@@ -148,6 +148,6 @@ def _compute(
             samples.against[rows],
             ctx.dataset.train_index[rows],
         )
-        out = fn(params, batch)
+        out = fn(weights, batch)
         parts.append(TrainRows(*(np.asarray(leaf)[: len(real)] for leaf in out)))
     return TrainRows(*(np.concatenate(leaves) for leaves in zip(*parts, strict=True)))

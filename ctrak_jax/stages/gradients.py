@@ -12,9 +12,11 @@ from jaxtyping import Float
 from ctrak_jax import reward
 from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import (
+    Layers,
     Selection,
-    sample_gradient,
-    sample_gradients,
+    assemble,
+    path_gradients,
+    project_layers,
     select,
 )
 from ctrak_jax.methods import METHODS, GradientSpec
@@ -25,14 +27,46 @@ from ctrak_jax.schedule import Schedule, implied_noise
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.variant import Variant
 from ctrak_jax.trajectory import Guidance, Path, forward_path, invert, sample
-from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, PRNGKey, Timestep
+from ctrak_jax.typing import Array, Cond, EpsFn, Image, LayersFn, Params, PRNGKey, Seen, Timestep
+
+
+class Weights(NamedTuple):
+    """All parameters of a network by path: those that are differentiated, and the others."""
+
+    chosen: dict[str, Array]
+    others: dict[str, Array]
+
+
+class Network(NamedTuple):
+    """A network as a function of the parameters that are differentiated."""
+
+    eps_fn: EpsFn
+    layers_fn: LayersFn
 
 
 class Selected(NamedTuple):
-    """The differentiated part of a model, and its noise prediction as a function of that part."""
+    """A model with the part of its parameters that is differentiated."""
 
     selection: Selection
-    eps_fn: EpsFn
+    model: Denoiser
+
+    @property
+    def weights(self) -> Weights:
+        """What the compiled programs take as their first argument."""
+        return Weights(self.selection.params, self.selection.others)
+
+    def network(self, others: dict[str, Array]) -> Network:
+        """The network once the other parameters are given."""
+
+        def eps_fn(chosen: Params, x: Image, t: Timestep, cond: Cond, /) -> Image:
+            return self.model.eps_fn(self.selection.merge(chosen, others), x, t, cond)
+
+        def layers_fn(
+            chosen: Params, taps: Mapping[str, Array], x: Image, t: Timestep, cond: Cond, /
+        ) -> Seen:
+            return self.model.layers_fn(self.selection.merge(chosen, others), taps, x, t, cond)
+
+        return Network(eps_fn, layers_fn)
 
 
 def selection_of(ctx: Context, params: Params, variant: Variant) -> Selection:
@@ -50,12 +84,7 @@ def selection_of(ctx: Context, params: Params, variant: Variant) -> Selection:
 
 def selected(ctx: Context, model: Denoiser, variant: Variant) -> Selected:
     """The part of a model that is differentiated."""
-    selection = selection_of(ctx, model.params, variant)
-
-    def eps_fn(chosen: Params, x: Image, t: Timestep, cond: Cond, /) -> Image:
-        return model.eps_fn(selection.merge(chosen), x, t, cond)
-
-    return Selected(selection, eps_fn)
+    return Selected(selection_of(ctx, model.params, variant), model)
 
 
 def loss_of(loss: str, schedule: Schedule, x0: Image, minus: Cond, scale: float) -> Loss:
@@ -73,27 +102,37 @@ def loss_of(loss: str, schedule: Schedule, x0: Image, minus: Cond, scale: float)
 
 def gradients_of(
     ctx: Context,
-    eps_fn: EpsFn,
-    params: Params,
+    layers_fn: LayersFn,
+    params: dict[str, Array],
     specs: Sequence[GradientSpec],
     paths: Mapping[str, Path],
     cond: Cond,
     loss: Callable[[GradientSpec], Loss],
-) -> dict[GradientSpec, Params]:
-    """Gradients of one sample; two specs that differ in normalisation alone share their work."""
-    chunk = ctx.config.gradient.time_chunk
-    found: dict[GradientSpec, Params] = {}
+) -> dict[GradientSpec, Any]:
+    """Gradients of one sample, or their projections where these need no gradient; two specs that
+    differ in normalisation alone share their passes."""
+    projection = projection_of(ctx)
+
+    def features(layers: Layers, weights: Array) -> Array:
+        return project_layers(layers, weights, projection)
+
+    finish = features if projection.kind == "factored" else assemble
+    found: dict[GradientSpec, Any] = {}
     for spec in specs:
         if spec in found:
             continue
-        args = loss(spec), eps_fn, params, paths[spec.path], cond
-        twin = spec._replace(normalise=not spec.normalise)
-        if twin in specs:
-            both = sample_gradients(*args, time_chunk=chunk)
-            found[spec._replace(normalise=False)] = both.plain
-            found[spec._replace(normalise=True)] = both.normalised
-        else:
-            found[spec] = sample_gradient(*args, normalise=spec.normalise, time_chunk=chunk)
+        wanted = [n for n in (False, True) if spec._replace(normalise=n) in specs]
+        sums = path_gradients(
+            loss(spec),
+            layers_fn,
+            params,
+            paths[spec.path],
+            cond,
+            normalise=wanted,
+            time_chunk=ctx.config.gradient.time_chunk,
+            finish=finish,
+        )
+        found |= {spec._replace(normalise=n): s for n, s in zip(wanted, sums, strict=True)}
     return found
 
 
@@ -119,34 +158,47 @@ class TrainBatch(NamedTuple):
 
 
 class TrainRows(NamedTuple):
-    """Features [sample, spec, proj] and denoising errors on the forward path [sample, time]."""
+    """Features [sample, spec, proj] and denoising errors on the forward path [sample, time] (no
+    columns where they are not asked for)."""
 
     features: Float[Array, "sample spec proj"]
     errors: Float[Array, "sample time"]
 
 
 def train_rows(
-    ctx: Context, chosen: Selected, specs: Sequence[GradientSpec], params: Params, batch: TrainBatch
+    ctx: Context,
+    chosen: Selected,
+    specs: Sequence[GradientSpec],
+    with_errors: bool,
+    weights: Weights,
+    batch: TrainBatch,
 ) -> TrainRows:
-    """Features of a batch of training samples for several gradients that share their paths."""
+    """Features of a batch of training samples for several gradients that share their paths.
 
-    def one(item: TrainBatch) -> tuple[list[Params], Array]:
+    Args:
+        with_errors: also compute the denoising errors, which cost a pass of their own.
+    """
+    params, network = weights.chosen, chosen.network(weights.others)
+
+    def one(item: TrainBatch) -> tuple[list[Any], Array]:
         x0, cond, against, index = item
         key = jax.random.fold_in(jax.random.key(ctx.config.trajectory.seed), index)
         forward = forward_path(ctx.schedule, x0, ctx.grid.recorded, key)
         paths = {"forward": forward}
         if any(spec.path == "inversion" for spec in specs):
-            paths["inversion"] = guided_inversions(ctx, chosen.eps_fn, params, x0, cond, against)
+            paths["inversion"] = guided_inversions(ctx, network.eps_fn, params, x0, cond, against)
         gradients = gradients_of(
             ctx,
-            chosen.eps_fn,
+            network.layers_fn,
             params,
             specs,
             paths,
             cond,
             lambda spec: loss_of(spec.loss, ctx.schedule, x0, cond, 1.0),
         )
-        errors = denoising_errors(chosen.eps_fn, params, ctx.schedule, forward, x0, cond)
+        errors = jnp.zeros(0)
+        if with_errors:
+            errors = denoising_errors(network.eps_fn, params, ctx.schedule, forward, x0, cond)
         return [gradients[spec] for spec in specs], errors
 
     gradients, errors = jax.vmap(one)(batch)
@@ -174,9 +226,14 @@ def guided_inversions(
 
 
 def project_together(
-    gradients: Sequence[Params], projection: Projection
+    gradients: Sequence[Any], projection: Projection
 ) -> Float[Array, "sample spec proj"]:
-    """Project several gradients of the same samples at once: every tile of R is made once."""
+    """Project several gradients of the same samples at once: every tile of R is made once.
+
+    What is projected already passes through.
+    """
+    if projection.kind == "factored":
+        return jnp.stack(gradients, axis=1)
     projected = project_leaves(_end_to_end(gradients), projection)
     return projected.reshape(len(gradients), -1, projection.k).swapaxes(0, 1)
 
@@ -249,7 +306,7 @@ def query_rows(
     chosen: Selected,
     specs: Sequence[GradientSpec],
     scope: str,
-    params: Params,
+    weights: Weights,
     batch: QueryBatch,
 ) -> Float[Array, "query concept spec proj"]:
     """Features of a batch of queries: mean over members of the gradient summed over time.
@@ -260,17 +317,18 @@ def query_rows(
     members = q.repetitions if scope == "local" else q.trajectories
     shared = [spec for spec in specs if spec.loss != "slider"]
     by_concept = [spec for spec in specs if spec.loss == "slider"]
+    params, network = weights.chosen, chosen.network(weights.others)
 
-    def one(item: QueryBatch) -> dict[GradientSpec, Params]:
-        def gradients(number: Array) -> dict[GradientSpec, Params]:
+    def one(item: QueryBatch) -> dict[GradientSpec, Any]:
+        def gradients(number: Array) -> dict[GradientSpec, Any]:
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(q.seed), item.id), number)
-            member = query_member(ctx, chosen.eps_fn, params, item, key, scope)
+            member = query_member(ctx, network.eps_fn, params, item, key, scope)
 
-            def of(wanted: Sequence[GradientSpec], minus: Cond) -> dict[GradientSpec, Params]:
+            def of(wanted: Sequence[GradientSpec], minus: Cond) -> dict[GradientSpec, Any]:
                 def loss(spec: GradientSpec) -> Loss:
                     return loss_of(spec.loss, ctx.schedule, member.x0, minus, q.scale)
 
-                args = ctx, chosen.eps_fn, params, wanted, member.paths, item.cond, loss
+                args = ctx, network.layers_fn, params, wanted, member.paths, item.cond, loss
                 return gradients_of(*args)
 
             alone = jax.tree.map(lambda leaf: leaf[None], of(shared, item.cond))
@@ -289,8 +347,10 @@ def query_rows(
     rows = [
         jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found[spec]) for spec in specs
     ]
-    projected = project_leaves(_end_to_end(rows), projection_of(ctx))
     counts = [len(jax.tree.leaves(r)[0]) for r in rows]
+    projected, projection = _end_to_end(rows), projection_of(ctx)
+    if projection.kind != "factored":
+        projected = project_leaves(projected, projection)
     parts = jnp.split(projected, np.cumsum(counts)[:-1])
     shape = (queries, concepts, projected.shape[1])
     return jnp.stack(

@@ -102,7 +102,7 @@ def load(ctx: Context) -> Denoiser:
             f"{folder}: the parameters' sha256 is {found[:12]}, model.json says "
             f"{said[:12]}; delete the folder and run `ctrak train` again."
         )
-    return Denoiser(ctx.eps_fn, put_replicated(params, ctx.mesh))
+    return ctx.denoiser(put_replicated(params, ctx.mesh))
 
 
 def sha256(ctx: Context) -> str:

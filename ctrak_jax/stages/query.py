@@ -245,7 +245,7 @@ def _features(
         for first in range(0, len(images), size):
             real = images[first : first + size]
             batch = query_batch(ctx, asked, devices.padded(real, size))
-            found = np.asarray(fn(chosen.selection.params, batch))
+            found = np.asarray(fn(chosen.weights, batch))
             yield from zip(real, found, strict=False)
 
 

@@ -22,7 +22,7 @@ from ctrak_jax.reward import dsm
 from ctrak_jax.stages import model
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.featurize import Samples, relabelled_rows, samples_of
-from ctrak_jax.stages.gradients import Selected, denoising_errors, selected
+from ctrak_jax.stages.gradients import Selected, Weights, denoising_errors, selected
 from ctrak_jax.stages.query import query_batch
 from ctrak_jax.stages.questions import Question
 from ctrak_jax.stages.variant import MAIN, Variant
@@ -50,20 +50,20 @@ def scores(ctx: Context, variant: Variant, asked: list[Question]) -> np.ndarray:
     """s_i of every reported local question [query, sample]; NaN elsewhere."""
     denoiser = model.load(ctx)
     chosen = selected(ctx, denoiser, variant)
-    params = chosen.selection.params
+    weights = chosen.weights
     samples = samples_of(ctx, variant)
     count = len(ctx.dataset.train_index)
     result = np.full((len(asked), count), np.nan, np.float32)
     # One F and so one theta' for the main scores and a control with some labels changed.
     diagonal = fisher_diagonal(ctx, chosen, samples_of(ctx, MAIN) if variant.relabel else samples)
-    loss = devices.over_samples(lambda p, b: _losses(ctx, chosen, p, b), ctx.mesh)
-    gradient = jax.jit(lambda p, b: _gradient(ctx, chosen, p, b))
+    loss = devices.over_samples(lambda w, b: _losses(ctx, chosen, w, b), ctx.mesh)
+    gradient = jax.jit(lambda w, b: _gradient(ctx, chosen, w, b))
     # A control with some labels changed recomputes those rows and takes the others as they are.
     rows = np.arange(count)
     if variant.relabel:
         rows = relabelled_rows(ctx, variant.relabel)
         result = read_scores(ctx.root / "scores" / "unlearning.zarr")
-    before = _all_losses(ctx, loss, params, samples, rows)
+    before = _all_losses(ctx, loss, weights, samples, rows)
     first: dict[str, int] = {}
     local = [i for i, q in enumerate(asked) if q.scope == "local" and q.split == "report"]
     rate = ctx.config.unlearning.learning_rate / count
@@ -73,8 +73,12 @@ def scores(ctx: Context, variant: Variant, asked: list[Question]) -> np.ndarray:
             if source == i:
                 query = query_batch(ctx, asked, np.array([[i]]))
                 item = Batch(query.x0[0], query.cond[0], np.int32(i + QUERIES_APART))
-                step = gradient(params, item)
-                moved = jax.tree.map(lambda p, g, f: p + rate * g / f, params, step, diagonal)
+                step = gradient(weights, item)
+                moved = weights._replace(
+                    chosen=jax.tree.map(
+                        lambda p, g, f: p + rate * g / f, weights.chosen, step, diagonal
+                    )
+                )
                 result[i, rows] = _all_losses(ctx, loss, moved, samples, rows) - before
             else:
                 result[i] = result[source]
@@ -88,14 +92,14 @@ def fisher_diagonal(ctx: Context, chosen: Selected, samples: Samples) -> Params:
     wanted = min(ctx.config.unlearning.fisher_samples, count)
     rows = np.sort(np.random.default_rng(ctx.config.trajectory.seed).permutation(count)[:wanted])
 
-    def squares(params: Params, batch: Batch) -> Params:
-        each = jax.vmap(lambda item: _gradient(ctx, chosen, params, item))(batch)
+    def squares(weights: Weights, batch: Batch) -> Params:
+        each = jax.vmap(lambda item: _gradient(ctx, chosen, weights, item))(batch)
         return jax.tree.map(lambda g: jnp.sum(g**2, axis=0), each)
 
     compiled, total = jax.jit(squares), None
     for first in range(0, wanted, ctx.config.gradient.batch):
         part = compiled(
-            chosen.selection.params,
+            chosen.weights,
             _batch(ctx, samples, rows[first : first + ctx.config.gradient.batch]),
         )
         total = part if total is None else jax.tree.map(jnp.add, total, part)
@@ -109,35 +113,38 @@ def _batch(ctx: Context, samples: Samples, rows: np.ndarray) -> Batch:
     )
 
 
-def _gradient(ctx: Context, chosen: Selected, params: Params, item: Batch) -> Params:
+def _gradient(ctx: Context, chosen: Selected, weights: Weights, item: Batch) -> Params:
     """grad L of one sample: the mean over timesteps of the dsm gradient on its forward path."""
     times = ctx.grid.recorded
     key = jax.random.fold_in(jax.random.key(ctx.config.trajectory.seed), item.index)
     path = forward_path(ctx.schedule, item.x0, times, key)
+    eps_fn = chosen.network(weights.others).eps_fn
     total = sample_gradient(
-        dsm(ctx.schedule, item.x0), chosen.eps_fn, params, path, item.cond, normalise=False
+        dsm(ctx.schedule, item.x0), eps_fn, weights.chosen, path, item.cond, normalise=False
     )
     return jax.tree.map(lambda g: g / len(times), total)
 
 
-def _losses(ctx: Context, chosen: Selected, params: Params, batch: Batch) -> Array:
+def _losses(ctx: Context, chosen: Selected, weights: Weights, batch: Batch) -> Array:
+    eps_fn = chosen.network(weights.others).eps_fn
+
     def one(item: Batch) -> Array:
         key = jax.random.fold_in(jax.random.key(ctx.config.trajectory.seed), item.index)
         path = forward_path(ctx.schedule, item.x0, ctx.grid.recorded, key)
         return denoising_errors(
-            chosen.eps_fn, params, ctx.schedule, path, item.x0, item.cond
+            eps_fn, weights.chosen, ctx.schedule, path, item.x0, item.cond
         ).mean()
 
     return jax.vmap(one)(batch)
 
 
 def _all_losses(
-    ctx: Context, loss, params: Params, samples: Samples, rows: np.ndarray
+    ctx: Context, loss, weights: Weights, samples: Samples, rows: np.ndarray
 ) -> np.ndarray:
     size = 256 + -256 % ctx.mesh.size
     parts = []
     for first in range(0, len(rows), size):
         real = rows[first : first + size]
         batch = _batch(ctx, samples, devices.padded(real, size))
-        parts.append(np.asarray(loss(params, batch))[: len(real)])
+        parts.append(np.asarray(loss(weights, batch))[: len(real)])
     return np.concatenate(parts)

@@ -8,11 +8,13 @@ r"""Parameter gradients of one sample along its path (method, sections 2 and 4).
 The norm runs over all selected parameters. Timesteps go through in chunks of ``time_chunk``: memory
 is [time_chunk, d] a sample where gradients are normalised. Without normalisation a chunk is one
 backward pass, in which every layer contracts over timesteps at once, and [d] is all it holds.
+
+This is the reference, for any ``eps_fn``; :mod:`ctrak_jax.gradient.layers` gives the same sums
+without [time, d] for a network that shows its linear layers.
 """
 
-import fnmatch
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,65 +23,6 @@ from jaxtyping import Float
 from ctrak_jax.reward import Loss, linearise
 from ctrak_jax.trajectory import Path
 from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, Timestep
-
-
-class Selection(NamedTuple):
-    """A split of the parameters into those whose gradient is taken and the rest.
-
-    Attributes:
-        params: the selected leaves, path -> array. names: their paths, in flattening order.
-        merge: selected leaves -> the full pytree (the other leaves are constants of it).
-    """
-
-    params: dict[str, Array]
-    names: tuple[str, ...]
-    merge: Callable[[dict[str, Array]], Params]
-
-    @property
-    def size(self) -> int:
-        """d, the number of selected parameters."""
-        return sum(leaf.size for leaf in self.params.values())
-
-
-def parameter_paths(params: Params) -> list[str]:
-    """The path of every leaf, such as ``blocks_0/attn/qkv/kernel``."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
-    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
-
-
-def select(
-    params: Params, include: Sequence[str] = ("*",), exclude: Sequence[str] = ()
-) -> Selection:
-    """Select parameters by shell-style patterns on their paths, e.g. ``*attn*`` or ``blocks_0/*``.
-
-    Raises:
-        ValueError: a pattern matches nothing, or nothing is left.
-    """
-    paths = parameter_paths(params)
-    for pattern in (*include, *exclude):
-        if not any(fnmatch.fnmatchcase(path, pattern) for path in paths):
-            raise ValueError(
-                f"parameter pattern {pattern!r} matches none of {len(paths)} parameters; "
-                f"their paths look like {paths[0]!r} and {paths[-1]!r}."
-            )
-
-    def wanted(path: str) -> bool:
-        return any(fnmatch.fnmatchcase(path, p) for p in include) and not any(
-            fnmatch.fnmatchcase(path, p) for p in exclude
-        )
-
-    leaves, structure = jax.tree.flatten(params)
-    selected = {path: leaf for path, leaf in zip(paths, leaves, strict=True) if wanted(path)}
-    if not selected:
-        raise ValueError(
-            f"include={list(include)} without exclude={list(exclude)} leaves no parameter."
-        )
-
-    def merge(chosen: dict[str, Array]) -> Params:
-        merged = [chosen.get(path, leaf) for path, leaf in zip(paths, leaves, strict=True)]
-        return jax.tree.unflatten(structure, merged)
-
-    return Selection(selected, tuple(sorted(selected)), merge)
 
 
 def step_gradient(
@@ -103,12 +46,17 @@ def _pull_params(
     # The forward pass here and the one in ``linearise`` are the same expression: the compiler
     # keeps one (the compiled operation count is held by a test).
     eps, pull = jax.vjp(lambda p: eps_fn(p, x, t, cond), params)
+    return pull_back(pull, eps, cotangent)[0]
+
+
+def pull_back(pull: Callable[[Array], Any], eps: Array, cotangent: Array) -> Any:
+    """``pull(cotangent)``; a network of lower precision gets the cotangent at a size that its
+    format holds, and the gradient back in float32."""
     if eps.dtype == cotangent.dtype:
-        return pull(cotangent)[0]
-    # A network of lower precision gets the cotangent at a size that its format holds.
+        return pull(cotangent)
     largest = jnp.max(jnp.abs(cotangent))
     size = jnp.where(largest > 0, largest, 1.0)
-    gradient = pull((cotangent / size).astype(eps.dtype))[0]
+    gradient = pull((cotangent / size).astype(eps.dtype))
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) * size, gradient)
 
 
@@ -122,17 +70,6 @@ def unit_or_zero(tree: Params) -> Params:
     """The tree scaled to norm one; a zero tree stays zero."""
     norm = global_norm(tree)
     return jax.tree.map(lambda leaf: leaf * jnp.where(norm > 0, 1.0 / norm, 0.0), tree)
-
-
-class PathGradients(NamedTuple):
-    """The two sums of equation (7) over one path.
-
-    Attributes:
-        plain: sum of g_t. normalised: sum of g_t / ||g_t||. Pytrees like the parameters, float32.
-    """
-
-    plain: Params
-    normalised: Params
 
 
 def sample_gradient(
@@ -178,28 +115,7 @@ def sample_gradient(
         over_time = jax.vmap(eps_fn, (None, 0, 0, None))
         return _pull_params(over_time, params, part.x, part.t, cond, u)
 
-    return _over_chunks(normalised if normalise else plain, path, time_chunk)
-
-
-def sample_gradients(
-    loss: Loss,
-    eps_fn: EpsFn,
-    params: Params,
-    path: Path,
-    cond: Cond,
-    *,
-    time_chunk: int | None = None,
-) -> PathGradients:
-    """Both sums of :func:`sample_gradient`, for the work of the normalised one.
-
-    Arguments and errors as there.
-    """
-
-    def both(part: Path) -> PathGradients:
-        steps = _step_gradients(loss, eps_fn, params, part, cond)
-        return PathGradients(_sum_over_time(steps), _sum_over_time(jax.vmap(unit_or_zero)(steps)))
-
-    return _over_chunks(both, path, time_chunk)
+    return over_chunks(normalised if normalise else plain, path, time_chunk)
 
 
 def _step_gradients(loss: Loss, eps_fn: EpsFn, params: Params, part: Path, cond: Cond) -> Params:
@@ -211,7 +127,7 @@ def _sum_over_time(tree: Params) -> Params:
     return jax.tree.map(lambda leaf: leaf.sum(0), tree)
 
 
-def _over_chunks(fn: Callable[[Path], Any], path: Path, time_chunk: int | None) -> Any:
+def over_chunks(fn: Callable[[Path], Any], path: Path, time_chunk: int | None) -> Any:
     """Sum ``fn`` over parts of ``time_chunk`` steps, one after the other, in float32."""
     steps = path.t.shape[0]
     chunk = steps if time_chunk is None else time_chunk

@@ -1,0 +1,87 @@
+r"""The ``factored`` projection: two small matrices a linear layer instead of one large one.
+
+The gradient of a linear layer is a matrix :math:`G` [in, out], a sum of outer products
+:math:`A^\top D` of its inputs and output cotangents. With sign matrices P [in, a] and Q [out, b],
+a b = k,
+
+.. math::
+    \phi = \sum_{\text{layers}} \mathrm{vec}(P^\top G\, Q) + R^\top g_{\text{others}},\qquad
+    P^\top G\, Q = (A P)^\top (D Q)                                                       \tag{8a}
+
+needs A and D alone: O(rows (in a + out b + k)) a layer, never G. Parameters that are no matrix meet
+the ``rademacher`` matrix R. The layers have independent matrices, so inner products are unbiased;
+their variance is that of a product of two sign projections, larger than ``rademacher``'s.
+Source: Kronecker-structured projections as in Choe et al. 2024 (LoGra), with random P and Q.
+
+All entries come from equation (8) of :mod:`ctrak_jax.projection.reference`: every leaf, in
+flattening order, takes the next rows of the counter hash, a matrix in rows for P, then out for Q.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from ctrak_jax.projection import xla
+from ctrak_jax.projection.reference import WORD
+from ctrak_jax.typing import Array
+
+
+class Sides(NamedTuple):
+    """Columns of P and of Q: a <= b, a b = k."""
+
+    a: int
+    b: int
+
+
+def sides(k: int) -> Sides:
+    """The split of k that is closest to a square."""
+    a = max(n for n in range(1, int(np.sqrt(k)) + 1) if k % n == 0)
+    return Sides(a, k // a)
+
+
+def rows_of(shape: tuple[int, ...]) -> int:
+    """How many rows of the counter hash a parameter of this shape takes."""
+    return shape[0] + shape[1] if len(shape) == 2 else int(np.prod(shape))
+
+
+def project_matrix(
+    g: Float[Array, "*batch in out"], *, k: int, seed: int, first_row: int
+) -> Float[Array, "*batch proj"]:
+    """vec(P^T G Q) of a gradient that is there whole: the reference for
+    :func:`project_outer`."""
+    p, q = _matrices(g.shape[-2], g.shape[-1], k, seed, first_row)
+    return _vec(jnp.einsum("ia,...io,ob->...ab", p, g, q, precision=jax.lax.Precision.HIGHEST))
+
+
+def project_outer(
+    a: Float[Array, "*batch row in"],
+    d: Float[Array, "*batch row out"],
+    *,
+    k: int,
+    seed: int,
+    first_row: int,
+) -> Float[Array, "*batch proj"]:
+    """vec(P^T A^T D Q), equation (8a)."""
+    p, q = _matrices(a.shape[-1], d.shape[-1], k, seed, first_row)
+    highest = jax.lax.Precision.HIGHEST
+    left = jnp.matmul(a, p, precision=highest)
+    right = jnp.matmul(d, q, precision=highest)
+    return _vec(jnp.einsum("...ra,...rb->...ab", left, right, precision=highest))
+
+
+def _matrices(rows_in: int, rows_out: int, k: int, seed: int, first_row: int) -> tuple:
+    a, b = sides(k)
+
+    def signs(rows: int, first: int, columns: int) -> Array:
+        numbers = jnp.arange(rows, dtype=jnp.uint32) + jnp.uint32(first)
+        whole = xla.BLOCKS["rademacher"](seed, numbers, -(-columns // WORD) * WORD)
+        return whole[:, :columns] * np.float32(1.0 / np.sqrt(columns))
+
+    return signs(rows_in, first_row, a), signs(rows_out, first_row + rows_in, b)
+
+
+def _vec(x: Array) -> Array:
+    return x.reshape(*x.shape[:-2], -1)
