@@ -1,13 +1,17 @@
-"""The method's training features in PyTorch, as users of ``torch.func`` write them: the peer that
+"""The method's training features in PyTorch with ``torch.func``: the peers that
 :mod:`benchmarks.peers` times. Written from the formulas (method, sections 1, 2, 4 and 7); the
-parameters are those of :class:`ctrak_jax.models.DiT` under their paths."""
+parameters are those of :class:`ctrak_jax.models.DiT` under their paths.
+
+:func:`gradients_of_loss` differentiates the loss as it is defined, step by step, as the published
+code does; :func:`gradients` has what can be had by hand: vector-Jacobian products instead of a
+loss, both conditions of the guidance in one call, no copy of a step's gradients."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.func import vjp, vmap
+from torch.func import grad, vjp, vmap
 
 from ctrak_jax.models import DiTSize
 from ctrak_jax.models.dit import BASE, FREQUENCIES, rotary_angles, sincos_positions
@@ -116,3 +120,35 @@ def gradients(peer: Peer, p: Parameters, x0: Tensor, cond: Tensor, against: Tens
         g = batched(x, torch.tensor(float(t)), abar.sqrt(), (1 - abar).sqrt(), cond, x0)
         total = {name: total[name] + leaf for name, leaf in g.items()} if total else g
     return torch.cat([total[name].flatten(1) for name in sorted(total)], 1)
+
+
+def gradients_of_loss(
+    peer: Peer, p: Parameters, x0: Tensor, cond: Tensor, against: Tensor
+) -> Tensor:
+    """The same features by ``vmap(grad(loss))`` at every timestep: [sample, d]."""
+
+    def loss(p: Parameters, x: Tensor, t: Tensor, abar: Tensor, c: Tensor, x0: Tensor) -> Tensor:
+        def error(x: Tensor) -> Tensor:
+            e = eps(peer.size, p, x, t, c)
+            return (((x - (1 - abar).sqrt() * e) / abar.sqrt() - x0) ** 2).mean()
+
+        delta = grad(error)(x).detach()
+        e = eps(peer.size, p, x, t, c)
+        return ((e.detach() + delta - e) ** 2).mean()
+
+    batched = vmap(grad(loss), (None, 0, None, None, 0, 0))
+    network = vmap(lambda x, t, c: eps(peer.size, p, x, t, c), (0, None, 0))
+    total, x = torch.zeros(()), x0
+    last = len(peer.times) - 1 - peer.every
+    for i, (t, t_next) in enumerate(zip(peer.times[:last], peer.times[1 : last + 1], strict=True)):
+        with torch.no_grad():
+            wanted = network(x, torch.tensor(float(t)), cond)
+            other = network(x, torch.tensor(float(t)), against)
+            e = other + peer.guidance * (wanted - other)
+            now, then = peer.abar[t], peer.abar[t_next]
+            x = then.sqrt() * (x - (1 - now).sqrt() * e) / now.sqrt() + (1 - then).sqrt() * e
+        if (i + 1) % peer.every == 0:
+            g = batched(p, x, torch.tensor(float(t_next)), then, cond, x0)
+            rows = torch.cat([g[name].flatten(1) for name in sorted(g)], 1)
+            total = total + rows / rows.norm(dim=1, keepdim=True)
+    return total

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrak_jax import config as cfg
-from ctrak_jax import log, pipeline
+from ctrak_jax import hosts, log, pipeline
 from ctrak_jax.data import build, write_folder
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.stages import attribute, bench, info, summary
@@ -70,7 +70,12 @@ def load(args: argparse.Namespace) -> tuple[cfg.Config, Path]:
 def _stage(name: str) -> Callable[[argparse.Namespace], None]:
     def act(args: argparse.Namespace) -> None:
         config, out = load(args)
+        where = hosts.Hosts(args.coordinator, args.processes, args.process)
+        if args.distributed or where != hosts.Hosts():
+            hosts.join(where)
         pipeline.run(config, out, tuple(pipeline.STAGES) if name == "run" else (name,))
+        if not hosts.is_first():
+            return
         if name in ("run", "evaluate"):
             print(json.dumps(summary.read(out)) if args.json else summary.table(out))
         elif args.json:
@@ -81,6 +86,15 @@ def _stage(name: str) -> Callable[[argparse.Namespace], None]:
 
 def _declare_stage(parser: argparse.ArgumentParser) -> None:
     _declare_config(parser)
+    group = parser.add_argument_group("several processes (the same command in each; docs/)")
+    group.add_argument(
+        "--distributed",
+        action="store_true",
+        help="join the processes of the cluster (TPU pod, Slurm, MPI, Kubernetes)",
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="or: where the first one listens")
+    group.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    group.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
@@ -89,7 +103,7 @@ def _config(args: argparse.Namespace) -> None:
 
 
 def _declare_info(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dir", type=Path, metavar="DIR", help="a run, or one feature store")
+    parser.add_argument("dir", metavar="DIR", help="a run, or one feature store, also by its URL")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ctrak_jax import data
+from ctrak_jax import data, hosts
 from ctrak_jax.config import Config, dump
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import stage
@@ -47,6 +47,7 @@ def prepare(config: Config, out: Path) -> list[Context]:
             config=config,
             root=out / f"seed-{seed}" if several else out,
             seed=seed,
+            place=f"seed-{seed}" if several else "",
             training_set=training_set,
             dataset=dataset,
             mesh=mesh,
@@ -127,12 +128,20 @@ STAGES: dict[str, Callable[[Path, list[Context]], None]] = {
     "report": run_report,
 }
 """Every stage by name, in order."""
+SHARED = ("featurize",)
+"""Stages in which every process takes part; the others are the first one's."""
 
 
 def run(config: Config, out: Path, stages: Sequence[str] = tuple(STAGES)) -> None:
     """Stages in order, each skipped where its result is there and its inputs are unchanged; then
     the config is that of ``out``."""
+    if hosts.is_first():
+        prepare(config, out)
+    hosts.barrier("prepared")
     contexts = prepare(config, out)
     for name in stages:
-        STAGES[name](out, contexts)
-    write_atomically(out / "config.yaml", dump(config))
+        if name in SHARED or hosts.is_first():
+            STAGES[name](out, contexts)
+        hosts.barrier(name)
+    if hosts.is_first():
+        write_atomically(out / "config.yaml", dump(config))

@@ -165,6 +165,11 @@ class Store(Section):
 
     chunk: int = Field(default=64, ge=1)
     """Rows written, and after a kill computed again, at a time."""
+    dtype: Literal["float32", "bfloat16", "int8"] = "float32"
+    """How features are kept; int8 with a scale a row."""
+    url: str | None = None
+    """Where the features of training images go instead of DIR/features: any URL that tensorstore
+    opens, such as gs://bucket/folder or s3://bucket/folder."""
 
 
 class Query(Section):

@@ -3,7 +3,7 @@
 from ctrak_jax.data.conditions import Conditions, opponents, opposite_indices
 from ctrak_jax.data.dataset import Dataset, build
 from ctrak_jax.data.folder import read_folder, write_folder
-from ctrak_jax.data.loader import TrainingBatches
+from ctrak_jax.data.loader import TrainingBatches, read_ahead
 from ctrak_jax.data.synthetic import COLORS, SHAPES, draw_dataset
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "draw_dataset",
     "opponents",
     "opposite_indices",
+    "read_ahead",
     "read_folder",
     "write_folder",
 ]

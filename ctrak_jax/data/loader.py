@@ -1,6 +1,8 @@
-"""Training batches by grain: shuffled anew each epoch, random access, the same after a resume."""
+"""Batches by grain: for training, shuffled anew each epoch and the same after a resume; and what
+else is read ahead of its use."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -28,3 +30,9 @@ class TrainingBatches:
     def __call__(self, first: int, count: int) -> Batches:
         rows = np.stack([np.asarray(self._rows[step]) for step in range(first, first + count)])
         return Batches(self._images[rows], self._conditions[rows])
+
+
+def read_ahead(jobs: Sequence[Any], read: Callable[[Any], Any]) -> Iterator[Any]:
+    """``read(job)`` of every job in order, read in threads while the caller works."""
+    numbers = grain.MapDataset.range(len(jobs))
+    return iter(numbers.map(lambda n: read(jobs[n])).to_iter_dataset())

@@ -30,7 +30,7 @@ class Context:
     """One training seed of a run.
 
     Attributes:
-        root: the folder of this seed's results.
+        root: the folder of this seed's results. place: its name below DIR where there are several.
         training_set: what the model is trained on. dataset: the part of it that is attributed
             over (all of it unless ``data.candidates`` says otherwise). mesh: the devices in use.
     """
@@ -38,6 +38,7 @@ class Context:
     config: Config
     root: Path
     seed: int
+    place: str = ""
     training_set: Dataset
     dataset: Dataset
     mesh: Mesh

@@ -1,23 +1,24 @@
 """Featurize the training set: writes ``features/<method>/``, chunk by chunk."""
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ctrak_jax import hosts
 from ctrak_jax import mesh as devices
-from ctrak_jax.data import opposite_indices
-from ctrak_jax.log import meter, stage
+from ctrak_jax.data import opposite_indices, read_ahead
+from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.projection import implementation_of
 from ctrak_jax.stages import model
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import (
+    Selected,
     TrainBatch,
     TrainRows,
-    Weights,
     feature_key,
     needs_errors,
     projection_of,
@@ -26,7 +27,7 @@ from ctrak_jax.stages.gradients import (
     train_specs,
 )
 from ctrak_jax.stages.variant import MAIN, Variant
-from ctrak_jax.store import FeatureStore
+from ctrak_jax.store import FeatureStore, Place, below
 
 
 def folder(ctx: Context, variant: Variant) -> Path:
@@ -34,59 +35,98 @@ def folder(ctx: Context, variant: Variant) -> Path:
     return ctx.root / "controls" / variant.name if variant.name else ctx.root
 
 
+def place(ctx: Context, variant: Variant, method: str) -> Place:
+    """Where the features of the training images are."""
+    url = ctx.config.store.url
+    if url is None:
+        return folder(ctx, variant) / "features" / method
+    control = ("controls", variant.name) if variant.name else ()
+    return below(url, ctx.place, *control, "features", method)
+
+
 def run(ctx: Context, variant: Variant = MAIN) -> None:
-    """Complete the feature stores of all methods of the config."""
-    denoiser = model.load(ctx)
-    chosen = selected(ctx, denoiser, variant)
+    """Complete the feature stores of all methods of the config; each process its share of the
+    chunks."""
+    chosen = selected(ctx, model.load(ctx), variant)
     specs = train_specs(ctx.config.methods)
     with_errors = needs_errors(specs)
     samples = samples_of(ctx, variant)
-    sha256 = model.sha256(ctx)
-    widths = {"features": ctx.config.projection.k}
-    there = folder(ctx, variant) / "features"
-    begun = [n for n in specs.values() if not (there / n / "manifest.json").exists()]
-    stores = {
+    if hosts.is_first():
+        _stores(ctx, variant, chosen, samples)
+    hosts.barrier("stores created")
+    stores = _stores(ctx, variant, chosen, samples)
+    hosts.barrier("stores opened")
+    missing = {spec: set(store.missing) for spec, store in stores.items()}
+    todo = sorted(set().union(*missing.values()), key=lambda chunk: chunk.start)
+    if todo:
+        with stage(folder(ctx, variant), variant.title("featurize"), ctx.mesh.size) as record:
+            # The program that made a store's other rows makes those it lacks: to the same bytes,
+            # also where a kill came between the writes of two stores.
+            jobs = [
+                Job(chunk, together)
+                for chunk in hosts.share(todo)
+                for together in sorted(
+                    {stores[spec].together for spec in stores if chunk in missing[spec]}
+                )
+            ]
+            record.extra = {
+                "projection": implementation_of(projection_of(ctx)),
+                "specs": sum(bool(chunks) for chunks in missing.values()),
+                "processes": hosts.count(),
+            }
+            total = sum(len(job.chunk) for job in jobs)
+            try:
+                with meter(variant.title("featurize"), total) as bar:
+                    for job, result in _computed(ctx, chosen, samples, jobs, with_errors):
+                        program = _program(job.together)
+                        for spec, store in stores.items():
+                            if store.together != job.together or job.chunk not in missing[spec]:
+                                continue
+                            features = np.asarray(result.features)
+                            arrays = {"features": features[:, program.index(spec)]}
+                            if specs[spec] in with_errors:
+                                arrays["errors"] = np.asarray(result.errors)
+                            store.write(job.chunk, arrays)
+                        record.samples += len(job.chunk)
+                        bar.advance(len(job.chunk))
+            finally:
+                for store in stores.values():
+                    store.flush()
+    hosts.barrier("featurized")
+    if hosts.is_first():
+        for store in stores.values():
+            store.seal()
+    hosts.barrier("sealed")
+
+
+def _stores(
+    ctx: Context, variant: Variant, chosen: Selected, samples: "Samples"
+) -> dict[GradientSpec, FeatureStore]:
+    """The stores of all training gradients, made where they are not there yet."""
+    specs, sha256 = train_specs(ctx.config.methods), model.sha256(ctx)
+    with_errors = needs_errors(specs)
+    places = {name: place(ctx, variant, name) for name in specs.values()}
+    begun = [name for name in specs.values() if not FeatureStore.exists(places[name])]
+    return {
         spec: FeatureStore.create(
-            there / name,
+            places[name],
             feature_key(ctx, chosen, variant, spec, sha256),
             index=ctx.dataset.train_index[samples.rows],
-            widths=widths | ({"errors": len(ctx.grid.recorded)} if name in with_errors else {}),
+            widths={"features": ctx.config.projection.k}
+            | ({"errors": len(ctx.grid.recorded)} if name in with_errors else {}),
             chunk=ctx.config.store.chunk,
+            dtype=ctx.config.store.dtype,
             together=begun,
         )
         for spec, name in specs.items()
     }
-    open_specs = [spec for spec, store in stores.items() if store.missing]
-    if not open_specs:
-        return
-    with stage(folder(ctx, variant), variant.title("featurize"), ctx.mesh.size) as record:
-        # The program that made a store's other rows makes those it lacks: to the same bytes, also
-        # where a kill came between the writes of two stores.
-        compiled = {}
-        todo = sorted(
-            {chunk.start: chunk for s in open_specs for chunk in stores[s].missing}.items()
-        )
-        implementation = implementation_of(projection_of(ctx))
-        record.extra = {"projection": implementation, "specs": len(open_specs)}
-        with meter(variant.title("featurize"), sum(len(chunk) for _, chunk in todo)) as bar:
-            for start, chunk in todo:
-                lacking = [
-                    s for s in open_specs if any(c.start == start for c in stores[s].missing)
-                ]
-                for together in sorted({stores[s].together for s in lacking}):
-                    program = _program(together)
-                    errors = any(name in with_errors for name in together)
-                    if together not in compiled:
-                        fn = partial(train_rows, ctx, chosen, program, errors)
-                        compiled[together] = devices.over_samples(fn, ctx.mesh)
-                    result = _compute(ctx, compiled[together], chosen.weights, samples, chunk)
-                    for spec in (s for s in lacking if stores[s].together == together):
-                        arrays = {"features": np.asarray(result.features)[:, program.index(spec)]}
-                        if specs[spec] in with_errors:
-                            arrays["errors"] = np.asarray(result.errors)
-                        stores[spec].write(chunk, arrays)
-                record.samples += len(chunk)
-                bar.advance(len(chunk))
+
+
+class Job(NamedTuple):
+    """A chunk of rows, and the stores that one program fills."""
+
+    chunk: range
+    together: tuple[str, ...]
 
 
 def _program(together: tuple[str, ...]) -> list[GradientSpec]:
@@ -128,26 +168,50 @@ def samples_of(ctx: Context, variant: Variant) -> Samples:
     return Samples(rows, conditions, ctx.against(conditions))
 
 
-def _compute(
+def _computed(
     ctx: Context,
-    fn: Callable[[Weights, TrainBatch], TrainRows],
-    weights: Weights,
+    chosen: Selected,
     samples: Samples,
-    chunk: range,
-) -> TrainRows:
-    """One chunk in batches of a fixed size; the last one is padded."""
+    jobs: Sequence[Job],
+    with_errors: set[str],
+) -> Iterator[tuple[Job, TrainRows]]:
+    """The rows of every job in order. The devices compute a chunk while the one before it is
+    fetched and written, and images are read ahead of both."""
     size = ctx.config.gradient.batch
     size += -size % ctx.mesh.size
-    parts = []
-    for first in range(chunk.start, chunk.stop, size):
-        real = samples.rows[first : min(first + size, chunk.stop)]
-        rows = devices.padded(real, size)
-        batch = TrainBatch(
+    pieces = [
+        (job, samples.rows[first : min(first + size, job.chunk.stop)])
+        for job in jobs
+        for first in range(job.chunk.start, job.chunk.stop, size)
+    ]
+
+    def read(piece: tuple[Job, np.ndarray]) -> TrainBatch:
+        rows = devices.padded(piece[1], size)
+        return TrainBatch(
             ctx.dataset.train_images(rows),
             samples.conditions[rows],
             samples.against[rows],
             ctx.dataset.train_index[rows],
         )
-        out = fn(weights, batch)
-        parts.append(TrainRows(*(np.asarray(leaf)[: len(real)] for leaf in out)))
-    return TrainRows(*(np.concatenate(leaves) for leaves in zip(*parts, strict=True)))
+
+    programs = {}
+    for together in {job.together for job in jobs}:
+        errors = any(name in with_errors for name in together)
+        fn = partial(train_rows, ctx, chosen, _program(together), errors)
+        programs[together] = devices.over_samples(fn, ctx.mesh)
+
+    def fetch(job: Job, parts: list[tuple[int, TrainRows]]) -> tuple[Job, TrainRows]:
+        cut = [[np.asarray(leaf)[:real] for leaf in out] for real, out in parts]
+        logger.debug("computed rows %d..%d", job.chunk.start, job.chunk.stop - 1)
+        return job, TrainRows(*map(np.concatenate, zip(*cut, strict=True)))
+
+    before: tuple[Job, list[tuple[int, TrainRows]]] | None = None
+    parts: list[tuple[int, TrainRows]] = []
+    for (job, rows), batch in zip(pieces, read_ahead(pieces, read), strict=True):
+        parts.append((len(rows), programs[job.together](chosen.weights, batch)))
+        if sum(real for real, _ in parts) == len(job.chunk):
+            if before is not None:
+                yield fetch(*before)
+            before, parts = (job, parts), []
+    if before is not None:
+        yield fetch(*before)

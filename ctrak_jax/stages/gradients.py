@@ -410,7 +410,7 @@ def feature_key(
             "parameters": chosen.selection.size,
         },
         "projection": {"k": p.k, "kind": p.kind, "seed": p.seed},
-        "dtype": "float32",
+        "dtype": config.store.dtype,
         "version": version("ctrak-jax"),
         "relabel": variant.relabel,
     }

@@ -5,15 +5,18 @@ from typing import Any
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.stages import model
-from ctrak_jax.store import FeatureStore, read_manifest
+from ctrak_jax.store import FeatureStore, Place, is_url, read_manifest
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Models and stores below a folder.
+def describe(path: Place) -> dict[str, Any]:
+    """Models and stores below a folder, or the one store at a URL.
 
     Raises:
         UsageError: there is nothing of this project. StoreError: something is damaged.
     """
+    if is_url(path):
+        return {"models": {}, "stores": {str(path): _store(path)}}
+    path = Path(path)
     manifests = sorted(path.rglob("manifest.json")) if path.is_dir() else []
     models = sorted(path.rglob("model.json")) if path.is_dir() else []
     if not manifests and not models:
@@ -24,7 +27,7 @@ def describe(path: Path) -> dict[str, Any]:
     }
 
 
-def _store(path: Path) -> dict[str, Any]:
+def _store(path: Place) -> dict[str, Any]:
     manifest = read_manifest(path)
     store = FeatureStore(path, manifest)
     store.verify()
@@ -32,7 +35,7 @@ def _store(path: Path) -> dict[str, Any]:
         "rows": store.rows,
         "chunks": len(store.chunks),
         "missing": len(store.missing),
-        "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "bytes": store.bytes,
         "key": store.key,
     }
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
+from ctrak_jax import hosts
 from ctrak_jax.errors import StoreError
 from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.mesh import put_replicated
@@ -30,7 +30,7 @@ def parameter_sha256(params: Params) -> str:
 def save(ctx: Context, params: Params, made_from: Mapping[str, Any]) -> None:
     """Write ``root/model``; model.json comes last, so that its presence means completeness."""
     folder = ctx.root / "model"
-    with ocp.StandardCheckpointer() as checkpointer:
+    with hosts.checkpointer() as checkpointer:
         checkpointer.save(folder.resolve(), params, force=True)
     network = ctx.network
     write_atomically(
@@ -89,7 +89,7 @@ def load(ctx: Context) -> Denoiser:
     folder = ctx.root / "model"
     said = about(folder)["sha256"]
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with hosts.checkpointer() as checkpointer:
             params = checkpointer.restore(folder.resolve(), template(ctx))
     except Exception as error:  # Orbax raises many kinds for damaged files
         reason = str(error).partition("\n")[0]

@@ -216,6 +216,8 @@ def featurize(ctx: Context, variant: Variant = MAIN) -> None:
                         column = features[:, distinct.index(specs[name])]
                         stores[name].write(chunks[rows[0]], {"features": column})
                 bar.advance(len(rows))
+        for store in stores.values():
+            store.seal()
 
 
 def query_key(ctx: Context) -> dict[str, Any]:

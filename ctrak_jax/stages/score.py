@@ -14,7 +14,7 @@ from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS
 from ctrak_jax.stages import model, questions, unlearning
 from ctrak_jax.stages.context import Context, read_json, write_atomically
-from ctrak_jax.stages.featurize import folder, relabelled_rows
+from ctrak_jax.stages.featurize import folder, place, relabelled_rows
 from ctrak_jax.stages.gradients import feature_key, selected, store_of
 from ctrak_jax.stages.query import query_key
 from ctrak_jax.stages.questions import Question
@@ -87,7 +87,7 @@ def load_features(ctx: Context, variant: Variant, method: str) -> Features:
     def opened(part: Variant) -> FeatureStore:
         chosen = selected(ctx, denoiser, part)
         return FeatureStore.open(
-            folder(ctx, part) / "features" / store_of(method),
+            place(ctx, part, store_of(method)),
             feature_key(ctx, chosen, part, spec, sha256),
         )
 

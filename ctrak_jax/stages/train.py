@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from ctrak_jax import hosts
 from ctrak_jax import mesh as devices
 from ctrak_jax.data import TrainingBatches
 from ctrak_jax.errors import StoreError, UsageError
@@ -133,7 +134,9 @@ def _train(ctx: Context, inputs: dict[str, Any]) -> tuple[Params, float, int]:
     state = jax.tree.map(jnp.copy, maker.init(params))
     folder = (ctx.root / "training").resolve()
     _claim(folder, inputs)
-    options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True)
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=1, create=True, multiprocessing_options=hosts.checkpoints()
+    )
     loss = float("nan")
     batches = TrainingBatches(ctx.training_set, batch=train.batch, seed=ctx.seed)
 

@@ -1,0 +1,101 @@
+"""Several processes: who takes part, what is this one's share, and where they wait for each other.
+
+Samples are independent, so every process featurizes its own share on its own devices and writes its
+own rows; no step waits for another host, and a host that is lost costs its own chunk. The processes
+meet at the barriers between stages, and where sums over all samples are reduced. The first process
+does what is done once: training, images of the queries, rankings, the report.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+from orbax.checkpoint import options as ocp_options
+
+from ctrak_jax.errors import UsageError
+
+Item = TypeVar("Item")
+
+
+class Hosts(NamedTuple):
+    """How the processes find each other.
+
+    Attributes:
+        coordinator: host:port of the first process. processes: how many. process: this one, from 0.
+        All ``None``: found out from the cluster (TPU pod, Slurm, MPI, Kubernetes).
+    """
+
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+
+
+def join(hosts: Hosts) -> None:
+    """Join the other processes; before any other use of JAX.
+
+    Raises:
+        UsageError: some of the three are missing, or the cluster is none that JAX knows.
+    """
+    given = [value is not None for value in hosts]
+    if any(given) and not all(given):
+        raise UsageError(
+            f"--coordinator={hosts.coordinator}, --processes={hosts.processes}, "
+            f"--process={hosts.process}: give all three, or none of them on a cluster that JAX "
+            "knows (TPU pod, Slurm, MPI, Kubernetes)."
+        )
+    if hosts.process is not None and not 0 <= hosts.process < (hosts.processes or 0):
+        raise UsageError(
+            f"--process={hosts.process} must be at least 0 and below --processes={hosts.processes}."
+        )
+    try:
+        jax.distributed.initialize(hosts.coordinator, hosts.processes, hosts.process)
+    except (ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"--distributed: the other processes cannot be joined "
+            f"({str(error).splitlines()[0].rstrip('.')}); give --coordinator, --processes and "
+            "--process."
+        ) from None
+
+
+def count() -> int:
+    """How many processes take part."""
+    return jax.process_count()
+
+
+def is_first() -> bool:
+    """Is this the process that does what is done once?"""
+    return jax.process_index() == 0
+
+
+def share(items: Sequence[Item]) -> list[Item]:
+    """This process's part of a list that is the same in all of them."""
+    return list(items[jax.process_index() :: count()])
+
+
+def barrier(name: str) -> None:
+    """Wait until every process is here."""
+    if count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def gathered(values: np.ndarray) -> np.ndarray:
+    """The arrays of all processes [process, ...], the same in each."""
+    return np.asarray(multihost_utils.process_allgather(values)) if count() > 1 else values[None]
+
+
+def checkpoints() -> ocp_options.MultiprocessingOptions:
+    """Orbax: a checkpoint is this process's own business, whoever else is there."""
+    if count() == 1:
+        return ocp_options.MultiprocessingOptions()
+    me = jax.process_index()
+    return ocp_options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process-{me}"
+    )
+
+
+def checkpointer() -> Any:
+    """Orbax's checkpointer of one pytree, for this process alone."""
+    return ocp.StandardCheckpointer(multiprocessing_options=checkpoints())
