@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,6 +207,19 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 bad usage or config, 1 anything else, 130 interrupted."""
     log.set_up()
+    try:
+        status = _main(argv)
+    except BaseException:
+        if hosts.joined():
+            traceback.print_exc()
+            hosts.leave(1)
+        raise
+    if status and hosts.joined():
+        hosts.leave(status)
+    return status
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         args = parser().parse_args(argv)
         COMMANDS[args.command].act(args)

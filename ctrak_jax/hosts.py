@@ -6,11 +6,12 @@ meet at the barriers between stages, and where sums over all samples are reduced
 does what is done once: training, images of the queries, rankings, the report.
 """
 
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import options as ocp_options
@@ -50,6 +51,9 @@ def join(hosts: Hosts) -> None:
         raise UsageError(
             f"--process={hosts.process} must be at least 0 and below --processes={hosts.processes}."
         )
+    # Gloo tells its connections on stdout, which belongs to the command's result.
+    sys.stdout = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), 1)
     try:
         jax.distributed.initialize(hosts.coordinator, hosts.processes, hosts.process)
     except (ValueError, RuntimeError) as error:
@@ -58,6 +62,19 @@ def join(hosts: Hosts) -> None:
             f"({str(error).splitlines()[0].rstrip('.')}); give --coordinator, --processes and "
             "--process."
         ) from None
+
+
+def leave(status: int) -> None:
+    """End this process at once where others take part: at a normal exit it would first wait for
+    them, and they for it at the next barrier."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def joined() -> bool:
+    """Has :func:`join` been called?"""
+    return jax.distributed.is_initialized()
 
 
 def count() -> int:
@@ -79,11 +96,6 @@ def barrier(name: str) -> None:
     """Wait until every process is here."""
     if count() > 1:
         multihost_utils.sync_global_devices(name)
-
-
-def gathered(values: np.ndarray) -> np.ndarray:
-    """The arrays of all processes [process, ...], the same in each."""
-    return np.asarray(multihost_utils.process_allgather(values)) if count() > 1 else values[None]
 
 
 def checkpoints() -> ocp_options.MultiprocessingOptions:

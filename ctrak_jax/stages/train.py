@@ -135,7 +135,7 @@ def _train(ctx: Context, inputs: dict[str, Any]) -> tuple[Params, float, int]:
     folder = (ctx.root / "training").resolve()
     _claim(folder, inputs)
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=1, create=True, multiprocessing_options=hosts.checkpoints()
+        max_to_keep=1, create=False, multiprocessing_options=hosts.checkpoints()
     )
     loss = float("nan")
     batches = TrainingBatches(ctx.training_set, batch=train.batch, seed=ctx.seed)
