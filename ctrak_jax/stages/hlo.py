@@ -59,7 +59,7 @@ class Collective(NamedTuple):
     """How often one kind of collective runs, and the bytes a device puts in or gets out, whichever
     is more, over all of them."""
 
-    count: int
+    calls: int
     bytes: float
 
 
@@ -112,8 +112,8 @@ def _visit(module: _Module, name: str, times: int, total: Cost, *, fused: bool) 
         kind = i.op.removesuffix("-start")
         if kind in COLLECTIVES and not i.op.endswith("-done"):
             moved = max(_bytes(_operand_leaves(i, leaves)), _bytes(_results(i)))
-            count, so_far = total.collectives.get(kind, Collective(0, 0.0))
-            total.collectives[kind] = Collective(count + times, so_far + times * moved)
+            calls, so_far = total.collectives.get(kind, Collective(0, 0.0))
+            total.collectives[kind] = Collective(calls + times, so_far + times * moved)
         if not fused:
             total.bytes += times * _traffic(module, i, leaves)
         if i.op == "while":
@@ -256,11 +256,11 @@ def _results(i: Instruction) -> list[Leaf]:
 
 
 def _bytes(leaves: list[Leaf]) -> float:
-    return sum(leaf.bytes for leaf in leaves)
+    return sum((leaf.bytes for leaf in leaves), 0.0)
 
 
 def _far_bytes(leaves: list[Leaf]) -> float:
-    return sum(leaf.bytes for leaf in leaves if leaf.far)
+    return sum((leaf.bytes for leaf in leaves if leaf.far), 0.0)
 
 
 def _parse(text: str) -> _Module:

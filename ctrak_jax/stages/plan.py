@@ -96,12 +96,12 @@ def library() -> Path:
 class Taken(NamedTuple):
     """Bytes a program takes, and those among them that do not grow with its batch."""
 
-    total: float
-    fixed: float
+    total: int
+    fixed: int
 
 
 def largest_batch(
-    measure: Callable[[int], Taken | None], first: int, capacity: float, most: int = LARGEST
+    measure: Callable[[int], Taken | None], first: int, capacity: int, most: int = LARGEST
 ) -> int:
     """The largest first * 2^n that fits, in few measurements: a line through the last two tells
     what to try next (at first, through what does not grow), and what it says is tried.
@@ -123,6 +123,8 @@ def largest_batch(
         guess = batch
         while guess * 2 <= ceiling and taken.total + slope * (guess * 2 - batch) <= capacity:
             guess *= 2
+        if start[0] == 0 and guess == batch < ceiling:
+            guess *= 2  # one measurement is no line
         if guess == batch:
             return batch
         more = measure(guess)
@@ -313,11 +315,9 @@ def text(found: Mapping[str, Any]) -> str:
     table.add_column("")
     for row in rows:
         batch = row["batch_per_chip"]
-        names = {
-            found["asked_batch_per_chip"]: "as asked",
-            found["largest_batch_per_chip"]: "largest",
-        }
-        table.add_column(f"{batch} a chip\n{names.get(batch, '')}", justify="right")
+        marks = {"asked": found["asked_batch_per_chip"], "largest": found["largest_batch_per_chip"]}
+        said = ", ".join(mark for mark, size in marks.items() if size == batch)
+        table.add_column(f"{batch} a chip\n{said}", justify="right")
     for label, value in _LINES.items():
         table.add_row(label, *(value(row) for row in rows))
     for count in CHIP_COUNTS:
@@ -338,7 +338,7 @@ def _gib(part: str) -> Callable[[Mapping[str, Any]], str]:
 
 def _collectives(row: Mapping[str, Any]) -> str:
     found = row["collectives"].items()
-    return ", ".join(f"{c['count']} {k}, {c['bytes'] / 1e6:.1f} MB" for k, c in found) or "none"
+    return ", ".join(f"{c['calls']} {k}, {c['bytes'] / 1e6:.1f} MB" for k, c in found) or "none"
 
 
 _LINES: dict[str, Callable[[Mapping[str, Any]], str]] = {
