@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -58,7 +58,7 @@ def compile_all(
         UsageError: no such topology, or the config cannot be featurized there.
     """
     ctx = _context(config, topology)
-    fn, params = _step(ctx)
+    step = _step(ctx)
     chips = devices.chips_of(ctx.mesh)
     size = config.gradient.batch if batch is None else batch * chips
     first = -(-size // ctx.mesh.size)
@@ -68,12 +68,12 @@ def compile_all(
             "devices": ctx.mesh.size,
             "chips": chips,
             "gradients": len(specs),
-            "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+            "parameters": step.parameters,
             "projection": ctx.config.projection.implementation,
         }
     )
-    compiled = jax.jit(devices.over_samples(fn, ctx.mesh))
-    shared = devices.described(params, ctx.mesh, split=False)
+    compiled = jax.jit(devices.over_samples(step.fn, ctx.mesh))
+    shared = devices.described(step.shared, ctx.mesh, split=False)
 
     def measure(count: int) -> plan.Taken | None:
         begin = time.monotonic()
@@ -130,12 +130,19 @@ def _context(config: Config, topology: str) -> Context:
     return replace(ctx, config=config.model_copy(update={"projection": projection}))
 
 
-def _step(ctx: Context) -> tuple[Callable[[Any, Any], Any], Params]:
-    """What featurize splits over devices, ``fn(shared, batch) -> rows``, and the shapes of
-    ``shared``."""
+class Step(NamedTuple):
+    """What featurize splits over devices, ``fn(shared, batch) -> rows``; the shapes of ``shared``;
+    the number of parameters whose gradients are projected."""
+
+    fn: Callable[[Any, Any], Any]
+    shared: Params
+    parameters: int
+
+
+def _step(ctx: Context) -> Step:
     chosen = selected(ctx, Denoiser(ctx.eps_fn, model.template(ctx)), MAIN)
-    specs = list(train_specs(ctx.config.methods))
-    return partial(train_rows, ctx, chosen, specs), chosen.selection.params
+    fn = partial(train_rows, ctx, chosen, list(train_specs(ctx.config.methods)))
+    return Step(fn, chosen.selection.params, chosen.selection.size)
 
 
 def _batch(ctx: Context, count: int) -> TrainBatch:
