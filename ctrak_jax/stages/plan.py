@@ -365,7 +365,7 @@ def _notes(found: Mapping[str, Any]) -> str:
     )
     cores = found["devices"] // found["chips"]
     return (
-        f"{found['gradients']} gradients of {found['parameters']:,} parameters, projected to "
+        f"Gradients: {found['gradients']} of {found['parameters']:,} parameters, projected to "
         f"{found['k']:,} by {found['projection']}; {cores} device{'s' * (cores > 1)} a chip.\n"
         f"FLOPs: of matrix products, loops counted as often as they run; {projection}.\n"
         "A float32 product is one bfloat16 pass by default, 3 or 6 at high or highest precision.\n"

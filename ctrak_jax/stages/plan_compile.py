@@ -87,7 +87,7 @@ def compile_all(
             say(line | {"compile_s": time.monotonic() - begin})
             return None
         line["compile_s"] = time.monotonic() - begin
-        found, cost = program.memory_analysis(), hlo.cost(program.as_text() or "")
+        found, cost = program.memory_analysis(), hlo.cost(_text(program, topology))
         assert found is not None
         line["memory"] = {
             "arguments": found.argument_size_in_bytes,
@@ -108,6 +108,23 @@ def compile_all(
         return plan.Taken(sum(memory.values()), memory["arguments"] + memory["code"])
 
     plan.largest_batch(measure, first, plan.chip_of(topology).hbm * chips // ctx.mesh.size)
+
+
+def _text(program: Any, topology: str) -> str:
+    """A compiled program's text.
+
+    Raises:
+        UsageError: libtpu uses instructions that this jaxlib does not know (seen with tpu7x, libtpu
+            0.0.52 and jaxlib 0.10.2: async-update).
+    """
+    try:
+        return program.as_text()
+    except jax.errors.JaxRuntimeError as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise UsageError(
+            f"--topology {topology}: compiled, but jax {jax.__version__} cannot read the program "
+            f"({reason}); install the libtpu that this jax names, or a newer jax."
+        ) from None
 
 
 def _context(config: Config, topology: str) -> Context:
