@@ -38,7 +38,7 @@ test: $(STAMP) ## run the tests (WORKERS=2, ARGS="-m 'not slow'")
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 # Beside the packages and not among them: where JAX finds libtpu it looks for a TPU at every start.
-tpu: $(STAMP) ## the TPU compiler, for the tests that compile for TPUs without one
+tpu: $(STAMP) ## the TPU compiler, for ctrak plan and the tests that compile for TPUs without one
 	$(PIP) install --quiet --no-deps --target $(VENV)/tpu --upgrade $(LIBTPU)
 
 lint: $(STAMP) ## check style, types and the direction of imports

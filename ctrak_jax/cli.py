@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from ctrak_jax import config as cfg
 from ctrak_jax import hosts, log, pipeline
 from ctrak_jax.data import build, write_folder
 from ctrak_jax.errors import StoreError, UsageError
-from ctrak_jax.stages import attribute, bench, info, summary
+from ctrak_jax.stages import attribute, bench, info, plan, summary
 
 HELP = {
     "run": "every stage in order, each skipped where its result is there",
@@ -35,11 +36,15 @@ class Command:
     help: str
 
 
-def _declare_config(parser: argparse.ArgumentParser, name: str = "CONFIG") -> None:
-    parser.add_argument(
-        "config", type=Path, metavar=name, help="YAML file, or the folder of an earlier run"
-    )
+def _declare_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the results go")
+    _declare_settings(parser)
+
+
+def _declare_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "config", type=Path, metavar="CONFIG", help="YAML file, or the folder of an earlier run"
+    )
     group = parser.add_argument_group("settings (defaults in brackets)")
     fields: list[tuple[str, Any]] = [
         (f, i) for f, i in cfg.Config.model_fields.items() if f not in cfg.sections() and f != "out"
@@ -55,6 +60,13 @@ def _declare_config(parser: argparse.ArgumentParser, name: str = "CONFIG") -> No
 
 def load(args: argparse.Namespace) -> tuple[cfg.Config, Path]:
     """The config of a command line and the folder of its results."""
+    config = load_config(args)
+    path: Path = args.config
+    return config, args.out or config.out or (path if path.is_dir() else Path("runs") / path.stem)
+
+
+def load_config(args: argparse.Namespace) -> cfg.Config:
+    """The config of a command line."""
     known = {*cfg.Config.model_fields, *cfg.sections()}
     overrides = {
         name: value
@@ -62,10 +74,7 @@ def load(args: argparse.Namespace) -> tuple[cfg.Config, Path]:
         if name.split(".")[0] in known and name != "out"
     }
     path: Path = args.config
-    folder = path.is_dir()
-    config = cfg.load(path / "config.yaml" if folder else path, overrides)
-    default = path if folder else Path("runs") / path.stem
-    return config, args.out or config.out or default
+    return cfg.load(path / "config.yaml" if path.is_dir() else path, overrides)
 
 
 def _stage(name: str) -> Callable[[argparse.Namespace], None]:
@@ -163,6 +172,27 @@ def _bench(args: argparse.Namespace) -> None:
     print(bench.table(result))
 
 
+def _declare_plan(parser: argparse.ArgumentParser) -> None:
+    _declare_settings(parser)
+    parser.add_argument("--topology", required=True, metavar="NAME", help=f"e.g. {plan.EXAMPLES}")
+    parser.add_argument(
+        "--samples", type=float, default=1e6, help="training samples to featurize [1e6]"
+    )
+    parser.add_argument(
+        "--batch", type=int, help="samples a chip at a time [gradient.batch over all chips]"
+    )
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def _plan(args: argparse.Namespace) -> None:
+    if not math.isfinite(args.samples) or args.samples < 1 or args.samples % 1:
+        raise UsageError(f"--samples {args.samples:g} must be a whole number of at least 1.")
+    if args.batch is not None and args.batch < 1:
+        raise UsageError(f"--batch {args.batch} must be at least 1.")
+    found = plan.run(load_config(args), args.topology, samples=int(args.samples), batch=args.batch)
+    print(json.dumps(found, indent=1) if args.json else plan.text(found), end="\n" * args.json)
+
+
 def _declare_data(parser: argparse.ArgumentParser) -> None:
     _declare_config(parser)
 
@@ -183,6 +213,9 @@ COMMANDS = {
     "config": Command(_declare_config, _config, "print the full resolved config"),
     "data": Command(_declare_data, _data, "write a config's data set in the folder format"),
     "info": Command(_declare_info, _info, "what a run or store holds; verifies its features"),
+    "plan": Command(
+        _declare_plan, _plan, "memory, time and store of featurize on TPUs that are not here"
+    ),
     "bench": Command(_declare_bench, _bench, "throughput of the hot parts on this machine"),
 }
 

@@ -1,0 +1,174 @@
+"""Compile the featurization step for TPUs that are not here: the process behind ``ctrak plan``.
+
+Reads one JSON object on stdin, ``{"config", "topology", "batch"}``, and writes one a line on
+stdout: what is compiled, then every program as soon as it is; or ``{"error": ...}``. In a process
+of its own because libtpu, once loaded, stays, and because of all that it prints.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ctrak_jax import mesh as devices
+from ctrak_jax.config import Config
+from ctrak_jax.data import build
+from ctrak_jax.errors import UsageError
+from ctrak_jax.models import Denoiser
+from ctrak_jax.projection import implementation_of
+from ctrak_jax.stages import hlo, model, plan
+from ctrak_jax.stages.context import Context
+from ctrak_jax.stages.gradients import (
+    TrainBatch,
+    projection_of,
+    selected,
+    train_rows,
+    train_specs,
+)
+from ctrak_jax.stages.variant import MAIN
+from ctrak_jax.typing import Params
+
+
+def main() -> None:
+    """Answer the question on stdin."""
+    asked = json.load(sys.stdin)
+    try:
+        compile_all(Config(**asked["config"]), asked["topology"], asked["batch"], _say)
+    except UsageError as error:
+        _say({"error": str(error)})
+
+
+def _say(line: dict[str, Any]) -> None:
+    print(json.dumps(line), flush=True)
+
+
+def compile_all(
+    config: Config, topology: str, batch: int | None, say: Callable[[dict[str, Any]], None]
+) -> None:
+    """Compile at ``batch`` samples a chip (default: the config's), then in search of the largest.
+
+    Raises:
+        UsageError: no such topology, or the config cannot be featurized there.
+    """
+    ctx = _context(config, topology)
+    step = _step(ctx)
+    chips = devices.chips_of(ctx.mesh)
+    size = config.gradient.batch if batch is None else batch * chips
+    first = -(-size // ctx.mesh.size)
+    specs = train_specs(config.methods)
+    say(
+        {
+            "devices": ctx.mesh.size,
+            "chips": chips,
+            "gradients": len(specs),
+            "parameters": step.parameters,
+            "projection": ctx.config.projection.implementation,
+        }
+    )
+    compiled = jax.jit(devices.over_samples(step.fn, ctx.mesh))
+    shared = devices.described(step.shared, ctx.mesh, split=False)
+
+    def measure(count: int) -> plan.Taken | None:
+        begin = time.monotonic()
+        rows = devices.described(_batch(ctx, count * ctx.mesh.size), ctx.mesh, split=True)
+        line: dict[str, Any] = {"batch": count, "memory": None}
+        try:
+            program = compiled.lower(shared, rows).compile()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) or "hbm" not in str(error).lower():
+                raise
+            say(line | {"compile_s": time.monotonic() - begin})
+            return None
+        line["compile_s"] = time.monotonic() - begin
+        found, cost = program.memory_analysis(), hlo.cost(_text(program, topology))
+        assert found is not None
+        line["memory"] = {
+            "arguments": found.argument_size_in_bytes,
+            "outputs": found.output_size_in_bytes - found.alias_size_in_bytes,
+            "temporaries": found.temp_size_in_bytes,
+            "code": found.generated_code_size_in_bytes,
+        }
+        say(
+            line
+            | {
+                "flops": cost.flops,
+                "passes": cost.passes,
+                "bytes": cost.bytes,
+                "collectives": {k: c._asdict() for k, c in cost.collectives.items()},
+            }
+        )
+        memory = line["memory"]
+        return plan.Taken(sum(memory.values()), memory["arguments"] + memory["code"])
+
+    plan.largest_batch(measure, first, plan.chip_of(topology).hbm * chips // ctx.mesh.size)
+
+
+def _text(program: Any, topology: str) -> str:
+    """A compiled program's text.
+
+    Raises:
+        UsageError: libtpu uses instructions that this jaxlib does not know (seen with tpu7x, libtpu
+            0.0.52 and jaxlib 0.10.2: async-update).
+    """
+    try:
+        return program.as_text()
+    except jax.errors.JaxRuntimeError as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise UsageError(
+            f"--topology {topology}: compiled, but jax {jax.__version__} cannot read the program "
+            f"({reason}); install the libtpu that this jax names, or a newer jax."
+        ) from None
+
+
+def _context(config: Config, topology: str) -> Context:
+    """The config's featurization as it is on a TPU: no folder, and no model but its shapes."""
+    if not train_specs(config.methods):
+        raise UsageError(f"methods={list(config.methods)}: none of them featurizes anything.")
+    training_set, mesh = build(config.data), devices.topology_mesh(topology)
+    ctx = Context(
+        config=config,
+        root=Path(),
+        seed=config.run.seeds[0],
+        training_set=training_set,
+        dataset=training_set,
+        mesh=mesh,
+    )
+    implementation = implementation_of(projection_of(ctx), backend="tpu")
+    if implementation == "pallas_gpu":
+        raise UsageError("projection.implementation=pallas_gpu is no TPU's; use auto.")
+    projection = config.projection.model_copy(update={"implementation": implementation})
+    return replace(ctx, config=config.model_copy(update={"projection": projection}))
+
+
+class Step(NamedTuple):
+    """What featurize splits over devices, ``fn(shared, batch) -> rows``; the shapes of ``shared``;
+    the number of parameters whose gradients are projected."""
+
+    fn: Callable[[Any, Any], Any]
+    shared: Params
+    parameters: int
+
+
+def _step(ctx: Context) -> Step:
+    chosen = selected(ctx, Denoiser(ctx.eps_fn, model.template(ctx)), MAIN)
+    fn = partial(train_rows, ctx, chosen, list(train_specs(ctx.config.methods)))
+    return Step(fn, chosen.selection.params, chosen.selection.size)
+
+
+def _batch(ctx: Context, count: int) -> TrainBatch:
+    """The shapes of a batch of training samples."""
+    conditions = ctx.dataset.train_conditions
+    against = jax.ShapeDtypeStruct(ctx.against(conditions).shape, np.float32)
+    parts = ctx.dataset.train_images(np.arange(1)), conditions, against, np.zeros(1, np.int32)
+    return TrainBatch(*(jax.ShapeDtypeStruct((count, *p.shape[1:]), p.dtype) for p in parts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,270 @@
+"""ctrak plan: its arithmetic by hand, what it reads from programs, and one real plan."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, PartitionSpec
+
+from ctrak_jax import cli
+from ctrak_jax import schedule as schedules
+from ctrak_jax.config import Config, ProjectionConfig, Store
+from ctrak_jax.errors import UsageError
+from ctrak_jax.models import SIZES, DiT, create
+from ctrak_jax.models.denoiser import eps_fn_of
+from ctrak_jax.stages import hlo, plan
+from ctrak_jax.store import FeatureStore
+from ctrak_jax.trajectory import grid, invert
+from tests.command import ctrak
+
+CHIP = plan.Chip(hbm=16 * plan.GIB, bandwidth=800e9, flops=200e12, source="here")
+ABOUT = {"devices": 8, "chips": 4, "gradients": 2, "parameters": 1_000_000}
+PROGRAM = {
+    "batch": 10,
+    "memory": {"arguments": 1 * plan.GIB, "outputs": 0, "temporaries": 2 * plan.GIB, "code": 0},
+    "compile_s": 1.0,
+    "flops": 5e12,
+    "passes": 6e12,
+    "bytes": 4e9,
+    "collectives": {},
+}
+
+
+def forward_flops(size: str, side: int, channels: int, condition: int) -> float:
+    """Of the network for one image, from its matrices' shapes."""
+    width, depth, _, patch = SIZES[size]
+    tokens, hidden, pixels = (side // patch) ** 2, int(8 * width / 3), patch * patch * channels
+    block = tokens * (4 * width * width + 3 * width * hidden)  # qkv, proj; w12, w3
+    block += 2 * tokens * tokens * width  # queries by keys, weights by values
+    block += 6 * width * width  # modulation
+    outside = 2 * tokens * pixels * width  # patch embedding, final
+    outside += 256 * width + width * width + condition * width + 2 * width * width
+    return 2.0 * (depth * block + outside)
+
+
+def test_the_roofline_is_the_slower_of_the_two():
+    """2e12 / 200e12 = 10 ms; 4e9 / 800e9 = 5 ms and 16e9 / 800e9 = 20 ms; 10 samples a call."""
+    compute = plan.roofline(CHIP, passes=2e12, traffic=4e9, batch=10)
+    memory = plan.roofline(CHIP, passes=2e12, traffic=16e9, batch=10)
+    assert compute == (pytest.approx(1e-3), "matrix unit")
+    assert memory == (pytest.approx(2e-3), "memory")
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_a_report_step_by_step(kernel):
+    """Two devices a chip: 20 samples, 6 GiB, 10e12 FLOPs, 12e12 in passes and 8e9 bytes a call.
+
+    The projection of a sample is 2 * 1e6 * 4000 * 2 = 16e9 FLOPs, 320e9 a call, 960e9 in passes:
+    12.96e12 / 200e12 = 64.8 ms a call with the kernel, 60 ms without; memory takes 10 ms.
+    """
+    config = Config(projection=ProjectionConfig(k=4000))
+    about = ABOUT | {"projection": "pallas_tpu" if kernel else "xla"}
+    found = plan.report(config, "v5e:2x2", CHIP, about, [PROGRAM], 1_000_000)
+    (row,) = found["programs"]
+    seconds = 64.8e-3 / 20 if kernel else 60e-3 / 20
+    assert row["batch_per_chip"] == found["largest_batch_per_chip"] == 20
+    assert row["memory"]["total"] == 6 * plan.GIB
+    assert row["share_of_hbm"] == 6 / 16
+    assert row["projection_flops_per_sample"] == 16e9
+    assert row["flops_per_sample"] == pytest.approx(516e9 if kernel else 500e9)
+    assert row["bytes_per_sample"] == 4e8
+    assert row["seconds_per_sample"] == pytest.approx(seconds)
+    assert row["bound_by"] == "matrix unit"
+    assert row["samples_per_second"] == {
+        n: pytest.approx(int(n) / seconds) for n in ("1", "8", "64", "256")
+    }
+    assert row["hours"] == pytest.approx(1_000_000 * seconds / 4 / 3600)
+    assert "asked, largest" in plan.text(found)
+
+
+def test_a_program_that_nowhere_fits_is_refused():
+    nowhere = PROGRAM | {"batch": 1, "memory": None}
+    with pytest.raises(UsageError, match="not one sample"):
+        plan.report(Config(), "v5e:2x2", CHIP, ABOUT, [nowhere], 10)
+
+
+def measured(
+    capacity: float, tried: list[int], curve: Callable[[int], float]
+) -> Callable[[int], plan.Taken | None]:
+    def measure(batch: int) -> plan.Taken | None:
+        tried.append(batch)
+        total = curve(batch)
+        return plan.Taken(int(total), 100) if total <= capacity else None
+
+    return measure
+
+
+@pytest.mark.parametrize(
+    ("curve", "first", "largest", "tried"),
+    [
+        (lambda b: 100 + 10 * b, 8, 64, [8, 64]),  # 64 takes 740, 128 would take 1380
+        (lambda b: 100 + 100 * b, 64, 8, [64, 32, 16, 8]),
+        (lambda b: 100 + 500 * b**0.5, 1, 2, [1, 2]),
+        (lambda b: 100 + b**1.5, 8, 64, [8, 256, 128, 64]),  # steeper than the line said
+        (lambda b: 2000.0, 4, 0, [4, 2, 1]),
+    ],
+)
+def test_the_largest_batch_takes_few_measurements(curve, first, largest, tried):
+    seen: list[int] = []
+    assert plan.largest_batch(measured(1000, seen, curve), first, 1000) == largest
+    assert seen == tried
+
+
+def test_store_bytes_are_those_of_real_stores(tmp_path):
+    config = Config(
+        methods=("trak", "das"), projection=ProjectionConfig(k=64), store=Store(chunk=8)
+    )
+    for name, widths in {"trak": {"features": 64}, "das": {"features": 64, "errors": 9}}.items():
+        store = FeatureStore.create(
+            tmp_path / name, {}, index=np.arange(19), widths=widths, chunk=8
+        )
+        for rows in store.chunks:
+            store.write(rows, {n: np.ones((len(rows), w)) for n, w in widths.items()})
+    arrays = [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".json"]
+    assert plan.store_bytes(config, 19) == sum(p.stat().st_size for p in arrays)
+
+
+def compiled(fn: Callable, *args) -> hlo.Cost:
+    text = jax.jit(fn).lower(*args).compile().as_text()
+    assert text is not None
+    return hlo.cost(text)
+
+
+def test_collectives_are_found_with_their_bytes():
+    mesh = Mesh(np.array(jax.devices()), ("samples",))
+
+    def summed(x):
+        return jax.lax.psum(x, "samples")
+
+    def thrice(x):
+        return jax.lax.fori_loop(0, 3, lambda _, y: jax.lax.psum(y, "samples") / 8, x)
+
+    split = PartitionSpec("samples")
+    x = jnp.zeros((8, 100), jnp.float32)
+    for fn, calls in ((summed, 1), (thrice, 3)):
+        over = jax.shard_map(fn, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
+        assert compiled(over, x).collectives == {"all-reduce": (calls, calls * 400.0)}
+    assert compiled(jnp.sum, x).collectives == {}
+
+
+def test_a_loops_body_counts_as_often_as_it_runs():
+    """7 products of 32 x 64 by 64 x 64; XLA's own count has one."""
+    w = jnp.zeros((64, 64))
+
+    def loop(x):
+        return jax.lax.scan(lambda y, _: (jnp.sin(y @ w), None), x, None, length=7)[0]
+
+    assert compiled(loop, jnp.zeros((32, 64))).flops == 7 * 2 * 32 * 64 * 64
+
+
+def test_passes_follow_the_precision():
+    text = """HloModule m
+
+ENTRY %main (a: f32[4,8], b: f32[8,2]) -> f32[4,2] {
+  %a = f32[4,8]{1,0:T(8,128)} parameter(0)
+  %b = f32[8,2]{1,0:T(8,128)S(1)} parameter(1)
+  ROOT %dot = f32[4,2]{1,0} dot(%a, %b), lhs_contracting_dims={1}, rhs_contracting_dims={0}, \
+operand_precision={highest,highest}
+}
+"""
+    cost = hlo.cost(text)
+    assert (cost.flops, cost.passes) == (128, 6 * 128)
+    assert cost.bytes == 4 * 32 + 4 * 8, "b lies in the core's own memory"
+
+
+def test_a_batched_product_written_as_a_dilated_convolution_counts_as_the_product():
+    """[8, 16, 4] by [8, 4, 16]: 2 * 8 * 16 * 4 * 16."""
+    text = """HloModule m
+
+ENTRY %main (a: f32[8,16,4], b: f32[8,4,16]) -> f32[8,16,16] {
+  %a = f32[8,16,4]{2,1,0} parameter(0)
+  %b = f32[8,4,16]{2,1,0} parameter(1)
+  ROOT %c = f32[8,16,16]{2,1,0} convolution(%a, %b), \
+window={size=8 stride=7 lhs_dilate=8}, dim_labels=0bf_0io->0bf
+}
+"""
+    assert hlo.cost(text).flops == 2 * 8 * 16 * 4 * 16
+
+
+def test_the_inversions_flops_are_those_of_its_network():
+    """Within 10% of 45 evaluations, up to the last recorded of 50 steps."""
+    schedule, shape, condition = schedules.linear(), (16, 16, 3), 4
+    network = DiT(**SIZES["tiny"]._asdict())
+    params = jax.eval_shape(lambda: create(network, shape, condition, 0))
+    eps_fn = eps_fn_of(network, schedule, "eps")
+
+    def inversions(params, x0, cond):
+        return jax.vmap(lambda x, c: invert(eps_fn, params, schedule, grid(), x, c))(x0, cond)
+
+    def described(*dims):
+        return jax.ShapeDtypeStruct(dims, jnp.float32)
+
+    cost = compiled(inversions, params, described(8, *shape), described(8, condition))
+    assert cost.flops / 8 == pytest.approx(45 * forward_flops("tiny", 16, 3, 4), rel=0.1)
+
+
+def complaint(capsys, *argv: str) -> str:
+    assert cli.main(["plan", "configs/synthetic.yaml", *argv]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("name", ["v9z:2x2", "nonsense", "v5e:", "v5e", "v5e:2x2x2x2", "v5e:2x2\n"])
+def test_an_unknown_topology_is_one_line(capsys, name):
+    assert "v5e:16x16" in complaint(capsys, "--topology", name)
+
+
+def test_missing_libtpu_is_one_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.delenv("TPU_LIBRARY_PATH", raising=False)
+    monkeypatch.setattr(plan.sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(plan.importlib.util, "find_spec", lambda name: None)
+    assert "ctrak-jax[tpu-plan]" in complaint(capsys, "--topology", "v5e:2x2")
+
+
+def test_libtpu_is_taken_from_where_it_is_named(monkeypatch, tmp_path):
+    (tmp_path / "lib.so").touch()
+    monkeypatch.setenv("TPU_LIBRARY_PATH", str(tmp_path / "lib.so"))
+    assert plan.library() == tmp_path / "lib.so"
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--samples", "0"), ("--samples", "1.5"), ("--samples", "nan"), ("--batch", "0")]
+)
+def test_numbers_out_of_range_are_one_line(capsys, wrong):
+    assert wrong[0] in complaint(capsys, "--topology", "v5e:2x2", *wrong)
+
+
+def has_libtpu() -> bool:
+    try:
+        return plan.library().is_file()
+    except UsageError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_libtpu(), reason="needs libtpu: run `make tpu`")
+def test_a_real_plan(tmp_path: Path):
+    """FLOPs within 10% of 9 timesteps, forward and twice that backward; no collectives."""
+    config = tmp_path / "config.yaml"
+    config.write_text("data: {size: 40}\nmethods: [trak]\nprojection: {k: 1024}\n")
+    done = ctrak("plan", config, "--topology", "v5e:2x2", "--batch", "8", "--json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    row = found["programs"][0]
+    assert (found["chips"], found["devices"], row["batch_per_chip"]) == (4, 4, 8)
+    assert row["collectives"] == {}
+    network = row["flops_per_sample"] - row["projection_flops_per_sample"]
+    assert network == pytest.approx(9 * 3 * forward_flops("tiny", 16, 3, 4), rel=0.1)
+    assert row["projection_flops_per_sample"] == 2 * found["parameters"] * 1024
+    assert found["parameters"] == 334_784
+    assert found["largest_batch_per_chip"] > 8
+    assert found["programs"][1]["memory"]["total"] < 16 * plan.GIB
+    assert found["compiled"][-1]["batch_per_chip"] >= found["largest_batch_per_chip"]
+
+    wrong = ctrak("plan", config, "--topology", "v5e:3x7")
+    assert wrong.returncode == 2
+    assert wrong.stderr.splitlines()[-1].startswith("ctrak: --topology v5e:3x7: ")
