@@ -12,7 +12,7 @@ A store is never reused for anything but what its manifest says.
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,43 @@ class FeatureStore:
             )
         parts = [self._read(name, rows) for rows in self.chunks]
         return np.concatenate(parts) if parts else np.empty(self._arrays[name].shape, np.float32)
+
+    def blocks(self, name: str, rows: int) -> Iterator[tuple[range, np.ndarray]]:
+        """All rows of an array in order: whole chunks, about ``rows`` rows at a time.
+
+        The chunks of the next block are read, side by side, while the caller works on the present
+        one. Two blocks of memory serve in turn: an array holds until the next one is asked for.
+        (Fresh memory for each halves the rate: 6.2 against 2.5 GB/s from the page cache.)
+
+        Raises:
+            StoreError: as :meth:`read`.
+        """
+        if self.missing:
+            raise StoreError(
+                f"{self.path}: {len(self.missing)} of {len(self.chunks)} chunks are missing; "
+                "run the stage that writes it again, it goes on where it was."
+            )
+        array, chunk = self._arrays[name], self._manifest["chunk"]
+        size = min(max(rows // chunk, 1) * chunk, self.rows)
+        memory = [np.empty((size, *array.shape[1:]), array.dtype.numpy_dtype) for _ in range(2)]
+        spans = [range(s, min(s + size, self.rows)) for s in range(0, self.rows, max(size, 1))]
+
+        def begin(number: int) -> ts.WriteFutures:
+            span, into = spans[number], ts.array(memory[number % 2])
+            source = array[span.start : span.stop].translate_to[0]
+            return into[: len(span)].write(source)
+
+        reading = begin(0) if spans else None
+        for number, span in enumerate(spans):
+            try:
+                assert reading is not None
+                reading.result()
+            except ValueError:
+                for damaged in (c for c in self.chunks if c.start in span):
+                    self._read(name, damaged)  # names the one
+                raise
+            reading = begin(number + 1) if number + 1 < len(spans) else None
+            yield span, memory[number % 2][: len(span)]
 
     def _read(self, name: str, rows: range) -> np.ndarray:
         chunk = rows.start // self._manifest["chunk"]
