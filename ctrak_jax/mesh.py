@@ -66,7 +66,7 @@ def padded(rows: np.ndarray, multiple: int) -> np.ndarray:
 
 
 def memory(mesh: Mesh) -> int:
-    """Bytes that a solve may take of one device: half of what it has, or its share of the host's."""
+    """Bytes that a solve may take of one device: half of its own, or of its share of the host."""
     stats = mesh.devices.flat[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] // 2

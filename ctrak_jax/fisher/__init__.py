@@ -17,7 +17,7 @@ cg         a block of Phi               none of the others fits
 =========  ===========================  ======================================================
 """
 
-from ctrak_jax.fisher.api import SOLVERS, Solution, Solver, choose, gram_fits, solve
+from ctrak_jax.fisher.api import SOLVERS, Solution, Solver, Vectors, choose, gram_fits, solve
 from ctrak_jax.fisher.cg import Iterated, conjugate_gradient
 from ctrak_jax.fisher.direct import Spectrum, cholesky, dual, spectrum
 from ctrak_jax.fisher.gram import Gram, damping, init, merge, update
@@ -26,6 +26,7 @@ from ctrak_jax.fisher.rows import (
     Matrix,
     RowFn,
     Rows,
+    dense,
     inner,
     normal_product,
     outer,
@@ -43,10 +44,12 @@ __all__ = [
     "Solution",
     "Solver",
     "Spectrum",
+    "Vectors",
     "cholesky",
     "choose",
     "conjugate_gradient",
     "damping",
+    "dense",
     "dual",
     "gram_fits",
     "init",

@@ -4,14 +4,13 @@ r"""Matrix-free solves by preconditioned conjugate gradients (Hestenes and Stief
     (G + \lambda I)\, z = \phi,\qquad M = \mathrm{diag}(G) + \lambda I                     \tag{15}
 
 All queries and all damping values advance side by side, so that one product with G - one pass over
-the features, wherever they are - serves them all; a damping whose queries are all solved leaves the
-block. Iterations grow as lambda^-1/2: the smallest damping fixes the number of passes and the
-others add little work, which is why they share neither a start nor a Krylov space. (The Krylov space
-that all dampings share, Frommer and Maass 1999, admits no preconditioner but a multiple of I and
-cannot be restarted.)
+the features, wherever they are - serves them all; a damping whose queries are all solved leaves
+the block. The smallest damping fixes the number of passes and the others add little work, which is
+why they share neither a start nor a Krylov space. (The Krylov space that all dampings share,
+Frommer and Maass 1999, admits no preconditioner but a multiple of I and cannot be restarted.)
 
-What the recurrence calls the residual drifts from phi - (G + lambda I) z in float32. The true one is
-therefore computed when the recurrence has finished, and what is left of it is solved for again
+What the recurrence calls the residual drifts from phi - (G + lambda I) z in float32. The true one
+is therefore computed when the recurrence has finished, and what is left of it is solved for again
 (iterative refinement) as long as that halves it.
 """
 
