@@ -113,6 +113,7 @@ BOUND = {"spectrum": 1e-6, "cholesky": 1e-4, "dual": 1e-4, "cg": 2e-3}
 def test_residuals_are_those_of_z(solver):
     features, queries = problem(60, 96)
     solution = fisher.solve(fisher.Matrix(features), queries, MULTIPLES, solver=solver)
+    assert isinstance(solution, fisher.Vectors)
     phi = features.astype(np.float64)
     for multiple, z, residual in zip(MULTIPLES, solution.z, solution.residual, strict=True):
         lam = 0.1 * multiple * (phi**2).sum() / 96
@@ -190,7 +191,8 @@ def sharded(features, devices, block, resident, axes=None):
             yield fisher.Block(span, memory[: len(span)])
         memory[:] = 1e30
 
-    return ShardedRows(mesh, *features.shape, blocks, block=block, resident=resident)
+    n, k = features.shape
+    return ShardedRows(mesh, n, k, blocks, block=block, resident=resident)
 
 
 def two_axes():
@@ -228,8 +230,8 @@ def test_devices_meet_once_at_the_end(fn):
     for mesh in (local_mesh(8), two_axes()):
         summed = SampleSum(fn, mesh)
         total = summed.zeros(shared, features)
-        step = summed.add.lower(total, shared, features).compile().as_text()
-        flush = summed.flush.lower(total).compile().as_text()
+        step = summed.add.lower(total, shared, features).compile().as_text() or ""
+        flush = summed.flush.lower(total).compile().as_text() or ""
         assert not re.search("all-reduce|all-gather|reduce-scatter|all-to-all|permute", step)
         reduced = re.findall(r"= f32\[(\d+),(\d+)\]\S* all-reduce(?:-start)?\(", flush)
         assert len(reduced) == 1

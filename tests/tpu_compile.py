@@ -5,6 +5,7 @@ Run by test_tpu.py in a process of its own, with TPU_LIBRARY_PATH naming libtpu:
 """
 
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ def conjugate_gradient_step() -> None:
     mesh = Mesh(np.array(found), (devices.SAMPLES,))
     whole, split = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), (devices.SAMPLES,)))
 
-    def array(*shape: int, sharding: NamedSharding = whole) -> jax.ShapeDtypeStruct:
+    def array(*shape: int, sharding: NamedSharding = whole) -> Any:
         return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
 
     n, k, d, q = CG["n"], CG["k"], CG["dampings"], CG["queries"]

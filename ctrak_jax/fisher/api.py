@@ -88,9 +88,12 @@ class Diagonal(NamedTuple):
     right: Float[np.ndarray, "query side"]
     multiples: tuple[float, ...]
 
-    solver = "spectrum"
     products = 0
     residual = ()
+
+    @property
+    def solver(self) -> Solver:
+        return "spectrum"
 
     def scores(self, rows: Rows) -> Iterator[Block]:
         values, vectors, is_dual, trace, k = self.spectrum

@@ -5,9 +5,12 @@ r"""Matrix-free solves by preconditioned conjugate gradients (Hestenes and Stief
 
 All queries and all damping values advance side by side, so that one product with G - one pass over
 the features, wherever they are - serves them all; a damping whose queries are all solved leaves
-the block. The smallest damping fixes the number of passes and the others add little work, which is
-why they share neither a start nor a Krylov space. (The Krylov space that all dampings share,
-Frommer and Maass 1999, admits no preconditioner but a multiple of I and cannot be restarted.)
+the block. The smallest damping fixes the number of passes. Measured on 4,000 features of length
+2,048 with variances falling as 1/j, seven dampings from r = 0.01 to 1e4, tolerance 1e-3: 247 passes
+and 604 products a query together, 624 passes one damping after the other, 259 passes and products
+for the smallest alone. The Krylov space that all dampings share (Frommer and Maass 1999) would cost
+the latter; it admits no preconditioner but a multiple of I and cannot be restarted, and with 1/j^2
+one run to r = 0.01 does not reach the tolerance in float32.
 
 What the recurrence calls the residual drifts from phi - (G + lambda I) z in float32. The true one
 is therefore computed when the recurrence has finished, and what is left of it is solved for again
@@ -121,7 +124,7 @@ def _cycle(
     state = begin(right, diagonal, lam)
     products = 0
     while True:
-        is_open = np.asarray(_norms(state.r) > wanted).any(axis=1)
+        is_open = np.max(np.asarray(_norms(state.r)), axis=1) > wanted
         if products == limit or not is_open.all():
             done = np.flatnonzero(~is_open) if products < limit else np.arange(len(is_open))
             z = z.at[solved[done]].set(state.z[done])
