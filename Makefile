@@ -51,10 +51,11 @@ format: $(STAMP) ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## measure the throughput of the three hot stages on this machine
+bench: $(STAMP) ## measure the throughput of the hot stages on this machine
 	$(BIN)/ctrak bench featurize $(ARGS)
 	$(BIN)/ctrak bench projection $(ARGS)
 	$(BIN)/ctrak bench solve $(ARGS)
+	$(BIN)/ctrak bench scoring $(ARGS)
 
 # What is locked is kept where it still fits; ARGS=--upgrade takes the newest of everything,
 # ARGS='--upgrade-package jax' of one package.

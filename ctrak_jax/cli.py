@@ -157,16 +157,23 @@ def _declare_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the table as JSON")
     parser.add_argument("--batch", type=int, default=32, help="samples a call [32]")
     parser.add_argument("--k", type=int, default=4096, help="length of a feature [4096]")
+    parser.add_argument(
+        "--rows", type=int, default=100_000, help="features on disk (scoring) [100000]"
+    )
     parser.add_argument("--repeats", type=int, default=5, help="timed calls [5]")
 
 
 def _bench(args: argparse.Namespace) -> None:
-    for flag, value in (("--batch", args.batch), ("--repeats", args.repeats)):
+    for flag, value in (
+        ("--batch", args.batch),
+        ("--rows", args.rows),
+        ("--repeats", args.repeats),
+    ):
         if value < 1:
             raise UsageError(f"{flag} {value} must be at least 1.")
     if args.k < 32 or args.k % 32:
         raise UsageError(f"--k {args.k} must be a multiple of 32.")
-    result = bench.run(args.what, batch=args.batch, k=args.k, repeats=args.repeats)
+    result = bench.run(args.what, bench.Sizes(args.batch, args.k, args.rows, args.repeats))
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
     print(bench.table(result))

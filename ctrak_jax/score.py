@@ -7,6 +7,7 @@ Positive = proponent: a gradient step on sample i lowers the query's loss. The w
 except for DAS, which weighs a sample by its denoising errors.
 """
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -61,3 +62,12 @@ def top_k(scores: Float[Array, "query sample"], k: int) -> Ranking:
         raise ValueError(f"top_k: k={k} must be between 1 and the {scores.shape[-1]} samples.")
     score, index = jax.lax.top_k(scores, k)
     return Ranking(index, score)
+
+
+@partial(jax.jit, static_argnums=2)
+def merge_top(best: Ranking, new: Ranking, k: int) -> Ranking:
+    """The k best (or all there are) of two rankings, of which ``new`` is of later samples."""
+    samples = jnp.concatenate([best.samples, new.samples], axis=-1)
+    scores = jnp.concatenate([best.score, new.score], axis=-1)
+    ranking = top_k(scores, min(k, scores.shape[-1]))
+    return Ranking(jnp.take_along_axis(samples, ranking.samples, axis=-1), ranking.score)

@@ -1,64 +1,241 @@
-"""Solves against float64 NumPy, primal against dual, one factorisation against many."""
+"""One list of truths for every solver, on one device, on many and block by block; rankings."""
+
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 from ctrak_jax import fisher
+from ctrak_jax.mesh import SAMPLES, SampleSum, ShardedRows, local_mesh
 from ctrak_jax.score import error_weights, influence, top_k
 
+MULTIPLES = (0.1, 1.0, 100.0)
+SHAPES = {"fewer samples": (40, 96), "as many": (96, 96), "more samples": (300, 96)}
 
-def problem(n, k, seed=0):
+
+def problem(n, k, seed=0, rank=None):
     rng = np.random.default_rng(seed)
     scales = 10.0 ** rng.uniform(-1, 0.5, k)
-    return (
-        (rng.standard_normal((n, k)) * scales).astype(np.float32),
-        rng.standard_normal((5, k)).astype(np.float32),
-    )
+    features = rng.standard_normal((n, k)) * scales
+    if rank is not None:
+        features = features[:, :rank] @ rng.standard_normal((rank, k))
+    return features.astype(np.float32), rng.standard_normal((5, k)).astype(np.float32)
 
 
 def truth(features, queries, multiple):
+    """z in float64."""
     phi, q = features.astype(np.float64), queries.astype(np.float64)
     gram = phi.T @ phi
     lam = 0.1 * multiple * np.trace(gram) / gram.shape[0]
     return np.linalg.solve(gram + lam * np.eye(len(gram)), q.T).T
 
 
-SIZES = [(40, 96), (96, 96), (300, 96)]
+def true_scores(features, queries, multiples):
+    phi = features.astype(np.float64).T
+    return np.stack([truth(features, queries, multiple) @ phi for multiple in multiples])
 
 
-@pytest.mark.parametrize(("n", "k"), SIZES)
-@pytest.mark.parametrize("multiple", [0.1, 1.0, 100.0])
-@pytest.mark.parametrize("side", ["primal", "dual"])
-def test_solve_agrees_with_float64(n, k, multiple, side):
-    features, queries = problem(n, k)
-    if side == "primal":
-        factored = fisher.factor(fisher.update(fisher.init(k), jnp.asarray(features)), multiple)
-    else:
-        factored = fisher.factor_dual(jnp.asarray(features), multiple)
-    z = fisher.solve(factored, jnp.asarray(queries))
-    expected = truth(features, queries, multiple)
-    assert np.linalg.norm(z - expected) <= 1e-3 * np.linalg.norm(expected)
+def solved(solver, features, queries, multiples):
+    solution = fisher.solve(fisher.Matrix(features), queries, multiples, solver=solver)
+    assert solution.solver == solver
+    return scores_of(solution, fisher.Matrix(features))
 
 
-@pytest.mark.parametrize(("n", "k"), SIZES)
-def test_many_dampings_from_one_spectrum(n, k):
-    features, queries = problem(n, k)
-    multiples = [1e-2, 1.0, 1e4]
-    scores = fisher.damped_scores(fisher.spectrum(features), features, queries, multiples)
-    assert scores.shape == (3, 5, n)
-    for found, multiple in zip(scores, multiples, strict=True):
-        expected = truth(features, queries, multiple) @ features.T.astype(np.float64)
-        assert np.linalg.norm(found - expected) <= 1e-5 * np.linalg.norm(expected)
+def scores_of(solution, rows):
+    return np.concatenate([block.features for block in solution.scores(rows)], axis=2)
 
 
-def test_large_damping_is_the_inner_product():
-    features, queries = problem(40, 96)
-    scores = fisher.damped_scores(fisher.spectrum(features), features, queries, [1e9])[0]
-    plain = queries @ features.T
-    cosine = (scores * plain).sum() / np.linalg.norm(scores) / np.linalg.norm(plain)
-    assert cosine == pytest.approx(1.0, abs=1e-6)
+def agree(found, expected, bound):
+    """Relative distance, damping by damping."""
+    assert found.shape == expected.shape
+    for one, other in zip(found, expected, strict=True):
+        assert np.linalg.norm(one - other) <= bound * np.linalg.norm(other)
+
+
+# Every solver, every truth.
+
+
+@pytest.mark.parametrize("solver", fisher.SOLVERS)
+class TestEverySolver:
+    @pytest.mark.parametrize(("n", "k"), SHAPES.values(), ids=SHAPES)
+    def test_agrees_with_float64(self, solver, n, k):
+        features, queries = problem(n, k)
+        expected = true_scores(features, queries, MULTIPLES)
+        agree(solved(solver, features, queries, MULTIPLES), expected, BOUND[solver])
+
+    def test_features_of_low_rank(self, solver):
+        features, queries = problem(60, 96, rank=7)
+        expected = true_scores(features, queries, MULTIPLES)
+        agree(solved(solver, features, queries, MULTIPLES), expected, BOUND[solver])
+
+    @pytest.mark.parametrize("scale", [1e-4, 1e4])
+    def test_scores_of_scaled_features_and_queries(self, solver, scale):
+        """Features c phi and queries d q: G scales with c^2 and so does lambda, scores by d/c."""
+        features, queries = problem(40, 96)
+        plain = solved(solver, features, queries, MULTIPLES)
+        scaled = solved(solver, features * np.float32(scale), queries * np.float32(7), MULTIPLES)
+        agree(scaled * scale / 7, plain, BOUND[solver])
+
+    @pytest.mark.parametrize("n", [40, 300])
+    def test_a_large_damping_is_the_inner_product_over_lambda(self, solver, n):
+        features, queries = problem(n, 96)
+        lam = 0.1 * 1e7 * (features.astype(np.float64) ** 2).sum() / 96
+        expected = (queries @ features.T)[None] / lam
+        agree(solved(solver, features, queries, [1e7]), expected, 1e-5)
+
+    def test_a_zero_query_scores_zero(self, solver):
+        features, queries = problem(40, 96)
+        queries[1] = 0
+        found = solved(solver, features, queries, MULTIPLES)
+        assert np.all(found[:, 1] == 0)
+        agree(found, true_scores(features, queries, MULTIPLES), BOUND[solver])
+
+    def test_queries_and_dampings_do_not_meet(self, solver):
+        features, queries = problem(40, 96)
+        whole = solved(solver, features, queries, MULTIPLES)
+        agree(
+            solved(solver, features, queries[2:3], MULTIPLES[1:2]), whole[1:2, 2:3], BOUND[solver]
+        )
+
+    def test_zero_features_are_refused(self, solver):
+        with pytest.raises(ValueError, match="All features are zero"):
+            solved(solver, np.zeros((4, 32), np.float32), np.ones((1, 32), np.float32), [1.0])
+
+
+BOUND = {"spectrum": 1e-6, "cholesky": 1e-4, "dual": 1e-4, "cg": 2e-3}
+"""float64 and float32 rounding, and the residual that conjugate gradients stop at."""
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "dual", "cg"])
+def test_residuals_are_those_of_z(solver):
+    features, queries = problem(60, 96)
+    solution = fisher.solve(fisher.Matrix(features), queries, MULTIPLES, solver=solver)
+    assert isinstance(solution, fisher.Vectors)
+    phi = features.astype(np.float64)
+    for multiple, z, residual in zip(MULTIPLES, solution.z, solution.residual, strict=True):
+        lam = 0.1 * multiple * (phi**2).sum() / 96
+        left = queries - np.asarray(z) @ phi.T @ phi - lam * np.asarray(z)
+        size = (np.linalg.norm(left, axis=1) / np.linalg.norm(queries, axis=1)).max()
+        assert size <= 1e-3
+        assert residual == pytest.approx(size, abs=2e-6)
+
+
+def test_a_wide_spectrum_and_small_damping_in_few_products():
+    """Eigenvalues over six decades, 1e-3 of their mean as the smallest lambda."""
+    rng = np.random.default_rng(3)
+    basis = np.linalg.qr(rng.standard_normal((96, 96)))[0]
+    features = (rng.standard_normal((400, 96)) * 10.0 ** np.linspace(0, -3, 96)) @ basis
+    features, queries = features.astype(np.float32), problem(1, 96)[1]
+    multiples = (1e-2, 1e-1, 10.0)
+    solution = fisher.solve(fisher.Matrix(features), queries, multiples, solver="cg")
+    assert max(solution.residual) <= 1e-3
+    assert solution.products <= 300
+    found = scores_of(solution, fisher.Matrix(features))
+    agree(found, true_scores(features, queries, multiples), 5e-3)
+
+
+def test_conjugate_gradients_say_how_far_they_came():
+    features, queries = problem(300, 96)
+    with pytest.warns(RuntimeWarning, match=r"cg: relative residuals \{0.001: .* after 4 products"):
+        solution = fisher.solve(fisher.Matrix(features), queries, (1e-3, 1e4), solver="cg", limit=4)
+    assert solution.products == 4
+    assert solution.residual[0] > 1e-3 > solution.residual[1]
+
+
+def test_a_factor_that_does_not_exist_is_an_error():
+    features, queries = problem(20, 96, rank=1)
+    with jax.debug_nans(False), pytest.raises(ArithmeticError, match=r"multiples \[1e-12\]"):
+        fisher.solve(fisher.Matrix(features), queries, (1e-12, 1.0), solver="cholesky")
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "memory", "solver"),
+    [
+        (1_000, 2_048, 8 * 2**30, "spectrum"),
+        (100_000, 4_096, 16 * 2**30, "spectrum"),
+        (100_000, 4_096, 2**30, "cholesky"),
+        (100_000, 16_384, 8 * 2**30, "cholesky"),
+        (8_000, 32_768, 8 * 2**30, "dual"),
+        (100_000, 32_768, 8 * 2**30, "cg"),
+        (1_000, 2_048, 2**20, "cg"),
+    ],
+)
+def test_the_solver_follows_from_size_and_memory(n, k, memory, solver):
+    assert fisher.choose(n, k, memory) == solver
+
+
+def test_one_solve_takes_what_fits():
+    features, queries = problem(300, 96)
+    rows = fisher.Matrix(features)
+    expected = true_scores(features, queries, MULTIPLES)
+    for memory, solver in ((2**30, "spectrum"), (2**18, "cholesky"), (2**10, "cg")):
+        solution = fisher.solve(rows, queries, MULTIPLES, memory=memory)
+        assert solution.solver == solver
+        agree(scores_of(solution, rows), expected, 1e-3)
+
+
+# Features split over devices and read block by block
+
+
+def sharded(features, devices, block, resident, axes=None):
+    mesh = local_mesh(devices) if axes is None else axes
+
+    def blocks():
+        memory = np.empty((block, features.shape[1]), np.float32)
+        for start in range(0, len(features), block):
+            span = range(start, min(start + block, len(features)))
+            memory[: len(span)] = features[start : span.stop]  # as the store does: one memory
+            yield fisher.Block(span, memory[: len(span)])
+        memory[:] = 1e30
+
+    n, k = features.shape
+    return ShardedRows(mesh, n, k, blocks, block=block, resident=resident)
+
+
+def two_axes():
+    return Mesh(np.array(jax.devices()).reshape(2, 4), ("hosts", SAMPLES))
+
+
+@pytest.mark.parametrize("resident", [False, True])
+@pytest.mark.parametrize("devices", [1, 8, "2x4"])
+@pytest.mark.parametrize("solver", fisher.SOLVERS)
+def test_devices_and_blocks_do_not_change_the_scores(solver, devices, resident):
+    features, queries = problem(300, 96)
+    axes = two_axes() if devices == "2x4" else None
+    rows = sharded(features, 1 if axes else devices, 70, resident, axes)
+    found = scores_of(fisher.solve(rows, queries, MULTIPLES, solver=solver), rows)
+    one = solved(solver, features, queries, MULTIPLES)
+    agree(found, one, BOUND[solver])
+
+
+@pytest.mark.parametrize("fn", [fisher.outer, fisher.squares, fisher.normal_product])
+@pytest.mark.parametrize("devices", [8, "2x4"])
+def test_sums_over_eight_devices_are_those_of_one(fn, devices):
+    features, queries = problem(300, 96)
+    axes = two_axes() if devices == "2x4" else None
+    shared = queries if fn is fisher.normal_product else None
+    found = np.asarray(sharded(features, 8, 70, False, axes).total(fn, shared))
+    one = np.asarray(fisher.Matrix(features).total(fn, shared))
+    assert np.linalg.norm(found - one) <= 1e-5 * np.linalg.norm(one)
+
+
+@pytest.mark.parametrize("fn", [fisher.outer, fisher.normal_product])
+def test_devices_meet_once_at_the_end(fn):
+    """No collective in a step; one all-reduce in the flush, and across hosts of a share alone."""
+    features, queries = problem(64, 96)
+    shared = queries if fn is fisher.normal_product else None
+    for mesh in (local_mesh(8), two_axes()):
+        summed = SampleSum(fn, mesh)
+        total = summed.zeros(shared, features)
+        step = summed.add.lower(total, shared, features).compile().as_text() or ""
+        flush = summed.flush.lower(total).compile().as_text() or ""
+        assert not re.search("all-reduce|all-gather|reduce-scatter|all-to-all|permute", step)
+        reduced = re.findall(r"= f32\[(\d+),(\d+)\]\S* all-reduce(?:-start)?\(", flush)
+        assert len(reduced) == 1
+        assert int(reduced[0][1]) == (96 if mesh.devices.ndim == 1 else 96 // 4)
 
 
 def test_streaming_merging_and_one_go_are_the_same():
@@ -79,7 +256,7 @@ def test_streaming_merging_and_one_go_are_the_same():
 
 def test_influence_of_many_queries_is_the_form_written_out():
     features, queries = problem(40, 96)
-    z = fisher.solve(fisher.factor_dual(jnp.asarray(features)), jnp.asarray(queries))
+    z = fisher.dual(features, queries, [1.0])[0]
     weights = jnp.asarray(np.random.default_rng(2).uniform(0.5, 2, 40), jnp.float32)
     ours = influence(jnp.asarray(features), z, weights)
     expected = (truth(features, queries, 1.0) @ features.T) * np.asarray(weights)[None]

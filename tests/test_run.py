@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctrak_jax.store import FeatureStore, read_manifest
+from ctrak_jax.store import FeatureStore, read_manifest, read_scores
 from tests.command import command, ctrak, environment
 
 CONFIG = """
@@ -271,6 +271,26 @@ def test_lost_scores_are_made_again(copy):
     assert done.returncode == 0, done.stderr
     assert (copy / "scores" / "das.zarr").exists()
     assert (copy / "metrics.json").read_bytes() == before
+
+
+def test_features_on_disk_and_in_memory_score_the_same(run, copy):
+    """Conjugate gradients over four devices, the control's replaced rows included."""
+
+    def scores(root: Path, method: str) -> np.ndarray:
+        return read_scores(root / "scores" / f"{method}.zarr")
+
+    before = (run / "scores" / "damping.json").read_text()
+    done = ctrak("score", copy, "--score.solver", "cg", devices=4)
+    assert done.returncode == 0, done.stderr
+    assert (copy / "scores" / "damping.json").read_text() == before
+    for name in (".", "controls/wrong-label"):
+        for method in METHODS:
+            one, two = (scores(root / name, method) for root in (run, copy))
+            assert np.linalg.norm(one - two) <= 5e-3 * np.linalg.norm(one)
+    lines = [json.loads(line) for line in (copy / "log.jsonl").read_text().splitlines()]
+    ran = [line["solvers"] for line in lines if "solvers" in line]
+    assert [{s["solver"] for s in solvers.values()} for solvers in ran] == [{"spectrum"}, {"cg"}]
+    assert all(max(s["residual"]) <= 1e-3 for s in ran[-1].values())
 
 
 def test_a_query_picture_changed_afterwards_is_noticed(copy):

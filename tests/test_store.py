@@ -4,6 +4,7 @@ import json
 import os
 import struct
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,27 @@ def test_arrays_of_a_store_keep_apart(tmp_path):
         store.write(rows, {"features": values()[part], "errors": errors[part]})
     np.testing.assert_array_equal(store.read("features"), values())
     np.testing.assert_array_equal(store.read("errors"), errors)
+
+
+@pytest.mark.parametrize(("rows", "starts"), [(1, [0, 4, 8]), (9, [0, 8]), (100, [0])])
+def test_blocks_are_whole_chunks_in_order(full, rows, starts):
+    blocks = [(span, block.copy()) for span, block in full.blocks("features", rows)]
+    assert [span.start for span, _ in blocks] == starts
+    np.testing.assert_array_equal(np.concatenate([block for _, block in blocks]), values())
+
+
+def test_a_block_holds_until_the_next_is_asked_for(full):
+    for span, block in full.blocks("features", CHUNK):
+        time.sleep(0.01)  # the next one is being read meanwhile
+        np.testing.assert_array_equal(block, values()[span.start : span.stop])
+
+
+def test_blocks_name_a_damaged_chunk_and_refuse_a_partial_store(full, tmp_path):
+    flip(Path(full.place) / "features" / "c" / "1" / "0", 0)
+    with pytest.raises(StoreError, match=r"chunk 1 \(rows 4..7\) is damaged"):
+        list(full.blocks("features", 8))
+    with pytest.raises(StoreError, match="3 of 3 chunks are missing"):
+        list(create(tmp_path / "empty").blocks("features", 8))
 
 
 @settings(max_examples=15, deadline=None)

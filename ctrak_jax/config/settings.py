@@ -220,6 +220,9 @@ class Score(Section):
 
     damping: tuple[Positive, ...] = (0.01, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4)
     """Damping multiples r tried on the validation queries, one chosen for each method."""
+    solver: Literal["auto", "spectrum", "cg"] = "auto"
+    """Spectrum: exact, in memory. Cg: iterates over features on disk. Auto: by size and memory,
+    among these, Cholesky and the dual."""
     top: int = Field(default=100, ge=1)
     """Rows a query in the top lists."""
     keep_all: bool = True

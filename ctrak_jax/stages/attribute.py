@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from ctrak_jax import fisher, score
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.methods import METHODS
 from ctrak_jax.stages import model
@@ -15,7 +14,7 @@ from ctrak_jax.stages.context import Context, read_json
 from ctrak_jax.stages.gradients import QueryBatch, query_rows, selected
 from ctrak_jax.stages.query import read_image
 from ctrak_jax.stages.questions import minus_of
-from ctrak_jax.stages.score import load_features
+from ctrak_jax.stages.score import load_features, ranked, solve
 from ctrak_jax.stages.variant import MAIN
 
 
@@ -55,12 +54,8 @@ def ask(
     phi = np.asarray(fn(chosen.weights, batch))[0, :, 0]
     features = load_features(ctx, MAIN, method)
     multiple = _damping(ctx, method)
-    spectrum = fisher.spectrum(features.matrix)
-    scores = fisher.damped_scores(spectrum, features.matrix, phi, [multiple])[0]
-    if features.weights is not None:
-        scores = scores * features.weights
-    ranking = score.top_k(scores, top)
-    rows = np.asarray(ranking.samples)[0]
+    ranking = ranked(features, solve(features, phi, [multiple]), top, keep=False).ranking
+    rows, scores = np.asarray(ranking.samples)[0, 0], np.asarray(ranking.score)[0, 0]
     return {
         "method": method,
         "condition": values,
@@ -74,7 +69,7 @@ def ask(
                 "score": float(value),
                 "attributes": ctx.dataset.train_values[row],
             }
-            for rank, (row, value) in enumerate(zip(rows, ranking.score[0], strict=True), 1)
+            for rank, (row, value) in enumerate(zip(rows, scores, strict=True), 1)
         ],
     }
 

@@ -21,12 +21,12 @@ from ctrak_jax import mesh as devices
 from ctrak_jax.config import Config
 from ctrak_jax.data import build
 from ctrak_jax.errors import UsageError
-from ctrak_jax.models import Denoiser
 from ctrak_jax.projection import implementation_of
 from ctrak_jax.stages import hlo, model, plan
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import (
     TrainBatch,
+    needs_errors,
     projection_of,
     selected,
     train_rows,
@@ -157,9 +157,10 @@ class Step(NamedTuple):
 
 
 def _step(ctx: Context) -> Step:
-    chosen = selected(ctx, Denoiser(ctx.eps_fn, model.template(ctx)), MAIN)
-    fn = partial(train_rows, ctx, chosen, list(train_specs(ctx.config.methods)))
-    return Step(fn, chosen.selection.params, chosen.selection.size)
+    chosen = selected(ctx, ctx.denoiser(model.template(ctx)), MAIN)
+    specs = train_specs(ctx.config.methods)
+    fn = partial(train_rows, ctx, chosen, list(specs), bool(needs_errors(specs)))
+    return Step(fn, chosen.weights, chosen.selection.size)
 
 
 def _batch(ctx: Context, count: int) -> TrainBatch:

@@ -1,15 +1,22 @@
-"""Scores: one damping a method by the validation queries, then rankings and the Fisher on disk."""
+"""Scores: one damping a method by the validation queries, then rankings and the Fisher on disk.
+
+Where the solver needs all features at once they are read whole; otherwise block by block, and the
+top lists are merged block by block. ``fisher/<method>/`` holds gram, count and trace; where the
+Gram matrix does not fit into memory, diagonal, count and trace.
+"""
 
 import csv
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
+import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
-from ctrak_jax import fisher, metrics, score
+from ctrak_jax import fisher, hosts, metrics, score
+from ctrak_jax import mesh as devices
+from ctrak_jax.errors import StoreError
 from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS
 from ctrak_jax.stages import model, questions, unlearning
@@ -21,12 +28,25 @@ from ctrak_jax.stages.questions import Question
 from ctrak_jax.stages.variant import MAIN, Variant
 from ctrak_jax.store import FeatureStore, write_scores
 
+BLOCK_BYTES = 2**25
+"""Features are read from disk about so many bytes at a time."""
+
 
 class Features(NamedTuple):
-    """A method's training features [n, k] and the weights of its samples [n] (or none)."""
+    """A method's training features, the weights of its samples [n] (or none), and the solver that
+    they are held for."""
 
-    matrix: np.ndarray
+    rows: fisher.Rows
     weights: np.ndarray | None
+    solver: fisher.Solver
+
+
+class Scored(NamedTuple):
+    """What is written of a method: rankings [query, rank] by row of the training set, and all
+    scores [query, sample] where they are kept."""
+
+    ranking: score.Ranking
+    scores: np.ndarray | None
 
 
 def run(ctx: Context, variant: Variant = MAIN) -> None:
@@ -39,14 +59,27 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
         stage(out, variant.title("score"), ctx.mesh.size) as record,
         meter(variant.title("score"), len(ctx.config.methods)) as bar,
     ):
-        choices = {}
+        choices, solvers = {}, record.extra.setdefault("solvers", {})
+        count = len(ctx.dataset.train_index)
         for method in ctx.config.methods:
             if METHODS[method].train is None:
                 scores = unlearning.scores(ctx, variant, asked)
+                scored = Scored(score.top_k(scores, min(ctx.config.score.top, count)), scores)
             else:
-                scores, choices[method] = _by_features(ctx, variant, method, asked)
-            _write(ctx, out, method, asked, scores)
-            record.samples += scores.shape[1]
+                features = load_features(ctx, variant, method)
+                _save_fisher(ctx, out / "fisher" / method, features.rows)
+                queries = load_query_features(ctx, variant, method)
+                solution = solve(features, queries, ctx.config.score.damping)
+                solvers[method] = {
+                    "solver": solution.solver,
+                    "products": solution.products,
+                    "residual": solution.residual,
+                }
+                scored, choices[method] = _by_features(
+                    ctx, variant, method, asked, features, solution
+                )
+            _write(ctx, out, method, asked, scored)
+            record.samples += count
             bar.advance(1)
         write_atomically(out / "scores" / "damping.json", json.dumps(choices, indent=1))
     ctx.finish(variant.title("score"), inputs(ctx, variant))
@@ -91,15 +124,86 @@ def load_features(ctx: Context, variant: Variant, method: str) -> Features:
             feature_key(ctx, chosen, part, spec, sha256),
         )
 
-    form = METHODS[method].error_weight
-    names = ["features"] + (["errors"] if form else [])
-    arrays = {name: opened(variant if not variant.relabel else MAIN).read(name) for name in names}
+    stores = [opened(MAIN if variant.relabel else variant)]
+    changed = np.empty(0, np.int64)
     if variant.relabel:
-        rows = relabelled_rows(ctx, variant.relabel)
-        for name in names:
-            arrays[name][rows] = opened(variant).read(name)
-    weights = np.asarray(score.error_weights(arrays["errors"], form)) if form else None
-    return Features(arrays["features"], weights)
+        stores.append(opened(variant))
+        changed = relabelled_rows(ctx, variant.relabel)
+    form = METHODS[method].error_weight
+    weights = None
+    if form:
+        errors = stores[0].read("errors")
+        if variant.relabel:
+            errors[changed] = stores[1].read("errors")
+        weights = np.asarray(score.error_weights(errors, form))
+    n, k = stores[0].rows, ctx.config.projection.k
+    memory = devices.memory(ctx.mesh)
+    wanted = ctx.config.score.solver
+    solver = fisher.choose(n, k, memory) if wanted == "auto" else wanted
+    size = rows_a_block(k, len(stores[0].chunks[0]))
+    rows = devices.ShardedRows(
+        ctx.mesh,
+        n,
+        k,
+        lambda: replaced(stores, changed, size),
+        block=size,
+        resident=solver == "cg" and 4 * n * k <= memory * ctx.mesh.size // 2,
+    )
+    if solver in ("spectrum", "dual"):
+        return Features(fisher.Matrix(np.asarray(fisher.dense(rows))), weights, solver)
+    return Features(rows, weights, solver)
+
+
+def rows_a_block(k: int, chunk: int) -> int:
+    """Whole chunks of about ``BLOCK_BYTES``."""
+    return max(BLOCK_BYTES // (4 * k * chunk), 1) * chunk
+
+
+def replaced(
+    stores: Sequence[FeatureStore], changed: np.ndarray, size: int
+) -> Iterator[fisher.Block]:
+    """Features of the first store in blocks of about ``size`` rows, its ``changed`` rows (they
+    ascend) taken from the second one, read beside it."""
+    others = iter(()) if len(stores) == 1 else stores[1].blocks("features", size)
+    held = np.empty((0, 0), np.float32)
+    for rows, features in stores[0].blocks("features", size):
+        inside = changed[(changed >= rows.start) & (changed < rows.stop)]
+        while len(inside):
+            if not len(held):
+                _, held = next(others)
+            count = min(len(inside), len(held))
+            features[inside[:count] - rows.start] = held[:count]
+            inside, held = inside[count:], held[count:]
+        yield fisher.Block(rows, features)
+
+
+def solve(features: Features, queries: np.ndarray, multiples: Sequence[float]) -> fisher.Solution:
+    """Solved queries [query, k] by the solver that the features are held for."""
+    return fisher.solve(features.rows, queries, multiples, solver=features.solver)
+
+
+class Ranked(NamedTuple):
+    """Rankings [damping, query, rank], and all scores [damping, query, sample] if kept."""
+
+    ranking: score.Ranking
+    scores: np.ndarray | None
+
+
+def ranked(features: Features, solution: fisher.Solution, depth: int, keep: bool) -> Ranked:
+    """The ``depth`` best samples, merged block by block."""
+    best, kept = None, []
+    for block in solution.scores(features.rows):
+        scores = np.asarray(block.features)
+        if features.weights is not None:
+            scores = scores * features.weights[block.rows.start : block.rows.stop]
+        new = score.top_k(scores, min(depth, len(block.rows)))
+        new = new._replace(samples=new.samples + block.rows.start)
+        best = new if best is None else score.merge_top(best, new, depth)
+        if keep:
+            kept.append(scores)
+    if best is None:
+        raise StoreError("There are no training features to score.")
+    return Ranked(best, np.concatenate(kept, axis=2) if keep else None)
 
 
 def load_query_features(ctx: Context, variant: Variant, method: str) -> np.ndarray:
@@ -113,24 +217,31 @@ def load_query_features(ctx: Context, variant: Variant, method: str) -> np.ndarr
 
 
 def _by_features(
-    ctx: Context, variant: Variant, method: str, asked: list[Question]
-) -> tuple[np.ndarray, dict]:
-    """Scores [query, sample] at the chosen damping, and the choice with its curve."""
-    features = load_features(ctx, variant, method)
-    queries = load_query_features(ctx, variant, method)
-    _save_fisher(folder(ctx, variant) / "fisher" / method, features.matrix)
+    ctx: Context,
+    variant: Variant,
+    method: str,
+    asked: list[Question],
+    features: Features,
+    solution: fisher.Solution,
+) -> tuple[Scored, dict]:
+    """Scores at the chosen damping, and the choice with its curve."""
     multiples = ctx.config.score.damping
-    spectrum = fisher.spectrum(features.matrix)
-    scores = fisher.damped_scores(spectrum, features.matrix, queries, multiples)
-    if features.weights is not None:
-        scores = scores * features.weights
+    depth = min(ctx.config.score.top, features.rows.n)
+    ranking, scores = ranked(features, solution, depth, ctx.config.score.keep_all)
+
+    def at(place: int) -> Scored:
+        chosen = score.Ranking(ranking.samples[place], ranking.score[place])
+        return Scored(chosen, None if scores is None else scores[place])
+
     if variant.relabel:
         # The control changes labels only: the damping stays the main experiment's.
         main = read_json(ctx.root / "scores" / "damping.json", "score")
-        return scores[multiples.index(main[method]["chosen"])], main[method]
-    depth = ctx.config.evaluate.k[0]
+        return at(multiples.index(main[method]["chosen"])), main[method]
     precision = np.array(
-        [[_precision(ctx, row, q, depth) for row, q in zip(s, asked, strict=True)] for s in scores]
+        [
+            [_precision(ctx, row, q) for row, q in zip(samples, asked, strict=True)]
+            for samples in np.asarray(ranking.samples)
+        ]
     )
     validation = np.array([q.split == "validation" for q in asked])
     if validation.any():
@@ -144,7 +255,7 @@ def _by_features(
         for (split, scope, scenario), rows in _groups(asked).items()
         for mean in [precision[i, rows].mean()]
     ]
-    return scores[best], {"chosen": multiples[best], "curve": curve}
+    return at(best), {"chosen": multiples[best], "curve": curve}
 
 
 def choose_damping(precision: np.ndarray) -> int:
@@ -161,25 +272,28 @@ def _groups(asked: list[Question]) -> dict[tuple[str, str, str], list[int]]:
     return groups
 
 
-def _precision(ctx: Context, scores: np.ndarray, question: Question, k: int) -> float:
-    ranked = score.top_k(scores[None], k).samples[0]
+def _precision(ctx: Context, samples: np.ndarray, question: Question) -> float:
     relevant = ctx.dataset.carries(question.attribute, question.value)
-    return metrics.precision_at_k(np.asarray(ranked), relevant, k)
+    return metrics.precision_at_k(samples, relevant, ctx.config.evaluate.k[0])
 
 
-def _save_fisher(path: Path, features: np.ndarray) -> None:
-    gram = jax.jit(fisher.update)(fisher.init(features.shape[1]), features)
-    with ocp.StandardCheckpointer() as checkpointer:
-        tree = {"gram": gram.matrix, "count": gram.samples, "trace": gram.trace}
+def _save_fisher(ctx: Context, path: Path, rows: fisher.Rows) -> None:
+    tree: dict[str, Any] = {"count": jnp.int32(rows.n)}
+    if fisher.gram_fits(rows.k, devices.memory(ctx.mesh)):
+        tree["gram"] = rows.total(fisher.outer, None)
+        tree["trace"] = jnp.trace(tree["gram"])
+    else:
+        tree["diagonal"] = rows.total(fisher.squares, None)
+        tree["trace"] = tree["diagonal"].sum()
+    with hosts.checkpointer() as checkpointer:
         checkpointer.save(path.resolve(), tree, force=True)
 
 
-def _write(ctx: Context, out: Path, method: str, asked: list[Question], scores: np.ndarray) -> None:
+def _write(ctx: Context, out: Path, method: str, asked: list[Question], scored: Scored) -> None:
     """top/<method>.csv, and all scores where they are kept."""
-    if ctx.config.score.keep_all:
+    ranking, scores = scored
+    if scores is not None and ctx.config.score.keep_all:
         write_scores(out / "scores" / f"{method}.zarr", scores)
-    depth = min(ctx.config.score.top, scores.shape[1])
-    ranking = score.top_k(scores, depth)
     path = out / "top" / f"{method}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")

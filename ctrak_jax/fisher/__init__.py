@@ -1,0 +1,64 @@
+r"""The Fisher approximation over projected gradients and its solves (method, section 5).
+
+.. math::
+    G = \sum_i \phi_i \phi_i^\top,\qquad
+    \lambda = 0.1\, r\, \mathrm{tr}(G) / k,\qquad (G + \lambda I)\, z = \phi                 \tag{9}
+
+:func:`solve` is the entry: it picks a solver by n, k and the memory it may use, and its result says
+which one ran. Features come as :class:`Rows`, in memory, split over devices or read from disk.
+
+=========  ===========================  ======================================================
+solver     memory                       taken where
+=========  ===========================  ======================================================
+spectrum   Phi and min(n, k)^2, float64 min(n, k) <= 4,096: any number of dampings for one price
+cholesky   k^2                          k <= n
+dual       Phi and n^2                  n < k
+cg         a block of Phi               none of the others fits
+=========  ===========================  ======================================================
+"""
+
+from ctrak_jax.fisher.api import SOLVERS, Solution, Solver, Vectors, choose, gram_fits, solve
+from ctrak_jax.fisher.cg import Iterated, conjugate_gradient
+from ctrak_jax.fisher.direct import Spectrum, cholesky, dual, spectrum
+from ctrak_jax.fisher.gram import Gram, damping, init, merge, update
+from ctrak_jax.fisher.rows import (
+    Block,
+    Matrix,
+    RowFn,
+    Rows,
+    dense,
+    inner,
+    normal_product,
+    outer,
+    squares,
+)
+
+__all__ = [
+    "SOLVERS",
+    "Block",
+    "Gram",
+    "Iterated",
+    "Matrix",
+    "RowFn",
+    "Rows",
+    "Solution",
+    "Solver",
+    "Spectrum",
+    "Vectors",
+    "cholesky",
+    "choose",
+    "conjugate_gradient",
+    "damping",
+    "dense",
+    "dual",
+    "gram_fits",
+    "init",
+    "inner",
+    "merge",
+    "normal_product",
+    "outer",
+    "solve",
+    "spectrum",
+    "squares",
+    "update",
+]

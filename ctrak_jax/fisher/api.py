@@ -1,0 +1,196 @@
+"""One ``solve``: it picks the solver and says which."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from ctrak_jax.fisher.cg import conjugate_gradient, worst
+from ctrak_jax.fisher.direct import Spectrum, cholesky, dual, spectrum
+from ctrak_jax.fisher.gram import Gram, damping
+from ctrak_jax.fisher.rows import Block, Rows, dense, inner, normal_product, outer, squares
+from ctrak_jax.typing import Array
+
+Solver = Literal["spectrum", "cholesky", "dual", "cg"]
+SOLVERS: tuple[Solver, ...] = get_args(Solver)
+SPECTRUM_SIDE = 4096
+"""Largest min(n, k) that is diagonalised: 4,096 takes about a minute on two CPU cores."""
+MEMORY = 4 * 2**30
+"""Bytes that a solve takes unless told otherwise."""
+
+
+def choose(n: int, k: int, memory: int = MEMORY) -> Solver:
+    """The solver for n features of length k within so many bytes.
+
+    The float64 spectrum where it is cheap, then a factor of the smaller side, then the matrix-free
+    one. A factor keeps the matrix, the matrix plus lambda I and the triangle: 12 side^2 bytes.
+    """
+    side = min(n, k)
+    if side <= SPECTRUM_SIDE and 20 * n * k + 24 * side**2 <= memory:
+        return "spectrum"
+    if n >= k and gram_fits(k, memory):
+        return "cholesky"
+    if n < k and 4 * n * k + 12 * n**2 <= memory:
+        return "dual"
+    return "cg"
+
+
+def gram_fits(k: int, memory: int = MEMORY) -> bool:
+    """Can G and its factor be held in so many bytes?"""
+    return 12 * k**2 <= memory
+
+
+@runtime_checkable
+class Solution(Protocol):
+    """Solved queries.
+
+    Attributes:
+        solver: which one ran. products: passes over the features that an iterative one took.
+        residual: ``||phi - (G + lambda I) z|| / ||phi||``, the largest of all queries, by damping;
+            empty for the float64 spectrum.
+    """
+
+    @property
+    def solver(self) -> Solver: ...
+
+    @property
+    def products(self) -> int: ...
+
+    @property
+    def residual(self) -> tuple[float, ...]: ...
+
+    def scores(self, rows: Rows) -> Iterator[Block]:
+        """phi_q^T (G + lambda I)^-1 phi_i: float32 [damping, query, sample], block by block."""
+        ...
+
+
+class Vectors(NamedTuple):
+    """A solution by z of equation (9)."""
+
+    solver: Solver
+    z: Float[Array, "damping query proj"]
+    products: int
+    residual: tuple[float, ...]
+
+    def scores(self, rows: Rows) -> Iterator[Block]:
+        shape = self.z.shape[:2]
+        for block in rows.each(inner, self.z.reshape(-1, rows.k)):
+            yield Block(block.rows, np.asarray(block.features).T.reshape(*shape, -1))
+
+
+class Diagonal(NamedTuple):
+    """A solution in the eigenbasis: equation (11), float64 inside."""
+
+    spectrum: Spectrum
+    right: Float[np.ndarray, "query side"]
+    multiples: tuple[float, ...]
+
+    products = 0
+    residual = ()
+
+    @property
+    def solver(self) -> Solver:
+        return "spectrum"
+
+    def scores(self, rows: Rows) -> Iterator[Block]:
+        values, vectors, is_dual, trace, k = self.spectrum
+        lams = [damping(trace, k, multiple) for multiple in self.multiples]
+        for block in rows.blocks():
+            part = slice(block.rows.start, block.rows.stop)
+            # Everything but the diagonal is shared by the damping values.
+            left = vectors[part] if is_dual else np.asarray(block.features, np.float64) @ vectors
+            scores = [((self.right / (values + lam)) @ left.T).astype(np.float32) for lam in lams]
+            yield Block(block.rows, np.stack(scores))
+
+
+def solve(
+    rows: Rows,
+    queries: Float[Array, "query proj"],
+    multiples: Sequence[float],
+    *,
+    solver: Solver | Literal["auto"] = "auto",
+    memory: int = MEMORY,
+    tolerance: float = 1e-3,
+    limit: int = 2000,
+) -> Solution:
+    """Solve equation (9) for every query and every damping multiple r.
+
+    Args:
+        rows: the features Phi. queries: phi, one a row. multiples: values of r.
+        solver: ``auto`` takes what :func:`choose` says. memory: bytes it may use.
+        tolerance: relative residual that ``cg`` iterates to. At r = 0.01 float32 reaches 1e-4 to
+            1e-3, whichever the solver. limit: of the passes of ``cg`` over Phi.
+
+    Warns:
+        RuntimeWarning: a residual above ``tolerance``; names the damping multiples.
+
+    Raises:
+        ValueError: all features are zero. ArithmeticError: G + lambda I is not positive definite in
+            float32 (``cholesky`` and ``dual`` with too small a multiple).
+    """
+    chosen = choose(rows.n, rows.k, memory) if solver == "auto" else solver
+    if chosen == "spectrum":
+        features, right = np.asarray(dense(rows)), np.asarray(queries, np.float64)
+        found = spectrum(features)
+        _refuse_zero(found.trace)
+        if found.dual:
+            right = right @ np.asarray(features, np.float64).T
+        return Diagonal(found, right @ found.vectors, tuple(multiples))
+    queries = jnp.asarray(queries, jnp.float32)
+
+    def product(v: Array) -> Array:
+        return rows.total(normal_product, v)
+
+    diagonal = rows.total(squares, None)
+    trace = float(diagonal.sum())
+    _refuse_zero(trace)
+    lams = jnp.asarray([damping(trace, rows.k, r) for r in multiples], jnp.float32)
+    if chosen == "cg":
+        z, products, residual = conjugate_gradient(
+            product, diagonal, queries, lams, tolerance=tolerance, limit=limit
+        )
+    else:
+        if chosen == "cholesky":
+            gram = Gram(rows.total(outer, None), jnp.int32(rows.n))
+            z = cholesky(gram, queries, multiples)
+        else:
+            z = dual(dense(rows), queries, multiples)
+        products = 0
+        applied = product(z.reshape(-1, rows.k)).reshape(z.shape)
+        left = queries[None] - applied - lams[:, None, None] * z
+        norms = jnp.linalg.norm(queries, axis=1)[None, :, None]
+        residual = worst(left / jnp.where(norms > 0, norms, 1.0))
+    _judge(chosen, multiples, residual, products, tolerance)
+    return Vectors(chosen, z, products, tuple(map(float, residual)))
+
+
+def _refuse_zero(trace: float) -> None:
+    if not trace > 0:
+        raise ValueError("All features are zero: there is no damping that scales with them.")
+
+
+def _judge(
+    solver: Solver,
+    multiples: Sequence[float],
+    residual: np.ndarray,
+    products: int,
+    tolerance: float,
+) -> None:
+    bad = [r for r, size in zip(multiples, residual, strict=True) if np.isnan(size)]
+    if bad:
+        raise ArithmeticError(
+            f"{solver}: G + lambda I is not positive definite in float32 at the damping multiples "
+            f"{bad}; leave them out, or take the solver cg."
+        )
+    far = {r: float(f"{s:.2g}") for r, s in zip(multiples, residual, strict=True) if s > tolerance}
+    if far:
+        spent = f" after {products} products" if products else ""
+        warnings.warn(
+            f"{solver}: relative residuals {far} (by damping multiple) are above "
+            f"{tolerance:g}{spent}; a larger damping converges sooner.",
+            RuntimeWarning,
+            stacklevel=3,
+        )

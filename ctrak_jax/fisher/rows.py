@@ -1,0 +1,118 @@
+r"""Features as the solvers see them, and the three sums over samples that they need.
+
+.. math::
+    G = \sum_i \phi_i \phi_i^\top,\qquad
+    \mathrm{diag}(G) = \sum_i \phi_i \odot \phi_i,\qquad
+    v\, G = \sum_i (v \cdot \phi_i)\, \phi_i^\top                                          \tag{14}
+
+Whoever holds the features evaluates these sums: here, all at once on one device; in
+:mod:`ctrak_jax.mesh`, split over devices and block by block. Added zero rows change none of them.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from ctrak_jax.typing import Array
+
+HIGHEST = jax.lax.Precision.HIGHEST
+
+RowFn = Callable[[Any, Array], Array]
+"""fn(shared, features [sample, proj]): a sum over samples, or one row a sample. Defined once, at
+the top of a module: compilations are kept by the function."""
+
+
+class Block(NamedTuple):
+    """Consecutive samples and their rows, valid until the next block is asked for."""
+
+    rows: range
+    features: Float[Array, "sample proj"]
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """Features Phi [n, k], wherever they are."""
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def k(self) -> int: ...
+
+    def blocks(self) -> Iterator[Block]:
+        """All rows in order."""
+        ...
+
+    def total(self, fn: RowFn, shared: Any) -> Array:
+        """The sum over all samples of ``fn(shared, rows)``."""
+        ...
+
+    def each(self, fn: RowFn, shared: Any) -> Iterator[Block]:
+        """``fn(shared, rows)``, one row a sample, block by block, on the host."""
+        ...
+
+
+class Matrix(NamedTuple):
+    """Features in memory, handled as one block on one device."""
+
+    features: Float[Array, "sample proj"]
+
+    @property
+    def n(self) -> int:
+        return self.features.shape[0]
+
+    @property
+    def k(self) -> int:
+        return self.features.shape[1]
+
+    def blocks(self) -> Iterator[Block]:
+        yield Block(range(self.n), self.features)
+
+    def total(self, fn: RowFn, shared: Any) -> Array:
+        return _compiled(fn)(shared, self.features)
+
+    def each(self, fn: RowFn, shared: Any) -> Iterator[Block]:
+        yield Block(range(self.n), np.asarray(_compiled(fn)(shared, self.features)))
+
+
+_compiled = cache(jax.jit)
+
+
+def dense(rows: Rows) -> Float[Array, "sample proj"]:
+    """All rows in one array: without a copy where they are in one."""
+    if isinstance(rows, Matrix):
+        return rows.features
+    whole = np.empty((rows.n, rows.k), np.float32)
+    for block in rows.blocks():
+        whole[block.rows.start : block.rows.stop] = block.features
+    return whole
+
+
+def outer(_: None, features: Float[Array, "sample proj"]) -> Float[Array, "proj proj"]:
+    """G of equation (14), in float32 at the highest matmul precision."""
+    features = features.astype(jnp.float32)
+    return jnp.matmul(features.T, features, precision=HIGHEST)
+
+
+def squares(_: None, features: Float[Array, "sample proj"]) -> Float[Array, " proj"]:
+    """diag(G) of equation (14)."""
+    return jnp.sum(features.astype(jnp.float32) ** 2, axis=0)
+
+
+def normal_product(
+    v: Float[Array, "vector proj"], features: Float[Array, "sample proj"]
+) -> Float[Array, "vector proj"]:
+    """v G of equation (14) without G: 4 n k flops a vector."""
+    return jnp.matmul(inner(v, features).T, features, precision=HIGHEST)
+
+
+def inner(
+    v: Float[Array, "vector proj"], features: Float[Array, "sample proj"]
+) -> Float[Array, "sample vector"]:
+    """v . phi_i of every sample and vector."""
+    return jnp.matmul(features, v.T, precision=HIGHEST)
