@@ -32,7 +32,7 @@ def layers(seed: int = 0) -> tuple[Layers, np.ndarray]:
 
 def signs(seed: int, first: int, rows: int, columns: int) -> np.ndarray:
     whole = -(-columns // 32) * 32
-    entries = ref.matrix("rademacher", seed, np.arange(first, first + rows), whole)
+    entries = ref.matrix("rademacher", seed, np.arange(first, first + rows), whole, first + rows)
     return entries[:, :columns] * np.sqrt(whole / columns)
 
 

@@ -9,22 +9,24 @@ from ctrak_jax.projection import (
     Projection,
     api,
     implementation_of,
+    mask,
     pallas_gpu,
     pallas_tpu,
     project,
     project_leaves,
     reference,
+    sjlt,
     xla,
 )
 
-KINDS = ["rademacher", "gaussian"]
+KINDS = api.KINDS
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", xla.BLOCKS)
 def test_the_matrix_is_the_reference_matrix(kind):
     rows = np.arange(1000, 1300)
     block = xla.BLOCKS[kind](7, jnp.asarray(rows, jnp.uint32), 96)
-    expected = reference.matrix(kind, 7, rows, 96) * np.sqrt(96)
+    expected = reference.matrix(kind, 7, rows, 96, 1300) * np.sqrt(96)
     if kind == "rademacher":
         np.testing.assert_array_equal(block, expected)
     else:
@@ -41,12 +43,34 @@ def test_no_gaussian_entry_is_infinite():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("d", [5, 256, 1000])
-def test_projection_is_the_product_with_the_reference(kind, d):
+@pytest.mark.parametrize(
+    ("k", "first_row", "d"),
+    [(64, 0, 5), (64, 0, 256), (32, 0, 1000), (96, 7, 40), (96, 130, 700), (4128, 4500, 700)],
+)
+def test_projection_is_the_product_with_the_reference(kind, k, first_row, d):
+    """Among 6,000 rows; groups and blocks cut at both ends, k of other factors than two."""
     g = np.random.default_rng(0).standard_normal((4, d)).astype(np.float32)
-    ours = project(g, Projection(64, kind, seed=3, tile=256))
-    expected = reference.project(kind, 3, g, 64)
+    ours = project(g, Projection(k, kind, seed=3, tile=256), first_row=first_row, rows=6000)
+    rows = np.arange(first_row, first_row + d)
+    expected = g.astype(np.float64) @ reference.matrix(kind, 3, rows, k, 6000)
+    assert (ours.dtype, ours.shape) == (jnp.float32, (4, k))
     assert np.linalg.norm(ours - expected) <= 1e-4 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_precision_gradients_are_summed_in_float32(kind):
+    g = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3000)), jnp.bfloat16)
+    ours = project(g, Projection(64, kind))
+    assert ours.dtype == jnp.float32
+    np.testing.assert_array_equal(ours, project(g.astype(jnp.float32), Projection(64, kind)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_matrix_is_fixed_by_its_seed(kind):
+    g = np.random.default_rng(0).standard_normal((2, 3000)).astype(np.float32)
+    first, again, other = (project(g, Projection(64, kind, seed=s)) for s in (5, 5, 6))
+    np.testing.assert_array_equal(first, again)
+    assert np.linalg.norm(first - other) > 0.5 * np.linalg.norm(first)
 
 
 KERNELS = [pallas_tpu, pallas_gpu]
@@ -70,15 +94,17 @@ def test_a_kernel_makes_the_reference_matrix(kernel, dtype, samples, d, k, first
         ours = kernel.project(
             g, kind="rademacher", k=k, seed=3, tile=1, first_row=first_row, interpret=True
         )
-    matrix = reference.matrix("rademacher", 3, np.arange(first_row, first_row + d), k)
+    matrix = reference.matrix("rademacher", 3, np.arange(first_row, first_row + d), k, d)
     expected = np.asarray(g, np.float64) @ matrix
     assert np.linalg.norm(ours - expected) <= 1e-6 * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=ids)
 def test_a_kernel_refuses_what_it_cannot_make(kernel):
-    with pytest.raises(NotImplementedError, match="got gaussian for float32"):
-        kernel.project(jnp.ones((1, 4)), kind="gaussian", k=32, seed=0, tile=1)
+    name = kernel.__name__.rpartition(".")[2]
+    for kind in set(KINDS) - {"rademacher"}:
+        with pytest.raises(NotImplementedError, match=f"got {kind} for float32"):
+            project(jnp.ones((1, 4)), Projection(32, kind, implementation=name))
     with pytest.raises(NotImplementedError, match="rademacher for float16"):
         kernel.project(jnp.ones((1, 4), jnp.float16), kind="rademacher", k=32, seed=0, tile=1)
 
@@ -96,7 +122,8 @@ def test_the_gpu_kernel_lowers_for_cuda():
         (Projection(64), "cpu", "xla"),
         (Projection(64), "tpu", "pallas_tpu"),
         (Projection(64), "gpu", "pallas_gpu"),
-        (Projection(64, "gaussian"), "tpu", "xla"),
+        *((Projection(64, kind), "tpu", "xla") for kind in KINDS if kind != "rademacher"),
+        *((Projection(64, kind), "gpu", "xla") for kind in KINDS if kind != "rademacher"),
         (Projection(64, implementation="xla"), "tpu", "xla"),
         (Projection(64, implementation="pallas_gpu"), "cpu", "pallas_gpu"),
     ],
@@ -128,60 +155,124 @@ def test_tile_batch_and_order_do_not_change_a_feature(kind):
     g = np.random.default_rng(1).standard_normal((6, 3000)).astype(np.float32)
     whole = project(g, Projection(128, kind, tile=4096))
     for tile in (1, 100, 1024, 3000):
-        if tile == 1 and kind == "gaussian":
+        if tile == 1 and kind != "rademacher":
             continue  # thousands of steps of one row tell nothing that the other tiles do not
         tiled = project(g, Projection(128, kind, tile=tile))
         assert np.linalg.norm(tiled - whole) <= 1e-5 * np.linalg.norm(whole)
+    for cut in (127, 1000):
+        first = project(g[:, :cut], Projection(128, kind), rows=3000)
+        rest = project(g[:, cut:], Projection(128, kind), first_row=cut)
+        assert np.linalg.norm(first + rest - whole) <= 1e-5 * np.linalg.norm(whole)
     alone = project(g[4:5], Projection(128, kind))
     assert np.linalg.norm(alone[0] - whole[4]) <= 1e-5 * np.linalg.norm(whole[4])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "mask"])
 def test_seeds_give_unrelated_matrices(kind):
     rows = np.arange(2000)
-    a, b = (reference.matrix(kind, seed, rows, 64) * 8 for seed in (0, 1))
+    a, b = (reference.matrix(kind, seed, rows, 64, 2000) * 8 for seed in (0, 1))
     assert abs(float((a * b).mean())) < 4 / np.sqrt(a.size)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "mask"])
 def test_entries_have_mean_zero_variance_one_and_no_neighbours(kind):
-    entries = reference.matrix(kind, 11, np.arange(4000), 256) * 16
+    entries = reference.matrix(kind, 11, np.arange(4000), 256, 4000) * 16
     n = entries.size
     assert abs(entries.mean()) < 4 / np.sqrt(n)
-    assert abs((entries**2).mean() - 1) < 4 * np.sqrt(2 / n) + 1e-12
+    assert abs((entries**2).mean() - 1) < 4 * (entries**2).std() / np.sqrt(n) + 1e-12
     for other in (np.roll(entries, 1, 0), np.roll(entries, 1, 1), np.roll(entries, 32, 1)):
         assert abs((entries * other).mean()) < 4 / np.sqrt(n)
 
 
+def groups_of(kind: str, rows: np.ndarray, k: int) -> np.ndarray | None:
+    """Rows of one group have no part in the variance of equation (13)."""
+    size = {"rademacher": 1, "sjlt": k // reference.NONZEROS, "srht": reference.block_rows(k)}
+    return rows // size[kind] if kind in size else None
+
+
+def predicted_variance(kind: str, g: np.ndarray, h: np.ndarray, k: int) -> np.ndarray:
+    """Var<phi, phi'> of pairs [pair, d]: equation (13), and of ``mask``."""
+    d = g.shape[1]
+    if kind == "mask":
+        return d / k * (d - k) / (d - 1) * d * (g * h).var(1)
+
+    def all_pairs(g: np.ndarray, h: np.ndarray) -> np.ndarray:
+        return (g**2).sum(-1) * (h**2).sum(-1) + (g * h).sum(-1) ** 2
+
+    total = all_pairs(g, h)
+    groups = groups_of(kind, np.arange(d), k)
+    if groups is not None:
+        cuts = np.flatnonzero(np.diff(groups)) + 1
+        parts = zip(np.split(g, cuts, axis=1), np.split(h, cuts, axis=1), strict=True)
+        total = total - sum(all_pairs(*part) for part in parts)
+    return total / k
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_norms_and_inner_products_are_kept_as_the_theory_says(kind):
-    """200 random vectors: E<phi, phi'> = <g, g'>, and for unit vectors
-    Var<phi, phi'> = (1 + cos^2 - kappa) / k with kappa = 0 (gaussian) or 2 sum g^2 g'^2 (signs)."""
-    count, d, k = 200, 2048, 512
+    """200 random vectors, unrelated and correlated: E<phi, phi'> = <g, g'>, and the variance is
+    that of equation (13)."""
+    count, d, k = 200, 2048, 384
     rng = np.random.default_rng(4)
-    shared = rng.standard_normal(d)
-    g = rng.standard_normal((count, d)) + 0.5 * shared
+    g = rng.standard_normal((count, d))
+    firsts, seconds = np.arange(0, count, 2), np.arange(1, count, 2)
+    g[seconds[::2]] += g[firsts[::2]]
     g = (g / np.linalg.norm(g, axis=1, keepdims=True)).astype(np.float32)
     # Independent matrices, so that the errors of one vector pair are independent draws.
-    firsts, seconds = np.arange(0, count, 2), np.arange(1, count, 2)
     products, norms = [], []
     for seed in range(20):
         phi = np.asarray(project(g, Projection(k, kind, seed=seed)), np.float64)
         products.append((phi[firsts] * phi[seconds]).sum(1))
         norms.append((phi**2).sum(1))
-    cosine = (g[firsts] * g[seconds]).sum(1).astype(np.float64)
-    kappa = 0.0 if kind == "gaussian" else 2 * (g[firsts] ** 2 * g[seconds] ** 2).sum(1)
-    predicted = (1 + cosine**2 - kappa) / k
-    error = np.array(products) - cosine
-    # Pairs under one matrix share it: the error of the mean is judged by the spread over seeds.
-    by_seed = error.mean(1)
-    assert abs(by_seed.mean()) < 3 * by_seed.std(ddof=1) / np.sqrt(len(by_seed))
-    assert (error**2).mean() == pytest.approx(predicted.mean(), rel=0.2)
-    norm_error = np.array(norms) - 1
-    by_seed = norm_error.mean(1)
-    assert abs(by_seed.mean()) < 3 * by_seed.std(ddof=1) / np.sqrt(len(by_seed))
-    fourth = 0.0 if kind == "gaussian" else (g.astype(np.float64) ** 4).sum(1).mean()
-    assert (norm_error**2).mean() == pytest.approx(2 * (1 - fourth) / k, rel=0.2)
+    exact = g.astype(np.float64)
+    for found, a, b in (
+        (np.array(products), exact[firsts], exact[seconds]),
+        (np.array(norms), exact, exact),
+    ):
+        error = found - (a * b).sum(1)
+        # Pairs under one matrix share it: the mean's error is judged by the spread over seeds.
+        by_seed = error.mean(1)
+        assert abs(by_seed.mean()) < 3 * by_seed.std(ddof=1) / np.sqrt(len(by_seed))
+        predicted = predicted_variance(kind, a, b, k).mean()
+        assert (error**2).mean() == pytest.approx(predicted, rel=0.2)
+
+
+@pytest.mark.parametrize("k", [64, 96, 4128])
+@pytest.mark.parametrize("kind", ["sjlt", "srht"])
+def test_rows_of_a_group_are_orthogonal(kind, k):
+    rows = np.arange(300)
+    gram = reference.matrix(kind, 5, rows, k, 300)
+    gram = gram @ gram.T
+    groups = groups_of(kind, rows, k)
+    assert groups is not None
+    together = groups[:, None] == groups[None]
+    np.testing.assert_allclose(gram[together], np.eye(300)[together], atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [8, 24, 64, 8 * 127])
+def test_an_order_of_a_group_is_a_permutation_and_has_no_favourites(size):
+    """Of 400 groups: every row once, and each (column, row) met as often as chance has it."""
+    k = size * reference.NONZEROS
+    orders = np.array([sjlt.orders(2, jnp.uint32(group), k) for group in range(400)])
+    np.testing.assert_array_equal(np.sort(orders, axis=2), np.arange(size) + np.zeros_like(orders))
+    met = np.zeros((size, size))
+    np.add.at(met, (np.broadcast_to(np.arange(size), orders.shape), orders), 1)
+    expected = orders.size / size**2
+    # Each row and each column of the table is full: (size - 1)^2 degrees of freedom.
+    free = (size - 1) ** 2
+    chi2 = ((met - expected) ** 2 / expected).sum() * (size - 1) / size
+    assert abs(chi2 - free) < 5 * np.sqrt(2 * free)
+
+
+@pytest.mark.parametrize(("k", "d"), [(32, 32), (64, 1000), (4096, 334_784)])
+def test_the_mask_is_k_coordinates_spread_evenly(k, d):
+    chosen = mask.coordinates(3, k, d)
+    assert (len(np.unique(chosen)), len(chosen)) == (k, k)
+    assert (np.diff(chosen) > 0).all()
+    assert chosen[0] >= 0
+    assert chosen[-1] < d
+    uniform = (np.arange(k) + 0.5) / k
+    assert np.abs((chosen + 0.5) / d - uniform).max() <= 1.63 / np.sqrt(k)  # Kolmogorov, 1%
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -208,8 +299,17 @@ def test_peak_memory_does_not_grow_with_the_matrix(kind):
         (Projection(64, implementation="cuda"), "'cuda' is not known"),  # type: ignore[arg-type]
         (Projection(64, tile=0), "tile=0"),
         (Projection(64, seed=-1), "seed=-1"),
+        (Projection(64, "mask"), "k=64 coordinates cannot be chosen from 8 parameters; use k <= 8"),
     ],
 )
 def test_bad_projections_say_what_to_do(projection, message):
     with pytest.raises(ValueError, match=message):
         project(jnp.zeros((1, 8)), projection)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_that_the_matrix_does_not_have_are_refused(kind):
+    with pytest.raises(ValueError, match=r"rows 90 to 98 of R .* rows=97"):
+        project(jnp.zeros((1, 8)), Projection(32, kind), first_row=90, rows=97)
+    with pytest.raises(ValueError, match="give first_row >= 0"):
+        project(jnp.zeros((1, 8)), Projection(32, kind), first_row=-1)

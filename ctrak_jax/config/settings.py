@@ -148,8 +148,10 @@ class Gradient(Section):
 class ProjectionConfig(Section):
     """The random projection."""
 
-    kind: Literal["rademacher", "gaussian", "factored"] = "rademacher"
-    """The Johnson-Lindenstrauss matrix: dense signs or normals, or two small matrices a layer."""
+    kind: Literal["rademacher", "gaussian", "sjlt", "srht", "mask", "factored"] = "rademacher"
+    """The matrix: dense signs or normals, sparse signs, a subsampled Hadamard matrix with random
+    signs, two small sign matrices a layer (all five Johnson-Lindenstrauss), or k coordinates at
+    random as in the published code."""
     k: int = Field(default=4096, ge=1)
     """Columns: the length of a feature; a multiple of 32."""
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -271,6 +273,12 @@ class Config(Section):
                 self.projection.k % 32 != 0,
                 f"projection.k={self.projection.k} must be a multiple of 32; "
                 f"try {max(32, round(self.projection.k / 32) * 32)}",
+            ),
+            (
+                self.projection.kind != "rademacher"
+                and self.projection.implementation not in ("auto", "xla"),
+                f"projection.implementation={self.projection.implementation} makes rademacher "
+                f"signs alone, got projection.kind={self.projection.kind}; use auto or xla",
             ),
             (
                 self.trajectory.steps % self.trajectory.record_every != 0 or times < 1,

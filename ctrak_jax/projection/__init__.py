@@ -1,6 +1,7 @@
 """Johnson-Lindenstrauss projections whose matrix is never stored."""
 
 from ctrak_jax.projection.api import (
+    KINDS,
     Projection,
     implementation_of,
     project,
@@ -8,4 +9,11 @@ from ctrak_jax.projection.api import (
     project_leaves,
 )
 
-__all__ = ["Projection", "implementation_of", "project", "project_leaf", "project_leaves"]
+__all__ = [
+    "KINDS",
+    "Projection",
+    "implementation_of",
+    "project",
+    "project_leaf",
+    "project_leaves",
+]

@@ -2,25 +2,26 @@ r"""Random projections :math:`\phi = R^\top g` with :math:`E\langle\phi_i,\phi_j
 \langle g_i, g_j\rangle` (method, section 5)."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from ctrak_jax.projection import factored, kernels, pallas_gpu, pallas_tpu, xla
+from ctrak_jax.projection import factored, kernels, mask, pallas_gpu, pallas_tpu, sjlt, srht, xla
 from ctrak_jax.projection.reference import WORD
 from ctrak_jax.typing import Array, Params
 
-Kind = Literal["rademacher", "gaussian", "factored"]
+Kind = Literal["rademacher", "gaussian", "sjlt", "srht", "mask", "factored"]
 Implementation = Literal["auto", "xla", "pallas_tpu", "pallas_gpu"]
 
-IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
-    "xla": xla.project,
+KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "factored")
+"""What :func:`project` makes; ``factored`` goes by layer."""
+KERNELS: dict[str, Callable[..., Array]] = {
     "pallas_tpu": pallas_tpu.project,
     "pallas_gpu": pallas_gpu.project,
 }
-KERNELS = {"tpu": "pallas_tpu", "gpu": "pallas_gpu"}
+KERNEL_OF = {"tpu": "pallas_tpu", "gpu": "pallas_gpu"}
 """Backend -> its kernel; what that does not serve, and every other backend, takes ``xla``."""
 SMALL = 2**20
 """Neighbouring leaves of a gradient are projected together up to this many parameters."""
@@ -32,7 +33,8 @@ class Projection(NamedTuple):
     Attributes:
         k: columns, a multiple of 32: the length of a feature.
         kind: distribution of the entries. seed: 0 <= seed < 2^32; fixes the matrix.
-        tile: rows made at a time by ``xla`` (memory and speed; the matrix does not depend on it).
+        tile: rows made at a time by ``xla`` (memory and speed; the matrix does not depend on it);
+            ``sjlt`` takes k / 4 rows a step and ``mask`` has none.
         implementation: ``auto`` takes the backend's kernel where that serves the kind.
     """
 
@@ -44,26 +46,37 @@ class Projection(NamedTuple):
 
 
 def project(
-    g: Float[Array, "sample param"], projection: Projection, *, first_row: int = 0
+    g: Float[Array, "sample param"],
+    projection: Projection,
+    *,
+    first_row: int = 0,
+    rows: int | None = None,
 ) -> Float[Array, "sample proj"]:
     r"""Project gradients: :math:`\phi = g R`, R of shape [d, k] never stored.
 
     The relative variance of an inner product of unit vectors is (1 + cos^2) / k for ``gaussian``
-    and at most that for ``rademacher`` (Achlioptas 2003). Peak memory beyond input and output is
-    one tile, tile x k, or nothing with a kernel.
+    and at most that for ``rademacher`` (Achlioptas 2003), ``sjlt`` (Kane & Nelson 2014) and
+    ``srht`` (Tropp 2011), equation (13); ``mask`` has no such bound. A sample costs O(d k) for the
+    first two, O(4 d), O(d log k) and O(k) for the others. Peak memory beyond input and output is
+    one step's: tile x k numbers for the first two, or nothing with a kernel; tile or k numbers a
+    sample for ``srht``, k for ``sjlt``.
 
     Args:
         g: per-sample gradients [sample, d]. projection: the matrix.
         first_row: the row of R that the first column of ``g`` meets.
+        rows: rows of R in all (default: first_row + d). Only ``mask`` depends on it, which draws
+            its coordinates from all of them.
 
     Returns:
         float32 [sample, k].
 
     Raises:
-        ValueError: ``k`` is not a positive multiple of 32, an unknown kind or implementation, or a
-            bad tile or seed. NotImplementedError: the implementation asked for cannot serve this.
+        ValueError: ``k`` is not a positive multiple of 32, an unknown kind or implementation, a bad
+            tile, seed or first_row, fewer rows than ``g`` meets, or for ``mask`` fewer rows than k.
+            NotImplementedError: the implementation asked for cannot serve this.
     """
     k, kind, seed, tile, _ = projection
+    last = first_row + g.shape[1]
     if k < WORD or k % WORD:
         raise ValueError(
             f"Projection.k={k} must be a positive multiple of {WORD}; "
@@ -74,12 +87,29 @@ def project(
             "Projection.kind='factored' projects layer by layer; use project_leaves on the "
             "gradients as a pytree, or gradient.project_layers."
         )
-    if kind not in xla.BLOCKS:
-        raise ValueError(f"Projection.kind={kind!r} is not known; use one of {list(xla.BLOCKS)}.")
+    if kind not in KINDS:
+        raise ValueError(f"Projection.kind={kind!r} is not known; use one of {list(KINDS)}.")
     if tile < 1 or not 0 <= seed < 2**32:
         raise ValueError(f"Projection.tile={tile} must be >= 1 and seed={seed} in [0, 2^32).")
-    run = IMPLEMENTATIONS[implementation_of(projection, dtype=g.dtype)]
-    return run(g, kind=kind, k=k, seed=seed, tile=tile, first_row=first_row)
+    if first_row < 0 or (rows is not None and rows < last):
+        raise ValueError(
+            f"rows {first_row} to {last} of R are met, but it has rows={rows}; give first_row >= 0 "
+            f"and the parameters of all leaves together as rows."
+        )
+    implementation = implementation_of(projection, dtype=g.dtype)
+    if implementation != "xla":
+        run = KERNELS[implementation]
+        return run(g, kind=kind, k=k, seed=seed, tile=tile, first_row=first_row)
+    match kind:
+        case "sjlt":
+            return sjlt.project(g, k=k, seed=seed, first_row=first_row)
+        case "srht":
+            return srht.project(g, k=k, seed=seed, tile=tile, first_row=first_row)
+        case "mask":
+            total = last if rows is None else rows
+            return mask.project(g, k=k, seed=seed, first_row=first_row, rows=total)
+        case "rademacher" | "gaussian":
+            return xla.project(g, kind=kind, k=k, seed=seed, tile=tile, first_row=first_row)
 
 
 def implementation_of(
@@ -92,13 +122,13 @@ def implementation_of(
     """
     name, backend = projection.implementation, backend or jax.default_backend()
     if name != "auto":
-        if name not in IMPLEMENTATIONS:
+        if name not in ("xla", *KERNELS):
             raise ValueError(
                 f"Projection.implementation={name!r} is not known; use auto or one of "
-                f"{list(IMPLEMENTATIONS)}."
+                f"{['xla', *KERNELS]}."
             )
         return name
-    kernel = KERNELS.get(backend)
+    kernel = KERNEL_OF.get(backend)
     return kernel if kernel and kernels.serves(projection.kind, dtype) else "xla"
 
 
@@ -128,6 +158,7 @@ def project_leaves(gradients: Params, projection: Projection) -> Float[Array, "s
             row += factored.rows_of(leaf.shape[1:])
         return total
     leaves = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(gradients)]
+    rows = sum(leaf.shape[1] for leaf in leaves)
     total: Any = 0.0
     first = row = 0
     while first < len(leaves):
@@ -136,6 +167,6 @@ def project_leaves(gradients: Params, projection: Projection) -> Float[Array, "s
             width += leaves[last].shape[1]
             last += 1
         part = jnp.concatenate(leaves[first:last], axis=1)
-        total = total + project(part, projection, first_row=row)
+        total = total + project(part, projection, first_row=row, rows=rows)
         first, row = last, row + width
     return total

@@ -1,6 +1,6 @@
-"""The projection in plain JAX, for every backend: a tile of rows of R is made, used and forgotten.
+"""A dense matrix in plain JAX, for every backend: a tile of rows of R is made, used and forgotten.
 
-Equation (8) and the two kinds are those of :mod:`ctrak_jax.projection.reference`.
+Equation (8), ``rademacher`` and ``gaussian`` are those of :mod:`ctrak_jax.projection.reference`.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt32
 
+from ctrak_jax.projection.blocks import over_blocks
 from ctrak_jax.projection.reference import COLUMN_SALT, ROW_SALT, WORD
 from ctrak_jax.typing import Array
 
@@ -71,24 +72,12 @@ def project(
     first_row: int = 0,
 ) -> Float[Array, "sample proj"]:
     """g R in tiles of ``tile`` rows of R from ``first_row`` on, accumulated in float32."""
-    d = g.shape[1]
     block = BLOCKS[kind]
 
-    def add(total: Array, start: Array, part: Array) -> Array:
-        rows = (start + first_row).astype(jnp.uint32) + jnp.arange(part.shape[1], dtype=jnp.uint32)
-        product = jax.lax.dot(
-            part.astype(jnp.float32), block(seed, rows, k), precision=jax.lax.Precision.HIGHEST
-        )
-        return total + product
-
-    def body(i: Array, total: Array) -> Array:
-        start = i * tile
-        return add(total, start, jax.lax.dynamic_slice_in_dim(g, start, tile, axis=1))
+    def add(total: Array, first: Array, part: Array) -> Array:
+        rows = first + jnp.arange(part.shape[1], dtype=jnp.uint32)
+        return total + jax.lax.dot(part, block(seed, rows, k), precision=jax.lax.Precision.HIGHEST)
 
     total = jnp.zeros((g.shape[0], k), jnp.float32)
-    full = d // tile
-    if full:
-        total = jax.lax.fori_loop(0, full, body, total)
-    if d % tile:
-        total = add(total, jnp.int32(full * tile), g[:, full * tile :])
+    total = over_blocks(add, total, g, first_row=first_row, block=1, count=tile)
     return total * np.float32(1.0 / np.sqrt(k))

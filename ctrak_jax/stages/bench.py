@@ -22,7 +22,7 @@ from ctrak_jax.log import logger
 from ctrak_jax.mesh import ShardedRows, local_mesh
 from ctrak_jax.methods import METHODS
 from ctrak_jax.models import create
-from ctrak_jax.projection import Projection, project
+from ctrak_jax.projection import KINDS, Projection, project
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import TrainBatch, selected, train_rows
 from ctrak_jax.stages.score import Features, ranked, rows_a_block
@@ -147,7 +147,7 @@ def projection(sizes: Sizes) -> list[Row]:
     g = np.random.default_rng(0).standard_normal((batch, 334_784)).astype(np.float32)
     return [
         _time(kind, partial(project, projection=Projection(k, kind)), (g,), batch, repeats)
-        for kind in ("rademacher", "gaussian")
+        for kind in KINDS
     ]
 
 

@@ -73,13 +73,19 @@ def selection_of(ctx: Context, params: Params, variant: Variant) -> Selection:
     """Apply the config's and the variant's parameter patterns.
 
     Raises:
-        UsageError: a pattern matches nothing, or nothing is left.
+        UsageError: a pattern matches nothing, or nothing or too little is left.
     """
-    gradient = ctx.config.gradient
+    gradient, projection = ctx.config.gradient, ctx.config.projection
     try:
-        return select(params, gradient.include, (*gradient.exclude, *variant.exclude))
+        chosen = select(params, gradient.include, (*gradient.exclude, *variant.exclude))
     except ValueError as error:
         raise UsageError(f"gradient.include or gradient.exclude: {error}") from None
+    if projection.kind == "mask" and projection.k > chosen.size:
+        raise UsageError(
+            f"projection.k={projection.k} coordinates cannot be chosen from {chosen.size} selected "
+            f"parameters; use a smaller k, or another projection.kind than mask."
+        )
+    return chosen
 
 
 def selected(ctx: Context, model: Denoiser, variant: Variant) -> Selected:

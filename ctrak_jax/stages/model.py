@@ -90,7 +90,7 @@ def load(ctx: Context) -> Denoiser:
     said = about(folder)["sha256"]
     try:
         with hosts.checkpointer() as checkpointer:
-            params = checkpointer.restore(folder.resolve(), template(ctx))
+            params = checkpointer.restore(folder.resolve(), _here(ctx, template(ctx)))
     except Exception as error:  # Orbax raises many kinds for damaged files
         reason = str(error).partition("\n")[0]
         raise StoreError(
@@ -103,6 +103,12 @@ def load(ctx: Context) -> Denoiser:
             f"{said[:12]}; delete the folder and run `ctrak train` again."
         )
     return ctx.denoiser(put_replicated(params, ctx.mesh))
+
+
+def _here(ctx: Context, shapes: Params) -> Params:
+    """Shapes placed on a device of this process, whichever one wrote the checkpoint."""
+    device = jax.sharding.SingleDeviceSharding(ctx.mesh.devices.flat[0])
+    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes)
 
 
 def sha256(ctx: Context) -> str:

@@ -1,0 +1,54 @@
+"""How a projection walks down the rows of R: in blocks that the rows' own numbers fix.
+
+Where a block of R is made as a whole, the blocks are cut by absolute row number, so that a matrix
+does not depend on where a gradient is cut into leaves: what a block misses at either end is zero.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from ctrak_jax.typing import Array
+
+
+def over_blocks(
+    add: Callable[[Array, Array, Array], Array],
+    total: Array,
+    g: Float[Array, "sample param"],
+    *,
+    first_row: int,
+    block: int,
+    count: int,
+) -> Array:
+    """Fold ``add`` over the gradients, whose first column meets row ``first_row`` of R.
+
+    Args:
+        add: (total, number of the first block, float32 [sample, whole blocks]) -> total.
+        block: rows of a block. count: blocks of a step; at the ends there may be fewer.
+    """
+    d, step = g.shape[1], block * count
+    number, before = divmod(first_row, block)
+
+    def part(first: int, last: int, before: int) -> Array:
+        after = -(before + last - first) % block
+        return jnp.pad(g[:, first:last].astype(jnp.float32), ((0, 0), (before, after)))
+
+    head = min(block - before, d) if before else 0
+    if head:
+        total = add(total, jnp.uint32(number), part(0, head, before))
+        number += 1
+
+    def body(i: Array, total: Array) -> Array:
+        columns = jax.lax.dynamic_slice_in_dim(g, head + i * step, step, axis=1)
+        first = jnp.uint32(number) + i.astype(jnp.uint32) * jnp.uint32(count)
+        return add(total, first, columns.astype(jnp.float32))
+
+    full = (d - head) // step
+    if full:
+        total = jax.lax.fori_loop(0, full, body, total)
+    done = head + full * step
+    if done < d:
+        total = add(total, jnp.uint32(number + full * count), part(done, d, 0))
+    return total
