@@ -31,7 +31,7 @@ def save(ctx: Context, params: Params, made_from: Mapping[str, Any]) -> None:
     """Write ``root/model``; model.json comes last, so that its presence means completeness."""
     folder = ctx.root / "model"
     with hosts.checkpointer() as checkpointer:
-        checkpointer.save(folder.resolve(), params, force=True)
+        checkpointer.save(folder.resolve(), hosts.savable(params), force=True)
     network = ctx.network
     write_atomically(
         folder / "model.json",

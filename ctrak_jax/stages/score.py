@@ -286,7 +286,7 @@ def _save_fisher(ctx: Context, path: Path, rows: fisher.Rows) -> None:
         tree["diagonal"] = rows.total(fisher.squares, None)
         tree["trace"] = tree["diagonal"].sum()
     with hosts.checkpointer() as checkpointer:
-        checkpointer.save(path.resolve(), tree, force=True)
+        checkpointer.save(path.resolve(), hosts.savable(tree), force=True)
 
 
 def _write(ctx: Context, out: Path, method: str, asked: list[Question], scored: Scored) -> None:

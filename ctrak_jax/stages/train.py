@@ -169,7 +169,7 @@ def _train(ctx: Context, inputs: dict[str, Any]) -> tuple[Params, float, int]:
                     )
                 bar.advance(count)
                 if step % train.checkpoint_every == 0 and step < train.steps:
-                    manager.save(step, args=ocp.args.StandardSave(state))
+                    manager.save(step, args=ocp.args.StandardSave(hosts.savable(state)))
         manager.wait_until_finished()
     return state.average, loss, step - begun
 
