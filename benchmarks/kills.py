@@ -2,7 +2,7 @@
 
     python -m benchmarks.kills [--kills 20] [--processes 1]
 
-With several processes one of them is killed, by turns; the others end by themselves.
+With several processes one of them is killed, by turns, and then the others.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 SETTINGS = {
-    "data.size": 1000,
+    "data.size": 2000,
     "train.steps": 50,
     "projection.k": 2048,
     "store.chunk": 16,
@@ -84,24 +84,32 @@ def main() -> None:
     subprocess.run([*train, *given], check=True, capture_output=True)
     shutil.copytree(alone, killed)
 
-    began = time.monotonic()
-    finish(start("featurize", alone, asked.processes, folder / "alone"), folder / "alone")
-    whole = time.monotonic() - began
-    chunks = computed(folder / "alone")
+    began, log = time.monotonic(), folder / "alone"
+    running = start("featurize", alone, asked.processes, log)
+    while not computed(log) and running[0].poll() is None:
+        time.sleep(0.01)
+    start_up = time.monotonic() - began
+    finish(running, log)
+    chunks = computed(log)
     kills = sessions = total = 0
     while kills < asked.kills:
         log = folder / f"session-{sessions}"
         sessions += 1
         running = start("featurize", killed, asked.processes, log)
         victim = running[kills % asked.processes]
-        # Some die while they start, most while they compute.
-        wait = time.monotonic() + rng.uniform(0.2, 0.35) * whole
+        # Some die while they start, most at a random moment between two chunks of the work.
+        chunks_before, late = rng.choice([0, 1, 2]), rng.uniform(0.0, 0.5)
+        wait = time.monotonic() + (rng.uniform(0.2, 1.0) * start_up if not chunks_before else 1e3)
         while time.monotonic() < wait and victim.poll() is None:
+            if chunks_before and computed(log) >= chunks_before:
+                wait, chunks_before = time.monotonic() + late, 0
             time.sleep(0.01)
         if victim.poll() is None:
             victim.send_signal(signal.SIGKILL)
             kills += 1
         for process in running:
+            if asked.processes > 1 and process.poll() is None:
+                process.kill()  # the others wait at a barrier until they notice; not here
             process.wait()
         total += computed(log)
         print(f"kill {kills}: {computed(log)} chunks computed", flush=True)
