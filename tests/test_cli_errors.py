@@ -445,6 +445,7 @@ def store(tmp_path) -> Path:
     values = np.random.default_rng(0).normal(size=(10, 32)).astype(np.float32)
     for rows in made.chunks:
         made.write(rows, {"features": values[rows.start : rows.stop]})
+    made.seal()
     return path
 
 

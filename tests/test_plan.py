@@ -124,6 +124,7 @@ def test_store_bytes_are_those_of_real_stores(tmp_path):
         )
         for rows in store.chunks:
             store.write(rows, {n: np.ones((len(rows), w)) for n, w in widths.items()})
+        store.seal()
     arrays = [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".json"]
     assert plan.store_bytes(config, 19) == sum(p.stat().st_size for p in arrays)
 
