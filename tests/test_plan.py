@@ -114,13 +114,16 @@ def test_the_largest_batch_takes_few_measurements(curve, first, largest, tried):
     assert seen == tried
 
 
-def test_store_bytes_are_those_of_real_stores(tmp_path):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_store_bytes_are_those_of_real_stores(tmp_path, dtype):
     config = Config(
-        methods=("trak", "das"), projection=ProjectionConfig(k=64), store=Store(chunk=8)
+        methods=("trak", "das"),
+        projection=ProjectionConfig(k=64),
+        store=Store(chunk=8, dtype=dtype),
     )
     for name, widths in {"trak": {"features": 64}, "das": {"features": 64, "errors": 9}}.items():
         store = FeatureStore.create(
-            tmp_path / name, {}, index=np.arange(19), widths=widths, chunk=8
+            tmp_path / name, {}, index=np.arange(19), widths=widths, chunk=8, dtype=dtype
         )
         for rows in store.chunks:
             store.write(rows, {n: np.ones((len(rows), w)) for n, w in widths.items()})

@@ -145,17 +145,19 @@ def roofline(chip: Chip, *, passes: float, traffic: float, batch: int) -> tuple[
 
 
 def store_bytes(config: Config, samples: int) -> int:
-    """Bytes of the feature stores' arrays: float32 rows in whole chunks, an int64 index, 4 bytes of
-    checksum a chunk."""
+    """Bytes of the feature stores' arrays: rows in whole chunks, a scale for each kept as int8, an
+    int64 index, 4 bytes of checksum a chunk."""
     t, chunk = config.trajectory, config.store.chunk
     specs = train_specs(config.methods)
     times = t.steps // t.record_every - 1
     chunks = -(-samples // chunk)
 
-    def array(width: int) -> int:
-        return chunks * (4 * width * chunk + 4)
+    def array(width: int, size: int = 4) -> int:
+        return chunks * (size * width * chunk + 4)
 
-    features = len(specs) * (array(config.projection.k) + 8 * samples + 4)
+    size = {"float32": 4, "bfloat16": 2, "int8": 1}[config.store.dtype]
+    scales = array(1) if config.store.dtype == "int8" else 0
+    features = len(specs) * (array(config.projection.k, size) + scales + 8 * samples + 4)
     return features + len(needs_errors(specs)) * array(times)
 
 
