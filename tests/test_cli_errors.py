@@ -128,6 +128,10 @@ NETWORKS = {
     ),
     "width does not fit the heads": ({"model": {"width": 20}}, "model.width=20"),
     "no such parameter": ({"gradient": {"include": ["*attn9*"]}}, "'*attn9*' matches none"),
+    "mask of more than there is": (
+        {"projection": {"k": 2**20, "kind": "mask"}},
+        "projection.k=1048576",
+    ),
     "no parameter left": ({"gradient": {"exclude": ["*"]}}, "leaves no parameter"),
     "checkpoint missing": ({"model": {"checkpoint": "none.safetensors"}}, "none.safetensors"),
     "checkpoint damaged": ({"model": {"checkpoint": "some.yaml"}}, "some.yaml"),

@@ -13,6 +13,7 @@ from ctrak_jax import config as cfg
 from ctrak_jax.config import Config, dump, load
 from ctrak_jax.errors import UsageError
 from ctrak_jax.methods import METHODS
+from ctrak_jax.projection import KINDS
 
 SHIPPED = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -231,6 +232,15 @@ def test_a_value_no_stage_can_use_is_refused(key, value):
 FOLDER = {"data.kind": "folder", "data.path": "there", "query.check": "none"}
 RULES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
     "k": ({"projection.k": "100"}, "projection.k=100", {"projection.k": "96"}),
+    **{
+        f"a kernel for {kind}": (
+            {"projection.kind": kind, "projection.implementation": "pallas_gpu"},
+            f"projection.kind={kind}; use auto or xla",
+            {"projection.kind": kind, "projection.implementation": "xla"},
+        )
+        for kind in KINDS
+        if kind != "rademacher"
+    },
     "record_every": (
         {"trajectory.record_every": "7"},
         "trajectory.record_every=7",

@@ -169,6 +169,7 @@ def test_tile_batch_and_order_do_not_change_a_feature(kind):
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "mask"])
 def test_seeds_give_unrelated_matrices(kind):
+    """Of signed entries; a mask's are all positive and in order."""
     rows = np.arange(2000)
     a, b = (reference.matrix(kind, seed, rows, 64, 2000) * 8 for seed in (0, 1))
     assert abs(float((a * b).mean())) < 4 / np.sqrt(a.size)

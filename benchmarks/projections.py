@@ -1,0 +1,113 @@
+"""Every kind of projection: its time, and its error on pairs that are unrelated and that are not.
+
+    python -m benchmarks.projections [--batch 32] [--d 334784] [--k 4096] [--seeds 20] [--repeats 7]
+
+Printed is a Markdown table. The error is the root mean square of <phi, phi'> - <g, g'> over pairs
+of unit vectors and seeds, in units of 1 / sqrt(k): for ``gaussian`` the theory gives
+sqrt(1 + cos^2). The coordinates of a vector are normal, or (heavy) normal times a scale that is
+log-normal from coordinate to coordinate and the same for all vectors, as the parameters of a
+network differ in size. The vectors of a pair are independent, or share half of their variance.
+"""
+
+import argparse
+import statistics
+import time
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ctrak_jax.projection import KINDS, Projection, implementation_of, project
+from ctrak_jax.projection.api import Kind
+
+COSTS: dict[Kind, str] = {
+    "rademacher": "d k",
+    "gaussian": "d k",
+    "sjlt": "4 d",
+    "srht": "d log k",
+    "mask": "k",
+}
+SPREAD = 2.0
+"""Standard deviation of the logarithm of a coordinate's scale."""
+
+
+class Pairs(NamedTuple):
+    """Unit vectors g [vector, d]; a pair is one of the first half and its like of the second."""
+
+    name: str
+    g: np.ndarray
+
+
+def pairs(batch: int, d: int) -> list[Pairs]:
+    """Two distributions of coordinates, unrelated and correlated pairs of each."""
+    rng = np.random.default_rng(0)
+    scale = np.exp(SPREAD * rng.standard_normal(d))
+    half = batch // 2
+    found = []
+    for shape, factor in (("normal", np.ones(d)), ("heavy", scale)):
+        for relation, shared in (("unrelated", 0.0), ("cos 1/2", 0.5)):
+            common = np.tile(rng.standard_normal((half, d)), (2, 1))
+            own = rng.standard_normal((2 * half, d))
+            g = factor * (np.sqrt(shared) * common + np.sqrt(1 - shared) * own)
+            g /= np.linalg.norm(g, axis=1, keepdims=True)
+            found.append(Pairs(f"{shape}, {relation}", g.astype(np.float32)))
+    return found
+
+
+def products(vectors: np.ndarray) -> np.ndarray:
+    """The inner product of every pair."""
+    first, second = np.split(vectors.astype(np.float64), 2)
+    return (first * second).sum(1)
+
+
+def error(kind: Kind, g: np.ndarray, k: int, seeds: int) -> float:
+    """Root mean square error of inner products over pairs and seeds, times sqrt(k)."""
+    exact = products(g)
+    squares = []
+    for seed in range(seeds):
+        phi = jax.jit(partial(project, projection=Projection(k, kind, seed)))(g)
+        squares.append((products(np.asarray(phi)) - exact) ** 2)
+    return float(np.sqrt(k * np.mean(squares)))
+
+
+def seconds(kind: Kind, g: np.ndarray, k: int, repeats: int) -> float:
+    """The median time of a projection, after a warm-up."""
+    run, on_device = jax.jit(partial(project, projection=Projection(k, kind))), jnp.asarray(g)
+    jax.block_until_ready(run(on_device))
+    taken = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(run(on_device))
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--d", type=int, default=334_784)
+    parser.add_argument("--k", type=int, default=4096)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=7)
+    asked = parser.parse_args()
+
+    device = jax.local_devices()[0]
+    print(
+        f"batch {asked.batch}, d = {asked.d}, k = {asked.k}, {asked.seeds} seeds, "
+        f"{device.device_kind}, jax {jax.__version__}\n"
+    )
+    drawn = pairs(asked.batch, asked.d)
+    names = ["kind", "implementation", "cost", "seconds", *(f"error: {p.name}" for p in drawn)]
+    print("| " + " | ".join(names) + " |\n|" + "---|" * len(names))
+    for kind in KINDS:
+        run = implementation_of(Projection(asked.k, kind))
+        taken = seconds(kind, drawn[0].g, asked.k, asked.repeats)
+        errors = [f"{error(kind, p.g, asked.k, asked.seeds):.2f}" for p in drawn]
+        print("| " + " | ".join([kind, run, COSTS[kind], f"{taken:.4f}", *errors]) + " |")
+
+
+if __name__ == "__main__":
+    main()
