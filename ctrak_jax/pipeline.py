@@ -58,7 +58,7 @@ def prepare(config: Config, out: Path) -> list[Context]:
         train.done(ctx)  # refuses what is there from other settings
     for variant in variants(config.controls):
         selection_of(contexts[0], model.template(contexts[0]), variant)
-    if not (out / "config.yaml").exists():
+    if hosts.is_first() and not (out / "config.yaml").exists():
         write_atomically(out / "config.yaml", dump(config))
     return contexts
 
@@ -135,9 +135,6 @@ SHARED = ("featurize",)
 def run(config: Config, out: Path, stages: Sequence[str] = tuple(STAGES)) -> None:
     """Stages in order, each skipped where its result is there and its inputs are unchanged; then
     the config is that of ``out``."""
-    if hosts.is_first():
-        prepare(config, out)
-    hosts.barrier("prepared")
     contexts = prepare(config, out)
     for name in stages:
         if name in SHARED or hosts.is_first():

@@ -68,7 +68,7 @@ def test_features_and_scores_agree(runs, method):
     def scores(root: Path) -> np.ndarray:
         return read_scores(root / "scores" / f"{method}.zarr")
 
-    for read, bound in ((features, 1e-5), (scores, 1e-4)):
+    for read, bound in ((features, 1e-5), (scores, 1e-5)):
         one, two = (read(root) for root in runs)
         assert np.abs(one - two).max() <= bound * np.abs(one).max()
 

@@ -51,11 +51,11 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
     specs = train_specs(ctx.config.methods)
     with_errors = needs_errors(specs)
     samples = samples_of(ctx, variant)
-    if hosts.is_first():
-        _stores(ctx, variant, chosen, samples)
-    hosts.barrier("stores created")
-    stores = _stores(ctx, variant, chosen, samples)
-    hosts.barrier("stores opened")
+    stores: dict[GradientSpec, FeatureStore] = {}
+    for turn in (hosts.is_first(), not hosts.is_first()):  # the first one makes what is not there
+        if turn:
+            stores = _stores(ctx, variant, chosen, samples)
+        hosts.barrier("stores opened")
     missing = {spec: set(store.missing) for spec, store in stores.items()}
     todo = sorted(set().union(*missing.values()), key=lambda chunk: chunk.start)
     if todo:
