@@ -2,8 +2,9 @@
 
 Samples are independent, so every process featurizes its own share on its own devices and writes its
 own rows; no step waits for another host, and a host that is lost costs its own chunk. The processes
-meet at the barriers between stages, and where sums over all samples are reduced. The first process
-does what is done once: training, images of the queries, rankings, the report.
+meet at the barriers between stages, where sums over all samples are reduced, and where their top
+lists become one. The first process does what is done once: training, images of the queries, the
+report, and solving where all features fit into memory.
 """
 
 import os
@@ -91,6 +92,26 @@ def is_first() -> bool:
 def share(items: Sequence[Item]) -> list[Item]:
     """This process's part of a list that is the same in all of them."""
     return list(items[jax.process_index() :: count()])
+
+
+def part(count: int, chunk: int) -> range:
+    """This process's consecutive rows of ``count`` that are kept in chunks: whole chunks."""
+    chunks, processes = -(-count // chunk), jax.process_count()
+    first, last = (chunks * (jax.process_index() + i) // processes * chunk for i in (0, 1))
+    return range(min(first, count), min(last, count))
+
+
+def joined_up(values: np.ndarray, axis: int) -> np.ndarray:
+    """The arrays of all processes end to end along ``axis``, where their lengths may differ, in
+    every process."""
+    if count() == 1:
+        return values
+    lengths = multihost_utils.process_allgather(np.asarray(values.shape[axis]))
+    width = [(0, 0)] * values.ndim
+    width[axis] = (0, int(lengths.max()) - values.shape[axis])
+    found = multihost_utils.process_allgather(np.pad(values, width))
+    cut = [np.take(a, np.arange(n), axis) for a, n in zip(found, lengths, strict=True)]
+    return np.concatenate(cut, axis)
 
 
 def barrier(name: str) -> None:

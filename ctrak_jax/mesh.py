@@ -6,6 +6,7 @@ sample axis are split over devices; with one device they are compiled as they ar
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -17,23 +18,39 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ctrak_jax import fisher
 from ctrak_jax.errors import UsageError
 
+HOSTS = "hosts"
 SAMPLES = "samples"
+MODEL = "model"
 
 
-def local_mesh(devices: int | None = None) -> Mesh:
-    """A one-axis mesh over the first ``devices`` local devices (all by default).
+def local_mesh(devices: int | None = None, model: int = 1) -> Mesh:
+    """A mesh over the first ``devices`` local devices (all by default).
+
+    Samples are split over all its axes. With ``model`` > 1 there is a second axis, of so many
+    devices, and each of them holds a part of the parameters (:func:`parameter_spec`).
 
     Raises:
-        UsageError: more devices are asked for than there are.
+        UsageError: more devices are asked for than there are, or ``model`` does not divide them.
     """
     found = jax.local_devices()
     if devices is not None and devices > len(found):
         raise UsageError(f"run.devices={devices}, but this process has {len(found)} device(s).")
-    return Mesh(np.array(found[:devices]), (SAMPLES,))
+    return _mesh(np.array(found[:devices]), model)
 
 
-def topology_mesh(topology: str) -> Mesh:
-    """A one-axis mesh over the devices of a TPU topology that need not be there: programs can be
+def _mesh(found: np.ndarray, model: int) -> Mesh:
+    if model == 1:
+        return Mesh(found, (SAMPLES,))
+    if len(found) % model:
+        raise UsageError(
+            f"mesh.model={model} does not divide the {len(found)} devices of a process; "
+            f"use one of {[n for n in range(1, len(found) + 1) if len(found) % n == 0]}."
+        )
+    return Mesh(found.reshape(-1, model), (SAMPLES, MODEL))
+
+
+def topology_mesh(topology: str, model: int = 1) -> Mesh:
+    """:func:`local_mesh` over the devices of a TPU topology that need not be there: programs can be
     compiled for it. libtpu must be found (TPU_LIBRARY_PATH).
 
     Raises:
@@ -46,7 +63,7 @@ def topology_mesh(topology: str) -> Mesh:
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise UsageError(f"--topology {topology}: {reason}.") from None
-    return Mesh(np.array(found), (SAMPLES,))
+    return _mesh(np.array(found), model)
 
 
 def chips_of(mesh: Mesh) -> int:
@@ -54,20 +71,49 @@ def chips_of(mesh: Mesh) -> int:
     return len({tuple(device.coords) for device in mesh.devices.flat})
 
 
-def described(tree: Any, mesh: Mesh, *, split: bool) -> Any:
-    """Shapes and dtypes alone, as arguments to compile for ``mesh`` with: split over samples, or
-    the same on every device."""
-    sharding = NamedSharding(mesh, PartitionSpec(SAMPLES) if split else PartitionSpec())
+def described(tree: Any, mesh: Mesh, specs: Any) -> Any:
+    """Shapes and dtypes alone, placed as ``specs`` say: arguments to compile for ``mesh`` with.
+
+    Args:
+        specs: a PartitionSpec for the whole tree, or a tree of them.
+    """
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        tree,
+        _shardings(tree, mesh, specs),
     )
 
 
-def over_samples(fn: Callable[[Any, Any], Any], mesh: Mesh) -> Callable[[Any, Any], Any]:
+def put(tree: Any, mesh: Mesh, specs: Any) -> Any:
+    """The tree on the devices, placed as ``specs`` say (as for :func:`described`)."""
+    return jax.device_put(tree, _shardings(tree, mesh, specs))
+
+
+def _shardings(tree: Any, mesh: Mesh, specs: Any) -> Any:
+    if isinstance(specs, PartitionSpec):
+        return jax.tree.map(lambda _: NamedSharding(mesh, specs), tree)
+    return jax.tree.map(lambda _, spec: NamedSharding(mesh, spec), tree, specs)
+
+
+WHOLE = PartitionSpec()
+"""The same values on every device."""
+
+
+def samples_spec(mesh: Mesh) -> PartitionSpec:
+    """The leading axis split over all devices."""
+    return PartitionSpec(mesh.axis_names)
+
+
+def over_samples(
+    fn: Callable[[Any, Any], Any], mesh: Mesh, shared: Any = WHOLE
+) -> Callable[[Any, Any], Any]:
     """Compile ``fn(shared, batch) -> rows``, split over the samples of ``batch``.
 
-    ``shared`` is replicated; every leaf of ``batch`` and of the result leads with the sample axis,
-    a multiple of the number of devices. No collectives: samples do not meet.
+    Every leaf of ``batch`` and of the result leads with the sample axis, a multiple of the number
+    of devices. Samples do not meet: no collectives but those of :func:`gathering`.
+
+    Args:
+        shared: how the first argument is placed; whole on every device by default.
     """
     if mesh.size == 1:
         return jax.jit(fn)
@@ -75,21 +121,62 @@ def over_samples(fn: Callable[[Any, Any], Any], mesh: Mesh) -> Callable[[Any, An
         jax.shard_map(
             fn,
             mesh=mesh,
-            in_specs=(PartitionSpec(), PartitionSpec(mesh.axis_names)),
-            out_specs=PartitionSpec(mesh.axis_names),
+            in_specs=(shared, samples_spec(mesh)),
+            out_specs=samples_spec(mesh),
             check_vma=False,
         )
     )
 
 
+def parameter_spec(shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+    """How a parameter is kept in parts on the ``model`` axis of a mesh: along the first axis that
+    divides; vectors, and everything on a mesh without that axis, are whole."""
+    parts = dict(mesh.shape).get(MODEL, 1)
+    even = [axis for axis, length in enumerate(shape) if length % parts == 0]
+    if parts == 1 or len(shape) < 2 or not even:
+        return WHOLE
+    return PartitionSpec(*[None] * even[0], MODEL)
+
+
+_CHEAP = {"all_gather", "convert_element_type", "reshape", "transpose", "broadcast_in_dim"}
+
+
+def gathering(fn: Callable[..., Any], shapes: Any, mesh: Mesh) -> Callable[..., Any]:
+    """``fn(params, ...)`` for parameters of which every device may hold a part (ZeRO stage 3).
+
+    A parameter is gathered from the ``model`` axis where ``fn`` uses it, and once more on the way
+    back: a whole copy is not kept from one pass to the other. The devices of the axis work on
+    other samples, so no derivative to a parameter that is in parts may be taken; a linear layer's
+    gradient by its two factors (:mod:`ctrak_jax.gradient.layers`) takes none.
+
+    Args:
+        shapes: the whole parameters' shapes.
+    """
+    if MODEL not in mesh.axis_names:
+        return fn
+
+    def whole(part: Any, full: Any) -> Any:
+        for axis, (length, wanted) in enumerate(zip(part.shape, full.shape, strict=True)):
+            if length != wanted:
+                return jax.lax.all_gather(part, MODEL, axis=axis, tiled=True)
+        return part
+
+    # Copies of parameters in another layout or dtype are as large as the parameters.
+    @partial(jax.checkpoint, policy=lambda primitive, *_, **__: str(primitive) not in _CHEAP)
+    def gathered(params: Any, *args: Any) -> Any:
+        return fn(jax.tree.map(whole, params, shapes), *args)
+
+    return gathered
+
+
 def put_replicated(tree: Any, mesh: Mesh) -> Any:
     """The same values on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return put(tree, mesh, WHOLE)
 
 
 def put_batches(tree: Any, mesh: Mesh) -> Any:
     """Stacked training batches [step, batch, ...], the batch axis split over devices."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(None, SAMPLES)))
+    return put(tree, mesh, PartitionSpec(None, mesh.axis_names))
 
 
 def padded(rows: np.ndarray, multiple: int) -> np.ndarray:
@@ -103,6 +190,44 @@ def memory(mesh: Mesh) -> int:
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] // 2
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (2 * mesh.size)
+
+
+def sum_over_hosts(part: jax.Array, mesh: Mesh) -> jax.Array:
+    """The sum over all processes of an array that each has whole on its devices, whole again.
+
+    Every device of a process sends and receives a share of it over the network between the hosts.
+
+    Args:
+        mesh: this process's; the others' have as many devices.
+    """
+    processes = jax.process_count()
+    if processes == 1:
+        return part
+    local = [d.id for d in jax.local_devices()]
+    used = [local.index(device.id) for device in mesh.devices.flat]
+    everywhere: list[list[Any]] = [[] for _ in range(processes)]
+    for device in jax.devices():
+        everywhere[device.process_index].append(device)
+    every = Mesh(np.array([[ds[i] for i in used] for ds in everywhere]), (HOSTS, SAMPLES))
+    flat = np.asarray(part).reshape(1, -1)
+    flat = np.pad(flat, ((0, 0), (0, -flat.shape[1] % mesh.size)))
+    placed = jax.make_array_from_process_local_data(
+        NamedSharding(every, PartitionSpec(HOSTS, SAMPLES)), flat, (processes, flat.shape[1])
+    )
+    added = _all_reduce(every)(placed)
+    shares = sorted(added.addressable_shards, key=lambda share: share.index[1].start or 0)
+    found = np.concatenate([np.asarray(share.data)[0] for share in shares])
+    return put_replicated(found[: part.size].reshape(part.shape), mesh)
+
+
+@cache
+def _all_reduce(every: Mesh) -> Callable[[jax.Array], jax.Array]:
+    def add(part: jax.Array) -> jax.Array:
+        return jax.lax.psum(part, HOSTS)
+
+    specs = PartitionSpec(HOSTS, SAMPLES), PartitionSpec(None, SAMPLES)
+    mapped = jax.shard_map(add, mesh=every, in_specs=specs[0], out_specs=specs[1])
+    return jax.jit(mapped)
 
 
 class SampleSum:
@@ -139,7 +264,7 @@ class SampleSum:
         self._sharding = NamedSharding(mesh, split)
 
     def accumulators(self, shared: Any, rows: Any) -> jax.ShapeDtypeStruct:
-        """What :attr:`add` adds into, by its other arguments: [device, ...]."""
+        """What :attr:`add` adds into, by its other arguments or their shapes: [device, ...]."""
         one = jax.eval_shape(self._fn, shared, rows)
         shape = (self._mesh.size, *one.shape)
         return jax.ShapeDtypeStruct(shape, one.dtype, sharding=self._sharding)
@@ -151,12 +276,15 @@ class SampleSum:
 
 
 class ShardedRows:
-    """:class:`ctrak_jax.fisher.Rows` whose sums run over a mesh.
+    """:class:`ctrak_jax.fisher.Rows` whose sums run over a mesh, and over all processes.
 
     Args:
-        blocks: opens all rows, in order; a block is overwritten when the next is asked for.
+        blocks: opens the rows of a range, in order; a block is overwritten when the next is asked
+            for.
         block: rows of a block, the last one may have fewer. resident: read them once and keep
             them on the devices, n k / devices floats each.
+        part: this process's rows, all by default; among several processes, all of them take sums
+            together, and each sees the blocks and rows of its own part.
     """
 
     def __init__(
@@ -164,12 +292,14 @@ class ShardedRows:
         mesh: Mesh,
         n: int,
         k: int,
-        blocks: Callable[[], Iterable[fisher.Block]],
+        blocks: Callable[[range], Iterable[fisher.Block]],
         *,
         block: int,
         resident: bool,
+        part: range | None = None,
     ) -> None:
         self.n, self.k = n, k
+        self._part = range(n) if part is None else part
         self._mesh, self._read = mesh, blocks
         self._size = block + -block % mesh.size
         self._resident = resident
@@ -178,20 +308,26 @@ class ShardedRows:
         self._maps: dict[fisher.RowFn, Callable[[Any, Any], Any]] = {}
 
     def blocks(self) -> Iterator[fisher.Block]:
-        yield from self._read()
+        yield from self._read(self._part)
+
+    def whole(self) -> fisher.Matrix:
+        """All rows, also those of other processes, in memory."""
+        found = np.empty((self.n, self.k), np.float32)
+        for rows, features in self._read(range(self.n)):
+            found[rows.start : rows.stop] = features
+        return fisher.Matrix(found)
 
     def total(self, fn: fisher.RowFn, shared: Any) -> jax.Array:
+        if not self.n:
+            raise ValueError("There are no rows to sum over.")
         summed = self._sums.setdefault(fn, SampleSum(fn, self._mesh))
-        shared, total = put_replicated(shared, self._mesh), None
+        shared = put_replicated(shared, self._mesh)
+        total = summed.zeros(shared, jax.ShapeDtypeStruct((self._size, self.k), jnp.float32))
         for _, rows in self._placed():
-            if total is None:
-                total = summed.zeros(shared, rows)
             total = summed.add(total, shared, rows)
             if not self._resident:
                 jax.block_until_ready(total)  # the block's memory is about to be written to
-        if total is None:
-            raise ValueError("There are no rows to sum over.")
-        return summed.flush(total)
+        return sum_over_hosts(summed.flush(total), self._mesh)
 
     def each(self, fn: fisher.RowFn, shared: Any) -> Iterator[fisher.Block]:
         mapped = self._maps.setdefault(fn, over_samples(fn, self._mesh))
@@ -206,7 +342,7 @@ class ShardedRows:
             return
         split = NamedSharding(self._mesh, PartitionSpec(self._mesh.axis_names))
         kept = []
-        for place, features in self._read():
+        for place, features in self.blocks():
             features = np.asarray(features, np.float32)
             if self._resident or len(place) < self._size:
                 filled = np.zeros((self._size, self.k), np.float32)

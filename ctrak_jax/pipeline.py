@@ -31,7 +31,7 @@ def prepare(config: Config, out: Path) -> list[Context]:
             ``evaluate.k``, or a pattern of ``gradient`` matches no parameter. StoreError: the
             models in ``out`` were made from other settings.
     """
-    training_set, mesh = data.build(config.data), local_mesh(config.run.devices)
+    training_set, mesh = data.build(config.data), local_mesh(config.run.devices, config.mesh.model)
     dataset = training_set
     if config.data.candidates is not None:
         dataset = training_set.subset(config.data.candidates, config.data.seed)
@@ -128,7 +128,7 @@ STAGES: dict[str, Callable[[Path, list[Context]], None]] = {
     "report": run_report,
 }
 """Every stage by name, in order."""
-SHARED = ("featurize",)
+SHARED = ("featurize", "score")
 """Stages in which every process takes part; the others are the first one's."""
 
 

@@ -183,10 +183,10 @@ def test_one_solve_takes_what_fits():
 def sharded(features, devices, block, resident, axes=None):
     mesh = local_mesh(devices) if axes is None else axes
 
-    def blocks():
+    def blocks(part):
         memory = np.empty((block, features.shape[1]), np.float32)
-        for start in range(0, len(features), block):
-            span = range(start, min(start + block, len(features)))
+        for start in range(part.start, part.stop, block):
+            span = range(start, min(start + block, part.stop))
             memory[: len(span)] = features[start : span.stop]  # as the store does: one memory
             yield fisher.Block(span, memory[: len(span)])
         memory[:] = 1e30

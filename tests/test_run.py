@@ -222,7 +222,8 @@ def test_a_killed_training_goes_on_to_the_same_model_and_refuses_other_settings(
     assert one == two
 
 
-def test_batch_chunk_tile_and_devices_do_not_change_a_feature(run, tmp_path):
+@pytest.mark.parametrize("model", [1, 2])
+def test_batch_chunk_tile_and_devices_do_not_change_a_feature(run, tmp_path, model):
     shutil.copytree(run / "model", tmp_path / "out" / "model")
     shutil.copy(run / "config.yaml", tmp_path / "out" / "config.yaml")
     done = ctrak(
@@ -230,6 +231,7 @@ def test_batch_chunk_tile_and_devices_do_not_change_a_feature(run, tmp_path):
         tmp_path / "out",
         *("--gradient.batch", "24", "--gradient.time_chunk", "4"),
         *("--projection.tile", "100", "--store.chunk", "24", "--controls", "[]"),
+        *("--mesh.model", str(model)),
         devices=8,
     )
     assert done.returncode == 0, done.stderr

@@ -32,6 +32,14 @@ class Run(Section):
     """Local devices to use; empty for all."""
 
 
+class Mesh(Section):
+    """How a process's devices are laid out."""
+
+    model: int = Field(default=1, ge=1)
+    """Devices that share one copy of the parameters, for networks that do not fit on one; samples
+    are split over all devices either way."""
+
+
 class Data(Section):
     """The training images."""
 
@@ -252,6 +260,7 @@ class Config(Section):
     controls: tuple[Literal["no-condition-embedding", "wrong-label"], ...] = ("wrong-label",)
     """Control experiments reported beside the main table."""
     run: Run = Run()
+    mesh: Mesh = Mesh()
     data: Data = Data()
     model: Model = Model()
     schedule: ScheduleConfig = ScheduleConfig()

@@ -50,7 +50,7 @@ class Solution(Protocol):
     Attributes:
         solver: which one ran. products: passes over the features that an iterative one took.
         residual: ``||phi - (G + lambda I) z|| / ||phi||``, the largest of all queries, by damping;
-            empty for the float64 spectrum.
+            empty for the float64 spectrum. shape: (damping values, queries).
     """
 
     @property
@@ -61,6 +61,9 @@ class Solution(Protocol):
 
     @property
     def residual(self) -> tuple[float, ...]: ...
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
 
     def scores(self, rows: Rows) -> Iterator[Block]:
         """phi_q^T (G + lambda I)^-1 phi_i: float32 [damping, query, sample], block by block."""
@@ -75,10 +78,13 @@ class Vectors(NamedTuple):
     products: int
     residual: tuple[float, ...]
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.z.shape[0], self.z.shape[1]
+
     def scores(self, rows: Rows) -> Iterator[Block]:
-        shape = self.z.shape[:2]
         for block in rows.each(inner, self.z.reshape(-1, rows.k)):
-            yield Block(block.rows, np.asarray(block.features).T.reshape(*shape, -1))
+            yield Block(block.rows, np.asarray(block.features).T.reshape(*self.shape, -1))
 
 
 class Diagonal(NamedTuple):
@@ -94,6 +100,10 @@ class Diagonal(NamedTuple):
     @property
     def solver(self) -> Solver:
         return "spectrum"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.multiples), len(self.right)
 
     def scores(self, rows: Rows) -> Iterator[Block]:
         values, vectors, is_dual, trace, k = self.spectrum

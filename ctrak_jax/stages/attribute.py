@@ -14,7 +14,7 @@ from ctrak_jax.stages.context import Context, read_json
 from ctrak_jax.stages.gradients import QueryBatch, query_rows, selected
 from ctrak_jax.stages.query import read_image
 from ctrak_jax.stages.questions import minus_of
-from ctrak_jax.stages.score import load_features, ranked, solve
+from ctrak_jax.stages.score import held, load_features, ranked, solve
 from ctrak_jax.stages.variant import MAIN
 
 
@@ -52,7 +52,7 @@ def ask(
     )
     fn = jax.jit(partial(query_rows, ctx, chosen, [spec], "local"))
     phi = np.asarray(fn(chosen.weights, batch))[0, :, 0]
-    features = load_features(ctx, MAIN, method)
+    features = held(load_features(ctx, MAIN, method))
     multiple = _damping(ctx, method)
     ranking = ranked(features, solve(features, phi, [multiple]), top, keep=False).ranking
     rows, scores = np.asarray(ranking.samples)[0, 0], np.asarray(ranking.score)[0, 0]

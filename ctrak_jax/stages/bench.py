@@ -181,8 +181,8 @@ def scoring(sizes: Sizes) -> list[Row]:
         files = [f for f in sorted(Path(store.place).glob("features/c/**/*")) if f.is_file()]
         size = rows_a_block(k, len(store.chunks[0]))
 
-        def blocks() -> Iterator[fisher.Block]:
-            return (fisher.Block(*block) for block in store.blocks("features", size))
+        def blocks(part: range) -> Iterator[fisher.Block]:
+            return (fisher.Block(*block) for block in store.blocks("features", size, part))
 
         disk = ShardedRows(mesh, n, k, blocks, block=size, resident=False)
         memory = fisher.Matrix(np.asarray(fisher.dense(disk)))

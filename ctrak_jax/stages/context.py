@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from ctrak_jax import mesh as devices
 from ctrak_jax import schedule as schedules
 from ctrak_jax import trajectory
 from ctrak_jax.config import Config, ScheduleConfig
@@ -60,9 +61,13 @@ class Context:
         return eps_fn_of(self.network, self.schedule, self.config.schedule.prediction)
 
     def denoiser(self, params: Params) -> Denoiser:
-        """The network with parameters."""
+        """The network with parameters, which a mesh may hold in parts."""
         layers_fn = layers_fn_of(self.network, self.schedule, self.config.schedule.prediction)
-        return Denoiser(self.eps_fn, layers_fn, params)
+        shapes = jax.eval_shape(lambda: params)
+        eps_fn, layers_fn = (
+            devices.gathering(fn, shapes, self.mesh) for fn in (self.eps_fn, layers_fn)
+        )
+        return Denoiser(eps_fn, layers_fn, params)
 
     @cached_property
     def grid(self) -> Grid:

@@ -194,11 +194,11 @@ def _computed(
             ctx.dataset.train_index[rows],
         )
 
-    programs = {}
+    programs, weights = {}, devices.put(chosen.weights, ctx.mesh, chosen.specs)
     for together in {job.together for job in jobs}:
         errors = any(name in with_errors for name in together)
         fn = partial(train_rows, ctx, chosen, _program(together), errors)
-        programs[together] = devices.over_samples(fn, ctx.mesh)
+        programs[together] = devices.over_samples(fn, ctx.mesh, chosen.specs)
 
     def fetch(job: Job, parts: list[tuple[int, TrainRows]]) -> tuple[Job, TrainRows]:
         cut = [[np.asarray(leaf)[:real] for leaf in out] for real, out in parts]
@@ -208,7 +208,7 @@ def _computed(
     before: tuple[Job, list[tuple[int, TrainRows]]] | None = None
     parts: list[tuple[int, TrainRows]] = []
     for (job, rows), batch in zip(pieces, read_ahead(pieces, read), strict=True):
-        parts.append((len(rows), programs[job.together](chosen.weights, batch)))
+        parts.append((len(rows), programs[job.together](weights, batch)))
         if sum(real for real, _ in parts) == len(job.chunk):
             if before is not None:
                 yield fetch(*before)

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 from jaxtyping import Float
 
+from ctrak_jax import mesh as devices
 from ctrak_jax import reward
 from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import (
@@ -33,8 +35,8 @@ from ctrak_jax.typing import Array, Cond, EpsFn, Image, LayersFn, Params, PRNGKe
 class Weights(NamedTuple):
     """All parameters of a network by path: those that are differentiated, and the others."""
 
-    chosen: dict[str, Array]
-    others: dict[str, Array]
+    chosen: dict[str, Any]
+    others: dict[str, Any]
 
 
 class Network(NamedTuple):
@@ -45,10 +47,15 @@ class Network(NamedTuple):
 
 
 class Selected(NamedTuple):
-    """A model with the part of its parameters that is differentiated."""
+    """A model with the part of its parameters that is differentiated.
+
+    Attributes:
+        specs: how the weights are placed on the devices, by path.
+    """
 
     selection: Selection
     model: Denoiser
+    specs: Weights
 
     @property
     def weights(self) -> Weights:
@@ -89,8 +96,24 @@ def selection_of(ctx: Context, params: Params, variant: Variant) -> Selection:
 
 
 def selected(ctx: Context, model: Denoiser, variant: Variant) -> Selected:
-    """The part of a model that is differentiated."""
-    return Selected(selection_of(ctx, model.params, variant), model)
+    """The part of a model that is differentiated.
+
+    Parameters may be in parts on the devices (:func:`ctrak_jax.mesh.gathering`), but for those
+    whose gradients are taken directly.
+    """
+    selection = selection_of(ctx, model.params, variant)
+    x, c = jnp.zeros(ctx.dataset.image_shape), jnp.zeros(ctx.conditions.size)
+    seen = jax.eval_shape(model.layers_fn, model.params, {}, x, jnp.int32(0), c)
+    kernels = {f"{layer}/kernel" for layer in seen.outputs}
+
+    def spec(path: str, leaf: Array) -> PartitionSpec:
+        direct = path in selection.params and path not in kernels
+        return devices.WHOLE if direct else devices.parameter_spec(leaf.shape, ctx.mesh)
+
+    def specs(leaves: dict[str, Array]) -> dict[str, PartitionSpec]:
+        return {path: spec(path, leaf) for path, leaf in leaves.items()}
+
+    return Selected(selection, model, Weights(specs(selection.params), specs(selection.others)))
 
 
 def loss_of(loss: str, schedule: Schedule, x0: Image, minus: Cond, scale: float) -> Loss:

@@ -12,7 +12,7 @@ import numpy as np
 from ctrak_jax import hosts
 from ctrak_jax.errors import StoreError
 from ctrak_jax.gradient import parameter_paths
-from ctrak_jax.mesh import put_replicated
+from ctrak_jax.mesh import parameter_spec, put
 from ctrak_jax.models import Denoiser, create
 from ctrak_jax.stages.context import Context, read_json, write_atomically
 from ctrak_jax.typing import Params
@@ -90,7 +90,7 @@ def load(ctx: Context) -> Denoiser:
     said = about(folder)["sha256"]
     try:
         with hosts.checkpointer() as checkpointer:
-            params = checkpointer.restore(folder.resolve(), _here(ctx, template(ctx)))
+            params = checkpointer.restore(folder.resolve(), _on_host(template(ctx)))
     except Exception as error:  # Orbax raises many kinds for damaged files
         reason = str(error).partition("\n")[0]
         raise StoreError(
@@ -102,13 +102,13 @@ def load(ctx: Context) -> Denoiser:
             f"{folder}: the parameters' sha256 is {found[:12]}, model.json says "
             f"{said[:12]}; delete the folder and run `ctrak train` again."
         )
-    return ctx.denoiser(put_replicated(params, ctx.mesh))
+    specs = jax.tree.map(lambda leaf: parameter_spec(leaf.shape, ctx.mesh), params)
+    return ctx.denoiser(put(params, ctx.mesh, specs))
 
 
-def _here(ctx: Context, shapes: Params) -> Params:
-    """Shapes placed on a device of this process, whichever one wrote the checkpoint."""
-    device = jax.sharding.SingleDeviceSharding(ctx.mesh.devices.flat[0])
-    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes)
+def _on_host(shapes: Params) -> Params:
+    """What tells Orbax to restore into the memory of this process: arrays of NumPy."""
+    return jax.tree.map(lambda s: np.empty(s.shape, s.dtype), shapes)
 
 
 def sha256(ctx: Context) -> str:

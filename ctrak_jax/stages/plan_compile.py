@@ -26,6 +26,7 @@ from ctrak_jax.stages import hlo, model, plan
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import (
     TrainBatch,
+    Weights,
     needs_errors,
     projection_of,
     selected,
@@ -33,7 +34,6 @@ from ctrak_jax.stages.gradients import (
     train_specs,
 )
 from ctrak_jax.stages.variant import MAIN
-from ctrak_jax.typing import Params
 
 
 def main() -> None:
@@ -72,12 +72,13 @@ def compile_all(
             "projection": ctx.config.projection.implementation,
         }
     )
-    compiled = jax.jit(devices.over_samples(step.fn, ctx.mesh))
-    shared = devices.described(step.shared, ctx.mesh, split=False)
+    compiled = jax.jit(devices.over_samples(step.fn, ctx.mesh, step.specs))
+    shared = devices.described(step.shared, ctx.mesh, step.specs)
+    split = devices.samples_spec(ctx.mesh)
 
     def measure(count: int) -> plan.Taken | None:
         begin = time.monotonic()
-        rows = devices.described(_batch(ctx, count * ctx.mesh.size), ctx.mesh, split=True)
+        rows = devices.described(_batch(ctx, count * ctx.mesh.size), ctx.mesh, split)
         line: dict[str, Any] = {"batch": count, "memory": None}
         try:
             program = compiled.lower(shared, rows).compile()
@@ -131,7 +132,7 @@ def _context(config: Config, topology: str) -> Context:
     """The config's featurization as it is on a TPU: no folder, and no model but its shapes."""
     if not train_specs(config.methods):
         raise UsageError(f"methods={list(config.methods)}: none of them featurizes anything.")
-    training_set, mesh = build(config.data), devices.topology_mesh(topology)
+    training_set, mesh = build(config.data), devices.topology_mesh(topology, config.mesh.model)
     ctx = Context(
         config=config,
         root=Path(),
@@ -148,11 +149,12 @@ def _context(config: Config, topology: str) -> Context:
 
 
 class Step(NamedTuple):
-    """What featurize splits over devices, ``fn(shared, batch) -> rows``; the shapes of ``shared``;
-    the number of parameters whose gradients are projected."""
+    """What featurize splits over devices, ``fn(shared, batch) -> rows``; the shapes of ``shared``
+    and how it is placed; the number of parameters whose gradients are projected."""
 
     fn: Callable[[Any, Any], Any]
-    shared: Params
+    shared: Weights
+    specs: Weights
     parameters: int
 
 
@@ -160,7 +162,7 @@ def _step(ctx: Context) -> Step:
     chosen = selected(ctx, ctx.denoiser(model.template(ctx)), MAIN)
     specs = train_specs(ctx.config.methods)
     fn = partial(train_rows, ctx, chosen, list(specs), bool(needs_errors(specs)))
-    return Step(fn, chosen.weights, chosen.selection.size)
+    return Step(fn, chosen.weights, chosen.specs, chosen.selection.size)
 
 
 def _batch(ctx: Context, count: int) -> TrainBatch:

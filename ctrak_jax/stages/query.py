@@ -237,17 +237,19 @@ def _features(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows [concept] and features [concept, spec, k] image by image, computed in batches of a fixed
     size, one scope after the other."""
+    weights = devices.put(chosen.weights, ctx.mesh, chosen.specs)
     for scope in ctx.config.query.scopes:
         images = np.array([g for g in groups if asked[g[0]].scope == scope])
         if not len(images):
             continue
         size = min(ctx.config.gradient.batch, len(images))
         size += -size % ctx.mesh.size
-        fn = devices.over_samples(partial(query_rows, ctx, chosen, specs, scope), ctx.mesh)
+        rows = partial(query_rows, ctx, chosen, specs, scope)
+        fn = devices.over_samples(rows, ctx.mesh, chosen.specs)
         for first in range(0, len(images), size):
             real = images[first : first + size]
             batch = query_batch(ctx, asked, devices.padded(real, size))
-            found = np.asarray(fn(chosen.weights, batch))
+            found = np.asarray(fn(weights, batch))
             yield from zip(real, found, strict=False)
 
 

@@ -1,7 +1,8 @@
 """Scores: one damping a method by the validation queries, then rankings and the Fisher on disk.
 
-Where the solver needs all features at once they are read whole; otherwise block by block, and the
-top lists are merged block by block. ``fisher/<method>/`` holds gram, count and trace; where the
+Where the solver needs all features at once the first process reads them whole; otherwise every
+process goes through its own share block by block, and the top lists are merged block by block and
+then over processes. ``fisher/<method>/`` holds gram, count and trace; where the
 Gram matrix does not fit into memory, diagonal, count and trace.
 """
 
@@ -16,7 +17,6 @@ import numpy as np
 
 from ctrak_jax import fisher, hosts, metrics, score
 from ctrak_jax import mesh as devices
-from ctrak_jax.errors import StoreError
 from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS
 from ctrak_jax.stages import model, questions, unlearning
@@ -30,6 +30,10 @@ from ctrak_jax.store import FeatureStore, write_scores
 
 BLOCK_BYTES = 2**25
 """Features are read from disk about so many bytes at a time."""
+
+
+IN_MEMORY = ("spectrum", "dual")
+"""Solvers that need all features at once."""
 
 
 class Features(NamedTuple):
@@ -51,9 +55,10 @@ class Scored(NamedTuple):
 
 def run(ctx: Context, variant: Variant = MAIN) -> None:
     """Write ``scores/``, ``top/`` and ``fisher/`` of the config's methods."""
-    out = folder(ctx, variant)
+    out, finished = folder(ctx, variant), done(ctx, variant)
     asked = questions.read(ctx.root / "queries" / "queries.csv")
-    if done(ctx, variant):
+    hosts.barrier("scoring")  # all have looked before the first one writes
+    if finished:
         return
     with (
         stage(out, variant.title("score"), ctx.mesh.size) as record,
@@ -62,12 +67,12 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
         choices, solvers = {}, record.extra.setdefault("solvers", {})
         count = len(ctx.dataset.train_index)
         for method in ctx.config.methods:
-            if METHODS[method].train is None:
-                scores = unlearning.scores(ctx, variant, asked)
-                scored = Scored(score.top_k(scores, min(ctx.config.score.top, count)), scores)
-            else:
+            if METHODS[method].train is not None:
                 features = load_features(ctx, variant, method)
                 _save_fisher(ctx, out / "fisher" / method, features.rows)
+                if features.solver in IN_MEMORY and not hosts.is_first():
+                    continue
+                features = held(features)
                 queries = load_query_features(ctx, variant, method)
                 solution = solve(features, queries, ctx.config.score.damping)
                 solvers[method] = {
@@ -78,11 +83,19 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
                 scored, choices[method] = _by_features(
                     ctx, variant, method, asked, features, solution
                 )
-            _write(ctx, out, method, asked, scored)
+            elif hosts.is_first():
+                scores = unlearning.scores(ctx, variant, asked)
+                scored = Scored(score.top_k(scores, min(ctx.config.score.top, count)), scores)
+            else:
+                continue
+            if hosts.is_first():
+                _write(ctx, out, method, asked, scored)
             record.samples += count
             bar.advance(1)
+    if hosts.is_first():
         write_atomically(out / "scores" / "damping.json", json.dumps(choices, indent=1))
-    ctx.finish(variant.title("score"), inputs(ctx, variant))
+        ctx.finish(variant.title("score"), inputs(ctx, variant))
+    hosts.barrier("scored")
 
 
 def done(ctx: Context, variant: Variant) -> bool:
@@ -112,7 +125,8 @@ def inputs(ctx: Context, variant: Variant) -> dict[str, Any]:
 
 
 def load_features(ctx: Context, variant: Variant, method: str) -> Features:
-    """A method's features; the relabelled rows of a control stand in for the main ones."""
+    """A method's features, this process's share of them; the relabelled rows of a control stand in
+    for the main ones."""
     sha256, spec = model.sha256(ctx), METHODS[method].train
     assert spec is not None
     denoiser = model.load(ctx)
@@ -140,18 +154,25 @@ def load_features(ctx: Context, variant: Variant, method: str) -> Features:
     memory = devices.memory(ctx.mesh)
     wanted = ctx.config.score.solver
     solver = fisher.choose(n, k, memory) if wanted == "auto" else wanted
-    size = rows_a_block(k, len(stores[0].chunks[0]))
+    chunk = len(stores[0].chunks[0])
+    size, part = rows_a_block(k, chunk), hosts.part(n, chunk)
     rows = devices.ShardedRows(
         ctx.mesh,
         n,
         k,
-        lambda: replaced(stores, changed, size),
+        lambda part: replaced(stores, changed, size, part),
         block=size,
-        resident=solver == "cg" and 4 * n * k <= memory * ctx.mesh.size // 2,
+        resident=solver == "cg" and 4 * len(part) * k <= memory * ctx.mesh.size // 2,
+        part=part,
     )
-    if solver in ("spectrum", "dual"):
-        return Features(fisher.Matrix(np.asarray(fisher.dense(rows))), weights, solver)
     return Features(rows, weights, solver)
+
+
+def held(features: Features) -> Features:
+    """The features as their solver needs them: all in memory where it works on them at once."""
+    if features.solver in IN_MEMORY and isinstance(features.rows, devices.ShardedRows):
+        return features._replace(rows=features.rows.whole())
+    return features
 
 
 def rows_a_block(k: int, chunk: int) -> int:
@@ -160,20 +181,23 @@ def rows_a_block(k: int, chunk: int) -> int:
 
 
 def replaced(
-    stores: Sequence[FeatureStore], changed: np.ndarray, size: int
+    stores: Sequence[FeatureStore], changed: np.ndarray, size: int, part: range
 ) -> Iterator[fisher.Block]:
-    """Features of the first store in blocks of about ``size`` rows, its ``changed`` rows (they
-    ascend) taken from the second one, read beside it."""
-    others = iter(()) if len(stores) == 1 else stores[1].blocks("features", size)
-    held = np.empty((0, 0), np.float32)
-    for rows, features in stores[0].blocks("features", size):
+    """The features of ``part`` in the first store, in blocks of about ``size`` rows; its
+    ``changed`` rows (they ascend) are taken from the second one, read beside it."""
+    first, last = np.searchsorted(changed, [part.start, part.stop])
+    others = iter(())
+    if len(stores) > 1:
+        others = stores[1].blocks("features", size, range(first, last))
+    new = np.empty((0, 0), np.float32)
+    for rows, features in stores[0].blocks("features", size, part):
         inside = changed[(changed >= rows.start) & (changed < rows.stop)]
         while len(inside):
-            if not len(held):
-                _, held = next(others)
-            count = min(len(inside), len(held))
-            features[inside[:count] - rows.start] = held[:count]
-            inside, held = inside[count:], held[count:]
+            if not len(new):
+                _, new = next(others)
+            count = min(len(inside), len(new))
+            features[inside[:count] - rows.start] = new[:count]
+            inside, new = inside[count:], new[count:]
         yield fisher.Block(rows, features)
 
 
@@ -190,20 +214,24 @@ class Ranked(NamedTuple):
 
 
 def ranked(features: Features, solution: fisher.Solution, depth: int, keep: bool) -> Ranked:
-    """The ``depth`` best samples, merged block by block."""
-    best, kept = None, []
+    """The ``depth`` best samples, merged block by block and over processes."""
+    nothing = np.zeros((*solution.shape, 0), np.float32)
+    best, kept = score.Ranking(nothing.astype(np.int32), nothing), [nothing]
     for block in solution.scores(features.rows):
         scores = np.asarray(block.features)
         if features.weights is not None:
             scores = scores * features.weights[block.rows.start : block.rows.stop]
         new = score.top_k(scores, min(depth, len(block.rows)))
         new = new._replace(samples=new.samples + block.rows.start)
-        best = new if best is None else score.merge_top(best, new, depth)
+        best = score.merge_top(best, new, depth)
         if keep:
             kept.append(scores)
-    if best is None:
-        raise StoreError("There are no training features to score.")
-    return Ranked(best, np.concatenate(kept, axis=2) if keep else None)
+    scores = np.concatenate(kept, axis=2) if keep else None
+    if isinstance(features.rows, devices.ShardedRows):
+        found = score.Ranking(*(hosts.joined_up(np.asarray(part), 2) for part in best))
+        best = score.merge_top(score.Ranking(nothing.astype(np.int32), nothing), found, depth)
+        scores = None if scores is None else hosts.joined_up(scores, 2)
+    return Ranked(best, scores)
 
 
 def load_query_features(ctx: Context, variant: Variant, method: str) -> np.ndarray:
@@ -285,8 +313,9 @@ def _save_fisher(ctx: Context, path: Path, rows: fisher.Rows) -> None:
     else:
         tree["diagonal"] = rows.total(fisher.squares, None)
         tree["trace"] = tree["diagonal"].sum()
-    with hosts.checkpointer() as checkpointer:
-        checkpointer.save(path.resolve(), hosts.savable(tree), force=True)
+    if hosts.is_first():
+        with hosts.checkpointer() as checkpointer:
+            checkpointer.save(path.resolve(), hosts.savable(tree), force=True)
 
 
 def _write(ctx: Context, out: Path, method: str, asked: list[Question], scored: Scored) -> None:

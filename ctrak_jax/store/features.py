@@ -277,8 +277,11 @@ class FeatureStore:
         parts = [self._read(name, rows) for rows in self.chunks]
         return np.concatenate(parts) if parts else np.empty(self._arrays[name].shape, np.float32)
 
-    def blocks(self, name: str, rows: int) -> Iterator[tuple[range, np.ndarray]]:
-        """All rows of an array in order, in float32: whole chunks, about ``rows`` rows at a time.
+    def blocks(
+        self, name: str, rows: int, part: range | None = None
+    ) -> Iterator[tuple[range, np.ndarray]]:
+        """All rows of an array, or those of ``part``, in order and in float32: about ``rows`` rows
+        at a time, whole chunks where ``part`` begins with one.
 
         The chunks of the next block are read, side by side, while the caller works on the present
         one. Two blocks of memory serve in turn: an array holds until the next one is asked for.
@@ -290,9 +293,11 @@ class FeatureStore:
         self._refuse_missing()
         array, chunk = self._arrays[name], self._manifest["chunk"]
         scale = self._scale(name)
-        size = min(max(rows // chunk, 1) * chunk, self.rows)
+        part = range(self.rows) if part is None else part
+        size = min(max(rows // chunk, 1) * chunk, len(part))
         memory = [np.empty((size, *array.shape[1:]), array.dtype.numpy_dtype) for _ in range(2)]
-        spans = [range(s, min(s + size, self.rows)) for s in range(0, self.rows, max(size, 1))]
+        firsts = range(part.start, part.stop, max(size, 1))
+        spans = [range(first, min(first + size, part.stop)) for first in firsts]
 
         def begin(number: int) -> ts.WriteFutures:
             span, into = spans[number], ts.array(memory[number % 2])
@@ -305,8 +310,9 @@ class FeatureStore:
                 assert reading is not None
                 reading.result()
             except (OSError, ValueError):
-                for damaged in (c for c in self.chunks if c.start in span):
-                    self._read(name, damaged)  # names the one
+                for chunk_rows in self.chunks:
+                    if chunk_rows.start < span.stop and span.start < chunk_rows.stop:
+                        self._read(name, chunk_rows)  # names the damaged one
                 raise
             reading = begin(number + 1) if number + 1 < len(spans) else None
             values = memory[number % 2][: len(span)]
