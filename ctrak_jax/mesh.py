@@ -106,7 +106,7 @@ def samples_spec(mesh: Mesh) -> PartitionSpec:
 
 def over_samples(
     fn: Callable[[Any, Any], Any], mesh: Mesh, shared: Any = WHOLE
-) -> Callable[[Any, Any], Any]:
+) -> jax.stages.Wrapped:
     """Compile ``fn(shared, batch) -> rows``, split over the samples of ``batch``.
 
     Every leaf of ``batch`` and of the result leads with the sample axis, a multiple of the number

@@ -72,7 +72,7 @@ def compile_all(
             "projection": ctx.config.projection.implementation,
         }
     )
-    compiled = jax.jit(devices.over_samples(step.fn, ctx.mesh, step.specs))
+    compiled = devices.over_samples(step.fn, ctx.mesh, step.specs)
     shared = devices.described(step.shared, ctx.mesh, step.specs)
     split = devices.samples_spec(ctx.mesh)
 
