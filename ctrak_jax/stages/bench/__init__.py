@@ -17,8 +17,7 @@ from typing import Any
 
 import jax
 
-from ctrak_jax.stages.bench import work
-from ctrak_jax.stages.bench.scaling import scaling
+from ctrak_jax.stages.bench import scaling, work
 from ctrak_jax.stages.bench.show import table, write
 from ctrak_jax.stages.bench.timing import Row, matmul_peak, with_share
 from ctrak_jax.stages.bench.work import Sizes
@@ -28,7 +27,7 @@ __all__ = ["BENCHES", "Row", "Sizes", "run", "table", "write"]
 BENCHES: dict[str, Callable[[Sizes], list[Row]]] = {
     "featurize": work.featurize,
     "projection": work.projection,
-    "scaling": scaling,
+    "scaling": scaling.scaling,
     "scoring": work.scoring,
     "solve": work.solve,
 }

@@ -1,7 +1,7 @@
 """A process with forced host devices, for :mod:`ctrak_jax.stages.bench.scaling`.
 
-The first line on stdin, ``{"batch", "k", "file"}``, is answered with what is known of the compiled
-program; each further line, when the features are computed and written to the file.
+The first line on stdin, ``{"batch", "k", "method", "file"}``, is answered with what is known of the
+compiled program; each further line, when the features are computed and written to the file.
 """
 
 import json
@@ -22,7 +22,7 @@ def main() -> None:
     """Answer on stdout until stdin ends."""
     asked = json.loads(sys.stdin.readline())
     ctx, chosen, batch = subject(asked["batch"], asked["k"])
-    spec = METHODS["concept-trak"].train
+    spec = METHODS[asked["method"]].train
     assert spec is not None
     mesh = devices.local_mesh()
     rows = devices.over_samples(partial(train_rows, ctx, chosen, [spec], False), mesh)

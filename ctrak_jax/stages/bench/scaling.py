@@ -29,8 +29,10 @@ TOLERANCE = 1e-5
 FLAG = "--xla_force_host_platform_device_count"
 
 
-def scaling(sizes: Sizes, devices: Sequence[int] = DEVICES) -> list[Row]:
-    """Concept-TRAK's features of a batch on several numbers of forced host devices.
+def scaling(
+    sizes: Sizes, devices: Sequence[int] = DEVICES, method: str = "concept-trak"
+) -> list[Row]:
+    """A method's features of a batch on several numbers of forced host devices.
 
     Raises:
         UsageError: the batch cannot be split evenly.
@@ -44,9 +46,10 @@ def scaling(sizes: Sizes, devices: Sequence[int] = DEVICES) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="ctrak-bench-") as folder, ExitStack() as stack:
         calls = []
         for count in devices:
-            file = Path(folder) / f"{count}.npy"
             process = stack.enter_context(_process(count))
-            calls.append(_call(process, sizes, count, file, _title(devices[0])))
+            file = Path(folder) / f"{count}.npy"
+            asked = {"batch": sizes.batch, "k": sizes.k, "method": method, "file": str(file)}
+            calls.append(_call(process, asked, _title(count), _title(devices[0])))
         rows = in_turns(calls, sizes.repeats)
     refuse_different(rows)
     return rows
@@ -70,20 +73,15 @@ def _title(devices: int) -> str:
     return f"{devices} device{'s' * (devices > 1)}"
 
 
-def _call(
-    process: subprocess.Popen[str], sizes: Sizes, devices: int, file: Path, truth: str
-) -> Call:
-    name = _title(devices)
+def _call(process: subprocess.Popen[str], asked: dict[str, Any], name: str, truth: str) -> Call:
     logger.info("bench %s: compiling", name)
-    question = {"batch": sizes.batch, "k": sizes.k, "file": str(file)}
-    known = ask(process, question)
-    program = Program(compiled=ask, **known)
+    program = Program(compiled=ask, **ask(process, asked))
 
     def run() -> np.ndarray:
         ask(process, {})
-        return np.load(file)
+        return np.load(asked["file"])
 
-    return Call(name, run, sizes.batch, program, peer=truth, truth=truth)
+    return Call(name, run, asked["batch"], program, peer=truth, truth=truth)
 
 
 @contextmanager
