@@ -189,9 +189,9 @@ def _compilations() -> Iterator[dict[str, float]]:
     """Seconds of lowering and of compiling while the context is open."""
     spent = {LOWER: 0.0, COMPILE: 0.0}
 
-    def listen(event: str, duration: float, **_: Any) -> None:
+    def listen(event: str, duration_secs: float, **_: Any) -> None:
         if event in spent:
-            spent[event] += duration
+            spent[event] += duration_secs
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:

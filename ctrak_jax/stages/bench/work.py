@@ -26,7 +26,7 @@ from ctrak_jax.projection import (
     project_leaves,
     reference,
 )
-from ctrak_jax.stages.bench.timing import Call, Row, in_turns, of_program
+from ctrak_jax.stages.bench.timing import Call, Row, in_turns, nothing, of_program
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import Selected, TrainBatch, selected, train_rows
 from ctrak_jax.stages.score import Features, ranked, rows_a_block
@@ -112,11 +112,11 @@ def projection(sizes: Sizes) -> list[Row]:
     g = np.concatenate([leaf.reshape(batch, -1) for leaf in leaves], axis=1)
     calls = []
     for kind in KINDS:
-        by_default = implementation_of(Projection(k, kind))
-        for implementation in dict.fromkeys((by_default, "xla")):
-            of = Projection(k, kind, implementation=implementation)
-            run = partial(project, projection=of)
-            calls.append(of_program(f"{kind}, {implementation}", run, (g,), batch))
+        of = Projection(k, kind, implementation="xla")
+        auto = of._replace(implementation="auto")
+        for one in (of,) if implementation_of(auto) == "xla" else (auto, of):
+            name = f"{kind}, {implementation_of(one)}"
+            calls.append(of_program(name, partial(project, projection=one), (g,), batch))
     run = partial(project_leaves, projection=Projection(k, "factored"))
     calls.append(of_program("factored, of gradients by leaf", run, (leaves,), batch))
 
@@ -233,20 +233,19 @@ def scoring(sizes: Sizes) -> list[Row]:
         def raw() -> int:
             return sum(len(file.read_bytes()) for file in files)
 
-        def beside(cache: str, **before: Callable[[], None]) -> list[Row]:
-            plain = f"raw read, cache {cache}"
-            read = Call(plain, raw, n, **before)
-            name = f"from disk, cache {cache}"
-            scored = Call(name, lambda: top(disk), n, None, gflops, peer=plain, **before)
+        def beside(cache: str, before: Callable[[], None]) -> list[Row]:
+            plain, name = f"raw read, cache {cache}", f"from disk, cache {cache}"
+            read = Call(plain, raw, n, before=before)
+            scored = Call(name, lambda: top(disk), n, gflops=gflops, before=before, peer=plain)
             return in_turns([read, scored], repeats)
 
-        peer, matrix = "from memory, numpy", memory.features
+        peer, matrix = "from memory, numpy", np.asarray(memory.features)
         in_memory = [
-            Call("from memory", lambda: top(memory), n, None, gflops, peer=peer, truth=peer),
-            Call(peer, lambda: numpy_top(z, matrix, depth), n, None, gflops),
-            Call(f"{peer} matmul alone", lambda: z @ matrix.T, n, None, gflops),
+            Call("from memory", lambda: top(memory), n, gflops=gflops, peer=peer, truth=peer),
+            Call(peer, lambda: numpy_top(z, matrix, depth), n, gflops=gflops),
+            Call(f"{peer} matmul alone", lambda: z @ matrix.T, n, gflops=gflops),
         ]
-        empty, full = beside("empty", before=forget), beside("full")
+        empty, full = beside("empty", forget), beside("full", nothing)
         return [*empty, *full, *in_turns(in_memory, repeats)]
 
 
