@@ -13,8 +13,8 @@ from rich.table import Table
 LOG_RATIO = 30.0
 """Rates further apart than this stand on a logarithmic axis."""
 NOTES = {
-    "scaling": "All devices share one machine: what changes is the cost of splitting, and the "
-    "features must not.",
+    "scaling": "All devices share one machine, and each makes the whole projection matrix: what "
+    "changes is the cost of splitting, and the features must not.",
     "solve": "Difference: from the scores of the float64 spectrum. NumPy's are LAPACK in float32.",
     "projection": "The reference is NumPy in float64 with the matrix written out.",
 }
