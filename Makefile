@@ -51,11 +51,9 @@ format: $(STAMP) ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## measure the throughput of the hot stages on this machine
-	$(BIN)/ctrak bench featurize $(ARGS)
-	$(BIN)/ctrak bench projection $(ARGS)
-	$(BIN)/ctrak bench solve $(ARGS)
-	$(BIN)/ctrak bench scoring $(ARGS)
+bench: $(STAMP) ## measure the throughput of the hot parts on this machine: runs/bench/
+	for what in featurize projection solve scoring scaling; do \
+	  $(BIN)/ctrak bench $$what --out runs/bench $(ARGS) || exit $$?; done
 
 # What is locked is kept where it still fits; ARGS=--upgrade takes the newest of everything,
 # ARGS='--upgrade-package jax' of one package.

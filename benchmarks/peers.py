@@ -1,9 +1,10 @@
-"""Against the same work in PyTorch and dattri, in one process, in turns (extra ``bench``).
+"""Against the same work in PyTorch, dattri and traker, in one process, in turns (extra ``bench``).
 
     python -m benchmarks.peers [--batch 32] [--k 4096] [--repeats 5]
 
 The `tiny` network with the same random weights, images, conditions, guided inversion, nine
-timesteps and k on both sides. Both sides' gradients are compared before they are timed.
+timesteps and k on both sides. Both sides' gradients are compared before they are timed, and so are
+the projectors' inner products with those of the gradients.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import torch
 from dattri.func.projection import random_project
 from rich.console import Console
 from rich.table import Table
+from trak.projectors import BasicProjector, ProjectionType
 
 import ctrak_jax as ct
 from benchmarks import torch_peer
@@ -54,6 +56,21 @@ def random_parameters() -> Params:
     rng = np.random.default_rng(0)
     noisy = [leaf + 0.05 * rng.standard_normal(leaf.shape, np.float32) for leaf in leaves]
     return jax.tree.unflatten(tree, noisy)
+
+
+def refuse_others(name: str, phi: np.ndarray, g: np.ndarray) -> None:
+    """Stop at a projector whose features of a batch do not have the inner products of its gradients
+    up to one factor, which traker's lack, within what k entries can give."""
+    inner, exact = phi @ phi.T, g @ g.T
+    exact *= np.trace(inner) / np.trace(exact)
+    size = np.sqrt(np.diag(exact))
+    error = np.sqrt(np.mean(((inner - exact) / np.outer(size, size)) ** 2))
+    allowed = 3 / np.sqrt(phi.shape[1])
+    if not error <= allowed:
+        raise SystemExit(
+            f"{name}: inner products are off by {error:.1e} of the norms, expected at most "
+            f"{allowed:.1e}: nothing is timed."
+        )
 
 
 def main() -> None:
@@ -138,7 +155,20 @@ def main() -> None:
         )  # fmt: skip
         return projector(g)
 
+    basic = BasicProjector(
+        g_peer.shape[1], asked.k, 0, ProjectionType.rademacher, torch.device("cpu")
+    )
+
+    def traker(g: torch.Tensor) -> torch.Tensor:
+        return basic.project(g, model_id=0)
+
     g = jnp.asarray(g_mine)
+    for name, phi in {
+        "ctrak_jax": project(g),
+        "dattri": dattri(g_peer),
+        "traker": traker(g_peer),
+    }.items():
+        refuse_others(name, np.asarray(phi), g_mine)
     pairs = {
         "guided inversion + dps gradients; grad of the loss": (
             lambda: gradients(params, *mine).block_until_ready(),
@@ -148,19 +178,23 @@ def main() -> None:
             lambda: gradients(params, *mine).block_until_ready(),
             lambda: torch_peer.gradients(peer, weights, *theirs),
         ),
-        "rademacher projection": (
+        "rademacher projection; dattri": (
             lambda: project(g).block_until_ready(),
             lambda: dattri(g_peer),
         ),
-        "both; grad of the loss": (
+        "rademacher projection; traker": (
+            lambda: project(g).block_until_ready(),
+            lambda: traker(g_peer),
+        ),
+        "both; grad of the loss; dattri": (
             lambda: features(params, *mine).block_until_ready(),
             lambda: dattri(torch_peer.gradients_of_loss(peer, weights, *theirs)),
         ),
-        "both; by hand": (
+        "both; by hand; dattri": (
             lambda: features(params, *mine).block_until_ready(),
             lambda: dattri(torch_peer.gradients(peer, weights, *theirs)),
         ),
-        "both, ours factored; by hand": (
+        "both, ours factored; by hand; dattri": (
             lambda: by_factors(params, *mine).block_until_ready(),
             lambda: dattri(torch_peer.gradients(peer, weights, *theirs)),
         ),
@@ -169,7 +203,7 @@ def main() -> None:
         f"batch {asked.batch}, d = {g_mine.shape[1]:,}, k = {asked.k:,}, {torch.get_num_threads()} "
         f"threads; gradients apart by {apart:.0e}; samples per second, median [slowest, fastest]"
     )
-    table = Table("work", "ctrak_jax", "PyTorch, dattri", "ratio", title=title)
+    table = Table("work", "ctrak_jax", "peer", "ratio", title=title)
     for name, (ours, other) in pairs.items():
         taken = in_turns(ours, other, asked.repeats)
         median = [statistics.median(seconds) for seconds in taken]

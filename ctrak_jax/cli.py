@@ -154,7 +154,16 @@ def _attribute(args: argparse.Namespace) -> None:
 
 def _declare_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=tuple(bench.BENCHES), help="what is timed")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the table as JSON")
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="also write the result as JSON; without a FILE, print it in place of the table",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write it as JSON, Markdown and a bar chart"
+    )
     parser.add_argument("--batch", type=int, default=32, help="samples a call [32]")
     parser.add_argument("--k", type=int, default=4096, help="length of a feature [4096]")
     parser.add_argument(
@@ -174,9 +183,11 @@ def _bench(args: argparse.Namespace) -> None:
     if args.k < 32 or args.k % 32:
         raise UsageError(f"--k {args.k} must be a multiple of 32.")
     result = bench.run(args.what, bench.Sizes(args.batch, args.k, args.rows, args.repeats))
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(bench.table(result))
+    if args.json not in (None, "-"):
+        Path(args.json).write_text(json.dumps(result, indent=1) + "\n")
+    if args.out is not None:
+        bench.write(result, args.out)
+    print(json.dumps(result, indent=1) if args.json == "-" else bench.table(result))
 
 
 def _declare_plan(parser: argparse.ArgumentParser) -> None:

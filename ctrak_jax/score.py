@@ -48,12 +48,12 @@ def error_weights(
 class Ranking(NamedTuple):
     """The best samples of every query, best first; ties go to the lower index."""
 
-    samples: Int[Array, "query rank"]
-    score: Float[Array, "query rank"]
+    samples: Int[Array, "*damping query rank"]
+    score: Float[Array, "*damping query rank"]
 
 
-def top_k(scores: Float[Array, "query sample"], k: int) -> Ranking:
-    """The k largest scores of every query.
+def top_k(scores: Float[Array, "*damping query sample"], k: int) -> Ranking:
+    """The k largest scores of every query, for one damping value or several.
 
     Raises:
         ValueError: k is not between 1 and the number of samples.

@@ -1,0 +1,41 @@
+"""A process with forced host devices, for :mod:`ctrak_jax.stages.bench.scaling`.
+
+The first line on stdin, ``{"batch", "k", "method", "file"}``, is answered with what is known of the
+compiled program; each further line, when the features are computed and written to the file.
+"""
+
+import json
+import sys
+from functools import partial
+
+import jax
+import numpy as np
+
+from ctrak_jax import mesh as devices
+from ctrak_jax.methods import METHODS
+from ctrak_jax.stages.bench.timing import compiled
+from ctrak_jax.stages.bench.work import subject
+from ctrak_jax.stages.gradients import train_rows
+
+
+def main() -> None:
+    """Answer on stdout until stdin ends."""
+    asked = json.loads(sys.stdin.readline())
+    ctx, chosen, batch = subject(asked["batch"], asked["k"])
+    spec = METHODS[asked["method"]].train
+    assert spec is not None
+    mesh = devices.local_mesh()
+    rows = devices.over_samples(partial(train_rows, ctx, chosen, [spec], False), mesh)
+    weights = devices.put_replicated(chosen.weights, mesh)
+    program = compiled(rows, (weights, batch), mesh.size)
+    known = program._asdict()
+    del known["compiled"]
+    print(json.dumps(known), flush=True)
+    for _ in sys.stdin:
+        features = jax.block_until_ready(program.compiled(weights, batch)).features
+        np.save(asked["file"], np.asarray(features)[:, 0])
+        print("{}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
