@@ -23,9 +23,9 @@ from jaxtyping import Float
 
 from ctrak_jax.gradient.plain import over_chunks, pull_back
 from ctrak_jax.projection import Projection, factored, project_leaf
-from ctrak_jax.reward import Loss, linearise
+from ctrak_jax.reward import Loss, Step
 from ctrak_jax.trajectory import Path
-from ctrak_jax.typing import Array, Cond, Image, LayersFn, Params, Timestep
+from ctrak_jax.typing import Array, Cond, Image, LayersFn, Timestep
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -56,11 +56,8 @@ def path_layers(
         params: the parameters to differentiate, by path (see :func:`ctrak_jax.gradient.select`).
     """
 
-    def eps_fn(params: Params, x: Image, t: Timestep, cond: Cond, /) -> Image:
-        return layers_fn(params, {}, x, t, cond).eps
-
     def step(x: Image, t: Timestep) -> Layers:
-        cotangent = loss(linearise(eps_fn, params, x, t, cond))
+        x = x.astype(jnp.float32)
         seen = jax.eval_shape(layers_fn, params, {}, x, t, cond)
         taps = {
             name: jnp.zeros(output.shape, output.dtype)
@@ -69,12 +66,17 @@ def path_layers(
         }
         others = {path: p for path, p in params.items() if path.removesuffix("/kernel") not in taps}
 
-        def tapped(taps: dict[str, Array], others: dict[str, Array]):
+        def tapped(x: Image, taps: dict[str, Array], others: dict[str, Array]):
             found = layers_fn(params | others, taps, x, t, cond)
             return found.eps, found.inputs
 
-        eps, pull, inputs = jax.vjp(tapped, taps, others, has_aux=True)
-        pulls, rest = pull_back(pull, eps, cotangent)
+        def eps_under(other: Cond) -> Image:
+            return layers_fn(params, {}, x, t, other).eps.astype(jnp.float32)
+
+        # One forward pass serves the way back to the state and that to the layers.
+        eps, pull, inputs = jax.vjp(tapped, x, taps, others, has_aux=True)
+        state = Step(x, t, eps.astype(jnp.float32), lambda u: pull_back(pull, eps, u)[0], eps_under)
+        _, pulls, rest = pull_back(pull, eps, loss(state))
         return Layers(
             {f"{name}/kernel": _rows(inputs[name]) for name in taps},
             {f"{name}/kernel": _rows(pulled) for name, pulled in pulls.items()},
