@@ -23,6 +23,7 @@ import numpy as np
 import tensorstore as ts
 
 from ctrak_jax.errors import StoreError
+from ctrak_jax.mesh import host_array
 from ctrak_jax.store.encoding import SCALE, Dtype, Encoded, decode, encode
 from ctrak_jax.store.manifest import (
     FILE,
@@ -295,7 +296,8 @@ class FeatureStore:
         scale = self._scale(name)
         part = range(self.rows) if part is None else part
         size = min(max(rows // chunk, 1) * chunk, len(part))
-        memory = [np.empty((size, *array.shape[1:]), array.dtype.numpy_dtype) for _ in range(2)]
+        shape = (size, *array.shape[1:])
+        memory = [host_array(shape, array.dtype.numpy_dtype) for _ in range(2)]
         firsts = range(part.start, part.stop, max(size, 1))
         spans = [range(first, min(first + size, part.stop)) for first in firsts]
 
