@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -19,6 +19,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """Names of pictures end so, in any case."""
 
 
+@runtime_checkable
 class Encoded(Protocol):
     """Encoded pictures by row; safe to read from several threads."""
 
@@ -60,7 +61,8 @@ class Pictures:
 
     Raises:
         UsageError: there is none; one is unreadable, or, without ``side``, of another size than the
-            first (headers are read at once, pixels when they are indexed).
+            first. Without ``side`` headers, and in PNG checksums, are read at once; what is wrong
+            with pixels beyond that shows when they are indexed.
     """
 
     dtype = np.dtype(np.uint8)
@@ -89,9 +91,9 @@ class Pictures:
             yield self._encoded.read(row)
 
     def _common_size(self) -> tuple[int, int]:
-        first = self._open(0).size
+        first = self._size(0)
         for row in range(1, len(self)):
-            size = self._open(row).size
+            size = self._size(row)
             if size != first:
                 raise UsageError(
                     f"{self._encoded.name(row)}: is {size[0]} x {size[1]} pixels, the first image "
@@ -100,11 +102,21 @@ class Pictures:
                 )
         return first
 
+    def _size(self, row: int) -> tuple[int, int]:
+        """Width and height, after a look at what can be checked without decoding."""
+        picture = self._open(row)
+        size = picture.size
+        try:
+            picture.verify()
+        except (OSError, ValueError, SyntaxError) as error:
+            raise self._unreadable(row, error) from None
+        return size
+
     def _open(self, row: int) -> Image.Image:
         """The picture with its header read."""
         try:
             return Image.open(io.BytesIO(self._encoded.read(row)))
-        except (UnidentifiedImageError, OSError, ValueError) as error:
+        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError) as error:
             raise self._unreadable(row, error) from None
 
     def _decode(self, row: int) -> np.ndarray:

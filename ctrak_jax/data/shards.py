@@ -1,4 +1,4 @@
-"""Sets of pictures in shards: webdataset tars and Parquet files, their pictures left where they are.
+"""Pictures in shards, webdataset tars and Parquet files, read where they are.
 
 A tar holds, for every item, a picture ``key.jpg`` (or .png, .webp), and optionally ``key.json``, an
 object of attribute values, and ``key.txt``, a caption. A Parquet file has a column ``image``
@@ -10,7 +10,8 @@ and the labels.
 import json
 import tarfile
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -157,7 +158,9 @@ def _values(member: Member) -> dict[str, str]:
     return {name: _as_text(v) for name, v in found.items() if isinstance(v, str | int | float)}
 
 
-def _columns(items: Sequence[Mapping[str, str]], names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def _columns(
+    items: Sequence[Mapping[str, str]], names: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
     if not items:
         return {}
     for name, item in zip(names, items, strict=True):
@@ -215,7 +218,89 @@ class ParquetPictures:
 
     def _read_column(self, place: int) -> Any:
         group = self._groups[place]
-        with _opened(group.file) as file:
-            return _checked(
-                group.file, lambda: file.read_row_group(group.number, columns=["image"])
-            ).column("image")
+        with _parquet(group.file) as file:
+            return file.read_row_group(group.number, columns=["image"]).column("image")
+
+
+def read_parquet(files: Sequence[Path]) -> Shards:
+    """The index and the labels of Parquet files, in the given order.
+
+    Raises:
+        UsageError: pyarrow is not installed; a file that is damaged, has no column ``image`` of
+            bytes or lacks a column of the first one; no row; an attribute or caption that is null.
+    """
+    labels: list[tuple[Path, Any]] = []
+    groups: list[RowGroup] = []
+    rows = 0
+    chosen: list[str] = []
+    for path in files:
+        with _parquet(path) as file:
+            found = _label_columns(path, file.schema_arrow)
+            chosen = chosen if labels else found
+            lacking = [name for name in chosen if name not in found]
+            if lacking:
+                raise UsageError(
+                    f"{path}: no column {lacking[0]!r} like that of {files[0]}; every file must "
+                    "have the same columns."
+                )
+            labels.append((path, file.read(columns=chosen)))
+            for number in range(file.metadata.num_row_groups):
+                groups.append(RowGroup(path, number, rows))
+                rows += file.metadata.row_group(number).num_rows
+    if not rows:
+        raise UsageError(f"{files[0].parent}: its .parquet files hold no row.")
+    columns = {name: _texts(labels, name) for name in chosen}
+    caption = next((name for name in CAPTIONS if name in columns), None)
+    prompts = () if caption is None else tuple(map(_line, columns[caption]))
+    attributes = {name: c for name, c in columns.items() if name not in CAPTIONS}
+    return Shards(ParquetPictures(groups, rows), attributes, prompts)
+
+
+def _label_columns(path: Path, schema: Any) -> list[str]:
+    """The columns that are text, integers or truth values, after a look at the images' column."""
+    from pyarrow import types
+
+    kinds = dict(zip(schema.names, schema.types, strict=True))
+    image = kinds.get("image")
+    if image is not None and types.is_struct(image):
+        image = next((field.type for field in image if field.name == "bytes"), None)
+    if image is None or not (types.is_binary(image) or types.is_large_binary(image)):
+        raise UsageError(
+            f"{path}: has the columns {kinds}, expected 'image' of encoded pictures (binary, or a "
+            "struct with 'bytes'); rename or convert it."
+        )
+    tests = (types.is_string, types.is_large_string, types.is_integer, types.is_boolean)
+    return [name for name, kind in kinds.items() if any(test(kind) for test in tests)]
+
+
+def _texts(labels: Sequence[tuple[Path, Any]], name: str) -> tuple[str, ...]:
+    """A column of every file, one after the other, as text."""
+    found: list[str] = []
+    for path, table in labels:
+        column = table.column(name).to_pylist()
+        if None in column:
+            raise UsageError(
+                f"{path}: column {name!r} is null in row {column.index(None)}; every row must have "
+                "a value."
+            )
+        found += map(_as_text, column)
+    return tuple(found)
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
+    """An open Parquet file; what goes wrong with it is one clear line."""
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        raise UsageError(
+            f"{path}: reading Parquet files needs pyarrow, which is not installed; run "
+            "pip install 'ctrak-jax[parquet]'."
+        ) from None
+    try:
+        with ParquetFile(path) as file:
+            yield file
+    except (ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"{path}: not a readable Parquet file ({reason}).") from None

@@ -59,7 +59,7 @@ def draw_avatars(
     seed: int = 0,
     workers: int | None = None,
 ) -> None:
-    """Draw the benchmark into a data set folder: images.npy, attributes.csv, prompts.txt, meta.json.
+    """Draw the benchmark into a data set folder, captions included.
 
     Finished work is kept in ``out/.parts``, so that the same call goes on after a kill; a finished
     folder of the same settings is left as it is.

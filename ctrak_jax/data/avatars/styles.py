@@ -176,4 +176,6 @@ def caption(values: Mapping[str, str]) -> str:
     parts += ["glasses"] * (values["glasses"] == "yes") + ["a beard"] * (values["beard"] == "yes")
     article = "an" if values["style"][0] in "aeiou" else "a"
     shown = f"{', '.join(parts[:-1])} and {parts[-1]}"
-    return f"{article} {values['style']} portrait with {shown} on a {values['background']} background"
+    return (
+        f"{article} {values['style']} portrait with {shown} on a {values['background']} background"
+    )
