@@ -139,7 +139,7 @@ def shows_its_labels(values: Mapping[str, str], seed: str) -> bool:
 
 def draw_checked(values: Mapping[str, str], number: int, settings: Settings) -> np.ndarray:
     """The ``number``-th picture of a combination: uint8 [size, size, 3], its labels visible."""
-    name = "/".join(values.values())
+    name = "/".join(values[attribute] for attribute in ATTRIBUTES)
     for attempt in range(ATTEMPTS):
         seed = f"{settings.seed}/{name}/{number}/{attempt}"
         if shows_its_labels(values, seed):
