@@ -1,4 +1,4 @@
-"""One data set in memory: images, attributes, and which of them are for training."""
+"""One data set: images, attributes, and which of them are for training."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence

@@ -79,7 +79,8 @@ def write_folder(raw: RawImages, path: Path) -> None:
         writer.writerow(["index", *raw.attributes])
         writer.writerows(enumerate_rows(raw))
     if raw.prompts:
-        (path / "prompts.txt").write_text("".join(f"{line}\n" for line in raw.prompts))
+        lines = "".join(f"{line}\n" for line in raw.prompts)
+        (path / "prompts.txt").write_text(lines, encoding="utf-8")
     (path / "meta.json").write_text(json.dumps({"name": raw.name, **raw.meta}, indent=2) + "\n")
     part.replace(path / "images.npy")
 
