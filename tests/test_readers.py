@@ -5,6 +5,7 @@ import json
 import sys
 import tarfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -170,7 +171,7 @@ def test_any_names_and_formats_are_read_in_the_order_of_their_names(tmp_path):
     names = ("10 b.PNG", "a.webp", "c.jpeg", "Zoë.jpg")
     for name in names:
         image = Image.new("RGB", (8, 8), (10 * len(name), 0, 0))
-        image.save(tmp_path / "images" / name, **({} if "PNG" in name else {"quality": 100}))
+        image.save(tmp_path / "images" / name, quality=100)
     (tmp_path / "attributes.csv").write_text("index,a\n0,x\n1,x\n2,x\n3,x\n")
     found = read_folder(tmp_path).images[:][:, 4, 4, 0].astype(int)
     np.testing.assert_allclose(found, [10 * len(name) for name in sorted(names)], atol=3)
@@ -201,7 +202,9 @@ def test_two_kinds_of_images_are_refused(tmp_path):
 # Webdataset tars
 
 
-def write_tars(tmp_path: Path, change=lambda members: None, *, mode="w") -> Path:
+def write_tars(
+    tmp_path: Path, change=lambda members: None, *, mode: Literal["w:", "w:gz"] = "w:"
+) -> Path:
     """Two shards, a picture, a .json and a .txt an item; ``change`` edits them before."""
     (tmp_path / "images").mkdir(exist_ok=True)
     for shard, rows in (("00.tar", range(4)), ("01.tar", range(4, COUNT))):
