@@ -62,7 +62,8 @@ lock: ## rewrite requirements.lock from pyproject.toml
 	$(PIP) install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	  --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
-	  --custom-compile-command 'make lock' --extra dev --extra diffusers $(ARGS) \
+	  --custom-compile-command 'make lock' --extra dev --extra diffusers \
+	  --extra avatars --extra parquet $(ARGS) \
 	  --output-file requirements.lock pyproject.toml
 
 clean: ## remove .venv, caches and built packages; runs/ stays

@@ -12,7 +12,7 @@ from typing import Any
 
 from ctrak_jax import config as cfg
 from ctrak_jax import hosts, log, pipeline
-from ctrak_jax.data import build, write_folder
+from ctrak_jax.data import build, draw_avatars, write_folder
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.stages import attribute, bench, info, plan, summary
 
@@ -223,6 +223,20 @@ def _data(args: argparse.Namespace) -> None:
     print(args.out)
 
 
+def _declare_avatars(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="the folder")
+    parser.add_argument("--size", type=int, default=32, help="side in pixels [32]")
+    parser.add_argument(
+        "--per-combination", type=int, default=8, help="pictures of each of 1,440 combinations [8]"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the pictures [0]")
+
+
+def _avatars(args: argparse.Namespace) -> None:
+    draw_avatars(args.out, size=args.size, per_combination=args.per_combination, seed=args.seed)
+    print(args.out)
+
+
 COMMANDS = {
     **{name: Command(_declare_stage, _stage(name), text) for name, text in HELP.items()},
     "attribute": Command(
@@ -230,6 +244,9 @@ COMMANDS = {
     ),
     "config": Command(_declare_config, _config, "print the full resolved config"),
     "data": Command(_declare_data, _data, "write a config's data set in the folder format"),
+    "data avatars": Command(
+        _declare_avatars, _avatars, "draw the avatar benchmark: six styles, six attributes"
+    ),
     "info": Command(_declare_info, _info, "what a run or store holds; verifies its features"),
     "plan": Command(
         _declare_plan, _plan, "memory, time and store of featurize on TPUs that are not here"
@@ -255,6 +272,12 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def _joined(argv: Sequence[str]) -> list[str]:
+    """The arguments with a command of two words as one."""
+    two = " ".join(argv[:2])
+    return [two, *argv[2:]] if two in COMMANDS else list(argv)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 bad usage or config, 1 anything else, 130 interrupted."""
     log.set_up()
@@ -272,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> int:
     try:
-        args = parser().parse_args(argv)
+        args = parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
         COMMANDS[args.command].act(args)
     except UsageError as error:
         print(f"ctrak: {error}", file=sys.stderr)

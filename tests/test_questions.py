@@ -12,14 +12,18 @@ from ctrak_jax.data import build
 from ctrak_jax.errors import StoreError
 from ctrak_jax.mesh import local_mesh
 from ctrak_jax.stages.context import Context
+from ctrak_jax.stages.query import combinations
 from ctrak_jax.stages.questions import HEADER, Question, minus_of, read, write
 
 COLORS = ("red", "blue", "green", "yellow")
 
 
-def context(root: Path, minus: Literal["other", "null"], **data) -> Context:
+def context(
+    root: Path, minus: Literal["other", "null"], query: dict[str, int] | None = None, **data
+) -> Context:
     sections = {"colors": COLORS, "size": 16, "image_size": 8} | data
-    config = cfg.Config(data=cfg.Data(**sections), query=cfg.Query(minus=minus))
+    asked = cfg.Query(minus=minus, **(query or {}))  # type: ignore[arg-type]
+    config = cfg.Config(data=cfg.Data(**sections), query=asked)
     data_set, mesh = build(config.data), local_mesh(1)
     return Context(
         config=config, root=root, seed=0, training_set=data_set, dataset=data_set, mesh=mesh
@@ -173,3 +177,27 @@ def test_the_values_given_are_left_alone(tmp_path):
     for minus in ("other", "null"):
         minus_of(context(tmp_path, minus), values, "color")
         assert values == {"shape": "circle", "color": "red"}
+
+
+# The combinations asked about
+
+
+def test_no_more_combinations_than_wanted_are_asked_about_in_either_scenario(tmp_path):
+    """Of six shapes in four colours all reds but one are held out."""
+    shapes = ("triangle", "circle", "square", "star", "diamond", "cross")
+    out = tuple({"shape": shape, "color": "red"} for shape in shapes[1:])
+    data = {"shapes": shapes, "size": 48, "hold_out": out}
+
+    def asked(limit: int, seed: int = 0) -> list[dict[str, str]]:
+        ctx = context(tmp_path, "other", {"combinations": limit, "seed": seed}, **data)
+        return combinations(ctx)
+
+    assert len(asked(100)) == 24
+    chosen = asked(3)
+    assert chosen == asked(3)
+    assert len(chosen) == 6
+    assert [values in out for values in chosen] == [False] * 3 + [True] * 3
+    assert all(values in asked(100) for values in chosen)
+    assert len({tuple(c.items()) for c in chosen}) == 6
+    assert len({str(asked(3, seed)) for seed in range(8)}) > 4, "the seed decides which"
+    assert len(asked(10)) == 10 + 5

@@ -43,14 +43,17 @@ class Mesh(Section):
 class Data(Section):
     """The training images."""
 
-    kind: Literal["synthetic", "folder"] = "synthetic"
-    """Drawn shapes, or a folder of images and attributes."""
+    kind: Literal["synthetic", "folder", "celeba"] = "synthetic"
+    """Drawn shapes, a folder of images and attributes, or the files of CelebA-HQ or CelebA."""
     path: Path | None = None
-    """The folder (kind: folder)."""
+    """The folder (folder, celeba)."""
     size: int = Field(default=2000, ge=1)
     """Images drawn, held-out ones included (synthetic)."""
     image_size: int = Field(default=16, ge=8)
-    """Side of the drawn images in pixels (synthetic)."""
+    """Side of the drawn or resized images in pixels (synthetic, celeba, and folder if resized)."""
+    resize: bool = False
+    """Crop each picture to its centred square and resize it to image_size (folder of picture
+    files; celeba always)."""
     shapes: tuple[str, ...] = ("triangle", "circle")
     """Shapes drawn (synthetic)."""
     colors: tuple[str, ...] = ("red", "blue")
@@ -306,12 +309,13 @@ class Config(Section):
                 f"train.scan={self.train.scan}",
             ),
             (
-                self.data.kind == "folder" and self.data.path is None,
-                "data.kind=folder needs data.path, the folder with images and attributes.csv",
+                self.data.kind != "synthetic" and self.data.path is None,
+                f"data.kind={self.data.kind} needs data.path, the folder of the data set",
             ),
             (
-                self.data.kind == "folder" and self.query.check == "shapes",
-                "query.check=shapes knows only drawn shapes; use query.check: none for a folder",
+                self.data.kind != "synthetic" and self.query.check == "shapes",
+                "query.check=shapes knows only drawn shapes; use query.check: none for "
+                f"data.kind={self.data.kind}",
             ),
             (
                 any(k > self.score.top for k in self.evaluate.k),

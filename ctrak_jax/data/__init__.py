@@ -1,5 +1,6 @@
 """Data sets: drawn or read, one form for every stage."""
 
+from ctrak_jax.data.avatars import draw_avatars
 from ctrak_jax.data.conditions import Conditions, opponents, opposite_indices
 from ctrak_jax.data.dataset import Dataset, build
 from ctrak_jax.data.folder import read_folder, write_folder
@@ -13,6 +14,7 @@ __all__ = [
     "Dataset",
     "TrainingBatches",
     "build",
+    "draw_avatars",
     "draw_dataset",
     "opponents",
     "opposite_indices",

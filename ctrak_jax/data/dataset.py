@@ -1,16 +1,18 @@
-"""One data set in memory: images, attributes, and which of them are for training."""
+"""One data set: images, attributes, and which of them are for training."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from ctrak_jax import config as cfg
+from ctrak_jax.data.celeba import read_celeba
 from ctrak_jax.data.conditions import Conditions
-from ctrak_jax.data.folder import read_folder
-from ctrak_jax.data.raw import RawImages
+from ctrak_jax.data.folder import BLOCK, read_folder
+from ctrak_jax.data.pictures import Pictures
+from ctrak_jax.data.raw import Images, RawImages
 from ctrak_jax.data.synthetic import draw_dataset
 from ctrak_jax.errors import UsageError
 
@@ -101,7 +103,8 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 over images, attributes, coding and training rows: what features depend on."""
         digest = hashlib.sha256()
-        digest.update(np.ascontiguousarray(self.raw.images).tobytes())
+        for piece in _content(self.raw.images):
+            digest.update(piece)
         digest.update(self.train_index.tobytes())
         for part in (self.raw.images.shape, self.raw.attributes, self.conditions, self.hold_out):
             digest.update(repr(part).encode())
@@ -116,6 +119,15 @@ def to_unit(images: np.ndarray) -> np.ndarray:
 def to_uint8(images: np.ndarray) -> np.ndarray:
     """float -1..1 -> uint8 0..255, clipped and rounded."""
     return np.round((np.clip(np.asarray(images), -1.0, 1.0) + 1.0) * 127.5).astype(np.uint8)
+
+
+def _content(images: Images) -> Iterator[bytes]:
+    """Everything an image can differ by, piece by piece."""
+    if isinstance(images, Pictures):
+        yield from images.content()
+    else:
+        for first in range(0, len(images), BLOCK):
+            yield images[first : first + BLOCK].tobytes()
 
 
 def _held_out(values: Mapping[str, str], hold_out: Sequence[Mapping[str, str]]) -> bool:
@@ -140,7 +152,12 @@ def build(data: cfg.Data) -> Dataset:
         )
     else:
         assert data.path is not None
-        raw = read_folder(data.path)
+        side = data.image_size
+        raw = (
+            read_celeba(data.path, side=side)
+            if data.kind == "celeba"
+            else read_folder(data.path, side=side if data.resize else None)
+        )
     vocabulary = {
         name: raw.vocabulary.get(name) or tuple(sorted(set(column)))
         for name, column in raw.attributes.items()

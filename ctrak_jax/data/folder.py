@@ -1,7 +1,9 @@
 """The folder format: images, ``attributes.csv``, optional prompts and meta data.
 
-images.npy        uint8 [N, H, W, 3]; or images/*.png (sorted by name); or images/*.tar
-attributes.csv    header index,<attribute>,...; one row an image; values are text
+images.npy        uint8 [N, H, W, 3]; or images/*.png, *.jpg, *.jpeg, *.webp (sorted by name); or
+                  shards, images/*.tar (webdataset) or images/*.parquet
+attributes.csv    header index,<attribute>,...; one row an image; values are text. Shards may carry
+                  attributes and captions themselves (see ``shards``); the files here win.
 prompts.txt       optional, one line an image
 meta.json         optional: name, licence, source
 """
@@ -9,23 +11,26 @@ meta.json         optional: name, licence, source
 import csv
 import io
 import json
-import lzma
-import tarfile
 import tokenize
-import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from ctrak_jax.data.raw import RawImages
+from ctrak_jax.data.pictures import SUFFIXES, Files, Pictures
+from ctrak_jax.data.raw import Images, RawImages
+from ctrak_jax.data.shards import Shards, read_parquet, read_tars
 from ctrak_jax.errors import UsageError
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+BLOCK = 1024
+"""Images copied at a time."""
 
 
-def read_folder(path: Path) -> RawImages:
-    """Read a data set folder.
+def read_folder(path: Path, *, side: int | None = None) -> RawImages:
+    """Read a data set folder. Pictures are decoded when they are asked for.
+
+    Args:
+        path: the folder. side: crop each picture to its centred square and resize it to this side.
 
     Raises:
         UsageError: a missing or unreadable file, images that are not uint8 [N, H, W, 3] or hold
@@ -33,28 +38,51 @@ def read_folder(path: Path) -> RawImages:
     """
     if not path.is_dir():
         raise UsageError(f"data.path={path}: no such folder; give a folder with attributes.csv.")
-    images = _images(path)
-    attributes = _attributes(path / "attributes.csv", len(images))
-    prompts = path / "prompts.txt"
-    if prompts.exists():
-        lines = _text(prompts).splitlines()
-        if len(lines) != len(images):
-            raise UsageError(f"{prompts}: {len(lines)} lines for {len(images)} images.")
+    table, captions = path / "attributes.csv", path / "prompts.txt"
+    array, shards = path / "images.npy", None
+    if array.exists():
+        if side is not None:
+            raise UsageError(f"{array}: data.resize works on picture files alone; leave it out.")
+        images: Images = _array(array)
+    else:
+        shards = _shards(path, labels=not table.exists())
+        images = Pictures(shards.encoded, side=side)
+    if shards is not None and shards.attributes and not table.exists():
+        attributes = shards.attributes
+    else:
+        attributes = _attributes(table, len(images))
+    prompts = shards.prompts if shards is not None else ()
+    if captions.exists():
+        prompts = tuple(_text(captions).splitlines())
+        if len(prompts) != len(images):
+            raise UsageError(f"{captions}: {len(prompts)} lines for {len(images)} images.")
     meta = _meta(path / "meta.json")
     return RawImages(
-        name=meta.get("name", path.name), images=images, attributes=attributes, meta=meta
+        name=str(meta.get("name", path.name)),
+        images=images,
+        attributes=attributes,
+        prompts=prompts,
+        meta=meta,
     )
 
 
 def write_folder(raw: RawImages, path: Path) -> None:
-    """Write a data set in the folder format (images.npy)."""
+    """Write a data set in the folder format (images.npy); pictures are decoded block by block."""
     path.mkdir(parents=True, exist_ok=True)
-    np.save(path / "images.npy", raw.images)
+    part = path / "images.npy.part"
+    images = np.lib.format.open_memmap(part, "w+", np.uint8, raw.images.shape)
+    for first in range(0, len(images), BLOCK):
+        images[first : first + BLOCK] = raw.images[first : first + BLOCK]
+    images.flush()
     with (path / "attributes.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["index", *raw.attributes])
         writer.writerows(enumerate_rows(raw))
+    if raw.prompts:
+        lines = "".join(f"{line}\n" for line in raw.prompts)
+        (path / "prompts.txt").write_text(lines, encoding="utf-8")
     (path / "meta.json").write_text(json.dumps({"name": raw.name, **raw.meta}, indent=2) + "\n")
+    part.replace(path / "images.npy")
 
 
 def enumerate_rows(raw: RawImages) -> list[list[str]]:
@@ -72,68 +100,52 @@ def _text(file: Path) -> str:
         raise UsageError(f"{file}: not UTF-8 text ({error}).") from None
 
 
-def _meta(file: Path) -> dict[str, str]:
-    """meta.json with its values as text; nothing where there is none."""
+def _meta(file: Path) -> dict[str, Any]:
+    """meta.json; nothing where there is none."""
     try:
         meta = json.loads(_text(file)) if file.exists() else {}
     except json.JSONDecodeError as error:
         raise UsageError(f"{file}: not valid JSON ({error}).") from None
     if not isinstance(meta, dict):
         raise UsageError(f"{file}: got a {type(meta).__name__}, expected an object such as {{}}.")
-    return {name: str(value) for name, value in meta.items()}
+    return meta
 
 
-def _images(path: Path) -> np.ndarray:
-    array_file, folder = path / "images.npy", path / "images"
-    if array_file.exists():
-        try:
-            images = np.lib.format.open_memmap(array_file, mode="r")  # np.load takes .npz, too
-        except (OSError, ValueError, tokenize.TokenError) as error:
-            raise UsageError(f"{array_file}: not a readable .npy file ({error}).") from None
-        _check_array(images, array_file)
-        return images
+def _array(file: Path) -> np.ndarray:
+    try:
+        images = np.lib.format.open_memmap(file, mode="r")  # np.load takes .npz, too
+    except (OSError, ValueError, tokenize.TokenError) as error:
+        raise UsageError(f"{file}: not a readable .npy file ({error}).") from None
+    _check_array(images, file)
+    return images
+
+
+def _shards(path: Path, *, labels: bool) -> Shards:
+    """The pictures of a folder's images/: files of their own, in tars or in Parquet files."""
+    folder = path / "images"
     if not folder.is_dir():
         raise UsageError(f"{path}: has neither images.npy nor images/; see the folder format.")
-    names = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES)
-    tars = sorted(folder.glob("*.tar"))
-    if names:
-        pictures = [(str(p), p.read_bytes()) for p in names]
-    elif tars:
-        pictures = [item for tar in tars for item in _tar_members(tar)]
-    else:
-        raise UsageError(f"{folder}: holds no {', '.join(PICTURES)} or .tar file.")
-    if not pictures:
-        raise UsageError(f"{folder}: its .tar files hold no {', '.join(PICTURES)}.")
-    decoded = [_decode(name, data) for name, data in pictures]
-    first = decoded[0].shape
-    for (name, _), image in zip(pictures, decoded, strict=True):
-        if image.shape != first:
-            raise UsageError(
-                f"{name}: is {image.shape[1]} x {image.shape[0]} pixels, the first image is "
-                f"{first[1]} x {first[0]}; all images must have one size."
-            )
-    return np.stack(decoded)
-
-
-def _tar_members(file: Path) -> list[tuple[str, bytes]]:
-    try:
-        with tarfile.open(file) as tar:
-            members = sorted(
-                (m for m in tar if m.isfile() and Path(m.name).suffix.lower() in PICTURES),
-                key=lambda m: m.name,
-            )
-            read = [(f"{file}:{m.name}", tar.extractfile(m)) for m in members]
-            return [(name, stream.read()) for name, stream in read if stream is not None]
-    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UsageError(f"{file}: not a readable tar file ({reason}).") from None
-
-
-def _decode(name: str, data: bytes) -> np.ndarray:
-    try:
-        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise UsageError(f"{name}: not a readable image ({error}).") from None
+    files = sorted(p for p in folder.iterdir() if p.is_file())
+    kinds = {
+        kind: [p for p in files if p.suffix.lower() in suffixes]
+        for kind, suffixes in (
+            ("pictures", SUFFIXES),
+            ("tars", (".tar",)),
+            ("Parquet files", (".parquet",)),
+        )
+    }
+    match [(kind, found) for kind, found in kinds.items() if found]:
+        case [("pictures", found)]:
+            return Shards(Files(found), {}, ())
+        case [("tars", found)]:
+            return read_tars(found, labels=labels)
+        case [(_, found)]:
+            return read_parquet(found)
+        case []:
+            raise UsageError(f"{folder}: holds no {', '.join(SUFFIXES)}, .tar or .parquet file.")
+        case several:
+            mixed = " and ".join(f"{len(found)} {kind}" for kind, found in several)
+            raise UsageError(f"{folder}: holds {mixed}; keep one kind.")
 
 
 def _check_array(images: np.ndarray, file: Path) -> None:

@@ -21,15 +21,20 @@ class TrainingBatches:
     """``batches(first, count)`` gives steps ``first ... first + count - 1`` of an endless run."""
 
     def __init__(self, dataset: Dataset, *, batch: int, seed: int) -> None:
-        self._images = dataset.train_images()
+        self._dataset = dataset
         self._conditions = dataset.train_conditions
         self._rows = (
-            grain.MapDataset.range(len(self._images)).seed(seed).shuffle().repeat().batch(batch)
+            grain.MapDataset.range(len(dataset.train_index))
+            .seed(seed)
+            .shuffle()
+            .repeat()
+            .batch(batch)
         )
 
     def __call__(self, first: int, count: int) -> Batches:
         rows = np.stack([np.asarray(self._rows[step]) for step in range(first, first + count)])
-        return Batches(self._images[rows], self._conditions[rows])
+        images = self._dataset.train_images(rows.reshape(-1))
+        return Batches(images.reshape(*rows.shape, *images.shape[1:]), self._conditions[rows])
 
 
 def read_ahead(jobs: Sequence[Any], read: Callable[[Any], Any]) -> Iterator[Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.raw import Images
 from ..errors import UsageError
 from .contact import write_contact_sheets
 from .figures import write_figures
@@ -20,7 +21,7 @@ def write_report(
     out: Path,
     *,
     runs: Mapping[int, Path],
-    images: np.ndarray,
+    images: Images,
     attributes: Mapping[str, Sequence[str]],
     title: str,
     methods: Sequence[str] | None = None,

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..data.raw import Images
 from ..errors import StoreError
 from .labels import concept_text, label
 from .read import TOP, Concept, Hit, Query, SeedRun
@@ -46,7 +46,7 @@ def sheet_size(height: int, width: int, rows: int) -> tuple[int, int]:
 
 
 def write_contact_sheets(
-    folder: Path, run: SeedRun, images: np.ndarray, attributes: Mapping[str, Sequence[str]]
+    folder: Path, run: SeedRun, images: Images, attributes: Mapping[str, Sequence[str]]
 ) -> list[Path]:
     """Write `<query>-<attribute>-<method>.png` and `<query>-<attribute>.png` (all methods).
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
+from ..data.raw import Images
 from .labels import SCENARIO_NAMES, SCENARIOS, SCOPES, concept_text, is_ablation, label, ordered
 from .read import Query, SeedRun
 
@@ -44,7 +44,7 @@ def data_uri(png: bytes) -> str:
 
 def build_explorer(
     seeds: Sequence[SeedRun],
-    images: np.ndarray,
+    images: Images,
     attributes: Mapping[str, Sequence[str]],
     base_rates: Mapping[tuple[str, str], float],
     *,
@@ -214,7 +214,7 @@ def _query_png(path: Path) -> bytes:
     return _png(picture)
 
 
-def _atlas(images: np.ndarray, used: Sequence[int], columns: int) -> tuple[bytes, tuple[int, int]]:
+def _atlas(images: Images, used: Sequence[int], columns: int) -> tuple[bytes, tuple[int, int]]:
     """The images `used`, row by row, and the size of one (width, height)."""
     height, width = images.shape[1:3]
     shrink = min(1.0, MAX_TILE / max(height, width))

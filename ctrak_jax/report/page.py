@@ -10,8 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from ..data.raw import Images
 from . import sections
 from .explorer import Explorer, build_explorer
 from .read import Metrics, SeedRun
@@ -23,7 +22,7 @@ def write_page(
     title: str,
     metrics: Metrics,
     seeds: Sequence[SeedRun],
-    images: np.ndarray,
+    images: Images,
     attributes: Mapping[str, Sequence[str]],
     limit: int,
 ) -> Path:

@@ -1,0 +1,306 @@
+"""Pictures in shards, webdataset tars and Parquet files, read where they are.
+
+A tar holds, for every item, a picture ``key.jpg`` (or .png, .webp), and optionally ``key.json``, an
+object of attribute values, and ``key.txt``, a caption. A Parquet file has a column ``image``
+(encoded bytes, or a struct with the field ``bytes``), optionally ``caption`` or ``text``, and its
+other columns of text, integers or truth values are attributes. What opening reads is the index
+and the labels.
+"""
+
+import json
+import tarfile
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from ctrak_jax.data.pictures import SUFFIXES, Encoded
+from ctrak_jax.errors import UsageError
+
+CACHED_ROW_GROUPS = 4
+"""Row groups of Parquet files kept in memory: batches in order come out of one or two."""
+CAPTIONS = ("caption", "text")
+"""Columns of Parquet files that hold captions, the first of them that is there."""
+
+
+class Shards(NamedTuple):
+    """What shards hold, by row.
+
+    Attributes:
+        encoded: the pictures. attributes: attribute -> values; empty where there are none.
+        prompts: captions; empty where there are none.
+    """
+
+    encoded: Encoded
+    attributes: dict[str, tuple[str, ...]]
+    prompts: tuple[str, ...]
+
+
+# Webdataset tars
+
+
+class Member(NamedTuple):
+    """A file in a tar: where its bytes are."""
+
+    tar: Path
+    name: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.tar}:{self.name}"
+
+    def read(self) -> bytes:
+        """Its bytes.
+
+        Raises:
+            UsageError: the tar has become unreadable or shorter.
+        """
+        try:
+            with self.tar.open("rb") as file:
+                file.seek(self.offset)
+                data = file.read(self.size)
+        except OSError as error:
+            raise UsageError(f"{self.tar}: {error.strerror}.") from None
+        if len(data) != self.size:
+            raise UsageError(f"{self}: got {len(data)} bytes, expected {self.size}; cut off?")
+        return data
+
+    def text(self) -> str:
+        """Its text."""
+        try:
+            return self.read().decode()
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{self}: not UTF-8 text ({error}).") from None
+
+
+@dataclass(frozen=True)
+class Members:
+    """Pictures in tars."""
+
+    members: Sequence[Member]
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def name(self, row: int) -> str:
+        return str(self.members[row])
+
+    def read(self, row: int) -> bytes:
+        return self.members[row].read()
+
+
+def read_tars(files: Sequence[Path], *, labels: bool) -> Shards:
+    """The index of webdataset tars: shard by shard in the given order, by name within a shard.
+
+    Args:
+        labels: whether attributes are read from ``key.json``; else they are somewhere else.
+
+    Raises:
+        UsageError: a tar that is damaged or compressed, no picture, an item without attributes or
+            caption where the first has them, a value that is no text, number or truth value.
+    """
+    pictures: list[Member] = []
+    beside: dict[str, Member] = {}
+    for file in files:
+        members = _index(file)
+        pictures += [m for m in members if PurePosixPath(m.name).suffix.lower() in SUFFIXES]
+        beside |= {str(m): m for m in members if m.name.endswith((".json", ".txt"))}
+    if not pictures:
+        raise UsageError(f"{files[0].parent}: its .tar files hold no {', '.join(SUFFIXES)}.")
+    attributes: dict[str, tuple[str, ...]] = {}
+    if labels:
+        items = [_values(m) for m in _companions(pictures, beside, ".json")]
+        attributes = _columns(items, [str(m) for m in pictures])
+    captions = _companions(pictures, beside, ".txt")
+    return Shards(Members(pictures), attributes, tuple(_line(m.text()) for m in captions))
+
+
+def _index(file: Path) -> list[Member]:
+    try:
+        with tarfile.open(file, "r:") as tar:
+            found = [Member(file, m.name, m.offset_data, m.size) for m in tar if m.isreg()]
+    except (tarfile.TarError, OSError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(
+            f"{file}: not a readable tar file ({reason}); a compressed one must be unpacked."
+        ) from None
+    return sorted(found, key=lambda m: m.name)
+
+
+def _companions(
+    pictures: Sequence[Member], beside: Mapping[str, Member], suffix: str
+) -> list[Member]:
+    """The file of that suffix beside every picture; nothing where the first has none."""
+    names = [f"{m.tar}:{PurePosixPath(m.name).with_suffix(suffix)}" for m in pictures]
+    if names[0] not in beside:
+        return []
+    for name, member in zip(names, pictures, strict=True):
+        if name not in beside:
+            raise UsageError(f"{member}: no {suffix} beside it, but beside the first picture.")
+    return [beside[name] for name in names]
+
+
+def _values(member: Member) -> dict[str, str]:
+    """The attributes of a .json: its text, numbers and truth values, as text."""
+    try:
+        found = json.loads(member.text())
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{member}: not valid JSON ({error}).") from None
+    if not isinstance(found, dict):
+        raise UsageError(
+            f"{member}: got a {type(found).__name__}, expected an object such as "
+            '{"style": "voxel"}.'
+        )
+    return {name: _as_text(v) for name, v in found.items() if isinstance(v, str | int | float)}
+
+
+def _columns(
+    items: Sequence[Mapping[str, str]], names: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    if not items:
+        return {}
+    for name, item in zip(names, items, strict=True):
+        lacking = [attribute for attribute in items[0] if attribute not in item]
+        if lacking:
+            raise UsageError(
+                f"{name}: its .json has no value of {lacking[0]!r}, which the first picture's has; "
+                "every item must have every attribute."
+            )
+    return {name: tuple(item[name] for item in items) for name in items[0]}
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _line(text: str) -> str:
+    """A caption as one line."""
+    return " ".join(text.split())
+
+
+# Parquet
+
+
+class RowGroup(NamedTuple):
+    """A part of a Parquet file that is read as a whole; ``first`` is its first row in the set."""
+
+    file: Path
+    number: int
+    first: int
+
+
+class ParquetPictures:
+    """Pictures in the column ``image`` of Parquet files."""
+
+    def __init__(self, groups: Sequence[RowGroup], rows: int) -> None:
+        self._groups, self._rows = groups, rows
+        self._firsts = [group.first for group in groups]
+        self._column = lru_cache(CACHED_ROW_GROUPS)(self._read_column)
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def name(self, row: int) -> str:
+        group = self._groups[bisect_right(self._firsts, row) - 1]
+        return f"{group.file}: row {row - group.first} of row group {group.number}"
+
+    def read(self, row: int) -> bytes:
+        place = bisect_right(self._firsts, row) - 1
+        value = self._column(place)[row - self._groups[place].first].as_py()
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if data is None:
+            raise UsageError(f"{self.name(row)}: holds no image bytes.")
+        return data
+
+    def _read_column(self, place: int) -> Any:
+        group = self._groups[place]
+        with _parquet(group.file) as file:
+            return file.read_row_group(group.number, columns=["image"]).column("image")
+
+
+def read_parquet(files: Sequence[Path]) -> Shards:
+    """The index and the labels of Parquet files, in the given order.
+
+    Raises:
+        UsageError: pyarrow is not installed; a file that is damaged, has no column ``image`` of
+            bytes or lacks a column of the first one; no row; an attribute or caption that is null.
+    """
+    labels: list[tuple[Path, Any]] = []
+    groups: list[RowGroup] = []
+    rows = 0
+    chosen: list[str] = []
+    for path in files:
+        with _parquet(path) as file:
+            found = _label_columns(path, file.schema_arrow)
+            chosen = chosen if labels else found
+            lacking = [name for name in chosen if name not in found]
+            if lacking:
+                raise UsageError(
+                    f"{path}: no column {lacking[0]!r} like that of {files[0]}; every file must "
+                    "have the same columns."
+                )
+            labels.append((path, file.read(columns=chosen)))
+            for number in range(file.metadata.num_row_groups):
+                groups.append(RowGroup(path, number, rows))
+                rows += file.metadata.row_group(number).num_rows
+    if not rows:
+        raise UsageError(f"{files[0].parent}: its .parquet files hold no row.")
+    columns = {name: _texts(labels, name) for name in chosen}
+    caption = next((name for name in CAPTIONS if name in columns), None)
+    prompts = () if caption is None else tuple(map(_line, columns[caption]))
+    attributes = {name: c for name, c in columns.items() if name not in CAPTIONS}
+    return Shards(ParquetPictures(groups, rows), attributes, prompts)
+
+
+def _label_columns(path: Path, schema: Any) -> list[str]:
+    """The columns that are text, integers or truth values, after a look at the images' column."""
+    from pyarrow import types
+
+    kinds = dict(zip(schema.names, schema.types, strict=True))
+    image = kinds.get("image")
+    if image is not None and types.is_struct(image):
+        image = next((field.type for field in image if field.name == "bytes"), None)
+    if image is None or not (types.is_binary(image) or types.is_large_binary(image)):
+        raise UsageError(
+            f"{path}: has the columns {kinds}, expected 'image' of encoded pictures (binary, or a "
+            "struct with 'bytes'); rename or convert it."
+        )
+    tests = (types.is_string, types.is_large_string, types.is_integer, types.is_boolean)
+    return [name for name, kind in kinds.items() if any(test(kind) for test in tests)]
+
+
+def _texts(labels: Sequence[tuple[Path, Any]], name: str) -> tuple[str, ...]:
+    """A column of every file, one after the other, as text."""
+    found: list[str] = []
+    for path, table in labels:
+        column = table.column(name).to_pylist()
+        if None in column:
+            raise UsageError(
+                f"{path}: column {name!r} is null in row {column.index(None)}; every row must have "
+                "a value."
+            )
+        found += map(_as_text, column)
+    return tuple(found)
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
+    """An open Parquet file; what goes wrong with it is one clear line."""
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        raise UsageError(
+            f"{path}: reading Parquet files needs pyarrow, which is not installed; run "
+            "pip install 'ctrak-jax[parquet]'."
+        ) from None
+    try:
+        with ParquetFile(path) as file:
+            yield file
+    except (ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"{path}: not a readable Parquet file ({reason}).") from None
