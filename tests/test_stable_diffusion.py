@@ -15,7 +15,7 @@ from ctrak_jax import reward
 from ctrak_jax import schedule as schedules
 from ctrak_jax.gradient import flatten_samples, path_gradients, sample_gradient, select
 from ctrak_jax.models.denoiser import Denoiser, denoiser_of
-from ctrak_jax.models.stable_diffusion import Compute, load_unet, unet_of, weights
+from ctrak_jax.models.stable_diffusion import Compute, load_unet
 from ctrak_jax.trajectory import Path as States
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -56,7 +56,9 @@ def cosines(found, expected) -> np.ndarray:
 
 
 @cache
-def gradients(compute: Compute = Compute(), form: str = "layers") -> dict[tuple[str, bool], jax.Array]:
+def gradients(
+    compute: Compute = Compute(), form: str = "layers"
+) -> dict[tuple[str, bool], jax.Array]:
     """(loss, normalised) -> per-sample gradients over attn2 [sample, param], by one program."""
     ref, network = reference(), model(compute)
     part = select(network.params, ("*attn2*",))
@@ -75,9 +77,7 @@ def gradients(compute: Compute = Compute(), form: str = "layers") -> dict[tuple[
 
         path = States(x, times())
         if form == "layers":
-            return path_gradients(
-                loss, layers_fn, part.params, path, cond, normalise=[False, True]
-            )
+            return path_gradients(loss, layers_fn, part.params, path, cond, normalise=[False, True])
         return [
             sample_gradient(loss, eps_fn, part.params, path, cond, normalise=normalise)
             for normalise in (False, True)

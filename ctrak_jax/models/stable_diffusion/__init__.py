@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x and 2.x out of a local folder in diffusers' format, each part for ONE sample.
+"""Stable Diffusion 1.x and 2.x out of a local folder in diffusers' format, for ONE sample.
 
 The folder holds ``model_index.json`` and a folder a part, each with its config and its weights
 (Flax msgpack or PyTorch safetensors; PyTorch itself is not needed)::
@@ -9,23 +9,27 @@ The folder holds ``model_index.json`` and a folder a part, each with its config 
     tokenizer/      text -> tokens
     scheduler/      the noise levels, and what the denoiser predicts
 
-Arrays are channels last. diffusers and transformers (the extra ``diffusers``) are imported in
-:mod:`ctrak_jax.models.stable_diffusion.huggingface` alone; :mod:`ctrak_jax.models.network` says what
-would have to take their place.
+Arrays are channels last. diffusers and transformers (the extra ``diffusers``) are imported in the
+module ``huggingface`` alone; :mod:`ctrak_jax.models.network` says what would have to take their
+place.
 """
 
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+
 from ctrak_jax.errors import UsageError
-from ctrak_jax.models.denoiser import Denoiser, denoiser_of
+from ctrak_jax.models.denoiser import Denoiser, denoiser_of, eps_fn_of
 from ctrak_jax.models.stable_diffusion.autoencoder import KLAutoencoder, load_autoencoder
 from ctrak_jax.models.stable_diffusion.config_file import Part, read_config
 from ctrak_jax.models.stable_diffusion.noise import Noise, read_noise
 from ctrak_jax.models.stable_diffusion.text import CLIPText, load_text_encoder
-from ctrak_jax.models.stable_diffusion.unet import Compute, UNet, load_unet, unet_of
+from ctrak_jax.models.stable_diffusion.unet import FLOAT32, Compute, UNet, load_unet, unet_of
+from ctrak_jax.typing import Cond, EpsFn, Image, Params, Timestep
 
 __all__ = [
+    "FLOAT32",
     "CLIPText",
     "Codecs",
     "Compute",
@@ -34,6 +38,7 @@ __all__ = [
     "Part",
     "TextToImage",
     "UNet",
+    "exact_eps_fn",
     "load",
     "load_autoencoder",
     "load_codecs",
@@ -51,10 +56,14 @@ class TextToImage(NamedTuple):
 
     Attributes:
         denoiser: the noise prediction of one latent under one text embedding [token, width].
-        network: the UNet behind it. noise: its schedule and prediction.
+        exact_fn: the same in float32 at the highest matmul precision, whatever the denoiser
+            computes in: for the small difference of two predictions (``reward.contrast_of``,
+            guided inversion).
+        network: the UNet. noise: its schedule and prediction.
     """
 
     denoiser: Denoiser
+    exact_fn: EpsFn
     network: UNet
     noise: Noise
 
@@ -66,7 +75,7 @@ class Codecs(NamedTuple):
     image: Part[KLAutoencoder]
 
 
-def load(folder: Path, compute: Compute = Compute()) -> TextToImage:
+def load(folder: Path, compute: Compute = FLOAT32) -> TextToImage:
     """The denoiser of the model in ``folder``, for the noise it was trained on.
 
     Raises:
@@ -76,7 +85,19 @@ def load(folder: Path, compute: Compute = Compute()) -> TextToImage:
     _check_index(folder)
     noise = read_noise(folder / "scheduler")
     network, params = load_unet(folder / "unet", compute)
-    return TextToImage(denoiser_of(network, params, *noise, remat=compute.remat), network, noise)
+    denoiser = denoiser_of(network, params, *noise, remat=compute.remat)
+    return TextToImage(denoiser, exact_eps_fn(network, noise), network, noise)
+
+
+def exact_eps_fn(network: UNet, noise: Noise) -> EpsFn:
+    """The noise prediction in float32, matmuls at the highest precision of the device."""
+    predict = eps_fn_of(network.in_float32(), *noise)
+
+    def eps_fn(params: Params, x: Image, t: Timestep, cond: Cond, /) -> Image:
+        with jax.default_matmul_precision("highest"):
+            return predict(params, x, t, cond)
+
+    return eps_fn
 
 
 def load_codecs(folder: Path) -> Codecs:

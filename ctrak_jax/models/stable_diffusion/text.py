@@ -1,4 +1,4 @@
-"""The text encoder of Stable Diffusion for ONE text: CLIP's transformer and its byte-pair tokens."""
+"""The text encoder of Stable Diffusion for ONE text: CLIP's transformer and byte-pair tokens."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,13 +1,13 @@
 """The denoiser of Stable Diffusion 1.x and 2.x for ONE sample.
 
-The Flax class computes GELU by its tanh form and normalises groups in the transformers with epsilon
-1e-5 (PyTorch's class: 1e-6): predictions differ from PyTorch's by some 1e-5. It passes over settings
-that it does not know; those that would change the network are refused here.
+The Flax class computes GELU by its tanh form and normalises groups in the transformers with
+epsilon 1e-5 (PyTorch's class: 1e-6): predictions differ from PyTorch's by some 1e-5. It passes over
+settings that it does not know; those that would change the network are refused here.
 """
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -71,6 +71,9 @@ class Compute(NamedTuple):
     efficient_attention: bool = False
 
 
+FLOAT32 = Compute()
+
+
 @dataclass(frozen=True)
 class UNet:
     """The denoiser for one sample: a :class:`ctrak_jax.models.network.Network`.
@@ -96,6 +99,10 @@ class UNet:
         with nn.intercept_methods(_mark_blocks):
             output = self.module.apply(variables, batch, jnp.asarray(t)[None], cond[None])
         return jnp.transpose(output.sample[0], (1, 2, 0))
+
+    def in_float32(self) -> "UNet":
+        """The same network with everything computed in float32."""
+        return replace(self, module=self.module.clone(dtype=jnp.float32))
 
     def init(self, key: PRNGKey) -> Params:
         """Fresh parameters; under ``jax.eval_shape`` their shapes."""

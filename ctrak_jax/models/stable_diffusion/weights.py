@@ -57,9 +57,11 @@ def load(folder: Path, names: FileNames, template: Params) -> Params:
             found = _by_path(msgpack_restore(file.read_bytes()))
         else:
             found = convert(_read_torch(file), template)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
-        raise UsageError(f"{file}: cannot be read ({reason}); fetch the file again.") from None
+        raise UsageError(
+            f"{file}: cannot be used ({reason}); take config.json and weights of one model, whole."
+        ) from None
     return _fit(file, found, template)
 
 
