@@ -84,9 +84,9 @@ def load(folder: Path, compute: Compute = FLOAT32) -> TextToImage:
     """
     _check_index(folder)
     noise = read_noise(folder / "scheduler")
-    network, params = load_unet(folder / "unet", compute)
-    denoiser = denoiser_of(network, params, *noise, remat=compute.remat)
-    return TextToImage(denoiser, exact_eps_fn(network, noise), network, noise)
+    unet = load_unet(folder / "unet", compute)
+    denoiser = denoiser_of(unet.network, unet.params, *noise, remat=compute.remat)
+    return TextToImage(denoiser, exact_eps_fn(unet.network, noise), unet.network, noise)
 
 
 def exact_eps_fn(network: UNet, noise: Noise) -> EpsFn:

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.typing import Params
@@ -11,7 +12,8 @@ from ctrak_jax.typing import Params
 N = TypeVar("N")
 
 
-class Part(NamedTuple, Generic[N]):
+@dataclass(frozen=True)
+class Part(Generic[N]):
     """One part of a model, and its parameters (float32)."""
 
     network: N

@@ -92,7 +92,7 @@ def _read_torch(file: Path) -> dict[str, np.ndarray]:
     return merged
 
 
-def _by_path(tree: Any) -> dict[str, np.ndarray]:
+def _by_path(tree: Params) -> dict[str, Any]:
     return dict(zip(parameter_paths(tree), jax.tree.leaves(tree), strict=True))
 
 
@@ -135,7 +135,7 @@ def convert(tensors: Mapping[str, np.ndarray], template: Params) -> dict[str, np
     return found
 
 
-def _fit(file: Path, found: Mapping[str, np.ndarray], template: Params) -> Params:
+def _fit(file: Path, found: Mapping[str, Any], template: Params) -> Params:
     wanted = _by_path(template)
     for path in sorted(found.keys() | wanted.keys()):
         here = found[path].shape if path in found else "missing"
