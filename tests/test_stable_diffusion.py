@@ -29,11 +29,12 @@ from ctrak_jax.models.stable_diffusion import (
     weights,
 )
 from ctrak_jax.trajectory import Path as States
+from ctrak_jax.typing import Array
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SCHEDULE = schedules.scaled_linear()
 LOSSES = ("dsm", "dps", "slider")
-BFLOAT16 = Compute(dtype="bfloat16", remat=True)
+BFLOAT16 = Compute(dtype="bfloat16")
 SD14 = {
     "block_out_channels": [320, 640, 1280, 1280],
     "cross_attention_dim": 768,
@@ -126,7 +127,7 @@ def gradients(compute: Compute = FLOAT32, form: str = "layers") -> list[list[jax
     return [[both[i] for both in sums] for i in range(len(LOSSES))]
 
 
-def published(loss: str, normalised: bool) -> jax.Array:
+def published(loss: str, normalised: bool) -> Array:
     prefix = f"grad/{loss}/{'normalised_sum' if normalised else 'sum'}/"
     ours = [
         weights.convert(
@@ -151,6 +152,7 @@ def test_predictions_of_a_batch_agree_with_pytorch():
     assert relative(found, by_sample(ref["eps"])) <= 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["layers", "plain"])
 def test_gradients_agree_with_the_published_formulas(form):
     for loss, both in zip(LOSSES, gradients(form=form), strict=True):
@@ -162,6 +164,7 @@ def test_gradients_agree_with_the_published_formulas(form):
             assert cosines(found, expected).min() >= 0.9999
 
 
+@pytest.mark.slow
 def test_bfloat16_gradients_point_where_float32_ones_do():
     """At the sizes of guidance in use; the published half-precision run fell to 0.2 to 0.6."""
     for both, exact in zip(gradients(BFLOAT16), gradients(), strict=True):
@@ -200,6 +203,7 @@ def test_memory_options_keep_less_for_the_way_back():
     assert kept(Compute(dtype="bfloat16")) < 0.8 * plain
 
 
+@pytest.mark.slow
 def test_memory_options_do_not_change_a_prediction_or_its_pullback():
     ref = reference()
     x, cond = by_sample(ref["path_forward"])[0, 4], jnp.asarray(ref["text"][0])

@@ -45,7 +45,7 @@ def add_adapters(params: Params, include: Sequence[str], rank: int, key: PRNGKey
     Raises:
         UsageError: no kernel of a linear layer matches, or the rank is not below a kernel's sides.
     """
-    leaves = flatten_dict(params, sep="/")
+    leaves: dict[str, Any] = flatten_dict(params, sep="/")
     adapted = [
         path
         for path, leaf in leaves.items()
@@ -72,10 +72,17 @@ def add_adapters(params: Params, include: Sequence[str], rank: int, key: PRNGKey
     return unflatten_dict(leaves, sep="/")
 
 
-def _split(params: Params) -> tuple[dict[str, Array], dict[str, Array]]:
-    leaves = flatten_dict(params, sep="/")
+class Split(NamedTuple):
+    """A network's own parameters and the adapters, by path."""
+
+    own: dict[str, Any]
+    adapters: dict[str, Any]
+
+
+def _split(params: Params) -> Split:
+    leaves: dict[str, Any] = flatten_dict(params, sep="/")
     adapters = {path: leaf for path, leaf in leaves.items() if fnmatch.fnmatchcase(path, PATTERN)}
-    return {path: leaf for path, leaf in leaves.items() if path not in adapters}, adapters
+    return Split({path: leaf for path, leaf in leaves.items() if path not in adapters}, adapters)
 
 
 def merge_adapters(params: Params, scale: float) -> Params:

@@ -126,9 +126,7 @@ def convert(tensors: Mapping[str, np.ndarray], template: Params) -> dict[str, np
             continue
         path = paths.get(f"{_plain(module)}.{leaf}")
         if path is None:
-            raise ValueError(
-                f"tensor {name!r} is no parameter of the network config.json describes"
-            )
+            raise ValueError(f"tensor {name!r} is not in the network that config.json describes")
         if path.endswith("/kernel"):
             value = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
         found[path] = value
