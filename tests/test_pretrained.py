@@ -345,11 +345,16 @@ SPOILED = [
 ]
 
 
+def load_whole(folder: Path) -> None:
+    sd.load(folder)
+    sd.load_codecs(folder)
+
+
 @pytest.mark.parametrize(("spoil", "message"), SPOILED, ids=[message for _, message in SPOILED])
 def test_a_spoiled_folder_is_refused_in_one_line(folder, spoil, message):
     spoil(folder)
     with pytest.raises(UsageError, match=message) as caught:
-        sd.load(folder) and sd.load_codecs(folder)
+        load_whole(folder)
     assert "\n" not in str(caught.value)
 
 
