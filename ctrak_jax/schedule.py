@@ -38,20 +38,21 @@ class Level(NamedTuple):
     noise: Float[Array, "..."]
 
 
-def _from_betas(betas: np.ndarray) -> Schedule:
+def from_betas(betas: np.ndarray) -> Schedule:
+    """The schedule of given betas [steps]. The product is formed in their own precision."""
     return Schedule(jnp.asarray(np.cumprod(1.0 - betas), jnp.float32))
 
 
 def linear(beta_start: float = 1e-4, beta_end: float = 0.02, steps: int = 1000) -> Schedule:
     """Betas evenly spaced (Ho et al. 2020). The product is formed in float64."""
-    return _from_betas(np.linspace(beta_start, beta_end, steps))
+    return from_betas(np.linspace(beta_start, beta_end, steps))
 
 
 def scaled_linear(
     beta_start: float = 0.00085, beta_end: float = 0.012, steps: int = 1000
 ) -> Schedule:
     """Square roots of the betas evenly spaced (latent diffusion, Rombach et al. 2022)."""
-    return _from_betas(np.linspace(beta_start**0.5, beta_end**0.5, steps) ** 2)
+    return from_betas(np.linspace(beta_start**0.5, beta_end**0.5, steps) ** 2)
 
 
 def cosine(steps: int = 1000, offset: float = 0.008, max_beta: float = 0.999) -> Schedule:
@@ -61,7 +62,7 @@ def cosine(steps: int = 1000, offset: float = 0.008, max_beta: float = 0.999) ->
     """
     u = np.arange(steps + 1) / steps
     abar = np.cos((u + offset) / (1 + offset) * np.pi / 2) ** 2
-    return _from_betas(np.minimum(1.0 - abar[1:] / abar[:-1], max_beta))
+    return from_betas(np.minimum(1.0 - abar[1:] / abar[:-1], max_beta))
 
 
 def level(schedule: Schedule, t: Int[Array, "*n"] | int) -> Level:

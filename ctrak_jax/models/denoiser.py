@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.models.dit import DiT
+from ctrak_jax.models.network import Network
 from ctrak_jax.models.published import convert
 from ctrak_jax.schedule import Prediction, Schedule, as_eps_fn, predicted_noise
 from ctrak_jax.typing import Array, Cond, EpsFn, Image, LayersFn, Params, Seen, Timestep
@@ -28,8 +29,8 @@ class Denoiser(NamedTuple):
     params: Params
 
 
-def eps_fn_of(network: nn.Module, schedule: Schedule, prediction: Prediction) -> EpsFn:
-    """The noise prediction of a flax network."""
+def eps_fn_of(network: Network, schedule: Schedule, prediction: Prediction) -> EpsFn:
+    """The noise prediction of a network."""
     return as_eps_fn(
         lambda params, x, t, cond: cast(jax.Array, network.apply({"params": params}, x, t, cond)),
         schedule,
@@ -37,8 +38,8 @@ def eps_fn_of(network: nn.Module, schedule: Schedule, prediction: Prediction) ->
     )
 
 
-def layers_fn_of(network: nn.Module, schedule: Schedule, prediction: Prediction) -> LayersFn:
-    """The noise prediction of a flax network that shows every ``nn.Dense`` used once in it."""
+def layers_fn_of(network: Network, schedule: Schedule, prediction: Prediction) -> LayersFn:
+    """The noise prediction of a network that shows every ``nn.Dense`` used once in it."""
 
     def layers_fn(
         params: Params, taps: Mapping[str, Array], x: Image, t: Timestep, cond: Cond, /
@@ -65,6 +66,30 @@ def layers_fn_of(network: nn.Module, schedule: Schedule, prediction: Prediction)
         )
 
     return layers_fn
+
+
+BLOCK = "block output"
+"""The name that a network gives to its blocks' outputs (``jax.ad_checkpoint.checkpoint_name``)."""
+
+
+def denoiser_of(
+    network: Network, params: Params, schedule: Schedule, prediction: Prediction, *, remat: bool
+) -> Denoiser:
+    """A network with its parameters.
+
+    Args:
+        remat: keep only the outputs named :data:`BLOCK` for the way back and compute what lies
+            between them again: about a third more work, and one block's memory instead of all.
+    """
+    eps_fn = eps_fn_of(network, schedule, prediction)
+    layers_fn = layers_fn_of(network, schedule, prediction)
+    if remat:
+        eps_fn, layers_fn = _keep_block_outputs(eps_fn), _keep_block_outputs(layers_fn)
+    return Denoiser(eps_fn, layers_fn, params)
+
+
+def _keep_block_outputs(fn: Any) -> Any:
+    return jax.checkpoint(fn, policy=jax.checkpoint_policies.save_only_these_names(BLOCK))
 
 
 def create(network: DiT, image_shape: tuple[int, int, int], cond_size: int, seed: int) -> Params:

@@ -1,0 +1,48 @@
+"""What the library asks of a pretrained model's parts, each for ONE sample.
+
+These protocols are the whole of it: parts that satisfy them can replace the Flax classes behind
+:mod:`ctrak_jax.models.stable_diffusion` without a change elsewhere.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ctrak_jax.typing import Array, Cond, Image, Params, Timestep
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A denoiser: x, timestep and condition of one sample -> what it predicts, shaped like x.
+
+    Its linear layers are flax ``nn.Dense`` modules whose path is the path of their parameters
+    (``<layer>/kernel`` [in, out], ``<layer>/bias``); gradients by layer and LoRA rely on it.
+    """
+
+    def apply(
+        self, variables: Mapping[str, Params], x: Image, t: Timestep, cond: Cond, /
+    ) -> Any: ...
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """Text -> tokens -> the condition of a text-to-image network."""
+
+    def tokens(self, text: str, /) -> Int[np.ndarray, " token"]:
+        """Token numbers, padded or cut to the encoder's length."""
+        ...
+
+    def apply(
+        self, params: Params, tokens: Int[Array, " token"], /
+    ) -> Float[Array, "token width"]: ...
+
+
+@runtime_checkable
+class Autoencoder(Protocol):
+    """Images [H, W, 3] with values in [-1, 1] <-> latents [h, w, c] of about unit variance."""
+
+    def encode(self, params: Params, image: Image, /) -> Image: ...
+
+    def decode(self, params: Params, latent: Image, /) -> Image: ...

@@ -1,0 +1,127 @@
+"""Stable Diffusion 1.x and 2.x out of a local folder in diffusers' format, for ONE sample.
+
+The folder holds ``model_index.json`` and a folder a part, each with its config and its weights
+(Flax msgpack or PyTorch safetensors; PyTorch itself is not needed)::
+
+    unet/           the denoiser: latent [h, w, c], timestep, text embedding [token, width]
+    vae/            images <-> latents
+    text_encoder/   tokens -> text embedding
+    tokenizer/      text -> tokens
+    scheduler/      the noise levels, and what the denoiser predicts
+
+Arrays are channels last. diffusers and transformers (the extra ``diffusers``) are imported in the
+module ``huggingface`` alone; :mod:`ctrak_jax.models.network` says what would have to take their
+place.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from ctrak_jax.errors import UsageError
+from ctrak_jax.models.denoiser import Denoiser, denoiser_of, eps_fn_of
+from ctrak_jax.models.stable_diffusion.autoencoder import KLAutoencoder, load_autoencoder
+from ctrak_jax.models.stable_diffusion.config_file import Part, read_config
+from ctrak_jax.models.stable_diffusion.noise import Noise, read_noise
+from ctrak_jax.models.stable_diffusion.text import CLIPText, load_text_encoder
+from ctrak_jax.models.stable_diffusion.unet import FLOAT32, Compute, UNet, load_unet, unet_of
+from ctrak_jax.typing import Cond, EpsFn, Image, Params, Timestep
+
+__all__ = [
+    "FLOAT32",
+    "CLIPText",
+    "Codecs",
+    "Compute",
+    "KLAutoencoder",
+    "Noise",
+    "Part",
+    "TextToImage",
+    "UNet",
+    "exact_eps_fn",
+    "load",
+    "load_autoencoder",
+    "load_codecs",
+    "load_text_encoder",
+    "load_unet",
+    "read_noise",
+    "unet_of",
+]
+
+PIPELINES = ("StableDiffusionPipeline", "FlaxStableDiffusionPipeline")
+
+
+class TextToImage(NamedTuple):
+    """What attribution needs of a model.
+
+    Attributes:
+        denoiser: the noise prediction of one latent under one text embedding [token, width].
+        exact_fn: the same in float32 at the highest matmul precision, whatever the denoiser
+            computes in: for the small difference of two predictions (``reward.contrast_of``,
+            guided inversion).
+        network: the UNet. noise: its schedule and prediction.
+    """
+
+    denoiser: Denoiser
+    exact_fn: EpsFn
+    network: UNet
+    noise: Noise
+
+
+class Codecs(NamedTuple):
+    """What turns images and texts into the network's latents and conditions."""
+
+    text: Part[CLIPText]
+    image: Part[KLAutoencoder]
+
+
+def load(folder: Path, compute: Compute = FLOAT32) -> TextToImage:
+    """The denoiser of the model in ``folder``, for the noise it was trained on.
+
+    Raises:
+        UsageError: a file is missing or damaged, the model is not Stable Diffusion 1.x or 2.x, or
+            the weights are not those of the config.
+    """
+    _check_index(folder)
+    noise = read_noise(folder / "scheduler")
+    unet = load_unet(folder / "unet", compute)
+    denoiser = denoiser_of(unet.network, unet.params, *noise, remat=compute.remat)
+    return TextToImage(denoiser, exact_eps_fn(unet.network, noise), unet.network, noise)
+
+
+def exact_eps_fn(network: UNet, noise: Noise) -> EpsFn:
+    """The noise prediction in float32, matmuls at the highest precision of the device."""
+    predict = eps_fn_of(network.in_float32(), *noise)
+
+    def eps_fn(params: Params, x: Image, t: Timestep, cond: Cond, /) -> Image:
+        with jax.default_matmul_precision("highest"):
+            return predict(params, x, t, cond)
+
+    return eps_fn
+
+
+def load_codecs(folder: Path) -> Codecs:
+    """The text encoder and the autoencoder of the model in ``folder``.
+
+    Raises:
+        UsageError: as :func:`load`; the text embedding is not as wide as the UNet takes it.
+    """
+    _check_index(folder)
+    text = load_text_encoder(folder / "text_encoder", folder / "tokenizer")
+    file = folder / "unet" / "config.json"
+    wanted = read_config(file).get("cross_attention_dim")
+    if wanted != text.network.width:
+        raise UsageError(
+            f"{folder / 'text_encoder'}: text embeddings are {text.network.width} wide, {file} "
+            f"takes {wanted}; use the parts of one model."
+        )
+    return Codecs(text, load_autoencoder(folder / "vae"))
+
+
+def _check_index(folder: Path) -> None:
+    name = read_config(folder / "model_index.json").get("_class_name")
+    if name not in PIPELINES:
+        raise UsageError(
+            f"{folder / 'model_index.json'}: pipeline {name!r} is not supported; use a Stable "
+            "Diffusion 1.x or 2.x model (StableDiffusionPipeline)."
+        )

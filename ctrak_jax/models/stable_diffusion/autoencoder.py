@@ -1,0 +1,75 @@
+"""The autoencoder of Stable Diffusion for ONE image."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from ctrak_jax.errors import UsageError
+from ctrak_jax.models.stable_diffusion import huggingface, weights
+from ctrak_jax.models.stable_diffusion.config_file import Part, read_config, refuse_others
+from ctrak_jax.typing import Array, Params, PRNGKey
+
+ONLY = {
+    "act_fn": "silu",
+    "mid_block_add_attention": True,
+    "use_quant_conv": True,
+    "use_post_quant_conv": True,
+    "shift_factor": None,
+    "latents_mean": None,
+    "latents_std": None,
+}
+
+
+@dataclass(frozen=True)
+class KLAutoencoder:
+    """Implements :class:`ctrak_jax.models.network.Autoencoder`.
+
+    Attributes:
+        module: FlaxAutoencoderKL, or what is called like it. scale: latents are multiplied by it,
+            to about unit variance. shrink: image sides over latent sides.
+    """
+
+    module: Any
+    scale: float
+    shrink: int
+
+    def encode(self, params: Params, image: Float[Array, "H W rgb"], /) -> Float[Array, "h w c"]:
+        """The mean of the latent's distribution (no draw: one image, one latent), scaled."""
+        batch = jnp.transpose(image, (2, 0, 1))[None]
+        found = self.module.apply({"params": params}, batch, method=self.module.encode)
+        return self.scale * found.latent_dist.mode()[0]
+
+    def decode(self, params: Params, latent: Float[Array, "h w c"], /) -> Float[Array, "H W rgb"]:
+        """The image of a latent; values may lie a little outside [-1, 1]."""
+        batch = latent[None] / self.scale
+        found = self.module.apply({"params": params}, batch, method=self.module.decode)
+        return jnp.transpose(found.sample[0], (1, 2, 0))
+
+    def init(self, key: PRNGKey) -> Params:
+        """Fresh parameters; under ``jax.eval_shape`` their shapes."""
+        return self.module.init_weights(key)
+
+
+def load_autoencoder(folder: Path) -> Part[KLAutoencoder]:
+    """The autoencoder in ``folder`` (config.json and weights).
+
+    Raises:
+        UsageError: a file is missing or damaged, the config is not that of Stable Diffusion's
+            autoencoder, the weights are not those of the config, or the extra is missing.
+    """
+    file = folder / "config.json"
+    config = read_config(file)
+    refuse_others(file, config, ONLY)
+    if "block_out_channels" not in config:
+        raise UsageError(f"{file} lacks block_out_channels; use an autoencoder's config.json.")
+    network = KLAutoencoder(
+        huggingface.autoencoder(config),
+        config.get("scaling_factor", 0.18215),
+        2 ** (len(config["block_out_channels"]) - 1),
+    )
+    template = jax.eval_shape(network.init, jax.random.key(0))
+    return Part(network, weights.load(folder, weights.DIFFUSERS, template))

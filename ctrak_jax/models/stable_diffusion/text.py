@@ -1,0 +1,86 @@
+"""The text encoder of Stable Diffusion for ONE text: CLIP's transformer and byte-pair tokens."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from ctrak_jax.errors import UsageError
+from ctrak_jax.models.stable_diffusion import huggingface, weights
+from ctrak_jax.models.stable_diffusion.config_file import Part, read_config
+from ctrak_jax.typing import Array, Params, PRNGKey
+
+NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+
+
+@dataclass(frozen=True)
+class CLIPText:
+    """Implements :class:`ctrak_jax.models.network.TextEncoder`.
+
+    Attributes:
+        module: the transformer. tokenize: a text's token numbers, padded or cut to ``length``.
+        length: tokens a text. width: of the embedding.
+    """
+
+    module: Any
+    tokenize: Callable[[str], np.ndarray]
+    length: int
+    width: int
+
+    def tokens(self, text: str, /) -> Int[np.ndarray, " token"]:
+        """Token numbers; what goes beyond the encoder's length is cut off, as in its training."""
+        return self.tokenize(text)
+
+    def apply(self, params: Params, tokens: Int[Array, " token"], /) -> Float[Array, "token width"]:
+        """The last hidden states: what Stable Diffusion is conditioned on."""
+        ids = jnp.asarray(tokens, jnp.int32)[None]
+        places = jnp.arange(self.length)[None]
+        found = self.module.apply({"params": params}, ids, jnp.ones_like(ids), places)
+        return found.last_hidden_state[0]
+
+    def init(self, key: PRNGKey) -> Params:
+        """Fresh parameters; under ``jax.eval_shape`` their shapes."""
+        ids = jnp.zeros((1, self.length), jnp.int32)
+        places = jnp.arange(self.length)[None]
+        return self.module.init(key, ids, jnp.ones_like(ids), places)["params"]
+
+
+def load_text_encoder(encoder: Path, tokenizer: Path) -> Part[CLIPText]:
+    """The text encoder in one folder (config.json and weights) with the tokenizer in another.
+
+    Raises:
+        UsageError: a file is missing or damaged, the weights are not those of the config, the
+            tokenizer has more tokens than the encoder, or the extra is missing.
+    """
+    file = encoder / "config.json"
+    config = read_config(file)
+    missing = [key for key in NEEDED if key not in config]
+    if missing:
+        raise UsageError(f"{file} lacks {', '.join(missing)}; use a CLIP text encoder's config.")
+    for name in ("vocab.json", "merges.txt"):
+        if not (tokenizer / name).is_file():
+            raise UsageError(f"{tokenizer / name} is missing; use a folder with CLIP's tokenizer.")
+    length = config.get("max_position_embeddings", 77)
+    network = CLIPText(
+        huggingface.text_encoder(config),
+        huggingface.tokenizer(tokenizer, length),
+        length,
+        config["hidden_size"],
+    )
+    _check_vocabulary(tokenizer / "vocab.json", config)
+    template = jax.eval_shape(network.init, jax.random.key(0))
+    return Part(network, weights.load(encoder, weights.TRANSFORMERS, template))
+
+
+def _check_vocabulary(file: Path, config: Mapping[str, Any]) -> None:
+    largest = max(read_config(file).values())
+    if largest >= config["vocab_size"]:
+        raise UsageError(
+            f"{file} numbers its tokens up to {largest}, the text encoder has "
+            f"{config['vocab_size']}; use the tokenizer and the text encoder of one model."
+        )

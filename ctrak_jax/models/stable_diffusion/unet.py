@@ -1,0 +1,162 @@
+"""The denoiser of Stable Diffusion 1.x and 2.x for ONE sample.
+
+The Flax class computes GELU by its tanh form and normalises groups in the transformers with
+epsilon 1e-5 (PyTorch's class: 1e-6): predictions differ from PyTorch's by some 1e-5. It passes over
+settings that it does not know; those that would change the network are refused here.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Float
+
+from ctrak_jax.errors import UsageError
+from ctrak_jax.models.denoiser import BLOCK
+from ctrak_jax.models.stable_diffusion import huggingface, weights
+from ctrak_jax.models.stable_diffusion.config_file import Part, read_config, refuse_others
+from ctrak_jax.typing import Array, Params, PRNGKey, Timestep
+
+BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")
+ONLY = {
+    "act_fn": "silu",
+    "norm_num_groups": 32,
+    "norm_eps": 1e-5,
+    "center_input_sample": False,
+    "downsample_padding": 1,
+    "mid_block_scale_factor": 1,
+    "resnet_time_scale_shift": "default",
+    "resnet_skip_time_act": False,
+    "resnet_out_scale_factor": 1.0,
+    "time_embedding_type": "positional",
+    "time_embedding_dim": None,
+    "time_embedding_act_fn": None,
+    "timestep_post_act": None,
+    "time_cond_proj_dim": None,
+    "class_embed_type": None,
+    "num_class_embeds": None,
+    "encoder_hid_dim": None,
+    "encoder_hid_dim_type": None,
+    "cross_attention_norm": None,
+    "attention_type": "default",
+    "dual_cross_attention": False,
+    "num_attention_heads": None,
+    "reverse_transformer_layers_per_block": None,
+    "conv_in_kernel": 3,
+    "conv_out_kernel": 3,
+}
+MARKED = re.compile(r"(resnets|attentions|transformer_blocks|downsamplers|upsamplers)_\d+")
+"""The modules of a UNet whose outputs are kept where memory is saved."""
+
+
+class Compute(NamedTuple):
+    """How a UNet computes. Parameters, and gradients to them, are float32 in any case.
+
+    Attributes:
+        dtype: of the products and activations inside the network. Norms are float32.
+        remat: keep only the blocks' outputs for the way back, see
+            :func:`ctrak_jax.models.denoiser.denoiser_of`.
+        efficient_attention: attention over chunks of queries, whose weights are never held as a
+            whole (Rabe & Staats 2021).
+    """
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: bool = False
+    efficient_attention: bool = False
+
+
+FLOAT32 = Compute()
+
+
+@dataclass(frozen=True)
+class UNet:
+    """The denoiser for one sample: a :class:`ctrak_jax.models.network.Network`.
+
+    Attributes:
+        module: FlaxUNet2DConditionModel, or what is called like it. latent_shape: [h, w, c].
+        text_width: of the text embedding.
+    """
+
+    module: Any
+    latent_shape: tuple[int, int, int]
+    text_width: int
+
+    def apply(
+        self,
+        variables: Mapping[str, Params],
+        x: Float[Array, "h w c"],
+        t: Timestep,
+        cond: Float[Array, "token width"],
+        /,
+    ) -> Float[Array, "h w c"]:
+        batch = jnp.transpose(x, (2, 0, 1))[None]
+        with nn.intercept_methods(_mark_blocks):
+            output = self.module.apply(variables, batch, jnp.asarray(t)[None], cond[None])
+        return jnp.transpose(output.sample[0], (1, 2, 0))
+
+    def in_float32(self) -> "UNet":
+        """The same network with everything computed in float32."""
+        return replace(self, module=self.module.clone(dtype=jnp.float32))
+
+    def init(self, key: PRNGKey) -> Params:
+        """Fresh parameters; under ``jax.eval_shape`` their shapes."""
+        return self.module.init_weights(key)
+
+
+def _mark_blocks(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+    output, path = call(*args, **kwargs), context.module.path
+    marked = context.method_name == "__call__" and path and MARKED.fullmatch(path[-1])
+    return checkpoint_name(output, BLOCK) if marked else output
+
+
+def unet_of(config: Mapping[str, Any], file: Path, compute: Compute) -> UNet:
+    """The network that a ``unet/config.json`` describes.
+
+    Args:
+        file: where the config is from, for errors.
+
+    Raises:
+        UsageError: a network that is not Stable Diffusion 1.x's or 2.x's; the extra is missing.
+    """
+    if config.get("addition_embed_type") is not None:
+        raise UsageError(
+            f"{file}: addition_embed_type is {config['addition_embed_type']!r}, a Stable Diffusion "
+            "XL network, which is not supported; use a Stable Diffusion 1.x or 2.x model."
+        )
+    refuse_others(file, config, ONLY)
+    missing = {"block_out_channels", "cross_attention_dim", "sample_size"} - config.keys()
+    if missing:
+        raise UsageError(f"{file} lacks {', '.join(sorted(missing))}; use a UNet's config.json.")
+    blocks = [*config.get("down_block_types", ()), *config.get("up_block_types", ())]
+    unknown = [block for block in blocks if block not in BLOCKS]
+    if unknown:
+        raise UsageError(
+            f"{file}: block {unknown[0]!r} is not known; expected {', '.join(BLOCKS)}."
+        )
+    channels, out = config.get("in_channels", 4), config.get("out_channels", 4)
+    if channels != out:
+        raise UsageError(
+            f"{file}: in_channels={channels} but out_channels={out}; inpainting and upscaling "
+            "networks are not supported, use a text-to-image model."
+        )
+    module = huggingface.unet(config, jnp.dtype(compute.dtype), compute.efficient_attention)
+    size = config["sample_size"]
+    return UNet(module, (size, size, channels), config["cross_attention_dim"])
+
+
+def load_unet(folder: Path, compute: Compute) -> Part[UNet]:
+    """The denoiser in ``folder`` (config.json and weights).
+
+    Raises:
+        UsageError: as :func:`unet_of` and :func:`weights.load`.
+    """
+    file = folder / "config.json"
+    network = unet_of(read_config(file), file, compute)
+    template = jax.eval_shape(network.init, jax.random.key(0))
+    return Part(network, weights.load(folder, weights.DIFFUSERS, template))

@@ -1,0 +1,382 @@
+"""Folders in diffusers' format: what loads, what is refused, and what a part must provide."""
+
+import inspect
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.serialization import msgpack_serialize
+from flax.traverse_util import flatten_dict
+from safetensors.numpy import load_file, save_file
+
+pytest.importorskip("diffusers", reason="needs the extra diffusers")
+
+from ctrak_jax import schedule as schedules
+from ctrak_jax.errors import UsageError
+from ctrak_jax.gradient import parameter_paths
+from ctrak_jax.models import stable_diffusion as sd
+from ctrak_jax.models.network import Autoencoder, Network, TextEncoder
+from ctrak_jax.models.stable_diffusion import huggingface, weights
+from ctrak_jax.typing import EpsFn, LayersFn
+
+UNET = Path(__file__).parent / "fixtures" / "sd_unet"
+VAE = {
+    "_class_name": "AutoencoderKL",
+    "block_out_channels": [8, 8],
+    "down_block_types": ["DownEncoderBlock2D"] * 2,
+    "up_block_types": ["UpDecoderBlock2D"] * 2,
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "sample_size": 16,
+    "scaling_factor": 0.5,
+}
+TEXT = {
+    "architectures": ["CLIPTextModel"],
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 77,
+    "vocab_size": 12,
+    "hidden_act": "quick_gelu",
+    "bos_token_id": 10,
+    "eos_token_id": 11,
+    "pad_token_id": 11,
+}
+VOCABULARY = ["a", "b", "c", "d</w>", "a</w>", "b</w>", "c</w>", "ab", "abc</w>", "!</w>"]
+SCHEDULER = {
+    "_class_name": "PNDMScheduler",
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "num_train_timesteps": 1000,
+}
+
+
+def write(file: Path, content: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content))
+
+
+def change(file: Path, **settings: Any) -> None:
+    write(file, json.loads(file.read_text()) | settings)
+
+
+def random_like(template: Any, seed: int) -> Any:
+    leaves, structure = jax.tree.flatten(template)
+    rng = np.random.default_rng(seed)
+    values = [(0.2 * rng.standard_normal(leaf.shape)).astype(np.float32) for leaf in leaves]
+    return jax.tree.unflatten(structure, values)
+
+
+def as_pytorch(params: Any, numbered: str) -> dict[str, np.ndarray]:
+    """The names and layouts a PyTorch checkpoint has.
+
+    Args:
+        numbered: the modules whose name ends in an underscore and their number.
+    """
+    tensors = {}
+    leaves: dict[str, Any] = flatten_dict(params, sep="/")
+    for path, value in leaves.items():
+        name = re.sub(rf"({numbered})_(\d+)", r"\1.\2", path).replace("/", ".")
+        module, _, leaf = name.rpartition(".")
+        if leaf == "kernel":
+            value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+        leaf = "bias" if leaf == "bias" else "weight"
+        tensors[f"{module}.{leaf}"] = np.ascontiguousarray(value)
+    return tensors
+
+
+VAE_NUMBERED = "down_blocks|up_blocks|resnets|attentions|downsamplers|upsamplers"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A whole model: PyTorch weights for the UNet, Flax ones for the others."""
+    folder = tmp_path_factory.mktemp("model")
+    write(folder / "model_index.json", {"_class_name": "StableDiffusionPipeline"})
+    write(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
+    shutil.copytree(UNET, folder / "unet")
+    write(folder / "vae" / "config.json", VAE)
+    vae = huggingface.autoencoder(VAE)
+    params = random_like(jax.eval_shape(vae.init_weights, jax.random.key(0)), 0)
+    (folder / "vae" / weights.DIFFUSERS.flax).write_bytes(msgpack_serialize(params))
+    tokens = [*VOCABULARY, "<|startoftext|>", "<|endoftext|>"]
+    write(folder / "tokenizer" / "vocab.json", {token: i for i, token in enumerate(tokens)})
+    (folder / "tokenizer" / "merges.txt").write_text("#version: 0.2\na b\nab c</w>\n")
+    write(folder / "text_encoder" / "config.json", TEXT)
+    text = sd.CLIPText(huggingface.text_encoder(TEXT), lambda _: np.zeros(77), 77, 32)
+    params = random_like(jax.eval_shape(text.init, jax.random.key(0)), 1)
+    file = folder / "text_encoder" / weights.TRANSFORMERS.flax
+    file.write_bytes(msgpack_serialize(params))
+    return folder
+
+
+@pytest.fixture
+def folder(whole, tmp_path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(whole, tmp_path / "model"))
+
+
+def test_the_parts_provide_what_is_asked_of_them(whole):
+    """Whatever takes the place of the Flax classes must pass this."""
+    model, codecs = sd.load(whole), sd.load_codecs(whole)
+    assert isinstance(model.network, Network)
+    assert isinstance(codecs.text.network, TextEncoder)
+    assert isinstance(codecs.image.network, Autoencoder)
+    assert isinstance(model.denoiser.eps_fn, EpsFn)
+    assert isinstance(model.denoiser.layers_fn, LayersFn)
+
+    text = codecs.text.network
+    tokens = text.tokens("abc d!")
+    assert tokens.dtype == np.int32
+    assert tokens.tolist() == [10, 8, 3, 9] + 73 * [11]
+    assert text.tokens("a " * 200).shape == (77,)
+    cond = text.apply(codecs.text.params, tokens)
+    assert cond.shape == (77, model.network.text_width)
+    # Causal: what follows a token does not reach it.
+    other = text.apply(codecs.text.params, text.tokens("abc d"))
+    np.testing.assert_allclose(cond[:3], other[:3], atol=1e-5)
+    assert float(jnp.abs(cond[3] - other[3]).max()) > 1e-3
+
+    image = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (16, 16, 3)), jnp.float32)
+    latent = codecs.image.network.encode(codecs.image.params, image)
+    assert latent.shape == model.network.latent_shape
+    assert codecs.image.network.decode(codecs.image.params, latent).shape == image.shape
+
+    params, t = model.denoiser.params, jnp.int32(500)
+    eps = jax.jit(model.denoiser.eps_fn)(params, latent, t, cond)
+    assert (eps.shape, eps.dtype) == (latent.shape, jnp.float32)
+    exact = jax.jit(model.exact_fn)(params, latent, t, cond)
+    np.testing.assert_allclose(exact, eps, atol=1e-5)
+    seen = jax.jit(model.denoiser.layers_fn)(params, {}, latent, t, cond)
+    np.testing.assert_allclose(seen.eps, eps, atol=1e-5)
+    paths = parameter_paths(params)
+    assert sum("attn2" in layer for layer in seen.inputs) == 4 * 4
+    for layer, value in seen.inputs.items():
+        assert f"{layer}/kernel" in paths
+        assert value.shape[:-1] == seen.outputs[layer].shape[:-1]
+
+
+def test_latents_are_scaled(folder):
+    image = jnp.ones((16, 16, 3))
+    before = sd.load_autoencoder(folder / "vae")
+    latent = before.network.encode(before.params, image)
+    change(folder / "vae" / "config.json", scaling_factor=1.0)
+    after = sd.load_autoencoder(folder / "vae")
+    np.testing.assert_allclose(after.network.encode(after.params, image), 2 * latent, rtol=1e-5)
+    np.testing.assert_allclose(
+        after.network.decode(after.params, 2 * latent),
+        before.network.decode(before.params, latent),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("names", ["new", "old"])
+def test_an_autoencoder_loads_from_pytorch_weights(folder, names):
+    vae = folder / "vae"
+    expected = sd.load_autoencoder(vae)
+    tensors = as_pytorch(expected.params, VAE_NUMBERED)
+    if names == "new":
+        new = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+        tensors = {
+            re.sub(r"\.(query|key|value|proj_attn)\.", lambda m: f".{new[m[1]]}.", name): value
+            for name, value in tensors.items()
+        }
+    (vae / weights.DIFFUSERS.flax).unlink()
+    save_file(tensors, vae / "diffusion_pytorch_model.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, sd.load_autoencoder(vae).params, expected.params)
+
+
+def test_a_text_encoder_loads_from_pytorch_weights(folder):
+    encoder = folder / "text_encoder"
+    expected = sd.load_codecs(folder).text.params
+    tensors = as_pytorch(expected, "none")
+    tensors["text_model.embeddings.position_ids"] = np.arange(77)[None]
+    (encoder / weights.TRANSFORMERS.flax).unlink()
+    save_file(tensors, encoder / "model.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, sd.load_codecs(folder).text.params, expected)
+
+
+@pytest.mark.parametrize("form", ["fp16", "shards", "flax"])
+def test_other_forms_of_the_same_weights(folder, form):
+    unet = folder / "unet"
+    file = unet / "diffusion_pytorch_model.safetensors"
+    expected, tensors = sd.load_unet(unet, sd.FLOAT32).params, load_file(file)
+    file.unlink()
+    if form == "fp16":
+        half = {name: value.astype(np.float16) for name, value in tensors.items()}
+        save_file(half, unet / "diffusion_pytorch_model.fp16.safetensors")
+    elif form == "shards":
+        names = sorted(tensors)
+        shards = {"one.safetensors": names[:50], "two.safetensors": names[50:]}
+        for shard, part in shards.items():
+            save_file({name: tensors[name] for name in part}, unet / shard)
+        places = {name: shard for shard, part in shards.items() for name in part}
+        write(unet / "diffusion_pytorch_model.safetensors.index.json", {"weight_map": places})
+    else:
+        whole = msgpack_serialize(jax.tree.map(np.asarray, expected))
+        (unet / weights.DIFFUSERS.flax).write_bytes(whole)
+    found = sd.load_unet(unet, sd.FLOAT32).params
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(found))
+    tolerance = 1e-3 if form == "fp16" else 0.0
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance),
+        found,
+        expected,
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected", "prediction"),
+    [
+        ({}, schedules.scaled_linear(), "eps"),
+        ({"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}, None, "v"),
+        ({"beta_schedule": "linear"}, schedules.linear(0.00085, 0.012), "eps"),
+        ({"beta_schedule": "squaredcos_cap_v2"}, schedules.cosine(), "eps"),
+        ({"trained_betas": [0.1, 0.2]}, schedules.from_betas(np.array([0.1, 0.2])), "eps"),
+        ({"_class_name": "EulerDiscreteScheduler", "prediction_type": "sample"}, None, "x0"),
+    ],
+)
+def test_noise_schedules(folder, settings, expected, prediction):
+    change(folder / "scheduler" / "scheduler_config.json", **settings)
+    noise = sd.read_noise(folder / "scheduler")
+    assert noise.prediction == prediction
+    np.testing.assert_allclose(
+        noise.schedule.alphas_cumprod, (expected or schedules.scaled_linear()).alphas_cumprod
+    )
+
+
+def test_a_v_prediction_becomes_the_noise(folder):
+    network = sd.load(folder).network
+    change(folder / "scheduler" / "scheduler_config.json", prediction_type="v_prediction")
+    model = sd.load(folder)
+    x, t, cond = jnp.ones((8, 8, 4)), jnp.int32(500), jnp.ones((77, 32))
+    v = network.apply({"params": model.denoiser.params}, x, t, cond)
+    abar = model.noise.schedule.alphas_cumprod[500]
+    np.testing.assert_allclose(
+        model.denoiser.eps_fn(model.denoiser.params, x, t, cond),
+        jnp.sqrt(abar) * v + jnp.sqrt(1 - abar) * x,
+        atol=1e-5,
+    )
+
+
+def spoil_shape(folder: Path) -> None:
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    save_file(tensors | {"conv_in.bias": np.zeros(7, np.float32)}, file)
+
+
+def spoil_missing(folder: Path) -> None:
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    del tensors["conv_in.bias"]
+    save_file(tensors, file)
+
+
+def spoil_extra(folder: Path) -> None:
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file(load_file(file) | {"extra.weight": np.zeros(3, np.float32)}, file)
+
+
+def cut_short(folder: Path) -> None:
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def pickle_only(folder: Path) -> None:
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"")
+
+
+def damaged_flax(folder: Path) -> None:
+    (folder / "vae" / weights.DIFFUSERS.flax).write_bytes(b"\x81")
+
+
+def setting(file: str, **settings: Any):
+    return lambda folder: change(folder / file, **settings)
+
+
+def without(file: str):
+    return lambda folder: (folder / file).unlink()
+
+
+SCHEDULER_FILE = "scheduler/scheduler_config.json"
+SPOILED = [
+    (without("model_index.json"), r"model_index.json is missing; point to the folder"),
+    (setting("model_index.json", _class_name="StableDiffusionXLPipeline"), r"XLPipeline.*1.x or 2"),
+    (without(SCHEDULER_FILE), r"scheduler_config.json is missing"),
+    (setting(SCHEDULER_FILE, _class_name="FlowMatch"), r"scheduler 'FlowMatch' is not known; use"),
+    (setting(SCHEDULER_FILE, beta_schedule="sigmoid"), r"beta_schedule 'sigmoid' .* scaled_linear"),
+    (setting(SCHEDULER_FILE, prediction_type="flow"), r"prediction_type 'flow' .* v_prediction"),
+    (setting(SCHEDULER_FILE, rescale_betas_zero_snr=True), r"rescale_betas_zero_snr is true"),
+    (without("unet/config.json"), r"unet/config.json is missing"),
+    (without("unet/diffusion_pytorch_model.safetensors"), r"unet has no weights; expected"),
+    (pickle_only, r"no weights \(diffusion_pytorch_model.bin is a pickle, which is not read\)"),
+    (spoil_shape, r"conv_in/bias is \(7,\), config.json describes \(32,\); use the config"),
+    (spoil_missing, r"conv_in/bias is missing, config.json describes \(32,\)"),
+    (spoil_extra, r"tensor 'extra.weight' is not in the network"),
+    (cut_short, r"diffusion_pytorch_model.safetensors: cannot be used"),
+    (setting("unet/config.json", addition_embed_type="text_time"), r"Stable Diffusion XL network"),
+    (setting("unet/config.json", in_channels=9), r"in_channels=9 but out_channels=4; inpainting"),
+    (setting("unet/config.json", act_fn="gelu"), r"act_fn is 'gelu', only 'silu' is supported"),
+    (
+        setting("unet/config.json", down_block_types=["SkipDownBlock2D"]),
+        r"'SkipDownBlock2D' is",
+    ),
+    (setting("unet/config.json", cross_attention_dim=16), r"config.json describes"),
+    (without("vae/config.json"), r"vae/config.json is missing"),
+    (damaged_flax, r"diffusion_flax_model.msgpack: cannot be used"),
+    (setting("vae/config.json", shift_factor=0.1), r"shift_factor is 0.1, only None"),
+    (without("text_encoder/flax_model.msgpack"), r"text_encoder has no weights; .*model.safeten"),
+    (setting("text_encoder/config.json", num_hidden_layers=3), r"layers/2/.* is missing"),
+    (setting("text_encoder/config.json", vocab_size=4), r"numbers its tokens up to 11, .* has 4"),
+    (setting("unet/config.json", cross_attention_dim=64), r"config.json describes"),
+    (without("tokenizer/merges.txt"), r"merges.txt is missing"),
+    (lambda folder: (folder / "unet/config.json").write_text("{"), r"unet/config.json is no JSON"),
+    (lambda folder: write(folder / "unet/config.json", []), r"holds a list, expected an object"),
+]
+
+
+def load_whole(folder: Path) -> None:
+    sd.load(folder)
+    sd.load_codecs(folder)
+
+
+@pytest.mark.parametrize(("spoil", "message"), SPOILED, ids=[message for _, message in SPOILED])
+def test_a_spoiled_folder_is_refused_in_one_line(folder, spoil, message):
+    spoil(folder)
+    with pytest.raises(UsageError, match=message) as caught:
+        load_whole(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_parts_of_two_models_are_refused(folder):
+    change(folder / "unet" / "config.json", cross_attention_dim=64)
+    with pytest.raises(UsageError, match=r"embeddings are 32 wide, .* takes 64"):
+        sd.load_codecs(folder)
+
+
+def test_without_the_extra_the_error_names_it(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "diffusers.models.vae_flax", None)
+    with pytest.raises(UsageError, match=r"pip install 'ctrak-jax\[diffusers\]'"):
+        huggingface.autoencoder(VAE)
+
+
+def test_the_deprecation_notice_is_not_repeated(whole, capfd):
+    sd.load(whole)
+    sd.load_codecs(whole)
+    assert "deprecated" not in capfd.readouterr().err
+
+
+def test_diffusers_is_imported_on_first_use_alone():
+    """The package itself names neither library at its top level."""
+    source = inspect.getsource(huggingface)
+    assert not re.search(r"^(from|import) (diffusers|transformers)", source, re.MULTILINE)
