@@ -17,6 +17,7 @@ import numpy as np
 
 from ctrak_jax import fisher, hosts, metrics, score
 from ctrak_jax import mesh as devices
+from ctrak_jax.errors import StoreError
 from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS
 from ctrak_jax.stages import model, questions, unlearning
@@ -74,7 +75,13 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
                     continue
                 features = held(features)
                 queries = load_query_features(ctx, variant, method)
-                solution = solve(features, queries, ctx.config.score.damping)
+                try:
+                    solution = solve(features, queries, ctx.config.score.damping)
+                except ValueError as error:
+                    raise StoreError(
+                        f"{place(ctx, variant, store_of(method))}: {error} Train the model longer, "
+                        f"or leave {method} out of methods."
+                    ) from None
                 solvers[method] = {
                     "solver": solution.solver,
                     "products": solution.products,
