@@ -213,6 +213,10 @@ def test_what_is_there_is_not_written_over(few, tmp_path):
     (tmp_path / "other" / ".parts" / "drawn_by.json").write_text(json.dumps({"seed": 8}))
     with pytest.raises(UsageError, match=r'\.parts: begun with {"seed": 8}'):
         avatars.draw_avatars(tmp_path / "other")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "attributes.csv").write_text("index,a\n0,b\n")
+    with pytest.raises(UsageError, match="mine: holds other files, expected an empty folder"):
+        avatars.draw_avatars(tmp_path / "mine")
 
 
 @pytest.mark.parametrize("package", drawing.PACKAGES)

@@ -300,6 +300,11 @@ def damaged_flax(folder: Path) -> None:
     (folder / "vae" / weights.DIFFUSERS.flax).write_bytes(b"\x81")
 
 
+def no_betas(folder: Path) -> None:
+    settings = {name: SCHEDULER[name] for name in ("_class_name", "beta_schedule")}
+    write(folder / SCHEDULER_FILE, settings)
+
+
 def setting(file: str, **settings: Any):
     return lambda folder: change(folder / file, **settings)
 
@@ -313,6 +318,7 @@ SPOILED = [
     (without("model_index.json"), r"model_index.json is missing; point to the folder"),
     (setting("model_index.json", _class_name="StableDiffusionXLPipeline"), r"XLPipeline.*1.x or 2"),
     (without(SCHEDULER_FILE), r"scheduler_config.json is missing"),
+    (no_betas, r"scheduler_config.json lacks beta_end, beta_start; add the model's own"),
     (setting(SCHEDULER_FILE, _class_name="FlowMatch"), r"scheduler 'FlowMatch' is not known; use"),
     (setting(SCHEDULER_FILE, beta_schedule="sigmoid"), r"beta_schedule 'sigmoid' .* scaled_linear"),
     (setting(SCHEDULER_FILE, prediction_type="flow"), r"prediction_type 'flow' .* v_prediction"),

@@ -81,6 +81,8 @@ def write_folder(raw: RawImages, path: Path) -> None:
     if raw.prompts:
         lines = "".join(f"{line}\n" for line in raw.prompts)
         (path / "prompts.txt").write_text(lines, encoding="utf-8")
+    else:
+        (path / "prompts.txt").unlink(missing_ok=True)
     (path / "meta.json").write_text(json.dumps({"name": raw.name, **raw.meta}, indent=2) + "\n")
     part.replace(path / "images.npy")
 

@@ -19,6 +19,9 @@ it and 249 without, and with 1/j^2 1,876 and 938. It is for features whose coord
 What the recurrence calls the residual drifts from phi - (G + lambda I) z in float32. The true one
 is therefore computed when the recurrence has finished, and what is left of it is solved for again
 (iterative refinement) as long as that halves it.
+
+Among several processes each one takes these decisions from the same reduced sums: their hosts must
+be alike.
 """
 
 from collections.abc import Callable

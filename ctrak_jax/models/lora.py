@@ -91,7 +91,8 @@ def merge_adapters(params: Params, scale: float) -> Params:
     for path in adapters:
         if path.endswith("/lora_a"):
             layer = path.removesuffix("/lora_a")
-            own[f"{layer}/kernel"] += scale * adapters[path] @ adapters[f"{layer}/lora_b"]
+            update = scale * adapters[path] @ adapters[f"{layer}/lora_b"]
+            own[f"{layer}/kernel"] = own[f"{layer}/kernel"] + update
     return unflatten_dict(own, sep="/")
 
 

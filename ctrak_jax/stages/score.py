@@ -125,7 +125,7 @@ def inputs(ctx: Context, variant: Variant) -> dict[str, Any]:
         "variant": variant,
         "config": config.model_dump(
             mode="json",
-            exclude={"name", "out", "run", "train", "evaluate", "controls", "store"},
+            exclude={"name", "out", "run", "mesh", "train", "evaluate", "controls", "store"},
         ),
         "k": config.evaluate.k[0],
     }
@@ -214,7 +214,8 @@ def solve(features: Features, queries: np.ndarray, multiples: Sequence[float]) -
 
 
 class Ranked(NamedTuple):
-    """Rankings [damping, query, rank], and all scores [damping, query, sample] if kept."""
+    """Rankings [damping, query, rank] over all processes, and all scores [damping, query, sample]
+    of this one's samples if kept."""
 
     ranking: score.Ranking
     scores: np.ndarray | None
@@ -237,7 +238,6 @@ def ranked(features: Features, solution: fisher.Solution, depth: int, keep: bool
     if isinstance(features.rows, devices.ShardedRows):
         found = score.Ranking(*(hosts.joined_up(np.asarray(part), 2) for part in best))
         best = score.merge_top(score.Ranking(nothing.astype(np.int32), nothing), found, depth)
-        scores = None if scores is None else hosts.joined_up(scores, 2)
     return Ranked(best, scores)
 
 
@@ -266,7 +266,9 @@ def _by_features(
 
     def at(place: int) -> Scored:
         chosen = score.Ranking(ranking.samples[place], ranking.score[place])
-        return Scored(chosen, None if scores is None else scores[place])
+        if scores is None or not isinstance(features.rows, devices.ShardedRows):
+            return Scored(chosen, None if scores is None else scores[place])
+        return Scored(chosen, hosts.joined_up(scores[place], 1))
 
     if variant.relabel:
         # The control changes labels only: the damping stays the main experiment's.

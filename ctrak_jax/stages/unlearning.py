@@ -56,7 +56,7 @@ def scores(ctx: Context, variant: Variant, asked: list[Question]) -> np.ndarray:
     result = np.full((len(asked), count), np.nan, np.float32)
     # One F and so one theta' for the main scores and a control with some labels changed.
     diagonal = fisher_diagonal(ctx, chosen, samples_of(ctx, MAIN) if variant.relabel else samples)
-    loss = devices.over_samples(lambda w, b: _losses(ctx, chosen, w, b), ctx.mesh)
+    loss = devices.over_samples(lambda w, b: _losses(ctx, chosen, w, b), ctx.mesh, chosen.specs)
     gradient = jax.jit(lambda w, b: _gradient(ctx, chosen, w, b))
     # A control with some labels changed recomputes those rows and takes the others as they are.
     rows = np.arange(count)

@@ -200,6 +200,10 @@ def _claim(parts: Path, made_by: dict[str, Any]) -> None:
                 "--out, or delete it."
             )
         return
+    if parts.parent.exists() and any(parts.parent.iterdir()):
+        raise UsageError(
+            f"{parts.parent}: holds other files, expected an empty folder; give another --out."
+        )
     parts.mkdir(parents=True, exist_ok=True)
     _write_atomically(begun, json.dumps(made_by).encode())
 

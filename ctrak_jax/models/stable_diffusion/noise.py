@@ -1,7 +1,7 @@
 """The noise schedule of a pretrained model: ``scheduler/scheduler_config.json``.
 
 Samplers differ in their steps, not in the noise levels a model was trained on; only the levels and
-what the network predicts are read here. The defaults are those of the file format.
+what the network predicts are read here.
 """
 
 from collections.abc import Mapping
@@ -73,14 +73,14 @@ def _schedule(file: Path, config: Mapping[str, Any]) -> Schedule:
         return schedules.from_betas(np.asarray(config["trained_betas"], np.float64))
     kind = config.get("beta_schedule", "linear")
     steps = config.get("num_train_timesteps", 1000)
-    betas = config.get("beta_start", 1e-4), config.get("beta_end", 0.02), steps
-    match kind:
-        case "linear":
-            return schedules.linear(*betas)
-        case "scaled_linear":
-            return schedules.scaled_linear(*betas)
-        case "squaredcos_cap_v2":
-            return schedules.cosine(steps)
+    makers = {"linear": schedules.linear, "scaled_linear": schedules.scaled_linear}
+    if kind == "squaredcos_cap_v2":
+        return schedules.cosine(steps)
+    if kind in makers:
+        missing = {"beta_start", "beta_end"} - config.keys()
+        if missing:  # the classes that read such files do not agree on defaults
+            raise UsageError(f"{file} lacks {', '.join(sorted(missing))}; add the model's own.")
+        return makers[kind](config["beta_start"], config["beta_end"], steps)
     raise UsageError(
         f"{file}: beta_schedule {kind!r} is not known; expected linear, scaled_linear or "
         "squaredcos_cap_v2."

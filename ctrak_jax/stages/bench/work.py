@@ -265,4 +265,5 @@ def _random_store(path: Path, n: int, k: int, rng: np.random.Generator) -> Featu
     values = rng.standard_normal((chunk, k)).astype(np.float32)
     for rows in store.missing:
         store.write(rows, {"features": values[: len(rows)] * (1 + rows.start / n)})
+    store.flush()
     return store
