@@ -337,6 +337,11 @@ SPOILED = [
         setting("unet/config.json", down_block_types=["SkipDownBlock2D"]),
         r"'SkipDownBlock2D' is",
     ),
+    (
+        setting("unet/config.json", mid_block_type="UNetMidBlock2D"),
+        r"'UNetMidBlock2D' is not known",
+    ),
+    (setting("unet/config.json", block_out_channels=[32, 40]), r"has 40, expected multiples of 32"),
     (setting("unet/config.json", cross_attention_dim=16), r"config.json describes"),
     (without("vae/config.json"), r"vae/config.json is missing"),
     (damaged_flax, r"diffusion_flax_model.msgpack: cannot be used"),

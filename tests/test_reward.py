@@ -118,6 +118,15 @@ def test_cfg_is_the_slider_against_the_null(tiny):
     )
 
 
+def test_a_contrast_by_the_same_network_is_the_slider(tiny):
+    x, t, cond = tiny.paths.x[0, 4], tiny.paths.t[0, 4], tiny.cond[0]
+    step = reward.linearise(tiny.eps_fn, tiny.params, x, t, cond)
+    contrast = reward.contrast_of(tiny.eps_fn, tiny.params, cond, MINUS)
+    np.testing.assert_allclose(
+        reward.slider(MINUS, 3.0, contrast)(step), reward.slider(MINUS, 3.0)(step), atol=1e-6
+    )
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_guidance_survives_a_half_precision_network(tiny, dtype):
     """The residual is handed over, never formed as a difference of predictions of 8 or 11 bits, nor

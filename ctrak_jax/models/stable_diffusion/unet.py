@@ -23,7 +23,8 @@ from ctrak_jax.models.stable_diffusion import huggingface, weights
 from ctrak_jax.models.stable_diffusion.config_file import Part, read_config, refuse_others
 from ctrak_jax.typing import Array, Params, PRNGKey, Timestep
 
-BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")
+MIDDLE = "UNetMidBlock2DCrossAttn"
+BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D", MIDDLE)
 ONLY = {
     "act_fn": "silu",
     "norm_num_groups": 32,
@@ -59,7 +60,7 @@ class Compute(NamedTuple):
     """How a UNet computes. Parameters, and gradients to them, are float32 in any case.
 
     Attributes:
-        dtype: of the products and activations inside the network. Norms are float32.
+        dtype: of the products and activations inside the network; statistics of norms are float32.
         remat: keep only the blocks' outputs for the way back, see
             :func:`ctrak_jax.models.denoiser.denoiser_of`.
         efficient_attention: attention over chunks of queries, whose weights are never held as a
@@ -133,11 +134,18 @@ def unet_of(config: Mapping[str, Any], file: Path, compute: Compute) -> UNet:
     missing = {"block_out_channels", "cross_attention_dim", "sample_size"} - config.keys()
     if missing:
         raise UsageError(f"{file} lacks {', '.join(sorted(missing))}; use a UNet's config.json.")
-    blocks = [*config.get("down_block_types", ()), *config.get("up_block_types", ())]
+    middle = config.get("mid_block_type") or MIDDLE
+    blocks = [*config.get("down_block_types", ()), middle, *config.get("up_block_types", ())]
     unknown = [block for block in blocks if block not in BLOCKS]
     if unknown:
         raise UsageError(
             f"{file}: block {unknown[0]!r} is not known; expected {', '.join(BLOCKS)}."
+        )
+    odd = [width for width in config["block_out_channels"] if width % ONLY["norm_num_groups"]]
+    if odd:
+        raise UsageError(
+            f"{file}: block_out_channels has {odd[0]}, expected multiples of "
+            f"{ONLY['norm_num_groups']}, the groups of the norms; use a whole model's config.json."
         )
     channels, out = config.get("in_channels", 4), config.get("out_channels", 4)
     if channels != out:
