@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,9 @@ def _process(devices: int) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.terminate()
+            with suppress(BrokenPipeError):  # of a process that has ended, what it was sent is lost
+                if process.stdin is not None:
+                    process.stdin.close()
 
 
 def ask(process: subprocess.Popen[str], question: dict[str, Any]) -> dict[str, Any]:
