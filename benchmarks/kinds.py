@@ -62,7 +62,9 @@ def main() -> None:
             flags = [part for setting in settings.items() for part in setting]
             for stage in STAGES:
                 command = [sys.executable, "-m", "ctrak_jax.cli", stage, str(out), *flags]
-                subprocess.run(command, check=True, capture_output=True)
+                done = subprocess.run(command, capture_output=True, text=True)
+                if done.returncode:
+                    raise SystemExit(done.stderr)
             lines = map(json.loads, (out / "log.jsonl").read_text().splitlines())
             seconds = {line["stage"]: f"{line['seconds']:.0f}" for line in lines}
             found = precisions(out)

@@ -1,18 +1,17 @@
-"""Every kind of projection: its time, and its error on pairs that are unrelated and that are not.
+"""Every kind of projection: its error on pairs that are unrelated and that are not.
 
-    python -m benchmarks.projections [--batch 32] [--k 4096] [--seeds 20] [--repeats 7]
+    python -m benchmarks.projections [--batch 32] [--k 4096] [--seeds 20]
 
-Printed is a Markdown table. The error is the root mean square of <phi, phi'> - <g, g'> over pairs
-of unit vectors and seeds, in units of 1 / sqrt(k): for ``gaussian`` the theory gives
-sqrt(1 + cos^2). The coordinates of a vector are normal, or (heavy) normal times a scale that is
-log-normal from coordinate to coordinate and the same for all vectors, as the parameters of a
-network differ in size. The vectors of a pair are independent, or share half of their variance.
+Printed is a Markdown table; `ctrak bench projection` has the times. The error is the root mean
+square of <phi, phi'> - <g, g'> over pairs of unit vectors and seeds, in units of 1 / sqrt(k): for
+``gaussian`` the theory gives sqrt(1 + cos^2). The coordinates of a vector are normal, or (heavy)
+normal times a scale that is log-normal from coordinate to coordinate and the same for all vectors,
+as the parameters of a network differ in size. The vectors of a pair are independent, or share half
+of their variance.
 ``factored`` takes them as gradients of the `tiny` network, leaf by leaf; so long are all of them.
 """
 
 import argparse
-import statistics
-import time
 from functools import partial
 from typing import NamedTuple, get_args
 
@@ -92,25 +91,12 @@ def error(kind: Kind, g: np.ndarray, k: int, seeds: int) -> float:
     return float(np.sqrt(k * np.mean(squares)))
 
 
-def seconds(kind: Kind, g: np.ndarray, k: int, repeats: int) -> float:
-    """The median time of a projection, after a warm-up."""
-    run, on_device = jax.jit(partial(projected, projection=Projection(k, kind))), jnp.asarray(g)
-    jax.block_until_ready(run(on_device))
-    taken = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(run(on_device))
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--k", type=int, default=4096)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--repeats", type=int, default=7)
     asked = parser.parse_args()
 
     device, d = jax.local_devices()[0], sum(leaf.size for leaf in LEAVES)
@@ -119,13 +105,12 @@ def main() -> None:
         f"{device.device_kind}, jax {jax.__version__}\n"
     )
     drawn = pairs(asked.batch, d)
-    names = ["kind", "implementation", "cost", "seconds", *(f"error: {p.name}" for p in drawn)]
+    names = ["kind", "implementation", "cost", *(f"error: {p.name}" for p in drawn)]
     print("| " + " | ".join(names) + " |\n|" + "---|" * len(names))
     for kind in get_args(Kind):
         run = implementation_of(Projection(asked.k, kind))
-        taken = seconds(kind, drawn[0].g, asked.k, asked.repeats)
         errors = [f"{error(kind, p.g, asked.k, asked.seeds):.2f}" for p in drawn]
-        print("| " + " | ".join([kind, run, COSTS[kind], f"{taken:.4f}", *errors]) + " |")
+        print("| " + " | ".join([kind, run, COSTS[kind], *errors]) + " |")
 
 
 if __name__ == "__main__":

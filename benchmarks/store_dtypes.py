@@ -30,7 +30,7 @@ def scores(features: np.ndarray, queries: np.ndarray, multiple: float) -> np.nda
 
 def compare(ctx: Context, method: str) -> None:
     """Print one line a dtype."""
-    features = np.asarray(fisher.dense(load_features(ctx, MAIN, method).rows))
+    features = np.asarray(load_features(ctx, MAIN, method).rows.whole())
     queries = load_query_features(ctx, MAIN, method)
     multiple = read_json(ctx.root / "scores" / "damping.json", "score")[method]["chosen"]
     exact = scores(features, queries, multiple)

@@ -182,6 +182,8 @@ def _bench(args: argparse.Namespace) -> None:
             raise UsageError(f"{flag} {value} must be at least 1.")
     if args.k < 32 or args.k % 32:
         raise UsageError(f"--k {args.k} must be a multiple of 32.")
+    if args.json not in (None, "-") and not Path(args.json).parent.is_dir():
+        raise UsageError(f"--json {args.json}: no such folder; make it first.")
     result = bench.run(args.what, bench.Sizes(args.batch, args.k, args.rows, args.repeats))
     if args.json not in (None, "-"):
         Path(args.json).write_text(json.dumps(result, indent=1) + "\n")
@@ -243,7 +245,11 @@ COMMANDS = {
         _declare_attribute, _attribute, "one question to an existing feature store"
     ),
     "config": Command(_declare_config, _config, "print the full resolved config"),
-    "data": Command(_declare_data, _data, "write a config's data set in the folder format"),
+    "data": Command(
+        _declare_data,
+        _data,
+        "write a config's data set in the folder format; `data avatars` draws portraits",
+    ),
     "data avatars": Command(
         _declare_avatars, _avatars, "draw the avatar benchmark: six styles, six attributes"
     ),

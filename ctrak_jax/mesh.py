@@ -322,12 +322,12 @@ class ShardedRows:
     def blocks(self) -> Iterator[fisher.Block]:
         yield from self._read(self._part)
 
-    def whole(self) -> fisher.Matrix:
-        """All rows, also those of other processes, in memory."""
+    def whole(self) -> np.ndarray:
+        """All rows, also those of other processes."""
         found = host_array((self.n, self.k))
         for rows, features in self._read(range(self.n)):
             found[rows.start : rows.stop] = features
-        return fisher.Matrix(found)
+        return found
 
     def total(self, fn: fisher.RowFn, shared: Any) -> jax.Array:
         if not self.n:

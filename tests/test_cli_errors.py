@@ -173,6 +173,7 @@ COMMANDS = {
     "bench of a word": (("bench", "projection", "--batch", "many"), "--batch"),
     "bench of no samples": (("bench", "projection", "--batch", "0"), "batch"),
     "bench of an odd k": (("bench", "projection", "--k", "33", "--repeats", "1"), "k"),
+    "bench into no folder": (("bench", "projection", "--json", "none/x.json"), "no such folder"),
     "attribute without image": (
         ("attribute", "c.yaml", "--condition", "shape=circle", "--concept", "shape"),
         "--image",

@@ -14,7 +14,14 @@ from ctrak_jax.config import Config
 from ctrak_jax.data import build
 from ctrak_jax.errors import UsageError
 from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.gradients import TrainBatch, TrainRows, selected, train_rows, train_specs
+from ctrak_jax.stages.gradients import (
+    Selected,
+    TrainBatch,
+    TrainRows,
+    selected,
+    train_rows,
+    train_specs,
+)
 from ctrak_jax.stages.variant import MAIN
 from tests.tiny import random_params
 
@@ -29,13 +36,18 @@ CONFIG = Config.model_validate(
 BATCH = 16
 
 
-def featurized(count: int, model: int) -> tuple[TrainRows, str]:
-    """Features of two gradients by ``count`` devices, and the compiled program."""
-    data = build(CONFIG.data)
-    mesh = devices.local_mesh(count, model)
+def chosen_on(count: int, model: int) -> tuple[Context, Selected]:
+    """A random network on ``count`` devices."""
+    data, mesh = build(CONFIG.data), devices.local_mesh(count, model)
     ctx = Context(config=CONFIG, root=Path(), seed=0, training_set=data, dataset=data, mesh=mesh)
     params = random_params(ctx.network, data.image_shape, ctx.conditions.size)
-    chosen = selected(ctx, ctx.denoiser(params), MAIN)
+    return ctx, selected(ctx, ctx.denoiser(params), MAIN)
+
+
+def featurized(count: int, model: int) -> tuple[TrainRows, str]:
+    """Features of two gradients by ``count`` devices, and the compiled program."""
+    ctx, chosen = chosen_on(count, model)
+    data, mesh = ctx.dataset, ctx.mesh
     specs = list(train_specs(["concept-trak", "trak"]))
     fn = partial(train_rows, ctx, chosen, specs, True)
     rows, conditions = np.arange(BATCH), data.train_conditions
@@ -70,22 +82,11 @@ def test_eight_devices_give_what_one_gives(alone, model, talk):
 
 
 def test_kernels_are_in_parts_and_what_is_differentiated_directly_is_whole():
-    data = build(CONFIG.data)
-    ctx = Context(
-        config=CONFIG,
-        root=Path(),
-        seed=0,
-        training_set=data,
-        dataset=data,
-        mesh=devices.local_mesh(8, 4),
-    )
-    params = random_params(ctx.network, data.image_shape, ctx.conditions.size)
-    chosen = selected(ctx, ctx.denoiser(params), MAIN)
+    ctx, chosen = chosen_on(8, 4)
     specs = chosen.specs.chosen
     parts = {path for path, spec in specs.items() if spec != PartitionSpec()}
     assert parts
     assert all(path.endswith("/kernel") for path in parts)
-    assert {path for path in specs if path.endswith("/bias")} <= specs.keys() - parts
     weights = devices.put(chosen.weights, ctx.mesh, chosen.specs).chosen
     for path, leaf in weights.items():
         held = leaf.addressable_shards[0].data.size

@@ -231,7 +231,11 @@ def test_tars_bring_pictures_attributes_and_captions(tmp_path):
 
 
 def test_the_files_beside_them_win(tmp_path):
-    write_tars(tmp_path, lambda members: members.update({"0000.json": b"{"}))
+    def spoil(members):
+        members.update({"0000.json": b"{"} if "0000.json" in members else {})
+        members.pop("0006.txt", None)
+
+    write_tars(tmp_path, spoil)
     rows = "".join(f"{i},{i}\n" for i in range(COUNT))
     (tmp_path / "attributes.csv").write_text(f"index,number\n{rows}")
     (tmp_path / "prompts.txt").write_text("p\n" * COUNT)
@@ -363,6 +367,22 @@ PARQUET = {
 def test_what_is_wrong_with_parquet_is_one_clear_line(tmp_path, change, words):
     message = refused(write_parquet(tmp_path, change))
     assert all(word in message for word in words), message
+
+
+def test_the_files_beside_parquet_win(tmp_path):
+    """What they replace is not looked at: here a null in an attribute and in a caption."""
+
+    def spoil(columns):
+        columns.update(style=[None, "a", "b"], caption=["a", None, "b"])
+
+    write_parquet(tmp_path, spoil)
+    rows = "".join(f"{i},{i}\n" for i in range(COUNT))
+    (tmp_path / "attributes.csv").write_text(f"index,number\n{rows}")
+    (tmp_path / "prompts.txt").write_text("p\n" * COUNT)
+    found = read_folder(tmp_path)
+    np.testing.assert_array_equal(found.images[:], PICTURES)
+    assert found.attributes == {"number": tuple(map(str, range(COUNT)))}
+    assert found.prompts == ("p",) * COUNT
 
 
 def test_a_file_that_is_no_parquet_is_refused(tmp_path):

@@ -45,9 +45,9 @@ def read_folder(path: Path, *, side: int | None = None) -> RawImages:
             raise UsageError(f"{array}: data.resize works on picture files alone; leave it out.")
         images: Images = _array(array)
     else:
-        shards = _shards(path, labels=not table.exists())
+        shards = _shards(path, labels=not table.exists(), captions=not captions.exists())
         images = Pictures(shards.encoded, side=side)
-    if shards is not None and shards.attributes and not table.exists():
+    if shards is not None and shards.attributes:
         attributes = shards.attributes
     else:
         attributes = _attributes(table, len(images))
@@ -122,7 +122,7 @@ def _array(file: Path) -> np.ndarray:
     return images
 
 
-def _shards(path: Path, *, labels: bool) -> Shards:
+def _shards(path: Path, *, labels: bool, captions: bool) -> Shards:
     """The pictures of a folder's images/: files of their own, in tars or in Parquet files."""
     folder = path / "images"
     if not folder.is_dir():
@@ -140,9 +140,9 @@ def _shards(path: Path, *, labels: bool) -> Shards:
         case [("pictures", found)]:
             return Shards(Files(found), {}, ())
         case [("tars", found)]:
-            return read_tars(found, labels=labels)
+            return read_tars(found, labels=labels, captions=captions)
         case [(_, found)]:
-            return read_parquet(found)
+            return read_parquet(found, labels=labels, captions=captions)
         case []:
             raise UsageError(f"{folder}: holds no {', '.join(SUFFIXES)}, .tar or .parquet file.")
         case several:

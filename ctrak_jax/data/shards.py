@@ -93,11 +93,12 @@ class Members:
         return self.members[row].read()
 
 
-def read_tars(files: Sequence[Path], *, labels: bool) -> Shards:
+def read_tars(files: Sequence[Path], *, labels: bool, captions: bool) -> Shards:
     """The index of webdataset tars: shard by shard in the given order, by name within a shard.
 
     Args:
-        labels: whether attributes are read from ``key.json``; else they are somewhere else.
+        labels, captions: whether attributes are read from ``key.json``, and captions from
+            ``key.txt``; else they are somewhere else.
 
     Raises:
         UsageError: a tar that is damaged or compressed, no picture, an item without attributes or
@@ -115,8 +116,8 @@ def read_tars(files: Sequence[Path], *, labels: bool) -> Shards:
     if labels:
         items = [_values(m) for m in _companions(pictures, beside, ".json")]
         attributes = _columns(items, [str(m) for m in pictures])
-    captions = _companions(pictures, beside, ".txt")
-    return Shards(Members(pictures), attributes, tuple(_line(m.text()) for m in captions))
+    texts = _companions(pictures, beside, ".txt") if captions else []
+    return Shards(Members(pictures), attributes, tuple(_line(m.text()) for m in texts))
 
 
 def _index(file: Path) -> list[Member]:
@@ -222,34 +223,42 @@ class ParquetPictures:
             return file.read_row_group(group.number, columns=["image"]).column("image")
 
 
-def read_parquet(files: Sequence[Path]) -> Shards:
+def read_parquet(files: Sequence[Path], *, labels: bool, captions: bool) -> Shards:
     """The index and the labels of Parquet files, in the given order.
+
+    Args:
+        labels, captions: whether attributes and captions are read from them; else they are
+            somewhere else.
 
     Raises:
         UsageError: pyarrow is not installed; a file that is damaged, has no column ``image`` of
             bytes or lacks a column of the first one; no row; an attribute or caption that is null.
     """
-    labels: list[tuple[Path, Any]] = []
+    tables: list[tuple[Path, Any]] = []
     groups: list[RowGroup] = []
     rows = 0
     chosen: list[str] = []
     for path in files:
         with _parquet(path) as file:
-            found = _label_columns(path, file.schema_arrow)
-            chosen = chosen if labels else found
+            found = [
+                name
+                for name in _label_columns(path, file.schema_arrow)
+                if (captions if name in CAPTIONS else labels)
+            ]
+            chosen = chosen if tables else found
             lacking = [name for name in chosen if name not in found]
             if lacking:
                 raise UsageError(
                     f"{path}: no column {lacking[0]!r} like that of {files[0]}; every file must "
                     "have the same columns."
                 )
-            labels.append((path, file.read(columns=chosen)))
+            tables.append((path, file.read(columns=chosen)))
             for number in range(file.metadata.num_row_groups):
                 groups.append(RowGroup(path, number, rows))
                 rows += file.metadata.row_group(number).num_rows
     if not rows:
         raise UsageError(f"{files[0].parent}: its .parquet files hold no row.")
-    columns = {name: _texts(labels, name) for name in chosen}
+    columns = {name: _texts(tables, name) for name in chosen}
     caption = next((name for name in CAPTIONS if name in columns), None)
     prompts = () if caption is None else tuple(map(_line, columns[caption]))
     attributes = {name: c for name, c in columns.items() if name not in CAPTIONS}
@@ -273,10 +282,10 @@ def _label_columns(path: Path, schema: Any) -> list[str]:
     return [name for name, kind in kinds.items() if any(test(kind) for test in tests)]
 
 
-def _texts(labels: Sequence[tuple[Path, Any]], name: str) -> tuple[str, ...]:
+def _texts(tables: Sequence[tuple[Path, Any]], name: str) -> tuple[str, ...]:
     """A column of every file, one after the other, as text."""
     found: list[str] = []
-    for path, table in labels:
+    for path, table in tables:
         column = table.column(name).to_pylist()
         if None in column:
             raise UsageError(

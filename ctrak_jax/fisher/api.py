@@ -11,7 +11,7 @@ from jaxtyping import Float
 from ctrak_jax.fisher.cg import conjugate_gradient, worst
 from ctrak_jax.fisher.direct import Spectrum, cholesky, dual, spectrum
 from ctrak_jax.fisher.gram import Gram, damping
-from ctrak_jax.fisher.rows import Block, Rows, dense, inner, normal_product, outer, squares
+from ctrak_jax.fisher.rows import Block, Rows, inner, normal_product, outer, squares
 from ctrak_jax.typing import Array
 
 Solver = Literal["spectrum", "cholesky", "dual", "cg"]
@@ -143,7 +143,7 @@ def solve(
     """
     chosen = choose(rows.n, rows.k, memory) if solver == "auto" else solver
     if chosen == "spectrum":
-        features, right = np.asarray(dense(rows)), np.asarray(queries, np.float64)
+        features, right = np.asarray(rows.whole()), np.asarray(queries, np.float64)
         found = spectrum(features)
         _refuse_zero(found.trace)
         if found.dual:
@@ -167,7 +167,7 @@ def solve(
             gram = Gram(rows.total(outer, None), jnp.int32(rows.n))
             z = cholesky(gram, queries, multiples)
         else:
-            z = dual(dense(rows), queries, multiples)
+            z = dual(rows.whole(), queries, multiples)
         products = 0
         applied = product(z.reshape(-1, rows.k)).reshape(z.shape)
         left = queries[None] - applied - lams[:, None, None] * z

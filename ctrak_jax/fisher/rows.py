@@ -45,7 +45,11 @@ class Rows(Protocol):
     def k(self) -> int: ...
 
     def blocks(self) -> Iterator[Block]:
-        """All rows in order."""
+        """All rows in order; among several processes, those of this one."""
+        ...
+
+    def whole(self) -> Float[Array, "sample proj"]:
+        """All rows in one array."""
         ...
 
     def total(self, fn: RowFn, shared: Any) -> Array:
@@ -73,6 +77,9 @@ class Matrix(NamedTuple):
     def blocks(self) -> Iterator[Block]:
         yield Block(range(self.n), self.features)
 
+    def whole(self) -> Float[Array, "sample proj"]:
+        return self.features
+
     def total(self, fn: RowFn, shared: Any) -> Array:
         return _compiled(fn)(shared, self.features)
 
@@ -81,16 +88,6 @@ class Matrix(NamedTuple):
 
 
 _compiled = cache(jax.jit)
-
-
-def dense(rows: Rows) -> Float[Array, "sample proj"]:
-    """All rows in one array: without a copy where they are in one."""
-    if isinstance(rows, Matrix):
-        return rows.features
-    whole = np.empty((rows.n, rows.k), np.float32)
-    for block in rows.blocks():
-        whole[block.rows.start : block.rows.stop] = block.features
-    return whole
 
 
 def outer(_: None, features: Float[Array, "sample proj"]) -> Float[Array, "proj proj"]:

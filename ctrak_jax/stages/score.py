@@ -45,6 +45,11 @@ class Features(NamedTuple):
     weights: np.ndarray | None
     solver: fisher.Solver
 
+    @property
+    def shared(self) -> bool:
+        """Has every process a share of the rows, and a part in what is done with them?"""
+        return isinstance(self.rows, devices.ShardedRows)
+
 
 class Scored(NamedTuple):
     """What is written of a method: rankings [query, rank] by row of the training set, and all
@@ -97,7 +102,7 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
                 continue
             if hosts.is_first():
                 _write(ctx, out, method, asked, scored)
-            record.samples += count
+                record.samples += count
             bar.advance(1)
     if hosts.is_first():
         write_atomically(out / "scores" / "damping.json", json.dumps(choices, indent=1))
@@ -177,8 +182,8 @@ def load_features(ctx: Context, variant: Variant, method: str) -> Features:
 
 def held(features: Features) -> Features:
     """The features as their solver needs them: all in memory where it works on them at once."""
-    if features.solver in IN_MEMORY and isinstance(features.rows, devices.ShardedRows):
-        return features._replace(rows=features.rows.whole())
+    if features.solver in IN_MEMORY:
+        return features._replace(rows=fisher.Matrix(features.rows.whole()))
     return features
 
 
@@ -224,7 +229,8 @@ class Ranked(NamedTuple):
 def ranked(features: Features, solution: fisher.Solution, depth: int, keep: bool) -> Ranked:
     """The ``depth`` best samples, merged block by block and over processes."""
     nothing = np.zeros((*solution.shape, 0), np.float32)
-    best, kept = score.Ranking(nothing.astype(np.int32), nothing), [nothing]
+    empty = score.Ranking(nothing.astype(np.int32), nothing)
+    best, kept = empty, [nothing]
     for block in solution.scores(features.rows):
         scores = np.asarray(block.features)
         if features.weights is not None:
@@ -235,9 +241,9 @@ def ranked(features: Features, solution: fisher.Solution, depth: int, keep: bool
         if keep:
             kept.append(scores)
     scores = np.concatenate(kept, axis=2) if keep else None
-    if isinstance(features.rows, devices.ShardedRows):
+    if features.shared:
         found = score.Ranking(*(hosts.joined_up(np.asarray(part), 2) for part in best))
-        best = score.merge_top(score.Ranking(nothing.astype(np.int32), nothing), found, depth)
+        best = score.merge_top(empty, found, depth)
     return Ranked(best, scores)
 
 
@@ -266,9 +272,10 @@ def _by_features(
 
     def at(place: int) -> Scored:
         chosen = score.Ranking(ranking.samples[place], ranking.score[place])
-        if scores is None or not isinstance(features.rows, devices.ShardedRows):
-            return Scored(chosen, None if scores is None else scores[place])
-        return Scored(chosen, hosts.joined_up(scores[place], 1))
+        kept = None if scores is None else scores[place]
+        if kept is not None and features.shared:
+            kept = hosts.joined_up(kept, 1)
+        return Scored(chosen, kept)
 
     if variant.relabel:
         # The control changes labels only: the damping stays the main experiment's.

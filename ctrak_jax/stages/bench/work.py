@@ -217,7 +217,7 @@ def scoring(sizes: Sizes) -> list[Row]:
             return (fisher.Block(*block) for block in store.blocks("features", size, part))
 
         disk = ShardedRows(mesh, n, k, blocks, block=size, resident=False)
-        memory = disk.whole()
+        memory = fisher.Matrix(disk.whole())
         solution = fisher.Vectors("cg", jnp.asarray(z)[None], 0, ())
 
         def top(rows: fisher.Rows) -> Any:
