@@ -23,6 +23,7 @@ from ctrak_jax.stages import model, questions
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import guided_inversions, selected
 from ctrak_jax.stages.query import query_batch
+from ctrak_jax.stages.samples import samples_of
 from ctrak_jax.stages.variant import MAIN
 from ctrak_jax.store import read_scores
 from ctrak_jax.trajectory import invert
@@ -62,8 +63,7 @@ def changes(ctx: Context) -> dict[str, np.ndarray]:
     gradient_of, change_of = jax.jit(train_gradient), jax.jit(reward_change)
     asked = questions.read(ctx.root / "queries" / "queries.csv")
     scores = read_scores(ctx.root / "scores" / "concept-trak.zarr")
-    conditions = ctx.dataset.train_conditions
-    against = ctx.against(conditions)
+    samples = samples_of(ctx)
     rng = np.random.default_rng(0)
     found: dict[str, list[float]] = {"top": [], "random": [], "bottom": []}
     for i, q in enumerate(asked):
@@ -73,7 +73,7 @@ def changes(ctx: Context) -> dict[str, np.ndarray]:
         sets = {"top": order[:SET], "random": rng.permutation(order)[:SET], "bottom": order[-SET:]}
         query = query_batch(ctx, asked, np.array([[i]]))
         for name, rows in sets.items():
-            g = gradient_of(ctx.dataset.train_images(rows), conditions[rows], against[rows])
+            g = gradient_of(*samples.batch(rows)[:3])
             change = change_of(g, query.x0[0], query.cond[0], query.minus[0, 0])
             found[name].append(float(change))
     return {name: np.array(values) for name, values in found.items()}

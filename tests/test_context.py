@@ -10,6 +10,7 @@ from ctrak_jax import config as cfg
 from ctrak_jax.data import build
 from ctrak_jax.mesh import local_mesh
 from ctrak_jax.stages.context import Context
+from ctrak_jax.stages.samples import samples_of
 
 
 def context(**trajectory) -> Context:
@@ -24,6 +25,11 @@ def context(**trajectory) -> Context:
     )
 
 
+def against_of(ctx: Context) -> np.ndarray:
+    """What every training sample is guided against."""
+    return samples_of(ctx).batch(np.arange(len(ctx.dataset.train_index))).against
+
+
 def test_a_schedule_first_asked_for_under_a_trace_is_values_afterwards():
     ctx = context()
     jax.jit(lambda: ctx.schedule.alphas_cumprod)()
@@ -33,7 +39,7 @@ def test_a_schedule_first_asked_for_under_a_trace_is_values_afterwards():
 def test_one_attribute_at_a_time_meets_also_what_was_never_trained():
     ctx = context(against="attribute")
     conditions = ctx.dataset.train_conditions
-    against = ctx.against(conditions)
+    against = against_of(ctx)
     assert against.shape == (len(conditions), 2, 4)
     assert (np.abs(against - conditions[:, None]).sum(-1) == 2).all()
     red_triangle = ctx.conditions.encode({"shape": "triangle", "color": "red"})
@@ -44,7 +50,7 @@ def test_one_attribute_at_a_time_meets_also_what_was_never_trained():
 def test_others_are_conditions_of_the_training_set():
     ctx = context(against="other", opponents=2)
     conditions = ctx.dataset.train_conditions
-    against = ctx.against(conditions)
+    against = against_of(ctx)
     known = {tuple(c) for c in conditions}
     for own, others in zip(conditions, against, strict=True):
         assert {tuple(c) for c in others} == known - {tuple(own)}
@@ -53,4 +59,4 @@ def test_others_are_conditions_of_the_training_set():
 def test_the_null_is_one_opponent():
     ctx = context(against="null")
     conditions = ctx.dataset.train_conditions
-    np.testing.assert_array_equal(ctx.against(conditions), np.zeros((len(conditions), 1, 4)))
+    np.testing.assert_array_equal(against_of(ctx), np.zeros((len(conditions), 1, 4)))

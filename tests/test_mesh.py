@@ -16,12 +16,12 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import (
     Selected,
-    TrainBatch,
     TrainRows,
     selected,
     train_rows,
     train_specs,
 )
+from ctrak_jax.stages.samples import samples_of
 from ctrak_jax.stages.variant import MAIN
 from tests.tiny import random_params
 
@@ -47,16 +47,10 @@ def chosen_on(count: int, model: int) -> tuple[Context, Selected]:
 def featurized(count: int, model: int) -> tuple[TrainRows, str]:
     """Features of two gradients by ``count`` devices, and the compiled program."""
     ctx, chosen = chosen_on(count, model)
-    data, mesh = ctx.dataset, ctx.mesh
+    mesh = ctx.mesh
     specs = list(train_specs(["concept-trak", "trak"]))
     fn = partial(train_rows, ctx, chosen, specs, True)
-    rows, conditions = np.arange(BATCH), data.train_conditions
-    batch = TrainBatch(
-        data.train_images(rows),
-        conditions[rows],
-        ctx.against(conditions)[rows],
-        data.train_index[rows],
-    )
+    batch = samples_of(ctx).batch(np.arange(BATCH))
     weights = devices.put(chosen.weights, mesh, chosen.specs)
     compiled = devices.over_samples(fn, mesh, chosen.specs).lower(weights, batch).compile()
     return compiled(weights, batch), compiled.as_text() or ""

@@ -85,18 +85,21 @@ class Conditions:
         return changed
 
 
-def opponents(conditions: np.ndarray, index: np.ndarray, *, seed: int, count: int) -> np.ndarray:
-    """For every training sample the rows of ``count`` samples under other conditions than its own.
+def opponents(
+    conditions: np.ndarray, rows: np.ndarray, index: np.ndarray, *, seed: int, count: int
+) -> np.ndarray:
+    """For some training samples the rows of ``count`` samples under other conditions than their
+    own.
 
     Drawn without replacement and uniformly over the other conditions that occur (not over samples),
     and fixed by the sample's dataset index, so that neither order nor batch can change them.
 
     Args:
-        conditions: [n, condition]. index: dataset index of each row. count: how many; all the
-            others where there are fewer.
+        conditions: of all samples [n, condition]. rows: of the samples asked about [m].
+        index: their dataset indices [m]. count: how many; all the others where there are fewer.
 
     Returns:
-        int [n, count], rows of ``conditions``.
+        int [m, count], rows of ``conditions``.
 
     Raises:
         UsageError: all samples have one condition.
@@ -111,9 +114,9 @@ def opponents(conditions: np.ndarray, index: np.ndarray, *, seed: int, count: in
     steps = [
         1 + np.random.default_rng((seed, i)).permutation(others)[:count] for i in index.tolist()
     ]
-    return first[(inverse.reshape(-1, 1) + np.stack(steps)) % len(distinct)]
+    return first[(inverse.reshape(-1, 1)[rows] + np.stack(steps)) % len(distinct)]
 
 
 def opposite_indices(conditions: np.ndarray, index: np.ndarray, seed: int) -> np.ndarray:
     """One opponent of every training sample: int [n]; see :func:`opponents`."""
-    return opponents(conditions, index, seed=seed, count=1)[:, 0]
+    return opponents(conditions, np.arange(len(index)), index, seed=seed, count=1)[:, 0]

@@ -41,14 +41,17 @@ def ask(
     if not 1 <= top <= count:
         raise UsageError(f"--top {top} must be between 1 and the {count} training images.")
     try:
-        x0 = read_image(image, ctx.dataset.image_shape)
+        asked = read_image(image, ctx.dataset.image_shape)
     except StoreError as error:
         raise UsageError(f"--image {error}") from None
     chosen = selected(ctx, model.load(ctx), MAIN)
     minus = minus_of(ctx, values, concept)
     encode = ctx.conditions.encode
     batch = QueryBatch(
-        x0[None], encode(values)[None], encode(minus)[None, None], np.zeros(1, np.int32)
+        ctx.inputs.encode(asked[None]),
+        encode(values)[None],
+        encode(minus)[None, None],
+        np.zeros(1, np.int32),
     )
     fn = jax.jit(partial(query_rows, ctx, chosen, [spec], "local"))
     phi = np.asarray(fn(chosen.weights, batch))[0, :, 0]

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from ctrak_jax import mesh as devices
 from ctrak_jax import schedule as schedules
 from ctrak_jax import trajectory
 from ctrak_jax.config import Config, ScheduleConfig
-from ctrak_jax.data import Conditions, Dataset, opponents
+from ctrak_jax.data import Conditions, Dataset
 from ctrak_jax.errors import StoreError
 from ctrak_jax.models import SIZES, Denoiser, DiT
 from ctrak_jax.models.denoiser import eps_fn_of, layers_fn_of
 from ctrak_jax.schedule import Schedule
+from ctrak_jax.stages.inputs import Inputs, Pixels
 from ctrak_jax.trajectory import Grid
 from ctrak_jax.typing import EpsFn, Params
 
@@ -78,20 +78,9 @@ class Context:
     def conditions(self) -> Conditions:
         return self.dataset.conditions
 
-    def against(self, conditions: np.ndarray) -> np.ndarray:
-        """The conditions each training sample's inversions are guided against: [n, opponent, c].
-
-        Args:
-            conditions: the samples' own conditions [n, condition], by row of the training set.
-        """
-        index, count = self.dataset.train_index, self.config.trajectory.opponents
-        match self.config.trajectory.against:
-            case "null":
-                return np.zeros_like(conditions)[:, None]
-            case "attribute":
-                return self.conditions.with_one_changed(conditions, index, seed=0, count=count)
-            case "other":
-                return conditions[opponents(conditions, index, seed=0, count=count)]
+    @cached_property
+    def inputs(self) -> Inputs:
+        return Pixels(self.dataset, self.config.trajectory)
 
     def fresh(self, stage: str, inputs: Mapping[str, Any], *outputs: Path) -> bool:
         """Has ``stage`` been finished from the same inputs, with its outputs still there?"""

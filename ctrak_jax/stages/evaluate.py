@@ -14,8 +14,9 @@ from ctrak_jax.errors import StoreError
 from ctrak_jax.log import stage
 from ctrak_jax.stages import questions, score
 from ctrak_jax.stages.context import Context, read_json, write_atomically
-from ctrak_jax.stages.featurize import folder, train_conditions
+from ctrak_jax.stages.featurize import folder
 from ctrak_jax.stages.questions import Question
+from ctrak_jax.stages.samples import labels_of
 from ctrak_jax.stages.score import label_shift
 from ctrak_jax.stages.variant import CONTROLS, MAIN, Variant, variants
 from ctrak_jax.store import read_scores
@@ -175,13 +176,13 @@ def label_rows(ctx: Context, variant: Variant) -> list[Row]:
     """The wrong-label control: percentiles of every method and reported local question."""
     rows = []
     asked = questions.read(ctx.root / "queries" / "queries.csv")
-    conditions = train_conditions(ctx, variant)
+    labels = labels_of(ctx, variant)
     for method in ctx.config.methods:
         scores = read_scores(folder(ctx, variant) / "scores" / f"{method}.zarr")
         for q, row in zip(asked, scores, strict=True):
             if q.split != "report" or np.isnan(row).any():
                 continue
-            shift = label_shift(ctx, conditions, q, row)
+            shift = label_shift(ctx, labels, q, row)
             if shift is None:
                 continue
             rows.append(

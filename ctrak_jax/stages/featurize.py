@@ -9,7 +9,7 @@ import numpy as np
 
 from ctrak_jax import hosts
 from ctrak_jax import mesh as devices
-from ctrak_jax.data import opposite_indices, read_ahead
+from ctrak_jax.data import read_ahead
 from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.projection import implementation_of
@@ -17,7 +17,6 @@ from ctrak_jax.stages import model
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import (
     Selected,
-    TrainBatch,
     TrainRows,
     feature_key,
     needs_errors,
@@ -26,6 +25,7 @@ from ctrak_jax.stages.gradients import (
     train_rows,
     train_specs,
 )
+from ctrak_jax.stages.samples import Samples, TrainBatch, samples_of
 from ctrak_jax.stages.variant import MAIN, Variant
 from ctrak_jax.store import FeatureStore, Place, below
 
@@ -100,7 +100,7 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
 
 
 def _stores(
-    ctx: Context, variant: Variant, chosen: Selected, samples: "Samples"
+    ctx: Context, variant: Variant, chosen: Selected, samples: Samples
 ) -> dict[GradientSpec, FeatureStore]:
     """The stores of all training gradients, made where they are not there yet."""
     specs, sha256 = train_specs(ctx.config.methods), model.sha256(ctx)
@@ -135,39 +135,6 @@ def _program(together: tuple[str, ...]) -> list[GradientSpec]:
     return [spec for spec in specs if spec is not None]
 
 
-def relabelled_rows(ctx: Context, share: float) -> np.ndarray:
-    """Rows of the training set that the wrong-label control featurizes under another condition."""
-    count = len(ctx.dataset.train_index)
-    picked = np.random.default_rng((ctx.config.trajectory.seed, 2)).permutation(count)
-    return np.sort(picked[: max(1, round(share * count))])
-
-
-def train_conditions(ctx: Context, variant: Variant) -> np.ndarray:
-    """Conditions under which the training samples are featurized: [n, condition]."""
-    conditions = ctx.dataset.train_conditions
-    if variant.relabel:
-        rows = relabelled_rows(ctx, variant.relabel)
-        wrong = conditions[opposite_indices(conditions, ctx.dataset.train_index, seed=1)]
-        conditions = conditions.copy()
-        conditions[rows] = wrong[rows]
-    return conditions
-
-
-class Samples(NamedTuple):
-    """What the training samples of a variant are featurized with, by row of the training set."""
-
-    rows: np.ndarray
-    conditions: np.ndarray
-    against: np.ndarray
-
-
-def samples_of(ctx: Context, variant: Variant) -> Samples:
-    """The rows a variant computes, and the conditions of all rows."""
-    conditions = train_conditions(ctx, variant)
-    rows = relabelled_rows(ctx, variant.relabel) if variant.relabel else np.arange(len(conditions))
-    return Samples(rows, conditions, ctx.against(conditions))
-
-
 def _computed(
     ctx: Context,
     chosen: Selected,
@@ -186,13 +153,7 @@ def _computed(
     ]
 
     def read(piece: tuple[Job, np.ndarray]) -> TrainBatch:
-        rows = devices.padded(piece[1], size)
-        return TrainBatch(
-            ctx.dataset.train_images(rows),
-            samples.conditions[rows],
-            samples.against[rows],
-            ctx.dataset.train_index[rows],
-        )
+        return samples.batch(devices.padded(piece[1], size))
 
     programs, weights = {}, devices.put(chosen.weights, ctx.mesh, chosen.specs)
     for together in {job.together for job in jobs}:

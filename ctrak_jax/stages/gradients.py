@@ -27,6 +27,7 @@ from ctrak_jax.projection import Projection, project_leaves
 from ctrak_jax.reward import Loss
 from ctrak_jax.schedule import Schedule, implied_noise
 from ctrak_jax.stages.context import Context
+from ctrak_jax.stages.samples import TrainBatch
 from ctrak_jax.stages.variant import Variant
 from ctrak_jax.trajectory import Guidance, Path, forward_path, invert, sample
 from ctrak_jax.typing import Array, Cond, EpsFn, Image, LayersFn, Params, PRNGKey, Seen, Timestep
@@ -102,7 +103,7 @@ def selected(ctx: Context, model: Denoiser, variant: Variant) -> Selected:
     whose gradients are taken directly.
     """
     selection = selection_of(ctx, model.params, variant)
-    x, c = jnp.zeros(ctx.dataset.image_shape), jnp.zeros(ctx.conditions.size)
+    x, c = jnp.zeros(ctx.inputs.shape), jnp.zeros(ctx.inputs.condition_shape)
     seen = jax.eval_shape(model.layers_fn, model.params, {}, x, jnp.int32(0), c)
     kernels = {f"{layer}/kernel" for layer in seen.outputs}
 
@@ -176,16 +177,6 @@ def projection_of(ctx: Context) -> Projection:
     return Projection(p.k, p.kind, p.seed, p.tile, p.implementation)
 
 
-class TrainBatch(NamedTuple):
-    """Training samples: x0 [sample, H, W, C], cond [sample, c], against [sample, opponent, c],
-    index [sample]."""
-
-    x0: Any
-    cond: Any
-    against: Any
-    index: Any
-
-
 class TrainRows(NamedTuple):
     """Features [sample, spec, proj] and denoising errors on the forward path [sample, time] (no
     columns where they are not asked for)."""
@@ -237,7 +228,7 @@ def train_rows(
 def guided_inversions(
     ctx: Context, eps_fn: EpsFn, params: Params, x0: Image, cond: Cond, against: Cond
 ) -> Path:
-    """The inversions of one sample guided against each opponent [opponent, c], end to end.
+    """The inversions of one sample guided against each opponent [opponent, ...], end to end.
 
     One opponent alone says as much about that opponent as about the sample: against (circle, blue)
     a blue triangle's gradient is that of "triangle, not circle", and ranks high for whatever else a
@@ -285,8 +276,8 @@ def denoising_errors(
 
 
 class QueryBatch(NamedTuple):
-    """Asked images and what is asked of each: x0 [query, H, W, C] (unused in global scope), cond
-    [query, c], minus [query, concept, c], id [query]."""
+    """Asked samples and what is asked of each: x0 [query, ...] (unused in global scope), cond
+    [query, ...], minus [query, concept, ...], id [query]."""
 
     x0: Any
     cond: Any
@@ -306,7 +297,7 @@ def query_member(
 ) -> Member:
     """One repetition of a local query, or one sampling trajectory of a global one (section 3)."""
     q, schedule = ctx.config.query, ctx.schedule
-    null = jnp.zeros_like(item.cond)
+    null = jnp.asarray(ctx.inputs.null)
     path_key, noise_key = jax.random.split(key)
     if scope == "global":
         noise = jax.random.normal(noise_key, item.x0.shape)

@@ -25,7 +25,6 @@ from ctrak_jax.projection import implementation_of
 from ctrak_jax.stages import hlo, model, plan
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import (
-    TrainBatch,
     Weights,
     needs_errors,
     projection_of,
@@ -33,6 +32,7 @@ from ctrak_jax.stages.gradients import (
     train_rows,
     train_specs,
 )
+from ctrak_jax.stages.samples import TrainBatch, samples_of
 from ctrak_jax.stages.variant import MAIN
 
 
@@ -167,10 +167,8 @@ def _step(ctx: Context) -> Step:
 
 def _batch(ctx: Context, count: int) -> TrainBatch:
     """The shapes of a batch of training samples."""
-    conditions = ctx.dataset.train_conditions
-    against = jax.ShapeDtypeStruct(ctx.against(conditions).shape, np.float32)
-    parts = ctx.dataset.train_images(np.arange(1)), conditions, against, np.zeros(1, np.int32)
-    return TrainBatch(*(jax.ShapeDtypeStruct((count, *p.shape[1:]), p.dtype) for p in parts))
+    one = samples_of(ctx).batch(np.arange(1))
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((count, *a.shape[1:]), a.dtype), one)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from PIL import Image
 
 from ctrak_jax import mesh as devices
 from ctrak_jax.data.check import shape_reader
-from ctrak_jax.data.dataset import to_uint8, to_unit
 from ctrak_jax.errors import StoreError
 from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS, GradientSpec
@@ -155,16 +154,16 @@ def _check(ctx: Context, values: dict[str, str]):
 
 def sampler(ctx: Context):
     """draw(params, cond [c], numbers [n]) -> uint8 images [n, H, W, C]; each number is a seed."""
-    shape, q = ctx.dataset.image_shape, ctx.config.query
+    shape, q = ctx.inputs.shape, ctx.config.query
 
     def one(params, cond, number):
         noise = jax.random.normal(jax.random.fold_in(jax.random.key(q.seed), number), shape)
-        guidance = guidance_of(q.sampling_guidance, jnp.zeros_like(cond))
+        guidance = guidance_of(q.sampling_guidance, jnp.asarray(ctx.inputs.null))
         drawn = sample(ctx.eps_fn, params, ctx.schedule, ctx.grid, noise, cond, guidance=guidance)
         return drawn.x0
 
     compiled = jax.jit(jax.vmap(one, (None, None, 0)))
-    return lambda params, cond, numbers: to_uint8(compiled(params, cond, numbers))
+    return lambda params, cond, numbers: ctx.inputs.decode(compiled(params, cond, numbers))
 
 
 def _candidates(ctx: Context, denoiser: Denoiser, draw, cond, number: int) -> Iterator[np.ndarray]:
@@ -272,11 +271,11 @@ def query_batch(ctx: Context, asked: list[Question], groups: np.ndarray) -> Quer
     images = [
         read_image(ctx.root / "queries" / q.image, ctx.dataset.image_shape)
         if q.scope == "local"
-        else np.zeros(ctx.dataset.image_shape, np.float32)
+        else np.zeros(ctx.dataset.image_shape, np.uint8)
         for q in heads
     ]
     return QueryBatch(
-        np.stack(images),
+        ctx.inputs.encode(np.stack(images)),
         np.stack([encode(q.condition) for q in heads]),
         np.stack([[encode(asked[row].minus) for row in group] for group in groups]),
         groups[:, 0].astype(np.int32),
@@ -284,7 +283,7 @@ def query_batch(ctx: Context, asked: list[Question], groups: np.ndarray) -> Quer
 
 
 def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """A query's picture as the network sees it.
+    """A query's picture: uint8 [H, W, 3].
 
     Raises:
         StoreError: missing, unreadable or of another size.
@@ -295,4 +294,4 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
         raise StoreError(f"{path}: not a readable image ({error}).") from None
     if image.shape != shape:
         raise StoreError(f"{path}: shape {image.shape}, the model wants {shape}.")
-    return to_unit(image)
+    return image

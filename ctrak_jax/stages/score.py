@@ -22,10 +22,11 @@ from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS
 from ctrak_jax.stages import model, questions, unlearning
 from ctrak_jax.stages.context import Context, read_json, write_atomically
-from ctrak_jax.stages.featurize import folder, place, relabelled_rows
+from ctrak_jax.stages.featurize import folder, place
 from ctrak_jax.stages.gradients import feature_key, selected, store_of
 from ctrak_jax.stages.query import query_key
 from ctrak_jax.stages.questions import Question
+from ctrak_jax.stages.samples import relabelled_rows
 from ctrak_jax.stages.variant import MAIN, Variant
 from ctrak_jax.store import FeatureStore, write_scores
 
@@ -363,17 +364,17 @@ class LabelShift(NamedTuple):
 
 
 def label_shift(
-    ctx: Context, conditions: np.ndarray, question: Question, scores: np.ndarray
+    ctx: Context, labels: np.ndarray, question: Question, scores: np.ndarray
 ) -> LabelShift | None:
     """Where images stand whose picture carries the concept but whose label does not, and those
     whose label carries it but whose picture does not; None where there are none of either.
 
     Args:
-        conditions: under which the training images were featurized [sample, condition].
+        labels: whose conditions the training images were featurized under, int [sample].
         scores: of one question [sample].
     """
     picture = ctx.dataset.carries(question.attribute, question.value)
-    label = conditions @ ctx.conditions.encode({question.attribute: question.value}) > 0
+    label = picture[labels]
     if not ((picture & ~label).any() and (label & ~picture).any()):
         return None
     percentile = metrics.rank_percentiles(scores)

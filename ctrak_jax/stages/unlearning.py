@@ -21,10 +21,10 @@ from ctrak_jax.log import meter
 from ctrak_jax.reward import dsm
 from ctrak_jax.stages import model
 from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.featurize import Samples, relabelled_rows, samples_of
 from ctrak_jax.stages.gradients import Selected, Weights, denoising_errors, selected
 from ctrak_jax.stages.query import query_batch
 from ctrak_jax.stages.questions import Question
+from ctrak_jax.stages.samples import Samples, relabelled_rows, samples_of
 from ctrak_jax.stages.variant import MAIN, Variant
 from ctrak_jax.store import read_scores
 from ctrak_jax.trajectory import forward_path
@@ -88,7 +88,7 @@ def scores(ctx: Context, variant: Variant, asked: list[Question]) -> np.ndarray:
 
 def fisher_diagonal(ctx: Context, chosen: Selected, samples: Samples) -> Params:
     """The floored diagonal: mean squared gradient of ``unlearning.fisher_samples`` samples."""
-    count = len(samples.conditions)
+    count = len(samples.labels)
     wanted = min(ctx.config.unlearning.fisher_samples, count)
     rows = np.sort(np.random.default_rng(ctx.config.trajectory.seed).permutation(count)[:wanted])
 
@@ -108,8 +108,11 @@ def fisher_diagonal(ctx: Context, chosen: Selected, samples: Samples) -> Params:
 
 
 def _batch(ctx: Context, samples: Samples, rows: np.ndarray) -> Batch:
+    inputs = ctx.inputs
     return Batch(
-        ctx.dataset.train_images(rows), samples.conditions[rows], ctx.dataset.train_index[rows]
+        inputs.samples(rows),
+        inputs.conditions(samples.labels[rows]),
+        ctx.dataset.train_index[rows],
     )
 
 

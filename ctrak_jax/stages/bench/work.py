@@ -28,7 +28,8 @@ from ctrak_jax.projection import (
 )
 from ctrak_jax.stages.bench.timing import Call, Row, in_turns, nothing, of_program
 from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.gradients import Selected, TrainBatch, selected, train_rows
+from ctrak_jax.stages.gradients import Selected, selected, train_rows
+from ctrak_jax.stages.samples import TrainBatch, samples_of
 from ctrak_jax.stages.score import Features, ranked, rows_a_block
 from ctrak_jax.stages.variant import MAIN
 from ctrak_jax.store import FeatureStore
@@ -76,14 +77,8 @@ def subject(batch: int, k: int) -> Subject:
         lambda leaf: leaf + 0.05 * rng.standard_normal(leaf.shape, np.float32), first
     )
     rows = np.arange(batch) % len(dataset.train_index)
-    conditions = dataset.train_conditions
-    samples = TrainBatch(
-        dataset.train_images(rows),
-        conditions[rows],
-        ctx.against(conditions)[rows],
-        dataset.train_index[rows],
-    )
-    return Subject(ctx, selected(ctx, ctx.denoiser(params), MAIN), samples)
+    chosen = selected(ctx, ctx.denoiser(params), MAIN)
+    return Subject(ctx, chosen, samples_of(ctx).batch(rows))
 
 
 def featurize(sizes: Sizes) -> list[Row]:
