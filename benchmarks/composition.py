@@ -25,8 +25,9 @@ def accepted(ctx: Context, values: dict[str, str]) -> tuple[int, int]:
     """How many images of one combination are accepted: at the tolerance, at half of it."""
     data = ctx.config.data
     reader = shape_reader(data.shapes, data.colors, data.image_size)
-    drawn = sampler(ctx)(
-        model.load(ctx).params, ctx.conditions.encode(values), np.arange(IMAGES) + SEEDS_APART // 4
+    denoiser = model.load(ctx)
+    drawn = sampler(ctx, denoiser)(
+        denoiser.params, ctx.conditions.encode(values), np.arange(IMAGES) + SEEDS_APART // 4
     )
     readings = [reader.read(image) for image in drawn]
     wanted = (values["shape"], values["color"])

@@ -14,11 +14,14 @@ from ctrak_jax import config as cfg
 from ctrak_jax import hosts, log, pipeline
 from ctrak_jax.data import build, draw_avatars, write_folder
 from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.report import write_answer
 from ctrak_jax.stages import attribute, bench, info, plan, summary
+from ctrak_jax.stages.context import Context
 
 HELP = {
     "run": "every stage in order, each skipped where its result is there",
     "train": "train the model",
+    "encode": "images to latents and captions to text embeddings (text-to-image)",
     "featurize": "per-sample gradient features of the training images",
     "query": "generate images, ask about their concepts, featurize the questions",
     "score": "score every training image for every question",
@@ -124,11 +127,28 @@ def _info(args: argparse.Namespace) -> None:
 
 def _declare_attribute(parser: argparse.ArgumentParser) -> None:
     _declare_config(parser)
-    parser.add_argument("--image", type=Path, required=True, help="the image asked about")
-    parser.add_argument(
-        "--condition", required=True, help="its condition, e.g. shape=triangle,color=red"
+    parser.add_argument("--image", type=Path, help="the image asked about")
+    parser.add_argument("--condition", help="its condition, e.g. shape=triangle,color=red")
+    parser.add_argument("--concept", help="the attribute asked about, e.g. color")
+    group = parser.add_argument_group("text-to-image: in place of --condition and --concept")
+    group.add_argument("--prompt", help='e.g. "Pikachu in the style of Pablo Picasso"')
+    group.add_argument(
+        "--concepts", nargs="+", metavar="WORDS", help='words of it: "Pikachu" "Pablo Picasso"'
     )
-    parser.add_argument("--concept", required=True, help="the attribute asked about, e.g. color")
+    group.add_argument(
+        "--minus",
+        nargs="+",
+        default=(),
+        metavar="PROMPT",
+        help="the prompt without each concept [the words left out]",
+    )
+    group.add_argument(
+        "--scope", choices=("local", "global"), default="local", help="one image, or all [local]"
+    )
+    group.add_argument(
+        "--image-seed", type=int, default=0, help="where no --image is given, generate this one [0]"
+    )
+    group.add_argument("--picture", type=Path, metavar="FILE", help="also draw the answer there")
     parser.add_argument("--method", default="concept-trak", help="[concept-trak]")
     parser.add_argument("--top", type=int, default=10, help="how many training images [10]")
     parser.add_argument("--seed", type=int, help="training seed of the model [the first]")
@@ -141,15 +161,44 @@ def _attribute(args: argparse.Namespace) -> None:
     seed = config.run.seeds[0] if args.seed is None else args.seed
     if seed not in contexts:
         raise UsageError(f"--seed {seed} is none of the run's seeds {list(contexts)}.")
-    answer = attribute.ask(
-        contexts[seed],
+    if args.prompt is not None:
+        answer = _by_prompt(args, contexts[seed])
+    else:
+        if None in (args.image, args.condition, args.concept):
+            raise UsageError(
+                "attribute needs --image, --condition and --concept, or --prompt and --concepts."
+            )
+        answer = attribute.ask(
+            contexts[seed],
+            image=args.image,
+            condition=args.condition,
+            concept=args.concept,
+            method=args.method,
+            top=args.top,
+        )
+    print(json.dumps(answer, indent=1) if args.json else attribute.text(answer))
+
+
+def _by_prompt(args: argparse.Namespace, ctx: Context) -> dict[str, Any]:
+    if not args.concepts or args.condition is not None or args.concept is not None:
+        raise UsageError("--prompt goes with --concepts, in place of --condition and --concept.")
+    answer, picture = attribute.ask_prompt(
+        ctx,
+        prompt=args.prompt,
+        concepts=args.concepts,
+        minus=args.minus,
         image=args.image,
-        condition=args.condition,
-        concept=args.concept,
+        image_seed=args.image_seed,
+        scope=args.scope,
         method=args.method,
         top=args.top,
     )
-    print(json.dumps(answer, indent=1) if args.json else attribute.text(answer))
+    if args.picture is not None:
+        rows = {c["concept"]: [row["index"] for row in c["top"]] for c in answer["concepts"]}
+        images = ctx.dataset.raw.images
+        tops = {concept: [images[i] for i in found] for concept, found in rows.items()}
+        write_answer(args.picture, picture, args.prompt, tops)
+    return answer
 
 
 def _declare_bench(parser: argparse.ArgumentParser) -> None:

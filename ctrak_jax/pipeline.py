@@ -1,9 +1,9 @@
 """The data flow of a run.
 
 The data set is built; for every training seed a model is trained on it, its training images are
-featurized, images are generated and asked about, and every training image is scored for every
-question; then all seeds are evaluated together and reported. Controls repeat the middle of this
-with one thing changed.
+encoded where the model wants latents and text, and featurized, images are generated and asked
+about, and every training image is scored for every question; then all seeds are evaluated together
+and reported. Controls repeat the middle of this with one thing changed.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.log import stage
 from ctrak_jax.mesh import local_mesh
 from ctrak_jax.report import write_report
-from ctrak_jax.stages import evaluate, featurize, model, query, questions, score, train
+from ctrak_jax.stages import encode, evaluate, featurize, model, query, questions, score, train
 from ctrak_jax.stages.context import Context, read_json, write_atomically
 from ctrak_jax.stages.gradients import selection_of
 from ctrak_jax.stages.variant import variants
@@ -67,6 +67,12 @@ def run_train(out: Path, contexts: list[Context]) -> None:
     """A model for every seed."""
     for ctx in contexts:
         train.run(ctx)
+
+
+def run_encode(out: Path, contexts: list[Context]) -> None:
+    """Latents and text embeddings, where the model is a text-to-image one."""
+    for ctx in contexts:
+        encode.run(ctx)
 
 
 def run_featurize(out: Path, contexts: list[Context]) -> None:
@@ -121,6 +127,7 @@ def run_report(out: Path, contexts: list[Context]) -> None:
 
 STAGES: dict[str, Callable[[Path, list[Context]], None]] = {
     "train": run_train,
+    "encode": run_encode,
     "featurize": run_featurize,
     "query": run_query,
     "score": run_score,
@@ -128,7 +135,7 @@ STAGES: dict[str, Callable[[Path, list[Context]], None]] = {
     "report": run_report,
 }
 """Every stage by name, in order."""
-SHARED = ("featurize", "score")
+SHARED = ("encode", "featurize", "score")
 """Stages in which every process takes part; the others are the first one's."""
 
 

@@ -13,7 +13,7 @@ from ctrak_jax import mesh as devices
 from ctrak_jax.config import Config
 from ctrak_jax.data import build
 from ctrak_jax.errors import UsageError
-from ctrak_jax.stages.context import Context
+from ctrak_jax.stages.context import Context, dit_of
 from ctrak_jax.stages.gradients import (
     Selected,
     TrainRows,
@@ -40,7 +40,7 @@ def chosen_on(count: int, model: int) -> tuple[Context, Selected]:
     """A random network on ``count`` devices."""
     data, mesh = build(CONFIG.data), devices.local_mesh(count, model)
     ctx = Context(config=CONFIG, root=Path(), seed=0, training_set=data, dataset=data, mesh=mesh)
-    params = random_params(ctx.network, data.image_shape, ctx.conditions.size)
+    params = random_params(dit_of(CONFIG.model), data.image_shape, ctx.conditions.size)
     return ctx, selected(ctx, ctx.denoiser(params), MAIN)
 
 

@@ -1,7 +1,6 @@
 """Folders in diffusers' format: what loads, what is refused, and what a part must provide."""
 
 import inspect
-import json
 import re
 import shutil
 from pathlib import Path
@@ -24,55 +23,13 @@ from ctrak_jax.models import stable_diffusion as sd
 from ctrak_jax.models.network import Autoencoder, Network, TextEncoder
 from ctrak_jax.models.stable_diffusion import huggingface, weights
 from ctrak_jax.typing import EpsFn, LayersFn
-
-UNET = Path(__file__).parent / "fixtures" / "sd_unet"
-VAE = {
-    "_class_name": "AutoencoderKL",
-    "block_out_channels": [8, 8],
-    "down_block_types": ["DownEncoderBlock2D"] * 2,
-    "up_block_types": ["UpDecoderBlock2D"] * 2,
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-    "sample_size": 16,
-    "scaling_factor": 0.5,
-}
-TEXT = {
-    "architectures": ["CLIPTextModel"],
-    "hidden_size": 32,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 77,
-    "vocab_size": 12,
-    "hidden_act": "quick_gelu",
-    "bos_token_id": 10,
-    "eos_token_id": 11,
-    "pad_token_id": 11,
-}
-VOCABULARY = ["a", "b", "c", "d</w>", "a</w>", "b</w>", "c</w>", "ab", "abc</w>", "!</w>"]
-SCHEDULER = {
-    "_class_name": "PNDMScheduler",
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "num_train_timesteps": 1000,
-}
-
-
-def write(file: Path, content: Any) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content))
-
-
-def change(file: Path, **settings: Any) -> None:
-    write(file, json.loads(file.read_text()) | settings)
-
-
-def random_like(template: Any, seed: int) -> Any:
-    leaves, structure = jax.tree.flatten(template)
-    rng = np.random.default_rng(seed)
-    values = [(0.2 * rng.standard_normal(leaf.shape)).astype(np.float32) for leaf in leaves]
-    return jax.tree.unflatten(structure, values)
+from tests.tiny_model import (
+    SCHEDULER,
+    VAE,
+    change,
+    write,
+    write_model,
+)
 
 
 def as_pytorch(params: Any, numbered: str) -> dict[str, np.ndarray]:
@@ -98,24 +55,7 @@ VAE_NUMBERED = "down_blocks|up_blocks|resnets|attentions|downsamplers|upsamplers
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """A whole model: PyTorch weights for the UNet, Flax ones for the others."""
-    folder = tmp_path_factory.mktemp("model")
-    write(folder / "model_index.json", {"_class_name": "StableDiffusionPipeline"})
-    write(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
-    shutil.copytree(UNET, folder / "unet")
-    write(folder / "vae" / "config.json", VAE)
-    vae = huggingface.autoencoder(VAE)
-    params = random_like(jax.eval_shape(vae.init_weights, jax.random.key(0)), 0)
-    (folder / "vae" / weights.DIFFUSERS.flax).write_bytes(msgpack_serialize(params))
-    tokens = [*VOCABULARY, "<|startoftext|>", "<|endoftext|>"]
-    write(folder / "tokenizer" / "vocab.json", {token: i for i, token in enumerate(tokens)})
-    (folder / "tokenizer" / "merges.txt").write_text("#version: 0.2\na b\nab c</w>\n")
-    write(folder / "text_encoder" / "config.json", TEXT)
-    text = sd.CLIPText(huggingface.text_encoder(TEXT), lambda _: np.zeros(77), 77, 32)
-    params = random_like(jax.eval_shape(text.init, jax.random.key(0)), 1)
-    file = folder / "text_encoder" / weights.TRANSFORMERS.flax
-    file.write_bytes(msgpack_serialize(params))
-    return folder
+    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
@@ -153,7 +93,7 @@ def test_the_parts_provide_what_is_asked_of_them(whole):
     params, t = model.denoiser.params, jnp.int32(500)
     eps = jax.jit(model.denoiser.eps_fn)(params, latent, t, cond)
     assert (eps.shape, eps.dtype) == (latent.shape, jnp.float32)
-    exact = jax.jit(model.exact_fn)(params, latent, t, cond)
+    exact = jax.jit(sd.exact_eps_fn(model.network, model.noise))(params, latent, t, cond)
     np.testing.assert_allclose(exact, eps, atol=1e-5)
     seen = jax.jit(model.denoiser.layers_fn)(params, {}, latent, t, cond)
     np.testing.assert_allclose(seen.eps, eps, atol=1e-5)

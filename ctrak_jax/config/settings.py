@@ -61,7 +61,8 @@ class Data(Section):
     seed: Seed = 0
     """Seed of the drawn images (synthetic)."""
     condition_on: tuple[str, ...] = ("shape", "color")
-    """Attributes that make up the condition, in order."""
+    """Attributes that make up the condition, in order; those asked about. A text-to-image model
+    is conditioned on captions and may have none."""
     candidates: int | None = Field(default=None, ge=1)
     """Training images that are attributed over, drawn at random; empty for all of them."""
     hold_out: tuple[dict[str, str], ...] = ()
@@ -71,6 +72,8 @@ class Data(Section):
 class Model(Section):
     """The network."""
 
+    kind: Literal["dit", "text-to-image"] = "dit"
+    """A class-conditional diffusion transformer of images, or Stable Diffusion."""
     size: Literal["tiny", "paper"] = "tiny"
     """Named size of the diffusion transformer."""
     width: int | None = Field(default=None, ge=8)
@@ -82,7 +85,15 @@ class Model(Section):
     patch: int | None = Field(default=None, ge=1)
     """Side of a patch in pixels; overrides the size's."""
     checkpoint: Path | None = None
-    """A published checkpoint (safetensors) used instead of training."""
+    """Used instead of training: a published checkpoint (safetensors; dit), or the folder of a
+    Stable Diffusion 1.x or 2.x model in diffusers' format (text-to-image)."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes in (text-to-image); parameters, gradients and guidance stay
+    float32."""
+    remat: bool = False
+    """Keep only the blocks' outputs for the way back: less memory, more work (text-to-image)."""
+    efficient_attention: bool = False
+    """Attention over chunks of queries: less memory (text-to-image)."""
 
 
 class ScheduleConfig(Section):
@@ -134,13 +145,24 @@ class Trajectory(Section):
     """Every how many steps a state becomes an attribution timestep."""
     guidance: float = Field(default=2.0, ge=0)
     """Guidance scale of the training samples' inversion; 1 for none, 7.5 as published."""
-    against: Literal["attribute", "other", "null"] = "attribute"
+    against: Literal["attribute", "other", "null", "prompt"] = "attribute"
     """Guidance against the sample's condition with one attribute changed, against other training
-    conditions, each fixed by the sample's index, or against the null."""
+    conditions, each fixed by the sample's index, against the null, or against one prompt."""
+    prompt: str = ""
+    """The prompt guided against (against: prompt)."""
     opponents: int = Field(default=2, ge=1)
     """Conditions a sample is guided against, one inversion each (against: attribute, other)."""
     seed: int = Field(default=0, ge=0)
     """Seed of the forward noise, one draw a (sample, timestep)."""
+
+
+class Encode(Section):
+    """Latents and text embeddings of a data set (text-to-image)."""
+
+    flip: bool = False
+    """Also encode every image mirrored; unlearning takes the larger score of the two."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """How both are kept."""
 
 
 class Gradient(Section):
@@ -213,7 +235,8 @@ class Query(Section):
     scale: float = Field(default=7.5, gt=0)
     """Slider scale lambda_c."""
     minus: Literal["other", "null"] = "other"
-    """The condition without the concept: another value of its attribute, or the null value."""
+    """The condition without the concept: another value of its attribute, or the null value; of a
+    text, the caption of another value, or the caption without the value's words."""
     seed: Seed = 1_000_000
     """Seed of the generated queries."""
 
@@ -268,6 +291,7 @@ class Config(Section):
     model: Model = Model()
     schedule: ScheduleConfig = ScheduleConfig()
     train: Train = Train()
+    encode: Encode = Encode()
     trajectory: Trajectory = Trajectory()
     gradient: Gradient = Gradient()
     projection: ProjectionConfig = ProjectionConfig()
@@ -318,6 +342,25 @@ class Config(Section):
                 f"data.kind={self.data.kind}",
             ),
             (
+                self.model.kind == "text-to-image" and self.data.kind != "folder",
+                f"model.kind=text-to-image needs captions, data.kind={self.data.kind} has none; "
+                "use a folder with prompts.txt",
+            ),
+            (
+                self.model.kind == "dit" and not self.data.condition_on,
+                "data.condition_on is empty; give at least one",
+            ),
+            (
+                (self.trajectory.against == "prompt") != bool(self.trajectory.prompt),
+                "trajectory.against=prompt and trajectory.prompt belong together; give both or "
+                "neither",
+            ),
+            (
+                self.trajectory.against == "prompt" and self.model.kind != "text-to-image",
+                f"trajectory.against=prompt needs a text, model.kind={self.model.kind} knows none; "
+                "use attribute, other or null",
+            ),
+            (
                 any(k > self.score.top for k in self.evaluate.k),
                 f"evaluate.k={list(self.evaluate.k)} reaches deeper than score.top="
                 f"{self.score.top}; raise score.top",
@@ -335,7 +378,6 @@ class Config(Section):
         distinct: dict[str, Sequence[Any]] = {
             "methods": self.methods,
             "run.seeds": self.run.seeds,
-            "data.condition_on": self.data.condition_on,
             "query.scopes": self.query.scopes,
         }
         full = distinct | {"score.damping": self.score.damping, "evaluate.k": self.evaluate.k}
@@ -344,7 +386,7 @@ class Config(Section):
         ]
         problems += [
             (len(set(values)) < len(values), f"{name}={list(values)} must name each one once")
-            for name, values in distinct.items()
+            for name, values in (distinct | {"data.condition_on": self.data.condition_on}).items()
         ]
         unknown = [m for m in self.methods if m not in METHODS]
         if unknown:

@@ -40,7 +40,7 @@ class Conditions:
         Raises:
             UsageError: a value the vocabulary does not have.
         """
-        parts = []
+        parts = [np.zeros(0, np.float32)]
         for name, known in self.vocabulary.items():
             code = np.zeros(len(known), np.float32)
             value = values.get(name)
@@ -50,6 +50,11 @@ class Conditions:
                 code[known.index(value)] = 1.0
             parts.append(code)
         return np.concatenate(parts)
+
+    def decode(self, code: np.ndarray) -> dict[str, str]:
+        """What :meth:`encode` was given; a null attribute is missing."""
+        values = [(name, value) for name, known in self.vocabulary.items() for value in known]
+        return {name: value for (name, value), on in zip(values, code, strict=True) if on}
 
     def combinations(self) -> list[dict[str, str]]:
         """Every combination of values, in the order of the code."""

@@ -4,7 +4,7 @@ images.npy        uint8 [N, H, W, 3]; or images/*.png, *.jpg, *.jpeg, *.webp (so
                   shards, images/*.tar (webdataset) or images/*.parquet
 attributes.csv    header index,<attribute>,...; one row an image; values are text. Shards may carry
                   attributes and captions themselves (see ``shards``); the files here win.
-prompts.txt       optional, one line an image
+prompts.txt       one line an image: optional, or in place of attributes.csv
 meta.json         optional: name, licence, source
 """
 
@@ -49,6 +49,8 @@ def read_folder(path: Path, *, side: int | None = None) -> RawImages:
         images = Pictures(shards.encoded, side=side)
     if shards is not None and shards.attributes:
         attributes = shards.attributes
+    elif captions.exists() and not table.exists():
+        attributes = {}
     else:
         attributes = _attributes(table, len(images))
     prompts = shards.prompts if shards is not None else ()

@@ -21,12 +21,17 @@ from ctrak_jax.typing import Array, Cond, EpsFn, Image, LayersFn, Params, Seen, 
 
 
 class Denoiser(NamedTuple):
-    """``eps_fn(params, x, t, cond)`` for one sample, the same with its linear layers shown, and
-    the parameters."""
+    """A noise prediction of one sample with its parameters.
+
+    Attributes:
+        eps_fn: ``eps_fn(params, x, t, cond)``. layers_fn: the same with its linear layers shown.
+        exact_fn: the same in full precision, for the small difference of two predictions.
+    """
 
     eps_fn: EpsFn
     layers_fn: LayersFn
     params: Params
+    exact_fn: EpsFn
 
 
 def eps_fn_of(network: Network, schedule: Schedule, prediction: Prediction) -> EpsFn:
@@ -85,7 +90,7 @@ def denoiser_of(
     layers_fn = layers_fn_of(network, schedule, prediction)
     if remat:
         eps_fn, layers_fn = _keep_block_outputs(eps_fn), _keep_block_outputs(layers_fn)
-    return Denoiser(eps_fn, layers_fn, params)
+    return Denoiser(eps_fn, layers_fn, params, eps_fn)
 
 
 def _keep_block_outputs(fn: Any) -> Any:

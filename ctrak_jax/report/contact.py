@@ -23,8 +23,8 @@ MARGIN = 10
 HEADER = 24
 LABEL = 150
 
-_PAPER = (255, 255, 255)
-_INK = (34, 38, 43)
+PAPER = (255, 255, 255)
+INK = (34, 38, 43)
 _FAINT = (150, 155, 162)
 _CARRIER = (0, 114, 178)
 _OTHER = (205, 208, 212)
@@ -122,7 +122,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def _tile(picture: Image.Image, scale: int, carrier: bool) -> Image.Image:
     colour = _CARRIER if carrier else _OTHER
     width, height = picture.width * scale, picture.height * scale
-    tile = Image.new("RGB", (width + 2 * FRAME, height + 2 * FRAME), _PAPER)
+    tile = Image.new("RGB", (width + 2 * FRAME, height + 2 * FRAME), PAPER)
     draw = ImageDraw.Draw(tile)
     draw.rectangle(
         (0, 0, tile.width - 1, tile.height - 1), outline=colour, width=FRAME if carrier else 1
@@ -132,10 +132,10 @@ def _tile(picture: Image.Image, scale: int, carrier: bool) -> Image.Image:
     x, y = tile.width - 15, tile.height - 15
     draw.rectangle((x, y, x + 14, y + 14), fill=colour)
     if carrier:
-        draw.line([(x + 3, y + 7), (x + 6, y + 11), (x + 11, y + 3)], fill=_PAPER, width=2)
+        draw.line([(x + 3, y + 7), (x + 6, y + 11), (x + 11, y + 3)], fill=PAPER, width=2)
     else:
-        draw.line([(x + 4, y + 4), (x + 10, y + 10)], fill=_INK, width=2)
-        draw.line([(x + 4, y + 10), (x + 10, y + 4)], fill=_INK, width=2)
+        draw.line([(x + 4, y + 4), (x + 10, y + 10)], fill=INK, width=2)
+        draw.line([(x + 4, y + 10), (x + 10, y + 4)], fill=INK, width=2)
     return tile
 
 
@@ -144,12 +144,12 @@ def _strip(
 ) -> Image.Image:
     """A method's label and its framed images, rank 1 first."""
     width, height = tiles[0].size
-    strip = Image.new("RGB", (LABEL + width + MARGIN + TOP * (width + GAP) - GAP, height), _PAPER)
+    strip = Image.new("RGB", (LABEL + width + MARGIN + TOP * (width + GAP) - GAP, height), PAPER)
     draw = ImageDraw.Draw(strip)
     name = label(method)
-    draw.text((0, 2), name.short, fill=_INK, font=_font(14))
+    draw.text((0, 2), name.short, fill=INK, font=_font(14))
     draw.text((0, 22), name.note, fill=_FAINT, font=_font(9))
-    draw.text((0, 38), f"{sum(carriers)} of {len(hits)}", fill=_INK, font=_font(12))
+    draw.text((0, 38), f"{sum(carriers)} of {len(hits)}", fill=INK, font=_font(12))
     for place, tile in enumerate(tiles):
         strip.paste(tile, (LABEL + width + MARGIN + place * (width + GAP), 0))
     return strip
@@ -163,13 +163,13 @@ def _sheet(
     shape: tuple[int, int],
 ) -> Image.Image:
     """The header, the query's picture between label and images, and one strip a method."""
-    sheet = Image.new("RGB", sheet_size(*shape, rows=len(strips)), _PAPER)
+    sheet = Image.new("RGB", sheet_size(*shape, rows=len(strips)), PAPER)
     draw = ImageDraw.Draw(sheet)
     asked = concept_text(concept.attribute, concept.value)
     draw.text(
         (MARGIN, MARGIN - 2),
         f"{query.id}   Which training images taught “{asked}”?",
-        fill=_INK,
+        fill=INK,
         font=_font(14),
     )
     top = MARGIN + HEADER
@@ -189,7 +189,7 @@ def _folded(picture: Image.Image, shape: tuple[int, int]) -> Image.Image:
     if picture.height != height or rest or count < 3:
         return picture
     across = math.isqrt(count - 1) + 1
-    grid = Image.new("RGB", (across * width, -(-count // across) * height), _PAPER)
+    grid = Image.new("RGB", (across * width, -(-count // across) * height), PAPER)
     for nth in range(count):
         piece = picture.crop((nth * width, 0, (nth + 1) * width, height))
         grid.paste(piece, (nth % across * width, nth // across * height))

@@ -1,21 +1,35 @@
 """One question to an existing feature store: which training images taught this?"""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from ctrak_jax.errors import StoreError, UsageError
-from ctrak_jax.methods import METHODS
+from ctrak_jax.methods import METHODS, GradientSpec
+from ctrak_jax.prompts import without
 from ctrak_jax.stages import model
 from ctrak_jax.stages.context import Context, read_json
-from ctrak_jax.stages.gradients import QueryBatch, query_rows, selected
-from ctrak_jax.stages.query import read_image
-from ctrak_jax.stages.questions import minus_of
+from ctrak_jax.stages.gradients import QueryBatch, Selected, query_rows, selected
+from ctrak_jax.stages.query import read_image, sampler
+from ctrak_jax.stages.questions import Scope, minus_of, minus_prompt
 from ctrak_jax.stages.score import held, load_features, ranked, solve
 from ctrak_jax.stages.variant import MAIN
+
+
+class Asked(NamedTuple):
+    """What is asked of one image, or of all that a condition stands for.
+
+    Attributes:
+        image: uint8 [H, W, 3]. cond: its condition. minus: the condition without each concept.
+    """
+
+    image: np.ndarray
+    cond: np.ndarray
+    minus: np.ndarray
 
 
 def ask(
@@ -23,15 +37,111 @@ def ask(
 ) -> dict[str, Any]:
     """The ``top`` training images for one concept of one image.
 
-    The damping is the one chosen by ``ctrak score`` where that has run, else the largest:
-    close to a plain inner product, which a Fisher of few samples cannot spoil.
-
     Raises:
         UsageError: an unknown attribute, value or method, an unreadable image, a bad ``top``.
     """
     values = _condition(ctx, condition)
     if concept not in values:
         raise UsageError(f"--concept {concept!r} must be one of the condition's {list(values)}.")
+    spec = _checked(ctx, method, top)
+    minus, inputs = minus_of(ctx, values, concept), ctx.inputs
+    asked = Asked(
+        _picture(ctx, image),
+        inputs.condition(values, inputs.prompt(values)),
+        inputs.condition(minus, minus_prompt(ctx, values, minus, concept))[None],
+    )
+    chosen = selected(ctx, model.load(ctx), MAIN)
+    damping, (found,) = _answers(ctx, chosen, spec, method, "local", asked, top)
+    return {
+        "method": method,
+        "condition": values,
+        "concept": {concept: values[concept]},
+        "minus": minus,
+        "damping": damping,
+        "top": found,
+    }
+
+
+class Answer(NamedTuple):
+    """What the command prints, and the picture that was asked about."""
+
+    found: dict[str, Any]
+    picture: np.ndarray
+
+
+def ask_prompt(
+    ctx: Context,
+    *,
+    prompt: str,
+    concepts: Sequence[str],
+    minus: Sequence[str],
+    image: Path | None,
+    image_seed: int,
+    scope: Scope,
+    method: str,
+    top: int,
+) -> Answer:
+    """The ``top`` training images for each concept of a prompt.
+
+    Args:
+        concepts: words of the prompt. minus: the prompt without each of them; empty for the rule
+            of :func:`ctrak_jax.prompts.without`. image: what was generated from the prompt;
+            generated here from ``image_seed`` where it is not given.
+        scope: ask about that image, or about what the model makes of the prompt as a whole.
+
+    Raises:
+        UsageError: no text-to-image model, a concept that is not in the prompt, as many ``minus``
+            as there are not concepts, an unknown method, an unreadable image, a bad ``top``.
+    """
+    if ctx.config.model.kind != "text-to-image":
+        raise UsageError(
+            "--prompt needs a text-to-image model (model.kind); ask this one by --condition and "
+            "--concept."
+        )
+    if minus and len(minus) != len(concepts):
+        raise UsageError(
+            f"--minus has {len(minus)} prompts for {len(concepts)} concepts; give one each, or "
+            "none to have the concept's words left out."
+        )
+    spec = _checked(ctx, method, top)
+    without_each = list(minus) or [without(prompt, concept) for concept in concepts]
+    denoiser, inputs = model.load(ctx), ctx.inputs
+    cond = inputs.condition({}, prompt)
+    if image is None:
+        picture = sampler(ctx, denoiser)(denoiser.params, cond, np.array([image_seed]))[0]
+    else:
+        picture = _picture(ctx, image)
+    asked = Asked(picture, cond, np.stack([inputs.condition({}, text) for text in without_each]))
+    damping, found = _answers(ctx, selected(ctx, denoiser, MAIN), spec, method, scope, asked, top)
+    answers = [
+        {"concept": concept, "minus": told, "top": rows}
+        for concept, told, rows in zip(concepts, without_each, found, strict=True)
+    ]
+    about = {"method": method, "scope": scope, "prompt": prompt, "damping": damping}
+    return Answer(about | {"concepts": answers}, picture)
+
+
+def text(answer: Mapping[str, Any]) -> str:
+    """The answer as a small table, or as one for each concept."""
+    if "concepts" not in answer:
+        return "\n".join([f"damping r = {answer['damping']:g}", *_table(answer["top"])])
+    lines = [f"prompt   {answer['prompt']}", f"damping r = {answer['damping']:g}"]
+    for one in answer["concepts"]:
+        lines += ["", f"concept  {one['concept']}", f"without  {one['minus'] or '(no words)'}"]
+        lines += _table(one["top"])
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [f"{'rank':>4} {'index':>8} {'score':>12}  image"]
+    for item in rows:
+        said = item.get("prompt") or ", ".join(f"{k}={v}" for k, v in item["attributes"].items())
+        lines.append(f"{item['rank']:4d} {item['index']:8d} {item['score']:12.5g}  {said}")
+    return lines
+
+
+def _checked(ctx: Context, method: str, top: int) -> GradientSpec:
+    """The query gradient of a method."""
     spec = METHODS[method].query if method in METHODS else None
     if spec is None:
         usable = [name for name, m in METHODS.items() if m.query is not None]
@@ -40,53 +150,53 @@ def ask(
     count = len(ctx.dataset.train_index)
     if not 1 <= top <= count:
         raise UsageError(f"--top {top} must be between 1 and the {count} training images.")
+    return spec
+
+
+def _picture(ctx: Context, image: Path) -> np.ndarray:
     try:
-        asked = read_image(image, ctx.dataset.image_shape)
+        return read_image(image, ctx.dataset.image_shape)
     except StoreError as error:
         raise UsageError(f"--image {error}") from None
-    chosen = selected(ctx, model.load(ctx), MAIN)
-    minus = minus_of(ctx, values, concept)
-    encode = ctx.conditions.encode
-    batch = QueryBatch(
-        ctx.inputs.encode(asked[None]),
-        encode(values)[None],
-        encode(minus)[None, None],
-        np.zeros(1, np.int32),
-    )
-    fn = jax.jit(partial(query_rows, ctx, chosen, [spec], "local"))
+
+
+def _answers(
+    ctx: Context,
+    chosen: Selected,
+    spec: GradientSpec,
+    method: str,
+    scope: Scope,
+    asked: Asked,
+    top: int,
+) -> tuple[float, list[list[dict[str, Any]]]]:
+    """The damping, and the first rows of every concept.
+
+    The damping is the one chosen by ``ctrak score`` where that has run, else the largest: close to
+    a plain inner product, which a Fisher of few samples cannot spoil.
+    """
+    x0 = ctx.inputs.encode(asked.image[None])
+    batch = QueryBatch(x0, asked.cond[None], asked.minus[None], np.zeros(1, np.int32))
+    fn = jax.jit(partial(query_rows, ctx, chosen, [spec], scope, ctx.inputs.null))
     phi = np.asarray(fn(chosen.weights, batch))[0, :, 0]
-    features = held(load_features(ctx, MAIN, method))
-    multiple = _damping(ctx, method)
-    ranking = ranked(features, solve(features, phi, [multiple]), top, keep=False).ranking
-    rows, scores = np.asarray(ranking.samples)[0, 0], np.asarray(ranking.score)[0, 0]
-    return {
-        "method": method,
-        "condition": values,
-        "concept": {concept: values[concept]},
-        "minus": minus,
-        "damping": multiple,
-        "top": [
-            {
-                "rank": rank,
-                "index": int(ctx.dataset.train_index[row]),
-                "score": float(value),
-                "attributes": ctx.dataset.train_values[row],
-            }
-            for rank, (row, value) in enumerate(zip(rows, scores, strict=True), 1)
-        ],
-    }
-
-
-def text(answer: dict[str, Any]) -> str:
-    """The answer as a small table."""
-    lines = [
-        f"damping r = {answer['damping']:g}",
-        f"{'rank':>4} {'index':>8} {'score':>12}  attributes",
+    features, damping = held(load_features(ctx, MAIN, method)), _damping(ctx, method)
+    ranking = ranked(features, solve(features, phi, [damping]), top, keep=False).ranking
+    samples, scores = np.asarray(ranking.samples)[0], np.asarray(ranking.score)[0]
+    return damping, [
+        [_row(ctx, rank, row, value) for rank, (row, value) in enumerate(zip(*found), 1)]  # noqa: B905
+        for found in zip(samples, scores, strict=True)
     ]
-    for item in answer["top"]:
-        values = ", ".join(f"{k}={v}" for k, v in item["attributes"].items())
-        lines.append(f"{item['rank']:4d} {item['index']:8d} {item['score']:12.5g}  {values}")
-    return "\n".join(lines)
+
+
+def _row(ctx: Context, rank: int, row: int, score: float) -> dict[str, Any]:
+    index = int(ctx.dataset.train_index[row])
+    found = {
+        "rank": rank,
+        "index": index,
+        "score": float(score),
+        "attributes": ctx.dataset.train_values[row],
+    }
+    prompts = ctx.dataset.raw.prompts
+    return found | ({"prompt": prompts[index]} if prompts else {})
 
 
 def _condition(ctx: Context, condition: str) -> dict[str, str]:

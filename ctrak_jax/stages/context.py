@@ -16,14 +16,28 @@ from ctrak_jax import mesh as devices
 from ctrak_jax import schedule as schedules
 from ctrak_jax import trajectory
 from ctrak_jax.config import Config, ScheduleConfig
+from ctrak_jax.config import Model as ModelConfig
 from ctrak_jax.data import Conditions, Dataset
 from ctrak_jax.errors import StoreError
 from ctrak_jax.models import SIZES, Denoiser, DiT
-from ctrak_jax.models.denoiser import eps_fn_of, layers_fn_of
+from ctrak_jax.models.denoiser import denoiser_of
+from ctrak_jax.models.stable_diffusion import (
+    Compute,
+    Noise,
+    UNet,
+    denoiser_for,
+    read_config,
+    read_noise,
+    text_length,
+    unet_of,
+)
 from ctrak_jax.schedule import Schedule
+from ctrak_jax.stages.arrays import brought
+from ctrak_jax.stages.coder import Coder
 from ctrak_jax.stages.inputs import Inputs, Pixels
+from ctrak_jax.stages.latents import Latents
 from ctrak_jax.trajectory import Grid
-from ctrak_jax.typing import EpsFn, Params
+from ctrak_jax.typing import Params
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,30 +58,49 @@ class Context:
     dataset: Dataset
     mesh: Mesh
 
-    @cached_property
-    def network(self) -> DiT:
+    @property
+    def model_folder(self) -> Path:
+        """Where a text-to-image model is: the folder given, or the one that training leaves."""
+        return self.config.model.checkpoint or self.root / "model"
+
+    @property
+    def compute(self) -> Compute:
+        """How a text-to-image network computes."""
         model = self.config.model
-        size = SIZES[model.size]._asdict()
-        chosen = {name: getattr(model, name) or default for name, default in size.items()}
-        return DiT(**chosen)
+        return Compute(model.dtype, model.remat, model.efficient_attention)
 
     @cached_property
-    def schedule(self) -> Schedule:
+    def network(self) -> DiT | UNet:
+        if self.config.model.kind == "text-to-image":
+            file = self.model_folder / "unet" / "config.json"
+            return unet_of(read_config(file), file, self.compute)
+        return dit_of(self.config.model)
+
+    @cached_property
+    def noise(self) -> Noise:
+        """The noise schedule, and what the network predicts."""
         with jax.ensure_compile_time_eval():  # cached: values, also when first asked for in a trace
-            return make_schedule(self.config.schedule)
+            if self.config.model.kind == "text-to-image":
+                return read_noise(self.model_folder / "scheduler")
+            config = self.config.schedule
+            return Noise(make_schedule(config), config.prediction)
 
-    @cached_property
-    def eps_fn(self) -> EpsFn:
-        return eps_fn_of(self.network, self.schedule, self.config.schedule.prediction)
+    @property
+    def schedule(self) -> Schedule:
+        return self.noise.schedule
 
     def denoiser(self, params: Params) -> Denoiser:
         """The network with parameters, which a mesh may hold in parts."""
-        layers_fn = layers_fn_of(self.network, self.schedule, self.config.schedule.prediction)
+        if isinstance(self.network, UNet):
+            whole = denoiser_for(self.network, params, self.noise, self.compute)
+        else:
+            whole = denoiser_of(self.network, params, *self.noise, remat=False)
         shapes = jax.eval_shape(lambda: params)
-        eps_fn, layers_fn = (
-            devices.gathering(fn, shapes, self.mesh) for fn in (self.eps_fn, layers_fn)
-        )
-        return Denoiser(eps_fn, layers_fn, params)
+        gathered = {
+            name: devices.gathering(getattr(whole, name), shapes, self.mesh)
+            for name in ("eps_fn", "layers_fn", "exact_fn")
+        }
+        return whole._replace(**gathered)
 
     @cached_property
     def grid(self) -> Grid:
@@ -80,7 +113,17 @@ class Context:
 
     @cached_property
     def inputs(self) -> Inputs:
-        return Pixels(self.dataset, self.config.trajectory)
+        if not isinstance(self.network, UNet):
+            return Pixels(self.dataset, self.config.trajectory)
+        path = self.config.data.path
+        return Latents(
+            self.dataset,
+            self.config.trajectory,
+            Coder(self.model_folder, self.mesh, self.config.gradient.batch),
+            path if path is not None and brought(path) else self.root / "encoded",
+            self.network.latent_shape,
+            (text_length(self.model_folder), self.network.text_width),
+        )
 
     def fresh(self, stage: str, inputs: Mapping[str, Any], *outputs: Path) -> bool:
         """Has ``stage`` been finished from the same inputs, with its outputs still there?"""
@@ -97,6 +140,12 @@ class Context:
 
     def _stamp(self, stage: str) -> Path:
         return self.root / ".stages" / f"{stage}.json"
+
+
+def dit_of(model: ModelConfig) -> DiT:
+    """The diffusion transformer of a config."""
+    size = SIZES[model.size]._asdict()
+    return DiT(**{name: getattr(model, name) or default for name, default in size.items()})
 
 
 def make_schedule(config: ScheduleConfig) -> Schedule:

@@ -24,7 +24,7 @@ from ctrak_jax.gradient import (
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
 from ctrak_jax.projection import Projection, project_leaves
-from ctrak_jax.reward import Loss
+from ctrak_jax.reward import Contrast, Loss, contrast_of
 from ctrak_jax.schedule import Schedule, implied_noise
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.samples import TrainBatch
@@ -41,10 +41,12 @@ class Weights(NamedTuple):
 
 
 class Network(NamedTuple):
-    """A network as a function of the parameters that are differentiated."""
+    """A network as a function of the parameters that are differentiated; its predictions may be
+    of lower precision than the exact ones."""
 
     eps_fn: EpsFn
     layers_fn: LayersFn
+    exact_fn: EpsFn
 
 
 class Selected(NamedTuple):
@@ -74,7 +76,15 @@ class Selected(NamedTuple):
         ) -> Seen:
             return self.model.layers_fn(self.selection.merge(chosen, others), taps, x, t, cond)
 
-        return Network(eps_fn, layers_fn)
+        def exact_fn(chosen: Params, x: Image, t: Timestep, cond: Cond, /) -> Image:
+            return self.model.exact_fn(self.selection.merge(chosen, others), x, t, cond)
+
+        return Network(eps_fn, layers_fn, exact_fn if self.mixed else eps_fn)
+
+    @property
+    def mixed(self) -> bool:
+        """Does the network compute in less than the exact precision?"""
+        return self.model.exact_fn is not self.model.eps_fn
 
 
 def selection_of(ctx: Context, params: Params, variant: Variant) -> Selection:
@@ -117,15 +127,23 @@ def selected(ctx: Context, model: Denoiser, variant: Variant) -> Selected:
     return Selected(selection, model, Weights(specs(selection.params), specs(selection.others)))
 
 
-def loss_of(loss: str, schedule: Schedule, x0: Image, minus: Cond, scale: float) -> Loss:
-    """A loss of the table for one sample (``minus`` and ``scale`` matter to the slider alone)."""
+def loss_of(
+    loss: str,
+    schedule: Schedule,
+    x0: Image,
+    minus: Cond,
+    scale: float,
+    contrast: Contrast | None = None,
+) -> Loss:
+    """A loss of the table for one sample (``minus``, ``scale`` and ``contrast`` matter to the
+    slider alone)."""
     losses = {
         "dsm": lambda: reward.dsm(schedule, x0),
         "l2": reward.l2,
         "l1": reward.l1,
         "mean": reward.mean,
         "dps": lambda: reward.dps(schedule, x0),
-        "slider": lambda: reward.slider(minus, scale),
+        "slider": lambda: reward.slider(minus, scale, contrast),
     }
     return losses[loss]()
 
@@ -206,7 +224,7 @@ def train_rows(
         forward = forward_path(ctx.schedule, x0, ctx.grid.recorded, key)
         paths = {"forward": forward}
         if any(spec.path == "inversion" for spec in specs):
-            paths["inversion"] = guided_inversions(ctx, network.eps_fn, params, x0, cond, against)
+            paths["inversion"] = guided_inversions(ctx, network.exact_fn, params, x0, cond, against)
         gradients = gradients_of(
             ctx,
             network.layers_fn,
@@ -293,11 +311,16 @@ class Member(NamedTuple):
 
 
 def query_member(
-    ctx: Context, eps_fn: EpsFn, params: Params, item: QueryBatch, key: PRNGKey, scope: str
+    ctx: Context,
+    eps_fn: EpsFn,
+    params: Params,
+    item: QueryBatch,
+    null: Cond,
+    key: PRNGKey,
+    scope: str,
 ) -> Member:
     """One repetition of a local query, or one sampling trajectory of a global one (section 3)."""
     q, schedule = ctx.config.query, ctx.schedule
-    null = jnp.asarray(ctx.inputs.null)
     path_key, noise_key = jax.random.split(key)
     if scope == "global":
         noise = jax.random.normal(noise_key, item.x0.shape)
@@ -326,10 +349,14 @@ def query_rows(
     chosen: Selected,
     specs: Sequence[GradientSpec],
     scope: str,
+    null: np.ndarray,
     weights: Weights,
     batch: QueryBatch,
 ) -> Float[Array, "query concept spec proj"]:
     """Features of a batch of queries: mean over members of the gradient summed over time.
+
+    Args:
+        null: the condition that guidance is against.
 
     Only the slider knows the concept; every other gradient is one for all concepts of an image.
     """
@@ -342,11 +369,17 @@ def query_rows(
     def one(item: QueryBatch) -> dict[GradientSpec, Any]:
         def gradients(number: Array) -> dict[GradientSpec, Any]:
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(q.seed), item.id), number)
-            member = query_member(ctx, network.eps_fn, params, item, key, scope)
+            member = query_member(
+                ctx, network.exact_fn, params, item, jnp.asarray(null), key, scope
+            )
 
             def of(wanted: Sequence[GradientSpec], minus: Cond) -> dict[GradientSpec, Any]:
+                contrast = None
+                if chosen.mixed:
+                    contrast = contrast_of(network.exact_fn, params, item.cond, minus)
+
                 def loss(spec: GradientSpec) -> Loss:
-                    return loss_of(spec.loss, ctx.schedule, member.x0, minus, q.scale)
+                    return loss_of(spec.loss, ctx.schedule, member.x0, minus, q.scale, contrast)
 
                 args = ctx, network.layers_fn, params, wanted, member.paths, item.cond, loss
                 return gradients_of(*args)
@@ -433,4 +466,5 @@ def feature_key(
         "dtype": config.store.dtype,
         "version": version("ctrak-jax"),
         "relabel": variant.relabel,
+        **ctx.inputs.key,
     }

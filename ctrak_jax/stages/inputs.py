@@ -1,54 +1,80 @@
 """What a network is given of a data set: samples, their conditions, and those of questions."""
 
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import numpy as np
 
 from ctrak_jax.config import Trajectory
 from ctrak_jax.data import Dataset, opponents
 from ctrak_jax.data.dataset import to_uint8, to_unit
+from ctrak_jax.typing import Array
 
 
-@runtime_checkable
-class Inputs(Protocol):
+class Inputs(ABC):
     """Samples and conditions as one kind of network takes them; rows are of the training set.
 
     Attributes:
         shape: of a sample. condition_shape: of a condition. null: the condition that says nothing.
+        flipped: does every training sample have a mirrored copy? key: what the samples and
+            conditions depend on beside the data set, for manifests.
     """
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, ...]: ...
 
     @property
+    @abstractmethod
     def condition_shape(self) -> tuple[int, ...]: ...
 
     @property
+    @abstractmethod
     def null(self) -> np.ndarray: ...
 
-    def samples(self, rows: np.ndarray) -> np.ndarray:
-        """Training samples, float32 [row, ...]."""
-        ...
+    @property
+    @abstractmethod
+    def flipped(self) -> bool: ...
 
+    @property
+    @abstractmethod
+    def key(self) -> dict[str, str]: ...
+
+    @abstractmethod
+    def samples(self, rows: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
+        """Training samples or their mirrored copies, float32 [row, ...]."""
+
+    @abstractmethod
     def conditions(self, rows: np.ndarray) -> np.ndarray:
         """Conditions of training samples, float32 [row, ...]."""
-        ...
 
+    @abstractmethod
     def against(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """What the inversions of ``rows`` are guided against, [row, opponent, ...], for samples
         that bear the conditions of ``labels`` (int [n], a row for every training sample)."""
-        ...
 
+    @abstractmethod
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Images uint8 [n, H, W, 3] -> samples [n, ...]."""
-        ...
 
-    def decode(self, samples: np.ndarray) -> np.ndarray:
+    @abstractmethod
+    def decode(self, samples: Array) -> np.ndarray:
         """Samples [n, ...] -> images uint8 [n, H, W, 3]."""
-        ...
+
+    @abstractmethod
+    def prompt(self, values: Mapping[str, str]) -> str:
+        """What a text-to-image network is told of these values; empty for other networks."""
+
+    @abstractmethod
+    def prompt_without(self, values: Mapping[str, str], attribute: str) -> str:
+        """The same without the words for one of them."""
+
+    @abstractmethod
+    def condition(self, values: Mapping[str, str], prompt: str) -> np.ndarray:
+        """The condition of these values, or of this prompt."""
 
 
-class Pixels:
+class Pixels(Inputs):
     """Images and one-hot attributes: what a class-conditional network takes."""
 
     def __init__(self, dataset: Dataset, trajectory: Trajectory) -> None:
@@ -66,8 +92,17 @@ class Pixels:
     def null(self) -> np.ndarray:
         return np.zeros(self.condition_shape, np.float32)
 
-    def samples(self, rows: np.ndarray) -> np.ndarray:
-        return self._dataset.train_images(rows)
+    @property
+    def flipped(self) -> bool:
+        return False
+
+    @property
+    def key(self) -> dict[str, str]:
+        return {}
+
+    def samples(self, rows: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
+        images = self._dataset.train_images(rows)
+        return images[:, :, ::-1] if mirrored else images
 
     def conditions(self, rows: np.ndarray) -> np.ndarray:
         return self._dataset.train_conditions[rows]
@@ -84,9 +119,20 @@ class Pixels:
             case "other":
                 others = opponents(own[labels], rows, index[rows], seed=0, count=count)
                 return own[labels[others]]
+            case "prompt":
+                raise ValueError("a class-conditional network has no prompts.")
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         return to_unit(images)
 
-    def decode(self, samples: np.ndarray) -> np.ndarray:
-        return to_uint8(samples)
+    def decode(self, samples: Array) -> np.ndarray:
+        return to_uint8(np.asarray(samples))
+
+    def prompt(self, values: Mapping[str, str]) -> str:
+        return ""
+
+    def prompt_without(self, values: Mapping[str, str], attribute: str) -> str:
+        return ""
+
+    def condition(self, values: Mapping[str, str], prompt: str) -> np.ndarray:
+        return self._dataset.conditions.encode(values)

@@ -14,7 +14,8 @@ from ctrak_jax.errors import StoreError
 from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.mesh import parameter_spec, put
 from ctrak_jax.models import Denoiser, create
-from ctrak_jax.stages.context import Context, read_json, write_atomically
+from ctrak_jax.models.stable_diffusion import UNet, load_codecs, load_unet
+from ctrak_jax.stages.context import Context, digest, dit_of, read_json, write_atomically
 from ctrak_jax.typing import Params
 
 
@@ -28,32 +29,46 @@ def parameter_sha256(params: Params) -> str:
 
 
 def save(ctx: Context, params: Params, made_from: Mapping[str, Any]) -> None:
-    """Write ``root/model``; model.json comes last, so that its presence means completeness."""
-    folder = ctx.root / "model"
+    """Write a class-conditional model to ``root/model``; model.json comes last, so that its
+    presence means completeness."""
     with hosts.checkpointer() as checkpointer:
-        checkpointer.save(folder.resolve(), hosts.savable(params), force=True)
-    network = ctx.network
-    write_atomically(
-        folder / "model.json",
-        json.dumps(
-            {
-                "architecture": {
-                    "network": "DiT",
-                    "width": network.width,
-                    "depth": network.depth,
-                    "heads": network.heads,
-                    "patch": network.patch,
-                    "condition": {k: list(v) for k, v in ctx.conditions.vocabulary.items()},
-                    "image": list(ctx.dataset.image_shape),
-                },
-                "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
-                "sha256": parameter_sha256(params),
-                "made_from": made_from,
-            },
-            indent=2,
-        )
-        + "\n",
-    )
+        checkpointer.save((ctx.root / "model").resolve(), hosts.savable(params), force=True)
+    network = dit_of(ctx.config.model)
+    architecture = {
+        "network": "DiT",
+        "width": network.width,
+        "depth": network.depth,
+        "heads": network.heads,
+        "patch": network.patch,
+        "condition": {k: list(v) for k, v in ctx.conditions.vocabulary.items()},
+        "image": list(ctx.dataset.image_shape),
+    }
+    _describe(ctx, params, {"architecture": architecture, "made_from": made_from})
+
+
+def adopt(ctx: Context, made_from: Mapping[str, Any]) -> None:
+    """Write model.json for the text-to-image model in ``ctx.model_folder``."""
+    folder = ctx.model_folder
+    params = load_unet(folder / "unet", ctx.compute).params
+    codecs = load_codecs(folder)
+    hashes = [parameter_sha256(part.params) for part in codecs]
+    architecture = {
+        "network": "UNet",
+        "folder": str(folder),
+        "latent": list(ctx.inputs.shape),
+        "text": list(ctx.inputs.condition_shape),
+    }
+    about = {"architecture": architecture, "made_from": made_from, "codecs": digest(hashes)}
+    _describe(ctx, params, about)
+
+
+def _describe(ctx: Context, params: Params, about: Mapping[str, Any]) -> None:
+    found = {
+        **about,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+        "sha256": parameter_sha256(params),
+    }
+    write_atomically(ctx.root / "model" / "model.json", json.dumps(found, indent=2) + "\n")
 
 
 def about(folder: Path) -> dict[str, Any]:
@@ -75,35 +90,43 @@ def about(folder: Path) -> dict[str, Any]:
 
 def template(ctx: Context) -> Params:
     """The parameters' shapes and dtypes."""
-    return jax.eval_shape(
-        lambda: create(ctx.network, ctx.dataset.image_shape, ctx.conditions.size, 0)
-    )
+    network = ctx.network
+    if isinstance(network, UNet):
+        return jax.eval_shape(network.init, jax.random.key(0))
+    return jax.eval_shape(lambda: create(network, ctx.dataset.image_shape, ctx.conditions.size, 0))
 
 
 def load(ctx: Context) -> Denoiser:
-    """Read the trained model and check its hash.
+    """Read the model and check its hash.
 
     Raises:
-        StoreError: missing or damaged.
+        StoreError: missing or damaged. UsageError: a folder of a text-to-image model is.
     """
+    said = about(ctx.root / "model")["sha256"]
+    if isinstance(ctx.network, UNet):
+        folder, params = ctx.model_folder, load_unet(ctx.model_folder / "unet", ctx.compute).params
+    else:
+        folder, params = ctx.root / "model", _restore(ctx)
+    found = parameter_sha256(params)
+    if found != said:
+        raise StoreError(
+            f"{folder}: the parameters' sha256 is {found[:12]}, model.json says "
+            f"{said[:12]}; delete {ctx.root / 'model'} and run `ctrak train` again."
+        )
+    specs = jax.tree.map(lambda leaf: parameter_spec(leaf.shape, ctx.mesh), params)
+    return ctx.denoiser(put(params, ctx.mesh, specs))
+
+
+def _restore(ctx: Context) -> Params:
     folder = ctx.root / "model"
-    said = about(folder)["sha256"]
     try:
         with hosts.checkpointer() as checkpointer:
-            params = checkpointer.restore(folder.resolve(), _on_host(template(ctx)))
+            return checkpointer.restore(folder.resolve(), _on_host(template(ctx)))
     except Exception as error:  # Orbax raises many kinds for damaged files
         reason = str(error).partition("\n")[0]
         raise StoreError(
             f"{folder}: cannot be read ({reason}); delete it and run `ctrak train` again."
         ) from error
-    found = parameter_sha256(params)
-    if found != said:
-        raise StoreError(
-            f"{folder}: the parameters' sha256 is {found[:12]}, model.json says "
-            f"{said[:12]}; delete the folder and run `ctrak train` again."
-        )
-    specs = jax.tree.map(lambda leaf: parameter_spec(leaf.shape, ctx.mesh), params)
-    return ctx.denoiser(put(params, ctx.mesh, specs))
 
 
 def _on_host(shapes: Params) -> Params:

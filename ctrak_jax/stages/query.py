@@ -13,7 +13,7 @@ from PIL import Image
 
 from ctrak_jax import mesh as devices
 from ctrak_jax.data.check import shape_reader
-from ctrak_jax.errors import StoreError
+from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
@@ -28,7 +28,14 @@ from ctrak_jax.stages.gradients import (
     query_rows,
     selected,
 )
-from ctrak_jax.stages.questions import Question, Scope, Split, combination_name, minus_of
+from ctrak_jax.stages.questions import (
+    Question,
+    Scope,
+    Split,
+    combination_name,
+    minus_of,
+    minus_prompt,
+)
 from ctrak_jax.stages.variant import MAIN, Variant
 from ctrak_jax.store import FeatureStore
 from ctrak_jax.trajectory import sample
@@ -54,6 +61,11 @@ def combinations(ctx: Context) -> list[dict[str, str]]:
 def generate(ctx: Context) -> None:
     """Generate the local queries and pictures of the global ones; list all questions."""
     config = ctx.config
+    if not config.data.condition_on:
+        raise UsageError(
+            "data.condition_on is empty, so there is no combination of values to ask about; name "
+            "attributes there, or ask by `ctrak attribute --prompt`."
+        )
     out = ctx.root / "queries"
     table = out / "queries.csv"
     inputs = {
@@ -62,6 +74,7 @@ def generate(ctx: Context) -> None:
         "query": config.query.model_dump(mode="json"),
         "trajectory": [config.trajectory.steps, config.trajectory.record_every],
         "schedule": config.schedule.model_dump(mode="json"),
+        **ctx.inputs.key,
     }
     if ctx.fresh("query-images", inputs, table):
         return
@@ -74,7 +87,7 @@ def generate(ctx: Context) -> None:
         shutil.rmtree(out, ignore_errors=True)
         (out / "images").mkdir(parents=True)
         denoiser = model.load(ctx)
-        draw = sampler(ctx)
+        draw = sampler(ctx, denoiser)
         asked: list[Question] = []
         tried = kept = 0
         sheet = []
@@ -83,7 +96,7 @@ def generate(ctx: Context) -> None:
             plan: list[tuple[Split, int]] = [("report", config.query.per_combination)]
             if not held_out:
                 plan.append(("validation", config.query.validation))
-            cond = ctx.conditions.encode(values)
+            cond = ctx.inputs.condition(values, ctx.inputs.prompt(values))
             candidates = _candidates(ctx, denoiser, draw, cond, number)
             accepts = _check(ctx, values)
             for split, wanted in plan if "local" in config.query.scopes else []:
@@ -129,19 +142,23 @@ def generate(ctx: Context) -> None:
 def _questions(
     ctx: Context, name: str, values: dict[str, str], scope: Scope, split: Split, held_out: bool
 ) -> list[Question]:
-    return [
-        Question(
+    prompt, asked = ctx.inputs.prompt(values), []
+    for attribute in ctx.conditions.attributes:
+        minus = minus_of(ctx, values, attribute)
+        question = Question(
             query=name,
             condition=values,
             attribute=attribute,
-            minus=minus_of(ctx, values, attribute),
+            minus=minus,
             scope=scope,
             scenario="ood" if held_out else "id",
             split=split,
             image=f"images/{name}.png",
+            prompt=prompt,
+            minus_prompt=minus_prompt(ctx, values, minus, attribute),
         )
-        for attribute in ctx.conditions.attributes
-    ]
+        asked.append(question)
+    return asked
 
 
 def _check(ctx: Context, values: dict[str, str]):
@@ -152,14 +169,16 @@ def _check(ctx: Context, values: dict[str, str]):
     return lambda image: reader.accepts(image, values)
 
 
-def sampler(ctx: Context):
+def sampler(ctx: Context, denoiser: Denoiser):
     """draw(params, cond [c], numbers [n]) -> uint8 images [n, H, W, C]; each number is a seed."""
-    shape, q = ctx.inputs.shape, ctx.config.query
+    shape, null, q = ctx.inputs.shape, ctx.inputs.null, ctx.config.query
 
     def one(params, cond, number):
         noise = jax.random.normal(jax.random.fold_in(jax.random.key(q.seed), number), shape)
-        guidance = guidance_of(q.sampling_guidance, jnp.asarray(ctx.inputs.null))
-        drawn = sample(ctx.eps_fn, params, ctx.schedule, ctx.grid, noise, cond, guidance=guidance)
+        guidance = guidance_of(q.sampling_guidance, jnp.asarray(null))
+        drawn = sample(
+            denoiser.exact_fn, params, ctx.schedule, ctx.grid, noise, cond, guidance=guidance
+        )
         return drawn.x0
 
     compiled = jax.jit(jax.vmap(one, (None, None, 0)))
@@ -243,7 +262,7 @@ def _features(
             continue
         size = min(ctx.config.gradient.batch, len(images))
         size += -size % ctx.mesh.size
-        rows = partial(query_rows, ctx, chosen, specs, scope)
+        rows = partial(query_rows, ctx, chosen, specs, scope, ctx.inputs.null)
         fn = devices.over_samples(rows, ctx.mesh, chosen.specs)
         for first in range(0, len(images), size):
             real = images[first : first + size]
@@ -266,7 +285,7 @@ def query_batch(ctx: Context, asked: list[Question], groups: np.ndarray) -> Quer
     Args:
         groups: rows of ``asked`` [image, concept]; an image's first row fixes its random numbers.
     """
-    encode = ctx.conditions.encode
+    inputs = ctx.inputs
     heads = [asked[row] for row in groups[:, 0]]
     images = [
         read_image(ctx.root / "queries" / q.image, ctx.dataset.image_shape)
@@ -275,9 +294,14 @@ def query_batch(ctx: Context, asked: list[Question], groups: np.ndarray) -> Quer
         for q in heads
     ]
     return QueryBatch(
-        ctx.inputs.encode(np.stack(images)),
-        np.stack([encode(q.condition) for q in heads]),
-        np.stack([[encode(asked[row].minus) for row in group] for group in groups]),
+        inputs.encode(np.stack(images)),
+        np.stack([inputs.condition(q.condition, q.prompt) for q in heads]),
+        np.stack(
+            [
+                [inputs.condition(asked[row].minus, asked[row].minus_prompt) for row in group]
+                for group in groups
+            ]
+        ),
         groups[:, 0].astype(np.int32),
     )
 

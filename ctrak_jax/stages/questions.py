@@ -29,6 +29,7 @@ class Question:
         minus: the condition without the concept (a missing attribute is null).
         scope: local or global. scenario: id or ood. split: validation or report.
         image: picture, relative to the queries folder.
+        prompt, minus_prompt: what a text-to-image network is told, with the concept and without.
     """
 
     query: str
@@ -39,6 +40,8 @@ class Question:
     scenario: Literal["id", "ood"]
     split: Split
     image: str
+    prompt: str = ""
+    minus_prompt: str = ""
 
     @property
     def value(self) -> str:
@@ -47,6 +50,8 @@ class Question:
 
 
 HEADER = ("query", "condition", "concept", "minus", "scope", "scenario", "split", "image")
+TEXTS = ("prompt", "minus_prompt")
+"""Further columns of a text-to-image run."""
 
 
 def combination_name(values: Mapping[str, str]) -> str:
@@ -72,15 +77,25 @@ def minus_of(ctx: Context, values: Mapping[str, str], attribute: str) -> dict[st
     return minus
 
 
+def minus_prompt(
+    ctx: Context, values: Mapping[str, str], minus: Mapping[str, str], attribute: str
+) -> str:
+    """What a text-to-image network is told without the concept; see :func:`minus_of`."""
+    if attribute in minus:
+        return ctx.inputs.prompt(minus)
+    return ctx.inputs.prompt_without(values, attribute)
+
+
 def write(path: Path, questions: Sequence[Question]) -> None:
     """Write queries.csv."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER)
+    header = (*HEADER, *TEXTS) if any(q.prompt for q in questions) else HEADER
+    writer.writerow(header)
     for q in questions:
         row = asdict(q) | {"condition": join(q.condition), "minus": join(q.minus)}
         row["concept"] = join({q.attribute: q.value})
-        writer.writerow([row[name] for name in HEADER])
+        writer.writerow([row[name] for name in header])
     write_atomically(path, text.getvalue())
 
 
@@ -126,9 +141,10 @@ def fingerprint(folder: Path) -> str:
 
 def _question(row: dict[str, Any]) -> Question:
     if None in row or None in row.values():
-        raise ValueError(f"a row of other than {len(HEADER)} values")
+        raise ValueError("a row of more or fewer values than the header")
     condition, (attribute,) = split(row["condition"]), split(row["concept"])
     if attribute not in condition:
         raise ValueError(f"the condition lacks {attribute!r}")
     parsed = {"condition": condition, "attribute": attribute, "minus": split(row["minus"])}
-    return Question(**{f.name: (row | parsed)[f.name] for f in fields(Question)})
+    found: dict[str, Any] = {**dict.fromkeys(TEXTS, ""), **row, **parsed}
+    return Question(**{f.name: found[f.name] for f in fields(Question)})

@@ -17,9 +17,10 @@ from ctrak_jax.data import TrainingBatches
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.models import create, load_published
+from ctrak_jax.models.denoiser import eps_fn_of
 from ctrak_jax.models.training import Trainer, TrainState, optimizer, trainer
 from ctrak_jax.stages import model
-from ctrak_jax.stages.context import Context, digest, read_json, write_atomically
+from ctrak_jax.stages.context import Context, digest, dit_of, read_json, write_atomically
 from ctrak_jax.typing import Params
 
 
@@ -55,14 +56,13 @@ def run(ctx: Context) -> None:
         return
     inputs = _inputs(ctx)
     checkpoint = ctx.config.model.checkpoint
+    if ctx.config.model.kind == "text-to-image":
+        model.adopt(ctx, inputs)
+        return
+    network = dit_of(ctx.config.model)
     if checkpoint is not None:
-        model.save(
-            ctx,
-            load_published(
-                ctx.network, checkpoint, ctx.training_set.image_shape, ctx.conditions.size
-            ),
-            inputs,
-        )
+        shape, size = ctx.training_set.image_shape, ctx.conditions.size
+        model.save(ctx, load_published(network, checkpoint, shape, size), inputs)
         return
     with stage(ctx.root, "train", ctx.mesh.size) as record:
         params, loss, steps = _train(ctx, inputs)
@@ -78,7 +78,7 @@ def _inputs(ctx: Context) -> dict[str, Any]:
     if checkpoint is not None:
         if not checkpoint.exists():
             raise UsageError(f"model.checkpoint={checkpoint}: no such file.")
-        network["checkpoint"] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+        network["checkpoint"] = _content(checkpoint)
     return {
         "data": ctx.training_set.fingerprint,
         "train": digest(config.train.model_dump(mode="json", exclude={"checkpoint_every"})),
@@ -86,6 +86,21 @@ def _inputs(ctx: Context) -> dict[str, Any]:
         "schedule": digest(config.schedule.model_dump(mode="json")),
         "seed": ctx.seed,
     }
+
+
+def _content(checkpoint: Path) -> str:
+    """SHA-256 of a file; of a model folder, its configs and the sizes of its weights, which may be
+    gigabytes (model.json holds the parameters' own hash)."""
+    if checkpoint.is_file():
+        return hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    files = sorted(file for file in checkpoint.rglob("*") if file.is_file())
+    found = {
+        str(file.relative_to(checkpoint)): file.read_text("utf-8")
+        if file.suffix == ".json"
+        else file.stat().st_size
+        for file in files
+    }
+    return digest(found)
 
 
 def _make_trainer(ctx: Context) -> Trainer:
@@ -100,7 +115,7 @@ def _make_trainer(ctx: Context) -> Trainer:
         clip=train.clip,
     )
     return trainer(
-        ctx.eps_fn,
+        eps_fn_of(ctx.network, *ctx.noise),
         ctx.schedule,
         rule,
         blocks=ctx.conditions.blocks,
@@ -129,7 +144,8 @@ def _train(ctx: Context, inputs: dict[str, Any]) -> tuple[Params, float, int]:
             f"train.batch={train.batch} must be a multiple of the {ctx.mesh.size} devices."
         )
     maker = _make_trainer(ctx)
-    params = create(ctx.network, ctx.training_set.image_shape, ctx.conditions.size, ctx.seed)
+    network = dit_of(ctx.config.model)
+    params = create(network, ctx.training_set.image_shape, ctx.conditions.size, ctx.seed)
     # Each part of the state needs buffers of its own: the training call donates them.
     state = jax.tree.map(jnp.copy, maker.init(params))
     folder = (ctx.root / "training").resolve()

@@ -6,7 +6,8 @@ r"""Unlearning-based attribution (method, section 6): one preconditioned ascent 
 
 L is the denoising loss, mean over the attribution timesteps, with the same noise before and after;
 :math:`F_\mathrm{diag}` is the mean over training samples of their squared gradients. A training
-image whose loss rises most when the query is unlearned taught it most. Source: Wang et al. 2024.
+image whose loss rises most when the query is unlearned taught it most; of an image and its mirrored
+copy, where there is one, the larger score counts. Source: Wang et al. 2024.
 """
 
 from typing import Any, NamedTuple
@@ -63,7 +64,8 @@ def scores(ctx: Context, variant: Variant, asked: list[Question]) -> np.ndarray:
     if variant.relabel:
         rows = relabelled_rows(ctx, variant.relabel)
         result = read_scores(ctx.root / "scores" / "unlearning.zarr")
-    before = _all_losses(ctx, loss, weights, samples, rows)
+    copies = (False, True) if ctx.inputs.flipped else (False,)
+    before = [_all_losses(ctx, loss, weights, samples, rows, copy) for copy in copies]
     first: dict[str, int] = {}
     local = [i for i, q in enumerate(asked) if q.scope == "local" and q.split == "report"]
     rate = ctx.config.unlearning.learning_rate / count
@@ -79,7 +81,8 @@ def scores(ctx: Context, variant: Variant, asked: list[Question]) -> np.ndarray:
                         lambda p, g, f: p + rate * g / f, weights.chosen, step, diagonal
                     )
                 )
-                result[i, rows] = _all_losses(ctx, loss, moved, samples, rows) - before
+                after = [_all_losses(ctx, loss, moved, samples, rows, copy) for copy in copies]
+                result[i, rows] = np.max(np.subtract(after, before), axis=0)
             else:
                 result[i] = result[source]
             bar.advance(1)
@@ -107,10 +110,10 @@ def fisher_diagonal(ctx: Context, chosen: Selected, samples: Samples) -> Params:
     return jax.tree.map(lambda f: jnp.maximum(f, FLOOR * mean) / wanted, total)
 
 
-def _batch(ctx: Context, samples: Samples, rows: np.ndarray) -> Batch:
+def _batch(ctx: Context, samples: Samples, rows: np.ndarray, mirrored: bool = False) -> Batch:
     inputs = ctx.inputs
     return Batch(
-        inputs.samples(rows),
+        inputs.samples(rows, mirrored=mirrored),
         inputs.conditions(samples.labels[rows]),
         ctx.dataset.train_index[rows],
     )
@@ -142,12 +145,12 @@ def _losses(ctx: Context, chosen: Selected, weights: Weights, batch: Batch) -> A
 
 
 def _all_losses(
-    ctx: Context, loss, weights: Weights, samples: Samples, rows: np.ndarray
+    ctx: Context, loss, weights: Weights, samples: Samples, rows: np.ndarray, mirrored: bool
 ) -> np.ndarray:
     size = 256 + -256 % ctx.mesh.size
     parts = []
     for first in range(0, len(rows), size):
         real = rows[first : first + size]
-        batch = _batch(ctx, samples, devices.padded(real, size))
+        batch = _batch(ctx, samples, devices.padded(real, size), mirrored)
         parts.append(np.asarray(loss(weights, batch))[: len(real)])
     return np.concatenate(parts)

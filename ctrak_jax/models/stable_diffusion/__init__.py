@@ -24,7 +24,7 @@ from ctrak_jax.models.denoiser import Denoiser, denoiser_of, eps_fn_of
 from ctrak_jax.models.stable_diffusion.autoencoder import KLAutoencoder, load_autoencoder
 from ctrak_jax.models.stable_diffusion.config_file import Part, read_config
 from ctrak_jax.models.stable_diffusion.noise import Noise, read_noise
-from ctrak_jax.models.stable_diffusion.text import CLIPText, load_text_encoder
+from ctrak_jax.models.stable_diffusion.text import CLIPText, load_text_encoder, text_length
 from ctrak_jax.models.stable_diffusion.unet import FLOAT32, Compute, UNet, load_unet, unet_of
 from ctrak_jax.typing import Cond, EpsFn, Image, Params, Timestep
 
@@ -38,13 +38,16 @@ __all__ = [
     "Part",
     "TextToImage",
     "UNet",
+    "denoiser_for",
     "exact_eps_fn",
     "load",
     "load_autoencoder",
     "load_codecs",
     "load_text_encoder",
     "load_unet",
+    "read_config",
     "read_noise",
+    "text_length",
     "unet_of",
 ]
 
@@ -56,14 +59,10 @@ class TextToImage(NamedTuple):
 
     Attributes:
         denoiser: the noise prediction of one latent under one text embedding [token, width].
-        exact_fn: the same in float32 at the highest matmul precision, whatever the denoiser
-            computes in: for the small difference of two predictions (``reward.contrast_of``,
-            guided inversion).
         network: the UNet. noise: its schedule and prediction.
     """
 
     denoiser: Denoiser
-    exact_fn: EpsFn
     network: UNet
     noise: Noise
 
@@ -85,8 +84,16 @@ def load(folder: Path, compute: Compute = FLOAT32) -> TextToImage:
     _check_index(folder)
     noise = read_noise(folder / "scheduler")
     unet = load_unet(folder / "unet", compute)
-    denoiser = denoiser_of(unet.network, unet.params, *noise, remat=compute.remat)
-    return TextToImage(denoiser, exact_eps_fn(unet.network, noise), unet.network, noise)
+    denoiser = denoiser_for(unet.network, unet.params, noise, compute)
+    return TextToImage(denoiser, unet.network, noise)
+
+
+def denoiser_for(network: UNet, params: Params, noise: Noise, compute: Compute) -> Denoiser:
+    """A UNet with its parameters for a noise; ``exact_fn`` is float32 whatever it computes in."""
+    plain = denoiser_of(network, params, *noise, remat=compute.remat)
+    if compute.dtype == "float32":
+        return plain
+    return plain._replace(exact_fn=exact_eps_fn(network, noise))
 
 
 def exact_eps_fn(network: UNet, noise: Noise) -> EpsFn:

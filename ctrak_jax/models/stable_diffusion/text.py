@@ -50,6 +50,15 @@ class CLIPText:
         return self.module.init(key, ids, jnp.ones_like(ids), places)["params"]
 
 
+def text_length(model: Path) -> int:
+    """Tokens of a text, of the model in a folder: read from the text encoder's config alone."""
+    return _length(read_config(model / "text_encoder" / "config.json"))
+
+
+def _length(config: Mapping[str, Any]) -> int:
+    return config.get("max_position_embeddings", 77)
+
+
 def load_text_encoder(encoder: Path, tokenizer: Path) -> Part[CLIPText]:
     """The text encoder in one folder (config.json and weights) with the tokenizer in another.
 
@@ -65,7 +74,7 @@ def load_text_encoder(encoder: Path, tokenizer: Path) -> Part[CLIPText]:
     for name in ("vocab.json", "merges.txt"):
         if not (tokenizer / name).is_file():
             raise UsageError(f"{tokenizer / name} is missing; use a folder with CLIP's tokenizer.")
-    length = config.get("max_position_embeddings", 77)
+    length = _length(config)
     network = CLIPText(
         huggingface.text_encoder(config),
         huggingface.tokenizer(tokenizer, length),

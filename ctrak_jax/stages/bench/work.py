@@ -27,7 +27,7 @@ from ctrak_jax.projection import (
     reference,
 )
 from ctrak_jax.stages.bench.timing import Call, Row, in_turns, nothing, of_program
-from ctrak_jax.stages.context import Context
+from ctrak_jax.stages.context import Context, dit_of
 from ctrak_jax.stages.gradients import Selected, selected, train_rows
 from ctrak_jax.stages.samples import TrainBatch, samples_of
 from ctrak_jax.stages.score import Features, ranked, rows_a_block
@@ -71,7 +71,7 @@ def subject(batch: int, k: int) -> Subject:
         dataset=dataset,
         mesh=local_mesh(1),
     )
-    first = create(ctx.network, dataset.image_shape, ctx.conditions.size, 0)
+    first = create(dit_of(config.model), dataset.image_shape, ctx.conditions.size, 0)
     rng = np.random.default_rng(0)
     params = jax.tree.map(
         lambda leaf: leaf + 0.05 * rng.standard_normal(leaf.shape, np.float32), first

@@ -1,0 +1,69 @@
+"""Images and texts into what a text-to-image network takes, on all devices, batches of any size."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from ctrak_jax import mesh as devices
+from ctrak_jax.data.dataset import to_uint8, to_unit
+from ctrak_jax.models.stable_diffusion import Codecs, load_codecs
+from ctrak_jax.typing import Array, Params
+
+
+class Coder:
+    """The autoencoder and the text encoder of a model folder; both are read when first used."""
+
+    def __init__(self, folder: Path, mesh: Mesh, batch: int) -> None:
+        """
+        Args:
+            batch: images or texts side by side, over all devices.
+        """
+        self._folder, self._mesh = folder, mesh
+        self._batch = batch + -batch % mesh.size
+
+    @cached_property
+    def codecs(self) -> Codecs:
+        return load_codecs(self._folder)
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """Images uint8 [n, H, W, 3] -> latents float32 [n, h, w, c]."""
+        return self._run(self._encode, self.codecs.image.params, to_unit(images))
+
+    def decode(self, latents: Array) -> np.ndarray:
+        """Latents [n, h, w, c] -> images uint8 [n, H, W, 3]."""
+        return to_uint8(self._run(self._decode, self.codecs.image.params, np.asarray(latents)))
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Texts -> embeddings float32 [n, token, width]; each distinct one is computed once."""
+        distinct = list(dict.fromkeys(texts))
+        tokens = np.stack([self.codecs.text.network.tokens(text) for text in distinct])
+        found = self._run(self._embed, self.codecs.text.params, tokens)
+        return found[[distinct.index(text) for text in texts]]
+
+    @cached_property
+    def _encode(self) -> Callable[..., Any]:
+        return self._over(self.codecs.image.network.encode)
+
+    @cached_property
+    def _decode(self) -> Callable[..., Any]:
+        return self._over(self.codecs.image.network.decode)
+
+    @cached_property
+    def _embed(self) -> Callable[..., Any]:
+        return self._over(self.codecs.text.network.apply)
+
+    def _over(self, fn: Callable[[Params, Any], Any]) -> Callable[..., Any]:
+        return devices.over_samples(jax.vmap(fn, (None, 0)), self._mesh)
+
+    def _run(self, fn: Callable[..., Any], params: Params, items: np.ndarray) -> np.ndarray:
+        parts = []
+        for first in range(0, len(items), self._batch):
+            rows = np.arange(first, min(first + self._batch, len(items)))
+            padded = devices.padded(rows, self._batch)
+            parts.append(np.asarray(fn(params, items[padded]))[: len(rows)])
+        return np.concatenate(parts)

@@ -1,0 +1,119 @@
+"""Encode a data set for a text-to-image model: images into latents, captions into embeddings.
+
+A data set folder that brings the two arrays (:mod:`ctrak_jax.stages.arrays`) is taken as it is.
+Every process writes its own share of the rows; a chunk that is finished is not computed again.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctrak_jax import hosts
+from ctrak_jax.errors import StoreError
+from ctrak_jax.log import meter, stage
+from ctrak_jax.stages.arrays import LATENTS, TEXT, Encoded, brought
+from ctrak_jax.stages.coder import Coder
+from ctrak_jax.stages.context import Context, digest, read_json, write_atomically
+
+CHUNK = 256
+"""Images encoded, and after a kill encoded again, at a time."""
+
+
+def run(ctx: Context) -> None:
+    """Complete the two arrays of a text-to-image model; another kind of model needs none."""
+    if ctx.config.model.kind != "text-to-image" or brought(ctx.config.data.path):
+        return
+    out = ctx.root / "encoded"
+    inputs = inputs_of(ctx)
+    if ctx.fresh("encode", inputs, out / LATENTS, out / TEXT):
+        return
+    if hosts.is_first():
+        _begin(ctx, out, inputs)
+    hosts.barrier("encoding begins")
+    arrays = Encoded(*(np.lib.format.open_memmap(out / f"{n}.part", "r+") for n in (LATENTS, TEXT)))
+    count = len(ctx.dataset.raw.images)
+    chunks = [range(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK)]
+    todo = [chunk for chunk in chunks if not _mark(out, chunk).exists()]
+    hosts.barrier("encoding agreed")
+    with stage(ctx.root, "encode", ctx.mesh.size) as record:
+        mine = hosts.share(todo)
+        coder = Coder(ctx.model_folder, ctx.mesh, ctx.config.gradient.batch)
+        with meter("encode", sum(map(len, mine))) as bar:
+            for chunk in mine:
+                _write(ctx, coder, arrays, chunk)
+                _mark(out, chunk).touch()
+                record.samples += len(chunk)
+                bar.advance(len(chunk))
+    hosts.barrier("encoded")
+    if hosts.is_first():
+        for name in (LATENTS, TEXT):
+            (out / f"{name}.part").replace(out / name)
+        shutil.rmtree(out / "done")
+        ctx.finish("encode", inputs)
+    hosts.barrier("encoding ends")
+
+
+def inputs_of(ctx: Context) -> dict[str, Any]:
+    """What the arrays depend on."""
+    dataset, encode = ctx.dataset, ctx.config.encode
+    return {
+        "model": read_json(ctx.root / "model" / "model.json", "train")["codecs"],
+        "dataset": ctx.training_set.fingerprint,
+        "captions": digest(dataset.raw.prompts),
+        "encode": encode.model_dump(mode="json"),
+    }
+
+
+def _begin(ctx: Context, out: Path, inputs: dict[str, Any]) -> None:
+    """Make the arrays, unless they have been begun from the same inputs."""
+    claim = out / "inputs.json"
+    if claim.exists() and json.loads(claim.read_text()) == digest(inputs):
+        if (out / "done").exists():
+            return
+    elif any((out / name).exists() for name in (LATENTS, TEXT)):
+        raise StoreError(
+            f"{out} was encoded from another model, data set or other settings; use another --out, "
+            "or delete it to encode anew."
+        )
+    shutil.rmtree(out, ignore_errors=True)
+    (out / "done").mkdir(parents=True)
+    count, inside = len(ctx.dataset.raw.images), ctx.inputs
+    height, width, channels = inside.shape
+    rows = count * (1 + ctx.config.encode.flip)
+    dtype = np.dtype(ctx.config.encode.dtype)
+    for name, shape in (
+        (LATENTS, (rows, channels, height, width)),
+        (TEXT, (count, *inside.condition_shape)),
+    ):
+        np.lib.format.open_memmap(out / f"{name}.part", "w+", dtype, shape).flush()
+    write_atomically(claim, json.dumps(digest(inputs)))
+
+
+def _mark(out: Path, chunk: range) -> Path:
+    return out / "done" / f"{chunk.start:09d}"
+
+
+def _write(ctx: Context, coder: Coder, arrays: Encoded, chunk: range) -> None:
+    raw, rows = ctx.dataset.raw, slice(chunk.start, chunk.stop)
+    images = np.asarray(raw.images[rows])
+    copies = [images, images[:, :, ::-1]] if ctx.config.encode.flip else [images]
+    for number, copy in enumerate(copies):
+        latents = _finite(coder.encode(copy), chunk, "latent")
+        first = chunk.start + number * len(raw.images)
+        arrays.latents[first : first + len(chunk)] = np.moveaxis(latents, -1, 1)
+    arrays.text[rows] = _finite(coder.texts(raw.prompts[rows]), chunk, "text embedding")
+    for array in arrays:
+        array.flush()  # type: ignore[attr-defined]
+
+
+def _finite(values: np.ndarray, chunk: range, what: str) -> np.ndarray:
+    bad = ~np.isfinite(values).reshape(len(values), -1).all(1)
+    if bad.any():
+        raise StoreError(
+            f"image {chunk[int(np.argmax(bad))]}: its {what} holds NaN or infinity, nothing of its "
+            "chunk was written; mend or remove the image, or use another model."
+        )
+    return values

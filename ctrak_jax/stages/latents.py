@@ -1,0 +1,162 @@
+"""What a text-to-image network is given: latents, and the embeddings of captions."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ctrak_jax.config import Trajectory
+from ctrak_jax.data import Dataset, opponents
+from ctrak_jax.errors import UsageError
+from ctrak_jax.prompts import without, words_of
+from ctrak_jax.stages import arrays
+from ctrak_jax.stages.coder import Coder
+from ctrak_jax.stages.inputs import Inputs
+from ctrak_jax.typing import Array
+
+
+class Latents(Inputs):
+    """Latents and text embeddings, by dataset index on disk; other texts are encoded when asked."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        trajectory: Trajectory,
+        coder: Coder,
+        encoded: Path,
+        shape: tuple[int, int, int],
+        condition_shape: tuple[int, int],
+    ) -> None:
+        """
+        Args:
+            encoded: the folder of the two arrays. shape: of a latent [h, w, c].
+            condition_shape: of a text embedding [token, width].
+
+        Raises:
+            UsageError: the data set has no captions.
+        """
+        if not dataset.raw.prompts:
+            raise UsageError(
+                "a text-to-image model needs a caption for every image; add prompts.txt to the "
+                "data set, one line an image."
+            )
+        self._dataset, self._trajectory, self._coder = dataset, trajectory, coder
+        self._encoded, self._shape, self._condition_shape = encoded, shape, condition_shape
+        self._texts: dict[str, np.ndarray] = {}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._shape
+
+    @property
+    def condition_shape(self) -> tuple[int, ...]:
+        return self._condition_shape
+
+    @property
+    def null(self) -> np.ndarray:
+        return self._text("")
+
+    @property
+    def flipped(self) -> bool:
+        return len(self._arrays.latents) > len(self._dataset.raw.images)
+
+    @property
+    def key(self) -> dict[str, str]:
+        return {"encoded": self._fingerprint}
+
+    def samples(self, rows: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
+        first = len(self._dataset.raw.images) if mirrored else 0
+        found = self._arrays.latents[first + self._dataset.train_index[rows]]
+        return np.moveaxis(found, 1, -1).astype(np.float32)
+
+    def conditions(self, rows: np.ndarray) -> np.ndarray:
+        return self._arrays.text[self._dataset.train_index[rows]].astype(np.float32)
+
+    def against(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        index, wanted = self._dataset.train_index, self._trajectory
+        match wanted.against:
+            case "null" | "prompt":
+                text = self._text(wanted.prompt if wanted.against == "prompt" else "")
+                return np.broadcast_to(text, (len(rows), 1, *text.shape))
+            case "other":
+                others = opponents(
+                    self._captions[labels], rows, index[rows], seed=0, count=wanted.opponents
+                )
+                return np.stack([self.conditions(labels[column]) for column in others.T], axis=1)
+            case "attribute":
+                coding = self._dataset.conditions
+                codes = coding.with_one_changed(
+                    self._dataset.train_conditions[labels[rows]],
+                    index[rows],
+                    seed=0,
+                    count=wanted.opponents,
+                )
+                found = np.array([[self._captioned(coding.decode(c)) for c in r] for r in codes])
+                return self._arrays.text[found].astype(np.float32)
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        return self._coder.encode(images)
+
+    def decode(self, samples: Array) -> np.ndarray:
+        return self._coder.decode(samples)
+
+    def prompt(self, values: Mapping[str, str]) -> str:
+        """The caption of the first image with these values."""
+        return self._dataset.raw.prompts[self._captioned(values)]
+
+    def prompt_without(self, values: Mapping[str, str], attribute: str) -> str:
+        """The caption of these values without the words for one of them.
+
+        Raises:
+            UsageError: no words of the caption speak of it.
+        """
+        prompt = self.prompt(values)
+        words = words_of(attribute, values[attribute], prompt)
+        if words is None:
+            raise UsageError(
+                f"query.minus=null: no words of {prompt!r} say {attribute}={values[attribute]}, so "
+                "none can be left out; use query.minus: other."
+            )
+        return without(prompt, words)
+
+    def condition(self, values: Mapping[str, str], prompt: str) -> np.ndarray:
+        return self._text(prompt)
+
+    @cached_property
+    def _arrays(self) -> arrays.Encoded:
+        count = len(self._dataset.raw.images)
+        return arrays.read(self._encoded, count, self._shape, self._condition_shape)
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return arrays.fingerprint(self._encoded)
+
+    @cached_property
+    def _captions(self) -> np.ndarray:
+        """A number for each distinct caption, by training row: int [n, 1]."""
+        prompts = np.array(self._dataset.raw.prompts)[self._dataset.train_index]
+        return np.unique(prompts, return_inverse=True)[1].reshape(-1, 1)
+
+    @cached_property
+    def _first(self) -> dict[tuple[str, ...], int]:
+        """Values of the conditioning attributes -> the first image that has them."""
+        columns = [self._dataset.raw.attributes[n] for n in self._dataset.conditions.attributes]
+        found: dict[tuple[str, ...], int] = {}
+        for number, row in enumerate(zip(*columns, strict=True)):
+            found.setdefault(row, number)
+        return found
+
+    def _captioned(self, values: Mapping[str, str]) -> int:
+        key = tuple(values.get(name, "") for name in self._dataset.conditions.attributes)
+        if key not in self._first:
+            raise UsageError(
+                f"no image of the data set has {dict(values)}, so there is no caption for it; use "
+                "trajectory.against: other and query.minus: null."
+            )
+        return self._first[key]
+
+    def _text(self, text: str) -> np.ndarray:
+        if text not in self._texts:
+            self._texts[text] = self._coder.texts([text])[0]
+        return self._texts[text]
