@@ -130,7 +130,8 @@ def _laion(path: Path) -> Laion:
     if len(latents) != 2 * count:
         raise UsageError(
             f"{path / 'laion_latents.npy'}: {len(latents)} latents, expected {2 * count}: a plain "
-            f"and a flipped one for each of the {count} rows of laion_text_embeddings.npy; {ADVICE}."
+            f"and a flipped one for each of the {count} rows of laion_text_embeddings.npy; "
+            f"{ADVICE}."
         )
     file, folder = path / "laion_subset" / "captions.txt", path / "laion_subset" / "images"
     if not file.is_file():

@@ -1,7 +1,7 @@
-"""Rows, lines and names of large files: found when a set is opened, read when they are asked for."""
+"""Rows, lines and names of large sets: found when a set is opened, read when asked for."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -38,7 +38,7 @@ class ChannelsLast:
         return np.moveaxis(rows, -3, -1).copy()  # C-contiguous: moveaxis alone gives a view
 
 
-class Lines(Sequence[str]):
+class Lines:
     """The lines of a UTF-8 file, kept as the places where they end."""
 
     def __init__(self, file: Path) -> None:
@@ -56,6 +56,9 @@ class Lines(Sequence[str]):
 
     def __len__(self) -> int:
         return len(self._ends)
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[i] for i in range(len(self)))
 
     @overload
     def __getitem__(self, index: int) -> str: ...
