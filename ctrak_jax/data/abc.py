@@ -166,7 +166,7 @@ def _array(file: Path, row: tuple[int, ...], count: str) -> np.ndarray:
     except (OSError, ValueError, tokenize.TokenError) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"{file}: not a readable .npy file ({reason}); {ADVICE}.") from None
-    if array.shape[1:] != row or not array.ndim:
+    if array.shape[1:] != row:
         expected = ", ".join([count, *map(str, row)])
         raise UsageError(f"{file}: shape {array.shape}, expected [{expected}]; {ADVICE}.")
     if array.dtype not in (np.float16, np.float32):
