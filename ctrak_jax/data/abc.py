@@ -1,0 +1,314 @@
+"""AbC (attribution by customisation) as its files are distributed.
+
+json/test_<case>.json      the truth, one entry a customised model: {"exemplar": [paths], "synth":
+                           {kind: [paths]}, "class_id": ..., "category": ...}; see ``TEST_CASES``
+exemplar/, synth/          the exemplars' pictures, and those that the customised models generated
+laion_subset/images/       N pictures; their order is that of their names
+laion_subset/captions.txt  N lines
+laion_latents.npy          float16 or float32 [2N, 4, 64, 64]: N latents, then those of the flipped
+laion_text_embeddings.npy  float16 or float32 [N, 77, 768]
+all_tasks.json             the questions, with the keys ``TASK_KEYS``: a list of objects, or an
+                           object of lists of one length; both are read
+
+Paths in json/ start with ``dataset/``, which stands for the folder itself. Opening the set reads
+the JSON files, the names of the pictures and where the captions' lines end; arrays are mapped, and
+nothing else is read before it is asked for. Sources: Wang et al. 2023 (the benchmark) and 2024
+(latents, embeddings and tasks).
+"""
+
+import json
+import tokenize
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ctrak_jax.data.mapped import ChannelsLast, Lines, PictureFiles
+from ctrak_jax.errors import UsageError
+
+TEST_CASES = (
+    "test_artchive",
+    "test_bamfg",
+    "test_observed_imagenet",
+    "test_unobserved_imagenet",
+)
+TASK_KEYS = (
+    "synth_image_path",
+    "prompt",
+    "test_case",
+    "test_case_ind",
+    "model_path",
+    "train_prompt",
+    "category",
+)
+ENTRY_KEYS = ("exemplar", "synth", "class_id", "category")
+MAX_EXEMPLARS = 21
+LATENT = (4, 64, 64)
+"""A latent on disk; rows are given as [64, 64, 4]."""
+TEXT = (77, 768)
+ADVICE = "unpack the AbC files again"
+
+
+class Task(NamedTuple):
+    """A question: which candidates taught the model what this generated image shows?
+
+    Attributes:
+        image: the generated picture. prompt: what it was generated from.
+        train_prompt: what the exemplars were customised under, with the new token.
+        category: the concept's kind in a word. test_case: one of ``TEST_CASES``; entry: its place
+            in that file; class_id: the name of its customised model.
+        model: the customised model's folder, whose files are the adapter's to read and to check.
+        exemplars: the pictures that were customised to, 1 to 21: the truth.
+    """
+
+    image: Path
+    prompt: str
+    train_prompt: str
+    category: str
+    test_case: str
+    entry: int
+    class_id: str
+    model: Path
+    exemplars: tuple[Path, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Laion:
+    """The candidates that every task shares, by row.
+
+    Attributes:
+        latents: [N, 64, 64, 4]. flipped: those of the mirrored pictures, in the same order.
+        text: embeddings [N, 77, 768], mapped; a picture and its mirror image share one.
+        captions: N lines. images: N files, for ``Files`` of :mod:`ctrak_jax.data.pictures`.
+    """
+
+    latents: ChannelsLast
+    flipped: ChannelsLast
+    text: np.ndarray
+    captions: Lines
+    images: PictureFiles
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Abc:
+    """The benchmark. The candidates of a task are its exemplars, then the rows of ``laion``."""
+
+    tasks: tuple[Task, ...]
+    laion: Laion
+
+
+def read_abc(path: Path, *, tasks: Path | None = None) -> Abc:
+    """Open the benchmark.
+
+    Args:
+        path: the folder. tasks: another list of questions than ``path/all_tasks.json``.
+
+    Raises:
+        UsageError: a file or folder is missing, damaged or of another shape, type or count; a
+            task lacks a key, names an unknown test case, an entry that is not there or one that
+            did not generate its image, or has no exemplar or more than 21; a picture that is not
+            there. The message is one line and names the file.
+    """
+    if not path.is_dir():
+        raise UsageError(f"{path}: no such folder; give the folder that holds the AbC files.")
+    return Abc(tasks=_tasks(path, tasks or path / "all_tasks.json"), laion=_laion(path))
+
+
+# The candidates
+
+
+def _laion(path: Path) -> Laion:
+    latents = _array(path / "laion_latents.npy", LATENT, "2N")
+    text = _array(path / "laion_text_embeddings.npy", TEXT, "N")
+    count = len(text)
+    if not count:
+        raise UsageError(f"{path / 'laion_text_embeddings.npy'}: holds no row; {ADVICE}.")
+    if len(latents) != 2 * count:
+        raise UsageError(
+            f"{path / 'laion_latents.npy'}: {len(latents)} latents, expected {2 * count}: a plain "
+            f"and a flipped one for each of the {count} rows of laion_text_embeddings.npy; "
+            f"{ADVICE}."
+        )
+    file, folder = path / "laion_subset" / "captions.txt", path / "laion_subset" / "images"
+    if not file.is_file():
+        raise UsageError(f"{file}: no such file; {ADVICE}.")
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; {ADVICE}.")
+    captions, images = Lines(file), PictureFiles(folder)
+    for name, found in (
+        (f"{file}: {len(captions)} lines", captions),
+        (f"{folder}: {len(images)} pictures", images),
+    ):
+        if len(found) != count:
+            raise UsageError(
+                f"{name}, expected {count}, as many as laion_text_embeddings.npy has rows; "
+                f"{ADVICE}."
+            )
+    return Laion(
+        latents=ChannelsLast(latents[:count]),
+        flipped=ChannelsLast(latents[count:]),
+        text=text,
+        captions=captions,
+        images=images,
+    )
+
+
+def _array(file: Path, row: tuple[int, ...], count: str) -> np.ndarray:
+    """A mapped array of such rows."""
+    if not file.is_file():
+        raise UsageError(f"{file}: no such file; {ADVICE}.")
+    try:
+        array = np.lib.format.open_memmap(file, mode="r")
+    except (OSError, ValueError, tokenize.TokenError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"{file}: not a readable .npy file ({reason}); {ADVICE}.") from None
+    if array.shape[1:] != row:
+        expected = ", ".join([count, *map(str, row)])
+        raise UsageError(f"{file}: shape {array.shape}, expected [{expected}]; {ADVICE}.")
+    if array.dtype not in (np.float16, np.float32):
+        raise UsageError(
+            f"{file}: dtype {array.dtype}, expected float16 or float32; convert it or {ADVICE}."
+        )
+    return array
+
+
+# The tasks
+
+
+def _tasks(path: Path, file: Path) -> tuple[Task, ...]:
+    entries: dict[str, list[Any]] = {}
+    tasks = []
+    for number, values in enumerate(_task_objects(file)):
+        place = f"{file}: task {number}"
+        _check_keys(values, TASK_KEYS, place)
+        for key in TASK_KEYS:
+            kind, what = (int, "an integer") if key == "test_case_ind" else (str, "text")
+            if type(values[key]) is not kind:  # a bool is an int
+                raise UsageError(f"{place}: {key}={values[key]!r}, expected {what}; mend it.")
+        case = values["test_case"]
+        if case not in TEST_CASES:
+            raise UsageError(
+                f"{place}: test_case={case!r}, expected one of {', '.join(TEST_CASES)}; mend it."
+            )
+        if case not in entries:
+            entries[case] = _entries(path / "json" / f"{case}.json")
+        tasks.append(_task(path, values, entries[case], place))
+    if not tasks:
+        raise UsageError(f"{file}: holds no task, expected at least one; {ADVICE}.")
+    return tuple(tasks)
+
+
+def _task_objects(file: Path) -> list[Any]:
+    """The tasks as objects, from either form."""
+    found = _json(file)
+    if isinstance(found, list):
+        return found
+    if not isinstance(found, dict) or not all(isinstance(c, list) for c in found.values()):
+        raise UsageError(
+            f"{file}: got {_kind(found)}, expected a list of objects or an object of lists; "
+            f"{ADVICE}."
+        )
+    _check_keys(found, TASK_KEYS, str(file))
+    counts = {key: len(found[key]) for key in TASK_KEYS}
+    if len(set(counts.values())) > 1:
+        lengths = ", ".join(f"{key} {count}" for key, count in counts.items())
+        raise UsageError(f"{file}: lists of differing lengths ({lengths}); mend it.")
+    columns = zip(*(found[key] for key in TASK_KEYS), strict=True)
+    return [dict(zip(TASK_KEYS, values, strict=True)) for values in columns]
+
+
+def _entries(file: Path) -> list[Any]:
+    found = _json(file)
+    if not isinstance(found, list):
+        raise UsageError(f"{file}: got {_kind(found)}, expected a list of objects; {ADVICE}.")
+    return found
+
+
+def _task(path: Path, values: dict[str, Any], entries: list[Any], place: str) -> Task:
+    """A checked task with its exemplars looked up."""
+    case, number = values["test_case"], values["test_case_ind"]
+    file = path / "json" / f"{case}.json"
+    if not 0 <= number < len(entries):
+        raise UsageError(
+            f"{place}: test_case_ind={number}, but {file} has the entries 0 to {len(entries) - 1}; "
+            "mend it."
+        )
+    entry, where = entries[number], f"{file}: entry {number}"
+    _check_keys(entry, ENTRY_KEYS, where)
+    if not isinstance(entry["synth"], dict):
+        raise UsageError(
+            f"{where}: synth is {_kind(entry['synth'])}, expected an object of lists; {ADVICE}."
+        )
+    synth = {
+        _inside(name)
+        for kind, names in entry["synth"].items()
+        for name in _names(names, f"{where}: synth.{kind}")
+    }
+    image = _inside(values["synth_image_path"])
+    if image not in synth:
+        raise UsageError(
+            f"{place}: {image} is not among the images of {where}; mend test_case_ind or the path."
+        )
+    exemplars = _names(entry["exemplar"], f"{where}: exemplar")
+    if not 1 <= len(exemplars) <= MAX_EXEMPLARS:
+        raise UsageError(
+            f"{where}: {len(exemplars)} exemplars, expected 1 to {MAX_EXEMPLARS}; {ADVICE}."
+        )
+    return Task(
+        image=_picture(path / image, place),
+        prompt=values["prompt"],
+        train_prompt=values["train_prompt"],
+        category=values["category"],
+        test_case=case,
+        entry=number,
+        class_id=str(entry["class_id"]),
+        model=path / _inside(values["model_path"]),
+        exemplars=tuple(_picture(path / _inside(name), where) for name in exemplars),
+    )
+
+
+def _names(value: Any, place: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise UsageError(f"{place}: got {_kind(value)}, expected a list of paths; {ADVICE}.")
+    return value
+
+
+def _inside(name: str) -> PurePosixPath:
+    """A path of the benchmark relative to its folder."""
+    path = PurePosixPath(name)
+    return path.relative_to("dataset") if path.parts[:1] == ("dataset",) else path
+
+
+def _picture(file: Path, named_by: str) -> Path:
+    if not file.is_file():
+        raise UsageError(f"{file}: missing, but {named_by} names it; {ADVICE}.")
+    return file
+
+
+def _check_keys(value: Any, keys: tuple[str, ...], place: str) -> None:
+    if not isinstance(value, dict):
+        raise UsageError(f"{place}: got {_kind(value)}, expected an object; {ADVICE}.")
+    lacking = [key for key in keys if key not in value]
+    if lacking:
+        raise UsageError(
+            f"{place}: has no {lacking[0]!r}, expected the keys {', '.join(keys)}; {ADVICE}."
+        )
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}; {ADVICE}.") from None
+    except (ValueError, RecursionError) as error:  # no JSON, or no text
+        raise UsageError(f"{file}: not valid JSON ({error}); {ADVICE}.") from None
+
+
+def _kind(value: Any) -> str:
+    return {dict: "an object", list: "a list", str: "text", type(None): "null"}.get(
+        type(value), repr(value)
+    )

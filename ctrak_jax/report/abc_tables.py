@@ -1,0 +1,98 @@
+"""The tables of the AbC benchmark, as Markdown that also reads as text.
+
+Published figures: Recall@10 of the ablation over 48 samples of AbC, from "Concept-TRAK:
+Understanding how diffusion models learn concepts through concept attribution", ICLR 2026. They
+were measured with the published code, whose differences from ours ``docs/abc.md`` lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ctrak_jax.metrics import Interval
+from ctrak_jax.retrieval import Summary
+
+from .labels import LADDER, label, ordered
+
+PUBLISHED_RECALL_AT_10 = {
+    "ablation-base": 0.04,
+    "ablation-a": 0.261,
+    "ablation-b": 0.335,
+    "ablation-c": 0.564,
+    "concept-trak": 0.955,
+}
+"""The ablation on AbC, by method."""
+
+
+def benchmark_table(rows: Sequence[Summary], group: str = "all") -> str:
+    """Rows are methods, columns Recall at every depth and mean average precision.
+
+    Args:
+        rows: a summary. group: "all", or a group such as "test_case", whose every value then has a
+            row for each method.
+
+    Raises:
+        ValueError: no row of this group, or rows of differing depths.
+    """
+    chosen = [row for row in rows if row.group == group]
+    if not chosen:
+        known = ", ".join(sorted({row.group for row in rows})) or "none"
+        raise ValueError(f"no result by {group!r}; the groups are: {known}.")
+    depths = tuple(chosen[0].recall)
+    if any(tuple(row.recall) != depths for row in chosen):
+        raise ValueError("results of differing depths; compute all at the same.")
+    first = [] if group == "all" else [group.replace("_", " ")]
+    header = [*first, "method", "tasks", *(f"Recall@{k}" for k in depths), "mAP"]
+    places = {method: place for place, method in enumerate(ordered(r.method for r in chosen))}
+    body = [
+        [
+            *([row.value] if first else []),
+            label(row.method).short,
+            str(row.tasks),
+            *(_cell(row.recall[k]) for k in depths),
+            _cell(row.mean_average_precision),
+        ]
+        for row in sorted(chosen, key=lambda r: (r.value, places[r.method]))
+    ]
+    return _markdown(header, body, left=len(first) + 1)
+
+
+def ablation_table(rows: Sequence[Summary]) -> str:
+    """Base, A, B, C and D over all tasks: Recall@10 beside the published figure, which steps that
+    did not run show alone.
+
+    Raises:
+        ValueError: no step of the ablation is among the rows, or one has no Recall@10.
+    """
+    found = {row.method: row for row in rows if row.group == "all"}
+    if not any(method in found for method, _ in LADDER):
+        names = ", ".join(method for method, _ in LADDER)
+        raise ValueError(f"no result of a step of the ablation, which are: {names}.")
+    body = []
+    for method, step in LADDER:
+        row = found.get(method)
+        if row is not None and 10 not in row.recall:
+            raise ValueError(f"{method}: no Recall@10, got the depths {list(row.recall)}.")
+        published = f"{PUBLISHED_RECALL_AT_10[method]:.3f}"
+        here = "-" if row is None else _cell(row.recall[10])
+        body.append([step.short, step.note, here, published])
+    return _markdown(["step", "change", "Recall@10", "published"], body, left=2)
+
+
+def _cell(found: Interval) -> str:
+    return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def _markdown(header: Sequence[str], body: Sequence[Sequence[str]], *, left: int) -> str:
+    """Columns of even width; the first ``left`` of them begin at the left, the others end right."""
+    widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return f"| {' | '.join(padded)} |\n"
+
+    rule = ["-" * w if place < left else "-" * (w - 1) + ":" for place, w in enumerate(widths)]
+    return line(header) + line(rule) + "".join(map(line, body))

@@ -1,0 +1,188 @@
+r"""How high a task's exemplars rank among all candidates (NumPy).
+
+The candidates are the E exemplars, then N others; ties go to the lower index, so an exemplar goes
+before any other candidate of its score. What follows depends on the exemplars' ranks r alone:
+
+.. math::
+    r_i = 1 + \#\{j : s_j > s_i\} + \#\{j < i : s_j = s_i\}                                \tag{16}
+.. math::
+    \text{Recall@}k = \#\{i : r_i \le k\} / E                                              \tag{17}
+.. math::
+    \text{AP} = \tfrac{1}{E} \sum_i i / r_{(i)}, \quad r_{(1)} < r_{(2)} < \dots           \tag{18}
+
+so scores may come block by block and no ranking is ever made. The mean of (18) over tasks is the
+mean average precision. :mod:`ctrak_jax.metrics` has both for a ranking that is there.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ctrak_jax.metrics import Interval, bootstrap_mean
+from ctrak_jax.typing import Array
+
+DEPTHS = (5, 10, 100)
+"""The published depths of Recall@k."""
+BLOCK = 1 << 18
+"""Scores compared at a time."""
+
+
+class Places(NamedTuple):
+    """Where a task's exemplars stand among its candidates.
+
+    Attributes:
+        ranks: 1 = best, ascending [exemplar]. candidates: how many there are, exemplars included.
+    """
+
+    ranks: np.ndarray
+    candidates: int
+
+
+class Retrieval(NamedTuple):
+    """How well one task went: Recall@k by depth, and average precision."""
+
+    recall: dict[int, float]
+    average_precision: float
+
+
+def places_by_score(exemplars: Array, others: Array | Iterable[Array]) -> Places:
+    """Equation (16).
+
+    Args:
+        exemplars: their scores [exemplar]. others: the scores of all other candidates [other], or
+            blocks of them in any order, each of which is looked at once.
+
+    Raises:
+        ValueError: there is no exemplar, a score is NaN, or an array is not flat.
+    """
+    mine = np.concatenate([*_blocks(exemplars), np.zeros(0)])
+    if not len(mine):
+        raise ValueError("no exemplar is given: its rank is undefined.")
+    ascending = np.sort(mine)
+    # ahead[i] counts the others with exactly i of the exemplars' scores below theirs.
+    ahead = np.zeros(len(mine) + 1, np.int64)
+    for block in _blocks(others):
+        ahead += np.bincount(np.searchsorted(ascending, block, "left"), minlength=len(ahead))
+    # Above the score at place i of the ascending ones are those with more than i below theirs.
+    above = ahead[::-1].cumsum()[:-1]
+    return Places(np.arange(1, len(mine) + 1) + above, len(mine) + int(ahead.sum()))
+
+
+def places_by_ranking(ranked: Array, exemplars: int) -> Places:
+    """The places in a ranking that is there.
+
+    Args:
+        ranked: ALL candidates, best first [candidate]. exemplars: the candidates below this number
+            are the exemplars.
+
+    Raises:
+        ValueError: ``ranked`` is no permutation, or there is no exemplar or too many.
+    """
+    ranked = np.asarray(ranked)
+    seen = np.zeros(len(ranked), bool)
+    if (
+        ranked.ndim == 1
+        and ranked.dtype.kind in "iu"
+        and np.all((ranked >= 0) & (ranked < len(ranked)))
+    ):
+        seen[ranked] = True
+    if not seen.all():
+        raise ValueError(
+            f"a ranking must hold each of its {len(ranked)} candidates once, from 0; got others."
+        )
+    if not 1 <= exemplars <= len(ranked):
+        raise ValueError(f"{exemplars} exemplars, expected 1 to {len(ranked)}, the candidates.")
+    return Places(np.flatnonzero(ranked < exemplars) + 1, len(ranked))
+
+
+def retrieval(places: Places, depths: Sequence[int] = DEPTHS) -> Retrieval:
+    """Equations (17) and (18).
+
+    Raises:
+        ValueError: a depth is not between 1 and the number of candidates.
+    """
+    ranks = np.sort(places.ranks)
+    for k in depths:
+        if not 1 <= k <= places.candidates:
+            raise ValueError(f"recall@{k} needs at least {k} candidates, got {places.candidates}.")
+    return Retrieval(
+        {k: float(np.mean(ranks <= k)) for k in depths},
+        float(np.mean(np.arange(1, len(ranks) + 1) / ranks)),
+    )
+
+
+class TaskResult(NamedTuple):
+    """One method on one task; ``groups`` says where it counts, such as {"test_case": ...}."""
+
+    method: str
+    groups: Mapping[str, str]
+    found: Retrieval
+
+
+class Summary(NamedTuple):
+    """A row of the table: means over tasks with 95% intervals.
+
+    Attributes:
+        method: its name. group, value: which tasks, such as "test_case" and "test_bamfg"; "all" and
+            "all" for the row over all of them. tasks: how many. recall: by depth.
+    """
+
+    method: str
+    group: str
+    value: str
+    tasks: int
+    recall: dict[int, Interval]
+    mean_average_precision: Interval
+
+
+def summarise(results: Iterable[TaskResult], replicates: int = 10_000) -> list[Summary]:
+    """Means with bootstrap intervals over tasks: by method, over all tasks and in every group.
+
+    Methods come in the order in which they first occur; a method's row over all tasks comes first.
+
+    Raises:
+        ValueError: results of differing depths.
+    """
+    members: dict[str, dict[tuple[str, str], list[Retrieval]]] = {}
+    for result in results:
+        groups = members.setdefault(result.method, {("all", "all"): []})
+        for key in (("all", "all"), *result.groups.items()):
+            groups.setdefault(key, []).append(result.found)
+    rows = []
+    for method, groups in members.items():
+        for (group, value), found in sorted(groups.items(), key=lambda item: item[0]):
+            depths = tuple(found[0].recall)
+            if any(tuple(one.recall) != depths for one in found):
+                raise ValueError(f"{method}: results of differing depths; compute all at the same.")
+            rows.append(
+                Summary(
+                    method,
+                    group,
+                    value,
+                    len(found),
+                    {k: _mean([one.recall[k] for one in found], replicates) for k in depths},
+                    _mean([one.average_precision for one in found], replicates),
+                )
+            )
+    return rows
+
+
+def _mean(values: Sequence[float], replicates: int) -> Interval:
+    return bootstrap_mean([np.array(values)], replicates)
+
+
+def _blocks(scores: Array | Iterable[Array]) -> Iterator[np.ndarray]:
+    for part in (scores,) if isinstance(scores, Array) else scores:
+        if np.ndim(part) != 1:
+            raise ValueError(f"scores of shape {np.shape(part)}, expected one a candidate.")
+        for first in range(0, len(part), BLOCK):
+            yield _scores(part[first : first + BLOCK])
+
+
+def _scores(scores: Array) -> np.ndarray:
+    """Checked scores; float64 holds every score of a smaller type exactly."""
+    values = np.asarray(scores).astype(np.float64)
+    if np.isnan(values).any():
+        raise ValueError("a score is NaN, which has no rank; look at the features.")
+    return values
