@@ -1,0 +1,132 @@
+"""Captions without a concept: the default for c without the concept, c_minus.
+
+A phrase is cut out of a prompt and the seam is mended by rules on words alone, so that what is left
+reads like a caption of the same kind: "a portrait with red hair and glasses" without "red hair" is
+"a portrait with glasses". The rules know no grammar. Show the result to the user, who may write a
+better one.
+"""
+
+import re
+
+from ctrak_jax.errors import UsageError
+
+LISTING = "with|without|wearing|holding"
+"""Prepositions that a list with commas follows: "with A, B"; but "by A, B" ends at the comma."""
+
+PREPOSITIONS = (
+    rf"{LISTING}|(?:style|front|top) of|next to|of|in|by|on|at|from|as|for|to|under|over|near"
+    "|behind|beside|against|featuring"
+)
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(text, re.IGNORECASE)
+
+
+LINKS = _pattern(r"(?:\s*(?:[,;&]|(?:and|or)\b))+\s*")
+CONJUNCTION = _pattern(r"\b(?:and|or)\b|&")
+PREPOSITION = _pattern(rf"(?:the style of|{PREPOSITIONS})\b")
+LEADING = _pattern(r"^(?:\s*(?:[.,;:!?&]|(?:and|or)\b))+\s*")
+PUNCTUATION = _pattern(r"[.,;:!?]")
+ENDING = _pattern(rf"(?:(?:^|\s)(?:{LISTING})|(?P<other>(?:^|\s)(?:{PREPOSITIONS})))$")
+ARTICLES = _pattern(r"(?:(?:^|\s)(?:an?|the))+$")
+DANGLING = _pattern(rf"(?:(?:^|\s)(?:an?|the|and|or|&|{PREPOSITIONS})|\s?[,;:])+$")
+LAST_COMMA = _pattern(rf", (?=(?:(?!\b(?:and|or|{PREPOSITIONS})\b)[^,;.&])+$)")
+INDEFINITE = _pattern(r"(?<!\S)(a)n?$")
+VOWEL = _pattern(r"(?!eu|one\b|uni|use)[aeiou]|hour|honest")
+
+
+def without(prompt: str, concept: str) -> str:
+    """The prompt without the concept's words; case does not matter, words are whole.
+
+    Every occurrence goes, a possessive 's with it. Around the gap: lists keep their commas and
+    their "and" in place, an article or a preposition that has lost its noun goes, "a" and "an" fit
+    the word that now follows.
+
+    Returns:
+        the mended prompt; the empty caption if the prompt is the concept and nothing else.
+
+    Raises:
+        UsageError: the concept is empty or not in the prompt, or only words such as "a" or
+            "in the style of" would be left.
+    """
+    prompt, phrase = " ".join(prompt.split()), " ".join(concept.split()).strip(",;")
+    if not phrase:
+        raise UsageError(
+            f"concept={concept!r} is empty; expected words of the prompt {prompt!r}, name them."
+        )
+    if prompt.lower() == phrase.lower():
+        return ""
+    pattern = _words(phrase)
+    if not pattern.search(prompt):
+        raise UsageError(
+            f"concept {phrase!r} is not in the prompt {prompt!r}; name words that stand there, or "
+            "write the prompt without the concept yourself."
+        )
+    rest = prompt
+    while found := pattern.search(rest):
+        rest = _mend(rest[: found.start()].strip(), rest[found.end() :].strip())
+    if not re.search(r"\w", DANGLING.sub("", rest)):
+        raise UsageError(
+            f"the prompt {prompt!r} without {phrase!r} has no word of content left; name the whole "
+            "prompt as the concept, or write the prompt without it yourself."
+        )
+    return rest
+
+
+def words_of(attribute: str, value: str, prompt: str) -> str | None:
+    """The phrase of the prompt that speaks of an attribute's value, as the prompt spells it.
+
+    The first of "{value} {attribute}" and "{value}" that stands there as whole words. A value "yes"
+    or "no" says nothing alone: for "yes" "a {attribute}" and "{attribute}" take its place.
+    """
+    candidates = [f"{value} {attribute}"]
+    if value == "yes":
+        candidates += [f"a {attribute}", f"an {attribute}", attribute]
+    elif value != "no":
+        candidates.append(value)
+    for phrase in candidates:
+        if found := _words(phrase).search(prompt):
+            return found["phrase"]
+    return None
+
+
+def _words(phrase: str) -> re.Pattern[str]:
+    """Finds the phrase as whole words; the parts of a hyphenated word are none."""
+    words = r"\s+".join(map(re.escape, phrase.split()))
+    return _pattern(rf"(?<![\w-])(?P<phrase>{words})(?:['’]s)?(?![\w-])")
+
+
+def _mend(left: str, right: str) -> str:
+    """What stood before and after the gap, as one text."""
+    rest = LINKS.sub("", right, count=1) if (linked := LINKS.match(right)) else right
+    if linked and not PREPOSITION.match(rest):
+        before = ARTICLES.sub("", left)
+        ending = ENDING.search(before)
+        # "with [A] and B": B takes the place of A.
+        if ending and not (right.startswith((",", ";")) and ending["other"]):
+            return _join(before, rest)
+    if not right or linked or PREPOSITION.match(right) or PUNCTUATION.match(right):
+        return _join(_close(left, listed=bool(linked)), right)
+    article = "an" if VOWEL.match(right) else "a"
+    return _join(INDEFINITE.sub(lambda a: a[1] + article[1:], left), right)
+
+
+def _close(left: str, *, listed: bool) -> str:
+    """Without the words at its end that have lost their noun.
+
+    Args:
+        listed: the list goes on. If not, its last comma takes the conjunction's place: "A, B and"
+            becomes "A and B".
+    """
+    kept = DANGLING.sub("", left)
+    conjunction = CONJUNCTION.search(left, len(kept))
+    if conjunction and not listed:
+        return LAST_COMMA.sub(f" {conjunction[0]} ", kept)
+    return kept
+
+
+def _join(left: str, right: str) -> str:
+    if not left or left[-1] in ".!?":
+        right = LEADING.sub("", right)
+    return f"{left}{right}" if PUNCTUATION.match(right) else f"{left} {right}".strip()
