@@ -3,6 +3,7 @@
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from ctrak_jax.gradient import select
 from ctrak_jax.models.stable_diffusion import CLIPText, Part
 from ctrak_jax.models.stable_diffusion import textual_inversion as ti
 from ctrak_jax.models.stable_diffusion.huggingface import text_encoder, tokenizer
+from ctrak_jax.typing import Array
 from tests.test_pretrained import TEXT, VOCABULARY, random_like, write
 
 BIN = Path(__file__).parent / "fixtures" / "learned_embeds.bin"
@@ -48,7 +50,7 @@ def table(text: Part[CLIPText]) -> np.ndarray:
     return np.asarray(select(text.params, (ti.TABLE,)).params[ti.TABLE])
 
 
-def condition(text: Part[CLIPText], prompt: str) -> jax.Array:
+def condition(text: Part[CLIPText], prompt: str) -> Array:
     return text.network.apply(text.params, text.network.tokens(prompt))
 
 
@@ -158,6 +160,13 @@ def test_a_pickle_cannot_change_the_functions_of_the_reader(tmp_path):
     with pytest.raises(UsageError):
         ti.load_embeddings(archive(tmp_path / "x.bin", spoil))
     np.testing.assert_array_equal(ti.load_embeddings(BIN)["<ramp>"], RAMP[:1])
+
+
+@pytest.mark.parametrize("content", [b"r\xff\xff\xff\x7f.", b"B\xff\xff\xff\x7f."])
+def test_sizes_beyond_the_pickle_are_not_believed(tmp_path, content):
+    file = archive(tmp_path / "x.bin", b"\x80\x02}" + content)
+    with pytest.raises(UsageError, match=r"cannot be read as PyTorch's tensors"):
+        ti.load_embeddings(file)
 
 
 @pytest.mark.parametrize("cut", [10, 200, 700, 1200])
@@ -279,21 +288,22 @@ PARAMS = {"out": 0.1 * jax.random.normal(jax.random.key(3), (2, 32))}
 PROMPTS = ["<x> a", "a <x> d"]
 
 
-def train(encoder, rule, **changes):
-    settings = {"token": "<x>", "initial": "abc", "vectors": 2, "steps": 60, "batch": 8}
-    return ti.train_embedding(
-        *(eps_fn, PARAMS, encoder, SCHEDULE, rule, jnp.full((2, *SHAPE), 0.5)),
-        changes.pop("prompts", PROMPTS),
-        **(settings | {"key": jax.random.key(0)} | changes),
-    )
+def train(encoder: Part[CLIPText], rule: optax.GradientTransformation, **changes: Any):
+    settings: dict[str, Any] = {
+        **{"prompts": PROMPTS, "token": "<x>", "initial": "abc", "vectors": 2},
+        **{"steps": 60, "batch": 8, "key": jax.random.key(0)},
+        **changes,
+    }
+    x0 = jnp.full((2, *SHAPE), 0.5)
+    return ti.train_embedding(eps_fn, PARAMS, encoder, SCHEDULE, rule, x0, **settings)
 
 
 def test_training_moves_the_vectors_alone_and_lowers_the_loss(encoder):
     seen = []
 
-    def init(chosen):
-        seen.append(jax.tree.map(jnp.shape, chosen))
-        return adam.init(chosen)
+    def init(params):
+        seen.append(jax.tree.map(jnp.shape, params))
+        return adam.init(params)
 
     adam = optax.adam(3e-2)
     learned = train(encoder, optax.GradientTransformation(init, adam.update))

@@ -6,6 +6,7 @@ those that put a tensor together, in forms of its own, and nothing else.
 """
 
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -63,7 +64,7 @@ def read_archive(file: Path) -> Any:
 class _Reader(pickle.Unpickler):
     def __init__(self, archive: zipfile.ZipFile, prefix: str):
         self.archive, self.prefix = archive, prefix
-        super().__init__(BytesIO(self._entry("data.pkl")))
+        super().__init__(BytesIO(_sized(self._entry("data.pkl"))))
         if f"{prefix}byteorder" in archive.namelist() and self._entry("byteorder") != b"little":
             raise ValueError("its byte order is not little")
 
@@ -98,6 +99,14 @@ class _Reader(pickle.Unpickler):
         if len(values) != elements:
             raise ValueError(f"storage {key} holds {len(values)} numbers instead of {elements}")
         return values
+
+
+def _sized(content: bytes) -> bytes:
+    """The pickle, when no length or place in it is beyond it: they are believed when it is run."""
+    for code, value, _ in pickletools.genops(content):
+        if (code.name.endswith("PUT") or code.name == "FRAME") and (value or 0) > len(content):
+            raise ValueError(f"{code.name} of {value} in a pickle of {len(content)} bytes")
+    return content
 
 
 def _tensor(
