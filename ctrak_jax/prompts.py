@@ -26,6 +26,7 @@ def _pattern(text: str) -> re.Pattern[str]:
 LINKS = _pattern(r"(?:\s*(?:[,;&]|(?:and|or)\b))+\s*")
 CONJUNCTION = _pattern(r"\b(?:and|or)\b|&")
 PREPOSITION = _pattern(rf"(?:the style of|{PREPOSITIONS})\b")
+LEADING = _pattern(r"^(?:\s*(?:[.,;:!?&]|(?:and|or)\b))+\s*")
 PUNCTUATION = _pattern(r"[.,;:!?]")
 ENDING = _pattern(rf"(?:(?:^|\s)(?:{LISTING})|(?P<other>(?:^|\s)(?:{PREPOSITIONS})))$")
 ARTICLES = _pattern(r"(?:(?:^|\s)(?:an?|the))+$")
@@ -126,8 +127,6 @@ def _close(left: str, *, listed: bool) -> str:
 
 
 def _join(left: str, right: str) -> str:
-    if not left:
-        return re.sub(
-            r"^[\s.,;:!?]+", "", LINKS.sub("", right, count=1) if LINKS.match(right) else right
-        )
+    if not left or left[-1] in ".!?":
+        right = LEADING.sub("", right)
     return f"{left}{right}" if PUNCTUATION.match(right) else f"{left} {right}".strip()

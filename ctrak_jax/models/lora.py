@@ -28,7 +28,8 @@ from jaxtyping import Float
 from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import select
 from ctrak_jax.models.network import Network
-from ctrak_jax.schedule import Schedule, add_noise
+from ctrak_jax.models.tuning import tune
+from ctrak_jax.schedule import Schedule
 from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, PRNGKey, Timestep
 
 PATTERN = "*/lora_?"
@@ -157,31 +158,11 @@ def train_adapters(
     """
     part = select(params, (PATTERN,))
 
-    def sample_loss(chosen: Params, others: Params, index: Array, key: PRNGKey) -> Array:
-        time_key, noise_key = jax.random.split(key)
-        t = jax.random.randint(time_key, (), 0, schedule.steps)
-        noise = jax.random.normal(noise_key, x0.shape[1:])
-        x = add_noise(schedule, x0[index], t, noise)
+    def predict(chosen: Params, others: Params, x: Image, t: Timestep, index: Array) -> Image:
         condition = jax.tree.map(lambda leaf: leaf[index], cond)
-        return jnp.mean((noise - eps_fn(part.merge(chosen, others), x, t, condition)) ** 2)
+        return eps_fn(part.merge(chosen, others), x, t, condition)
 
-    def batch_loss(chosen: Params, others: Params, key: PRNGKey) -> Array:
-        index_key, sample_key = jax.random.split(key)
-        indices = jax.random.randint(index_key, (batch,), 0, x0.shape[0])
-        keys = jax.random.split(sample_key, batch)
-        return jnp.mean(jax.vmap(sample_loss, (None, None, 0, 0))(chosen, others, indices, keys))
-
-    @jax.jit
-    def run(chosen: Params, others: Params) -> tuple[Params, Array]:
-        def step(state: tuple[Params, optax.OptState], number: Array) -> Any:
-            chosen, optimizer = state
-            step_key = jax.random.fold_in(key, number)
-            loss, gradient = jax.value_and_grad(batch_loss)(chosen, others, step_key)
-            updates, optimizer = rule.update(gradient, optimizer, chosen)
-            return (optax.apply_updates(chosen, updates), optimizer), loss
-
-        (chosen, _), losses = jax.lax.scan(step, (chosen, rule.init(chosen)), jnp.arange(steps))
-        return chosen, losses
-
-    chosen, losses = run(part.params, part.others)
-    return Fitted(part.merge(chosen, part.others), losses)
+    tuned = tune(
+        *(predict, part.params, part.others, schedule, rule, x0), steps=steps, batch=batch, key=key
+    )
+    return Fitted(part.merge(tuned.chosen, part.others), tuned.losses)

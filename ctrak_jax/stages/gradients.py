@@ -448,7 +448,8 @@ def feature_key(
     config, p = ctx.config, ctx.config.projection
     trajectory: dict[str, Any] = {"path": spec.path, "seed": config.trajectory.seed}
     if spec.path == "inversion":
-        trajectory |= config.trajectory.model_dump(mode="json")
+        unused = set() if config.trajectory.prompt else {"prompt"}
+        trajectory |= config.trajectory.model_dump(mode="json", exclude=unused)
     return {
         "model": model_sha256,
         "dataset": ctx.dataset.fingerprint,

@@ -74,7 +74,10 @@ def run(ctx: Context) -> None:
 
 def _inputs(ctx: Context) -> dict[str, Any]:
     config, checkpoint = ctx.config, ctx.config.model.checkpoint
-    network = config.model.model_dump(mode="json", exclude={"checkpoint"})
+    unrelated = {"checkpoint", "dtype", "remat", "efficient_attention"}  # a trained model's alone
+    if config.model.kind == "dit":
+        unrelated.add("kind")
+    network = config.model.model_dump(mode="json", exclude=unrelated)
     if checkpoint is not None:
         if not checkpoint.exists():
             raise UsageError(f"model.checkpoint={checkpoint}: no such file.")

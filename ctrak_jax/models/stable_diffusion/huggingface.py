@@ -3,10 +3,11 @@
 Both are optional (the extra ``diffusers``) and imported on first use.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
-from functools import cache
+from dataclasses import dataclass, fields
+from functools import cache, cached_property
 from logging import LogRecord
 from pathlib import Path
 from typing import Any
@@ -82,18 +83,61 @@ def text_encoder(config: Mapping[str, Any]) -> nn.Module:
     return FlaxCLIPTextModule(CLIPTextConfig(**config))
 
 
-def tokenizer(folder: Path, length: int) -> Callable[[str], np.ndarray]:
+def with_vocabulary(module: Any, size: int) -> nn.Module:
+    """The text transformer with another number of tokens."""
+    config = module.config.to_dict() | {"vocab_size": size}
+    return module.clone(config=type(module.config)(**config))
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenizer:
     """CLIP's byte-pair tokens of a text, padded or cut to ``length``: int32 [token].
 
-    Args:
-        folder: holds vocab.json, merges.txt and what names the special tokens.
+    Attributes:
+        read: transformers' tokenizer. folder: where it is. added: each token that the vocabulary
+            did not have -> the tokens that it stands for, one a vector of its embedding.
     """
-    with _extra():
-        from transformers import CLIPTokenizer
-    read = CLIPTokenizer.from_pretrained(str(folder))
 
-    def tokens(text: str) -> np.ndarray:
-        padded = read(text, padding="max_length", truncation=True, max_length=length)
+    read: Any
+    folder: Path
+    length: int
+    added: Mapping[str, tuple[str, ...]]
+
+    def __call__(self, text: str) -> np.ndarray:
+        whole = self._added.sub(lambda found: self._names[found[0]], text) if self.added else text
+        padded = self.read(whole, padding="max_length", truncation=True, max_length=self.length)
         return np.asarray(padded["input_ids"], np.int32)
 
-    return tokens
+    @property
+    def vocabulary(self) -> Mapping[str, int]:
+        """Every token's number, those of the added ones last."""
+        return self.read.get_vocab()
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        pieces = {piece: piece for pieces in self.added.values() for piece in pieces}
+        return pieces | {token: " ".join(pieces) for token, pieces in self.added.items()}
+
+    @cached_property
+    def _added(self) -> re.Pattern[str]:
+        """Longest first: a token may begin with another."""
+        names = sorted(self._names, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, names)))
+
+
+def tokenizer(
+    folder: Path, length: int, added: Mapping[str, tuple[str, ...]] | None = None
+) -> Tokenizer:
+    """The tokenizer in a folder.
+
+    Args:
+        folder: holds vocab.json, merges.txt and what names the special tokens. length: tokens a
+            text. added: see :class:`Tokenizer`; they take the next numbers, in this order.
+    """
+    with _extra():
+        from transformers import AddedToken, CLIPTokenizer
+    read, added = CLIPTokenizer.from_pretrained(str(folder)), added or {}
+    for pieces in added.values():
+        # As written: a text's other words are put in lower case.
+        read.add_tokens([AddedToken(piece, normalized=False) for piece in pieces])
+    return Tokenizer(read, folder, length, added)

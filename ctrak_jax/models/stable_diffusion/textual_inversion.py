@@ -1,0 +1,219 @@
+r"""Textual inversion: words of one's own, each the embedding of a new token.
+
+A concept that has a token, such as ``<cat-toy>``, can be asked about like any other: c is "a photo
+of <cat-toy>", c without it "a photo". Of the whole model only the token's rows E of the embedding
+table are trained,
+
+.. math::
+    \min_E\ \mathbb{E}_{x_0, t, n}\, \mathrm{mean}\,(n - \epsilon(x_t, t, \tau_E(\text{prompt})))^2
+
+with :math:`\tau_E` the text encoder whose table holds E. A token of n vectors is written once in a
+prompt and stands for n tokens, ``<cat-toy> <cat-toy>_1 ...``, as in diffusers; its files are those
+of diffusers.
+
+Source: Gal et al. 2022.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from ctrak_jax.errors import UsageError
+from ctrak_jax.gradient import select
+from ctrak_jax.models.stable_diffusion import huggingface
+from ctrak_jax.models.stable_diffusion.config_file import Part
+from ctrak_jax.models.stable_diffusion.text import CLIPText
+from ctrak_jax.models.stable_diffusion.torch_pickle import read_archive
+from ctrak_jax.models.tuning import tune
+from ctrak_jax.schedule import Schedule
+from ctrak_jax.typing import Array, EpsFn, Image, Params, PRNGKey, Timestep
+
+TABLE = "text_model/embeddings/token_embedding/embedding"
+"""The parameter [vocabulary, width] that a token's rows join."""
+
+
+def load_embeddings(file: Path) -> dict[str, Float[np.ndarray, "_ width"]]:
+    """The embeddings in ``learned_embeds.safetensors`` or ``learned_embeds.bin``.
+
+    Returns:
+        token -> its vectors [n, width], float32.
+
+    Raises:
+        UsageError: no such file, damaged, a pickle of more than tensors, or tensors that are no
+            embeddings.
+    """
+    if not file.is_file():
+        raise UsageError(f"{file} is missing; expected learned_embeds.safetensors or .bin.")
+    if file.suffix == ".safetensors":
+        try:
+            found = load_file(file)
+        except (SafetensorError, OSError) as error:
+            reason = str(error).rstrip(".")
+            raise UsageError(f"{file} cannot be read ({reason}); fetch the file again.") from None
+    else:
+        found = read_archive(file)
+    if not isinstance(found, dict) or not found:
+        raise UsageError(f"{file} holds no tensors by their token; expected an embedding's file.")
+    return {str(token): _rows(file, token, value) for token, value in found.items()}
+
+
+def _rows(file: Path, token: object, value: object) -> np.ndarray:
+    if not (isinstance(token, str) and isinstance(value, np.ndarray) and value.ndim in (1, 2)):
+        what = f"shaped {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise UsageError(
+            f"{file}: {token!r} is {what}, expected a token's vectors [width] or [n, width]; take "
+            "a textual-inversion embedding in diffusers' format."
+        )
+    rows = np.atleast_2d(value.astype(np.float32))
+    if not (rows.size and np.isfinite(rows).all()):
+        raise UsageError(f"{file}: the vectors of {token!r} are empty or not finite; train anew.")
+    return rows
+
+
+def save_embedding(file: Path, token: str, rows: Float[Array, "_ width"]) -> None:
+    """Write one token's vectors as ``learned_embeds.safetensors``; diffusers reads it, too."""
+    values = np.asarray(rows, np.float32)
+    save_file({token: np.ascontiguousarray(values[0] if len(values) == 1 else values)}, file)
+
+
+def add_tokens(
+    text: Part[CLIPText], embeddings: Mapping[str, Float[Array, "_ width"]]
+) -> Part[CLIPText]:
+    """The text encoder with more tokens, numbered after those it has.
+
+    Args:
+        text: as :func:`load_text_encoder` gives it. embeddings: token -> its vectors [n, width].
+
+    Raises:
+        UsageError: a token that exists, that is blank, or vectors of another width.
+    """
+    network, old = text.network, _tokenizer(text)
+    pieces = {token: _pieces(token, len(rows)) for token, rows in embeddings.items()}
+    names = Counter([*old.vocabulary, *chain(*pieces.values())])
+    for token, rows in embeddings.items():
+        if not token or token.split() != [token]:
+            raise UsageError(f"token {token!r} must be one word; try '<cat-toy>'.")
+        taken = [piece for piece in pieces[token] if names[piece] > 1]
+        if taken:
+            raise UsageError(
+                f"token {taken[0]!r} exists already; give the new one another name, such as "
+                "'<cat-toy>'."
+            )
+        if rows.shape[1] != network.width or not len(rows):
+            raise UsageError(
+                f"the vectors of {token!r} are shaped {rows.shape}, the text encoder takes "
+                f"[n, {network.width}]; use an embedding trained for this model."
+            )
+    new = huggingface.tokenizer(old.folder, old.length, {**old.added, **pieces})
+    part, first = select(text.params, (TABLE,)), len(old.vocabulary)
+    # A table may have rows to spare, which no token had until now.
+    table = [part.params[TABLE][:first], *embeddings.values()]
+    table.append(part.params[TABLE][len(new.vocabulary) :])
+    rows = jnp.concatenate([jnp.asarray(each, jnp.float32) for each in table])
+    module = huggingface.with_vocabulary(network.module, len(rows))
+    grown = replace(network, module=module, tokenize=new)
+    return Part(grown, part.merge({TABLE: rows}, part.others))
+
+
+def _pieces(token: str, vectors: int) -> tuple[str, ...]:
+    return (token, *(f"{token}_{number}" for number in range(1, vectors)))
+
+
+def _tokenizer(text: Part[CLIPText]) -> huggingface.Tokenizer:
+    if isinstance(text.network.tokenize, huggingface.Tokenizer):
+        return text.network.tokenize
+    raise UsageError(
+        f"tokens cannot be added to {type(text.network.tokenize).__name__}; use the text encoder "
+        "that load_text_encoder gives."
+    )
+
+
+class Learned(NamedTuple):
+    """A trained token.
+
+    Attributes:
+        text: the text encoder that has it. rows: its vectors. losses: of every step.
+    """
+
+    text: Part[CLIPText]
+    rows: Float[Array, "_ width"]
+    losses: Float[Array, " step"]
+
+
+def train_embedding(
+    eps_fn: EpsFn,
+    params: Params,
+    text: Part[CLIPText],
+    schedule: Schedule,
+    rule: optax.GradientTransformation,
+    x0: Float[Array, "sample ..."],
+    prompts: Sequence[str],
+    *,
+    token: str,
+    initial: str,
+    vectors: int = 1,
+    steps: int,
+    batch: int,
+    key: PRNGKey,
+) -> Learned:
+    """Minimise the noise loss over a new token's vectors; all else stays as it is.
+
+    Args:
+        eps_fn: of the denoiser. params: its parameters. text: without the token.
+        rule: the optimiser, whose state covers the vectors alone.
+        x0: latents. prompts: one a latent, each with the token.
+        initial: a word of one token, whose embedding every vector starts from.
+        steps: optimiser steps. batch: latents a step, drawn with replacement. Every random number
+            of step s comes from ``fold_in(key, s)``.
+
+    Raises:
+        UsageError: not one prompt a latent, a prompt without the token, ``initial`` is not one
+            token, no vectors; and as :func:`add_tokens`.
+    """
+    if len(prompts) != len(x0):
+        raise UsageError(f"{len(prompts)} prompts for {len(x0)} latents; give one prompt a latent.")
+    if vectors < 1:
+        raise UsageError(f"vectors={vectors} of token {token!r} must be at least 1.")
+    start = jnp.tile(_embedding_of(text, initial), (vectors, 1))
+    begun = add_tokens(text, {token: start})
+    network, part = begun.network, select(begun.params, (TABLE,))
+    first = len(_tokenizer(text).vocabulary)
+    numbers = np.arange(first, first + vectors)
+    tokens = np.stack([network.tokens(prompt) for prompt in prompts])
+    for prompt, row in zip(prompts, tokens, strict=True):
+        if not np.isin(numbers, row).all():
+            raise UsageError(
+                f"the prompt {prompt!r} does not hold the token {token!r} within its "
+                f"{network.length} tokens; write it there."
+            )
+
+    def predict(rows: Params, frozen: Params, x: Image, t: Timestep, index: Array) -> Image:
+        denoiser, table, others, tokens = frozen
+        encoder = part.merge({TABLE: table.at[numbers].set(rows)}, others)
+        return eps_fn(denoiser, x, t, network.apply(encoder, tokens[index]))
+
+    frozen = (params, part.params[TABLE], part.others, jnp.asarray(tokens))
+    tuned = tune(predict, start, frozen, schedule, rule, x0, steps=steps, batch=batch, key=key)
+    return Learned(add_tokens(text, {token: tuned.chosen}), tuned.chosen, tuned.losses)
+
+
+def _embedding_of(text: Part[CLIPText], word: str) -> Float[Array, " width"]:
+    _, end, *_ = text.network.tokens("")
+    tokens = text.network.tokens(word)[1:].tolist()
+    found = tokens[: tokens.index(end)] if end in tokens else tokens
+    if len(found) != 1:
+        raise UsageError(
+            f"initial={word!r} is {len(found)} tokens of the text encoder, expected one; try a "
+            "common word such as 'toy'."
+        )
+    return jnp.asarray(select(text.params, (TABLE,)).params[TABLE])[found[0]]

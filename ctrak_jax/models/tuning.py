@@ -1,0 +1,77 @@
+r"""The noise loss over a few parameters, with all others held as they are.
+
+.. math::
+    L(\phi) = \mathbb{E}_{x_0, t, n}\, \mathrm{mean}\,(n - \epsilon_\phi(x_t, t))^2
+
+Every random number of step s comes from ``fold_in(key, s)``.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Float, Int
+
+from ctrak_jax.schedule import Schedule, add_noise
+from ctrak_jax.typing import Array, Image, Params, PRNGKey, Timestep
+
+Predict = Callable[[Params, Params, Image, Timestep, Int[Array, ""]], Image]
+"""(chosen, frozen, x_t, t, number of the sample) -> predicted noise."""
+
+
+class Tuned(NamedTuple):
+    """The chosen parameters after the last step, and the loss of every step."""
+
+    chosen: Params
+    losses: Float[Array, " step"]
+
+
+def tune(
+    predict: Predict,
+    chosen: Params,
+    frozen: Params,
+    schedule: Schedule,
+    rule: optax.GradientTransformation,
+    x0: Float[Array, "sample ..."],
+    *,
+    steps: int,
+    batch: int,
+    key: PRNGKey,
+) -> Tuned:
+    """Minimise the noise loss over ``chosen``.
+
+    Args:
+        predict: the noise prediction of one sample. chosen: what is trained, and what alone the
+            optimiser keeps a state of. frozen: what else ``predict`` takes.
+        rule: the optimiser. x0: training images or latents.
+        steps: optimiser steps. batch: samples a step, drawn with replacement.
+    """
+
+    def sample_loss(chosen: Params, frozen: Params, index: Array, key: PRNGKey) -> Array:
+        time_key, noise_key = jax.random.split(key)
+        t = jax.random.randint(time_key, (), 0, schedule.steps)
+        noise = jax.random.normal(noise_key, x0.shape[1:])
+        x = add_noise(schedule, x0[index], t, noise)
+        return jnp.mean((noise - predict(chosen, frozen, x, t, index)) ** 2)
+
+    def batch_loss(chosen: Params, frozen: Params, key: PRNGKey) -> Array:
+        index_key, sample_key = jax.random.split(key)
+        indices = jax.random.randint(index_key, (batch,), 0, x0.shape[0])
+        keys = jax.random.split(sample_key, batch)
+        return jnp.mean(jax.vmap(sample_loss, (None, None, 0, 0))(chosen, frozen, indices, keys))
+
+    @jax.jit
+    def run(chosen: Params, frozen: Params) -> Tuned:
+        def step(state: tuple[Params, optax.OptState], number: Array) -> Any:
+            chosen, optimizer = state
+            step_key = jax.random.fold_in(key, number)
+            loss, gradient = jax.value_and_grad(batch_loss)(chosen, frozen, step_key)
+            updates, optimizer = rule.update(gradient, optimizer, chosen)
+            return (optax.apply_updates(chosen, updates), optimizer), loss
+
+        (chosen, _), losses = jax.lax.scan(step, (chosen, rule.init(chosen)), jnp.arange(steps))
+        return Tuned(chosen, losses)
+
+    return run(chosen, frozen)
