@@ -74,7 +74,7 @@ def changes(ctx: Context) -> dict[str, np.ndarray]:
         query = query_batch(ctx, asked, np.array([[i]]))
         for name, rows in sets.items():
             g = gradient_of(*samples.batch(rows)[:3])
-            change = change_of(g, query.x0[0], query.cond[0], query.minus[0, 0])
+            change = change_of(g, query.x0[0], query.cond[0], query.minus.conditions[0, 0, 0])
             found[name].append(float(change))
     return {name: np.array(values) for name, values in found.items()}
 

@@ -34,9 +34,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from ctrak_jax.schedule import Schedule, implied_noise, level, posterior_mean
-from ctrak_jax.typing import Cond, EpsFn, Image, Params, Reward, Scalar, Timestep
+from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, Reward, Scalar, Timestep
 
 
 class Step(NamedTuple):
@@ -140,31 +141,55 @@ def dps(schedule: Schedule, x0: Image, scale: float = 1.0) -> Loss:
     return reward_x0(lambda x0_hat: -jnp.mean((x0_hat - x0) ** 2), schedule, scale)
 
 
+class Mixture(NamedTuple):
+    """Several conditions without a concept, and how much each counts.
+
+    Attributes:
+        conditions: stacked [alternative, ...]. weights: [alternative], summing to 1.
+    """
+
+    conditions: Cond
+    weights: Float[Array, " alternative"]
+
+
 def slider(minus: Cond, scale: float = 1.0, contrast: Contrast | None = None) -> Loss:
     """A concept's reward log p(concept | x) by the condition without it:
     delta = + scale (eps(c) - eps(c_minus)).
 
-    With the null condition as ``minus`` this is classifier-free guidance, :func:`cfg`.
+    With the null condition as ``minus`` this is classifier-free guidance, :func:`cfg`. By Bayes'
+    rule grad log p(concept | x) = grad log p(x | c) - sum_v p(v | x) grad log p(x | c_v) over the
+    values v that the concept is one of; a :class:`Mixture` takes fixed weights for p(v | x).
     Source: Gandikota et al. 2024 (the slider), Concept-TRAK 2026 (the loss).
 
     Args:
+        minus: a condition, or a mixture of them.
         contrast: gives eps(c) - eps(c_minus) where the network that is differentiated computes in
             lower precision. The two predictions differ by a few hundredths of their size: rounded
             to bfloat16 on the way, a quarter of that difference was noise.
     """
     if contrast is not None:
         return lambda step: reward_cotangent(scale * contrast(step.x, step.t))
-    return lambda step: reward_cotangent(scale * (step.eps - step.eps_under(minus)))
+    return lambda step: reward_cotangent(scale * (step.eps - _under(step.eps_under, minus)))
+
+
+def _under(eps_under: Callable[[Cond], Image], minus: Cond) -> Image:
+    """The prediction under a condition, or its mean under several."""
+    if not isinstance(minus, Mixture):
+        return eps_under(minus)
+    return jnp.tensordot(minus.weights, jax.vmap(eps_under)(minus.conditions), axes=1)
 
 
 def contrast_of(eps_fn: EpsFn, params: Params, cond: Cond, minus: Cond) -> Contrast:
     """eps(c) - eps(c_minus) by a network of full precision."""
 
     def contrast(x: Image, t: Timestep) -> Image:
-        # One call on a pair instead of two calls, as in guided trajectories.
-        pair = jax.tree.map(lambda a, b: jnp.stack([a, b]), cond, minus)
-        wanted, other = jax.vmap(eps_fn, (None, None, None, 0))(params, x, t, pair)
-        return wanted - other
+        # One call on all conditions instead of one each, as in guided trajectories.
+        mixture = minus
+        if not isinstance(minus, Mixture):
+            mixture = Mixture(jax.tree.map(lambda a: a[None], minus), jnp.ones(1))
+        both = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), cond, mixture.conditions)
+        found = jax.vmap(eps_fn, (None, None, None, 0))(params, x, t, both)
+        return found[0] - jnp.tensordot(mixture.weights, found[1:], axes=1)
 
     return contrast
 

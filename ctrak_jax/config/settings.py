@@ -234,9 +234,9 @@ class Query(Section):
     """Inversions a query is averaged over (1 is enough at eta 0)."""
     scale: float = Field(default=7.5, gt=0)
     """Slider scale lambda_c."""
-    minus: Literal["other", "null"] = "other"
-    """The condition without the concept: another value of its attribute, or the null value; of a
-    text, the caption of another value, or the caption without the value's words."""
+    minus: Literal["others", "other", "null"] = "other"
+    """The condition without the concept: the mean over all other values of its attribute, one of
+    them, or the null value; of a text, their captions, or the caption without the value's words."""
     seed: Seed = 1_000_000
     """Seed of the generated queries."""
 

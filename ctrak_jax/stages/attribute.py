@@ -14,8 +14,8 @@ from ctrak_jax.prompts import without
 from ctrak_jax.stages import model
 from ctrak_jax.stages.context import Context, read_json
 from ctrak_jax.stages.gradients import QueryBatch, Selected, query_rows, selected
-from ctrak_jax.stages.query import read_image, sampler
-from ctrak_jax.stages.questions import Scope, minus_of, minus_prompt
+from ctrak_jax.stages.query import alternatives, read_image, sampler, stacked
+from ctrak_jax.stages.questions import Scope, in_common, minus_of
 from ctrak_jax.stages.score import held, load_features, ranked, solve
 from ctrak_jax.stages.variant import MAIN
 
@@ -24,12 +24,13 @@ class Asked(NamedTuple):
     """What is asked of one image, or of all that a condition stands for.
 
     Attributes:
-        image: uint8 [H, W, 3]. cond: its condition. minus: the condition without each concept.
+        image: uint8 [H, W, 3]. cond: its condition. minus: for each concept the conditions without
+            it [alternative, ...].
     """
 
     image: np.ndarray
     cond: np.ndarray
-    minus: np.ndarray
+    minus: Sequence[np.ndarray]
 
 
 def ask(
@@ -44,11 +45,11 @@ def ask(
     if concept not in values:
         raise UsageError(f"--concept {concept!r} must be one of the condition's {list(values)}.")
     spec = _checked(ctx, method, top)
-    minus, inputs = minus_of(ctx, values, concept), ctx.inputs
+    inputs = ctx.inputs
     asked = Asked(
         _picture(ctx, image),
         inputs.condition(values, inputs.prompt(values)),
-        inputs.condition(minus, minus_prompt(ctx, values, minus, concept))[None],
+        [alternatives(ctx, values, concept)],
     )
     chosen = selected(ctx, model.load(ctx), MAIN)
     damping, (found,) = _answers(ctx, chosen, spec, method, "local", asked, top)
@@ -56,7 +57,7 @@ def ask(
         "method": method,
         "condition": values,
         "concept": {concept: values[concept]},
-        "minus": minus,
+        "minus": in_common(minus_of(ctx, values, concept), concept),
         "damping": damping,
         "top": found,
     }
@@ -111,7 +112,7 @@ def ask_prompt(
         picture = sampler(ctx, denoiser)(denoiser.params, cond, np.array([image_seed]))[0]
     else:
         picture = _picture(ctx, image)
-    asked = Asked(picture, cond, np.stack([inputs.condition({}, text) for text in without_each]))
+    asked = Asked(picture, cond, [inputs.condition({}, text)[None] for text in without_each])
     damping, found = _answers(ctx, selected(ctx, denoiser, MAIN), spec, method, scope, asked, top)
     answers = [
         {"concept": concept, "minus": told, "top": rows}
@@ -175,7 +176,7 @@ def _answers(
     a plain inner product, which a Fisher of few samples cannot spoil.
     """
     x0 = ctx.inputs.encode(asked.image[None])
-    batch = QueryBatch(x0, asked.cond[None], asked.minus[None], np.zeros(1, np.int32))
+    batch = QueryBatch(x0, asked.cond[None], stacked([asked.minus]), np.zeros(1, np.int32))
     fn = jax.jit(partial(query_rows, ctx, chosen, [spec], scope, ctx.inputs.null))
     phi = np.asarray(fn(chosen.weights, batch))[0, :, 0]
     features, damping = held(load_features(ctx, MAIN, method)), _damping(ctx, method)

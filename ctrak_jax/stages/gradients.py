@@ -24,7 +24,7 @@ from ctrak_jax.gradient import (
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
 from ctrak_jax.projection import Projection, project_leaves
-from ctrak_jax.reward import Contrast, Loss, contrast_of
+from ctrak_jax.reward import Contrast, Loss, Mixture, contrast_of
 from ctrak_jax.schedule import Schedule, implied_noise
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.samples import TrainBatch
@@ -295,11 +295,11 @@ def denoising_errors(
 
 class QueryBatch(NamedTuple):
     """Asked samples and what is asked of each: x0 [query, ...] (unused in global scope), cond
-    [query, ...], minus [query, concept, ...], id [query]."""
+    [query, ...], minus: mixtures [query, concept, alternative, ...], id [query]."""
 
     x0: Any
     cond: Any
-    minus: Any
+    minus: Mixture
     id: Any
 
 
@@ -396,7 +396,7 @@ def query_rows(
         return jax.tree.map(lambda leaf: leaf / members, total)
 
     found = jax.vmap(one)(batch)
-    queries, concepts = batch.minus.shape[:2]
+    queries, concepts = batch.minus.weights.shape[:2]
     rows = [
         jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found[spec]) for spec in specs
     ]

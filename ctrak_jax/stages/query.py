@@ -1,7 +1,7 @@
 """Queries: generate images, keep those that show their concepts, and featurize the questions."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
+from ctrak_jax.reward import Mixture
 from ctrak_jax.stages import model, questions
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.featurize import folder
@@ -34,7 +35,6 @@ from ctrak_jax.stages.questions import (
     Split,
     combination_name,
     minus_of,
-    minus_prompt,
 )
 from ctrak_jax.stages.variant import MAIN, Variant
 from ctrak_jax.store import FeatureStore
@@ -144,18 +144,18 @@ def _questions(
 ) -> list[Question]:
     prompt, asked = ctx.inputs.prompt(values), []
     for attribute in ctx.conditions.attributes:
-        minus = minus_of(ctx, values, attribute)
+        told = minus_of(ctx, values, attribute)
         question = Question(
             query=name,
             condition=values,
             attribute=attribute,
-            minus=minus,
+            minus=in_common(told, attribute),
             scope=scope,
             scenario="ood" if held_out else "id",
             split=split,
             image=f"images/{name}.png",
             prompt=prompt,
-            minus_prompt=minus_prompt(ctx, values, minus, attribute),
+            minus_prompt=" | ".join(one.prompt for one in told if one.prompt),
         )
         asked.append(question)
     return asked
@@ -296,13 +296,39 @@ def query_batch(ctx: Context, asked: list[Question], groups: np.ndarray) -> Quer
     return QueryBatch(
         inputs.encode(np.stack(images)),
         np.stack([inputs.condition(q.condition, q.prompt) for q in heads]),
-        np.stack(
+        stacked(
             [
-                [inputs.condition(asked[row].minus, asked[row].minus_prompt) for row in group]
+                [alternatives(ctx, asked[row].condition, asked[row].attribute) for row in group]
                 for group in groups
             ]
         ),
         groups[:, 0].astype(np.int32),
+    )
+
+
+def alternatives(ctx: Context, values: Mapping[str, str], attribute: str) -> np.ndarray:
+    """The conditions without a concept: [alternative, ...]."""
+    return np.stack([ctx.inputs.condition(*told) for told in minus_of(ctx, values, attribute)])
+
+
+def stacked(groups: Sequence[Sequence[np.ndarray]]) -> Mixture:
+    """The alternatives of every concept of every image, each counting alike, as one array: where
+    there are fewer than the most, the first comes again with no weight.
+
+    Args:
+        groups: [query, concept] of [alternative, ...].
+    """
+    most = max(len(found) for group in groups for found in group)
+
+    def filled(found: np.ndarray) -> np.ndarray:
+        return np.concatenate([found, np.repeat(found[:1], most - len(found), axis=0)])
+
+    def weights(count: int) -> np.ndarray:
+        return np.where(np.arange(most) < count, np.float32(1.0 / count), np.float32(0.0))
+
+    return Mixture(
+        np.array([[filled(found) for found in group] for group in groups]),
+        np.array([[weights(len(found)) for found in group] for group in groups]),
     )
 
 

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,8 @@ class Question:
 
     Attributes:
         query: id of the image. condition: its values. attribute: the concept's attribute.
-        minus: the condition without the concept (a missing attribute is null).
+        minus: the condition without the concept (a missing attribute is null, or all its other
+            values).
         scope: local or global. scenario: id or ood. split: validation or report.
         image: picture, relative to the queries folder.
         prompt, minus_prompt: what a text-to-image network is told, with the concept and without.
@@ -64,26 +65,32 @@ def combination_name(values: Mapping[str, str]) -> str:
     return safe if safe == plain else f"{safe}-{zlib.crc32(join(values).encode()):08x}"
 
 
-def minus_of(ctx: Context, values: Mapping[str, str], attribute: str) -> dict[str, str]:
-    """The condition without the concept: another value of its attribute (fixed by the
-    combination, uniform over the others), or the null value (config ``query.minus``)."""
-    minus = dict(values)
-    del minus[attribute]
+class Told(NamedTuple):
+    """A condition as values, and what a text-to-image network is told of them."""
+
+    values: dict[str, str]
+    prompt: str
+
+
+def minus_of(ctx: Context, values: Mapping[str, str], attribute: str) -> list[Told]:
+    """The conditions without the concept (config ``query.minus``): all other values of its
+    attribute, one of them (fixed by the combination, uniform), or the null value."""
     others = [v for v in ctx.conditions.vocabulary[attribute] if v != values[attribute]]
-    if ctx.config.query.minus == "other" and others:
+    if ctx.config.query.minus == "null" or not others:
+        rest = {name: value for name, value in values.items() if name != attribute}
+        return [Told(rest, ctx.inputs.prompt_without(values, attribute))]
+    if ctx.config.query.minus == "other":
         seed = zlib.crc32(f"{'-'.join(values.values())}/{attribute}".encode())
-        pick = others[int(np.random.default_rng(seed).integers(len(others)))]
-        return {name: minus.get(name, pick) for name in values}
-    return minus
+        others = [others[int(np.random.default_rng(seed).integers(len(others)))]]
+    changed = [{**values, attribute: other} for other in others]
+    return [Told(found, ctx.inputs.prompt(found)) for found in changed]
 
 
-def minus_prompt(
-    ctx: Context, values: Mapping[str, str], minus: Mapping[str, str], attribute: str
-) -> str:
-    """What a text-to-image network is told without the concept; see :func:`minus_of`."""
-    if attribute in minus:
-        return ctx.inputs.prompt(minus)
-    return ctx.inputs.prompt_without(values, attribute)
+def in_common(told: Sequence[Told], attribute: str) -> dict[str, str]:
+    """The one condition without the concept, or what several have in common: all but its value."""
+    if len(told) == 1:
+        return told[0].values
+    return {name: value for name, value in told[0].values.items() if name != attribute}
 
 
 def write(path: Path, questions: Sequence[Question]) -> None:
