@@ -34,6 +34,7 @@ from ctrak_jax.stages.questions import (
     Scope,
     Split,
     combination_name,
+    in_common,
     minus_of,
 )
 from ctrak_jax.stages.variant import MAIN, Variant
