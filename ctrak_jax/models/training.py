@@ -39,11 +39,15 @@ class Progress(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """``init(params)`` gives a state; ``run(state, x0, cond)`` trains over stacked batches
-    x0 [step, batch, ...] and cond [step, batch, condition]."""
+    """``init(params)`` gives a state; ``run(state, *batches)`` trains over stacked batches, such as
+    x0 [step, batch, ...] and cond [step, batch, condition]. The state's memory is used up."""
 
     init: Callable[[Params], TrainState]
-    run: Callable[[TrainState, Array, Array], Progress]
+    run: Callable[..., Progress]
+
+
+SampleLoss = Callable[..., Float[Array, ""]]
+"""``loss(params, key, *sample)`` of one sample."""
 
 
 def optimizer(
@@ -117,9 +121,9 @@ def trainer(
     ema: float,
     key: PRNGKey,
 ) -> Trainer:
-    """Build the two functions of a training run; ``run`` scans over the steps it is given."""
+    """The training run of a class-conditional denoiser on batches x0 and cond."""
 
-    def sample_loss(params: Params, x0: Array, cond: Array, key: PRNGKey) -> Array:
+    def sample_loss(params: Params, key: PRNGKey, x0: Array, cond: Array) -> Array:
         time_key, noise_key, drop_key = jax.random.split(key, 3)
         t = jax.random.randint(time_key, (), 0, schedule.steps)
         noise = jax.random.normal(noise_key, x0.shape)
@@ -127,13 +131,27 @@ def trainer(
         x = add_noise(schedule, x0, t, noise)
         return jnp.mean((noise - eps_fn(params, x, t, cond)) ** 2)
 
-    def batch_loss(params: Params, x0: Array, cond: Array, key: PRNGKey) -> Array:
-        keys = jax.random.split(key, x0.shape[0])
-        return jnp.mean(jax.vmap(sample_loss, (None, 0, 0, 0))(params, x0, cond, keys))
+    return trainer_of(sample_loss, rule, ema=ema, key=key)
 
-    def step(state: TrainState, batch: tuple[Array, Array]) -> tuple[TrainState, Array]:
+
+def trainer_of(
+    loss: SampleLoss, rule: optax.GradientTransformation, *, ema: float, key: PRNGKey
+) -> Trainer:
+    """Build the two functions of a training run for any loss of one sample; ``run`` scans over the
+    steps it is given.
+
+    Args:
+        ema: decay of the running average of the parameters.
+    """
+
+    def batch_loss(params: Params, key: PRNGKey, batch: tuple[Array, ...]) -> Array:
+        keys = jax.random.split(key, batch[0].shape[0])
+        axes = (None, 0, *[0] * len(batch))
+        return jnp.mean(jax.vmap(loss, axes)(params, keys, *batch))
+
+    def step(state: TrainState, batch: tuple[Array, ...]) -> tuple[TrainState, Array]:
         step_key = jax.random.fold_in(key, state.step)
-        loss, gradient = jax.value_and_grad(batch_loss)(state.params, *batch, step_key)
+        loss, gradient = jax.value_and_grad(batch_loss)(state.params, step_key, batch)
         updates, optimizer_state = rule.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         average = optax.incremental_update(params, state.average, 1.0 - ema)
@@ -142,8 +160,8 @@ def trainer(
     def init(params: Params) -> TrainState:
         return TrainState(params, params, rule.init(params), jnp.int32(0))
 
-    def run(state: TrainState, x0: Array, cond: Array) -> Progress:
-        state, losses = jax.lax.scan(step, state, (x0, cond))
+    def run(state: TrainState, *batches: Array) -> Progress:
+        state, losses = jax.lax.scan(step, state, batches)
         return Progress(state, losses.mean())
 
     return Trainer(init, jax.jit(run, donate_argnums=0))
