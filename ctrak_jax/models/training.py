@@ -9,6 +9,7 @@ run computes what an uninterrupted one would have.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -59,11 +60,16 @@ def optimizer(
     warmup: int,
     weight_decay: float,
     clip: float,
+    by_adam: tuple[str, ...] = CONDITIONING,
 ) -> optax.GradientTransformation:
     """Clipping by global norm, then Muon or AdamW, with linear warm-up and a cosine to zero.
 
-    Muon (Jordan et al. 2024, as in optax.contrib) moves the matrices; the conditioning path and all
-    vectors are Adam's, at ``adam_learning_rate``, as its authors advise for embeddings.
+    Muon (Jordan et al. 2024, as in optax.contrib) moves the matrices and the kernels of
+    convolutions, each as one matrix to its outputs; the conditioning path and all vectors are
+    Adam's, at ``adam_learning_rate``, as its authors advise for embeddings.
+
+    Args:
+        by_adam: parts of the names of the parameters that Adam moves whatever their shape.
     """
     warmup = min(warmup, max(steps - 1, 0))
 
@@ -76,25 +82,28 @@ def optimizer(
             weight_decay=weight_decay,
             adam_weight_decay=weight_decay,
             adam_learning_rate=rate(adam_learning_rate),
-            muon_weight_dimension_numbers=_muon_leaves,
+            muon_weight_dimension_numbers=partial(_muon_leaves, by_adam=by_adam),
         )
     else:
         rule = optax.adamw(rate(learning_rate), weight_decay=weight_decay)
     return optax.chain(optax.clip_by_global_norm(clip), rule)
 
 
-def _muon_leaves(params: Params) -> Any:
-    """Which leaves Muon moves: matrices off the conditioning path.
+def _muon_leaves(params: Params, by_adam: tuple[str, ...]) -> Any:
+    """Which leaves Muon moves: matrices and convolutions off the conditioning path.
 
     Muon gives all singular directions of an update the same length, on an embedding [values, width]
     too, whatever the loss asks of each value. Models trained so composed by luck of the seed; these
     compose for every seed tried (benchmarks/README.md).
     """
+    shapes = {
+        2: optax.contrib.MuonDimensionNumbers(),
+        4: optax.contrib.MuonDimensionNumbers((0, 1, 2), 3),
+    }
 
     def leaf(path: Any, value: Array) -> optax.contrib.MuonDimensionNumbers | None:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        by_adam = value.ndim != 2 or any(part in name for part in CONDITIONING)
-        return None if by_adam else optax.contrib.MuonDimensionNumbers()
+        return None if any(part in name for part in by_adam) else shapes.get(value.ndim)
 
     return jax.tree_util.tree_map_with_path(leaf, params)
 
