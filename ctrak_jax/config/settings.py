@@ -129,11 +129,27 @@ class Train(Section):
     ema: float = Field(default=0.995, ge=0, lt=1)
     """Decay of the averaged parameters, which are the model afterwards."""
     attribute_dropout: float = Field(default=0.02, ge=0, lt=1)
-    """Probability that an attribute of a sample's condition becomes null, each on its own."""
+    """Probability that an attribute of a sample's condition becomes null, each on its own; of a
+    text-to-image model, that the caption becomes empty."""
     scan: int = Field(default=50, ge=1)
     """Steps compiled into one call."""
     checkpoint_every: int = Field(default=1000, ge=1)
     """Steps between checkpoints; a multiple of scan."""
+
+
+class Autoencoder(Section):
+    """Training of the autoencoder, before the network of a text-to-image model trained here."""
+
+    steps: int = Field(default=1200, ge=1)
+    """Optimiser steps; the optimiser is that of train."""
+    batch: int = Field(default=32, ge=1)
+    """Images a step, over all devices."""
+    learning_rate: float = Field(default=5e-3, gt=0)
+    """Peak learning rate."""
+    adam_learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak learning rate of what Muon leaves to Adam."""
+    kl: float = Field(default=1e-3, ge=0)
+    """Weight of the latents' distance from a unit normal."""
 
 
 class Trajectory(Section):
@@ -291,6 +307,7 @@ class Config(Section):
     model: Model = Model()
     schedule: ScheduleConfig = ScheduleConfig()
     train: Train = Train()
+    autoencoder: Autoencoder = Autoencoder()
     encode: Encode = Encode()
     trajectory: Trajectory = Trajectory()
     gradient: Gradient = Gradient()

@@ -4,7 +4,7 @@ from ctrak_jax.data.avatars import draw_avatars
 from ctrak_jax.data.conditions import Conditions, opponents, opposite_indices
 from ctrak_jax.data.dataset import Dataset, build
 from ctrak_jax.data.folder import read_folder, write_folder
-from ctrak_jax.data.loader import TrainingBatches, read_ahead
+from ctrak_jax.data.loader import ShuffledRows, TrainingBatches, read_ahead
 from ctrak_jax.data.synthetic import COLORS, SHAPES, draw_dataset
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "SHAPES",
     "Conditions",
     "Dataset",
+    "ShuffledRows",
     "TrainingBatches",
     "build",
     "draw_avatars",

@@ -17,22 +17,27 @@ class Batches(NamedTuple):
     cond: np.ndarray
 
 
+class ShuffledRows:
+    """``rows(first, count)`` gives the row numbers, int [count, batch], of steps ``first ... first
+    + count - 1`` of an endless run over ``size`` rows, shuffled anew each epoch."""
+
+    def __init__(self, size: int, *, batch: int, seed: int) -> None:
+        self._rows = grain.MapDataset.range(size).seed(seed).shuffle().repeat().batch(batch)
+
+    def __call__(self, first: int, count: int) -> np.ndarray:
+        return np.stack([np.asarray(self._rows[step]) for step in range(first, first + count)])
+
+
 class TrainingBatches:
     """``batches(first, count)`` gives steps ``first ... first + count - 1`` of an endless run."""
 
     def __init__(self, dataset: Dataset, *, batch: int, seed: int) -> None:
         self._dataset = dataset
         self._conditions = dataset.train_conditions
-        self._rows = (
-            grain.MapDataset.range(len(dataset.train_index))
-            .seed(seed)
-            .shuffle()
-            .repeat()
-            .batch(batch)
-        )
+        self._rows = ShuffledRows(len(dataset.train_index), batch=batch, seed=seed)
 
     def __call__(self, first: int, count: int) -> Batches:
-        rows = np.stack([np.asarray(self._rows[step]) for step in range(first, first + count)])
+        rows = self._rows(first, count)
         images = self._dataset.train_images(rows.reshape(-1))
         return Batches(images.reshape(*rows.shape, *images.shape[1:]), self._conditions[rows])
 

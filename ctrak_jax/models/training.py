@@ -9,6 +9,7 @@ run computes what an uninterrupted one would have.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -39,11 +40,15 @@ class Progress(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """``init(params)`` gives a state; ``run(state, x0, cond)`` trains over stacked batches
-    x0 [step, batch, ...] and cond [step, batch, condition]."""
+    """``init(params)`` gives a state; ``run(state, *batches)`` trains over stacked batches, such as
+    x0 [step, batch, ...] and cond [step, batch, condition]. The state's memory is used up."""
 
     init: Callable[[Params], TrainState]
-    run: Callable[[TrainState, Array, Array], Progress]
+    run: Callable[..., Progress]
+
+
+SampleLoss = Callable[..., Float[Array, ""]]
+"""``loss(params, key, *sample)`` of one sample."""
 
 
 def optimizer(
@@ -55,11 +60,16 @@ def optimizer(
     warmup: int,
     weight_decay: float,
     clip: float,
+    by_adam: tuple[str, ...] = CONDITIONING,
 ) -> optax.GradientTransformation:
     """Clipping by global norm, then Muon or AdamW, with linear warm-up and a cosine to zero.
 
-    Muon (Jordan et al. 2024, as in optax.contrib) moves the matrices; the conditioning path and all
-    vectors are Adam's, at ``adam_learning_rate``, as its authors advise for embeddings.
+    Muon (Jordan et al. 2024, as in optax.contrib) moves the matrices and the kernels of
+    convolutions, each as one matrix to its outputs; the conditioning path and all vectors are
+    Adam's, at ``adam_learning_rate``, as its authors advise for embeddings.
+
+    Args:
+        by_adam: parts of the names of the parameters that Adam moves whatever their shape.
     """
     warmup = min(warmup, max(steps - 1, 0))
 
@@ -72,25 +82,28 @@ def optimizer(
             weight_decay=weight_decay,
             adam_weight_decay=weight_decay,
             adam_learning_rate=rate(adam_learning_rate),
-            muon_weight_dimension_numbers=_muon_leaves,
+            muon_weight_dimension_numbers=partial(_muon_leaves, by_adam=by_adam),
         )
     else:
         rule = optax.adamw(rate(learning_rate), weight_decay=weight_decay)
     return optax.chain(optax.clip_by_global_norm(clip), rule)
 
 
-def _muon_leaves(params: Params) -> Any:
-    """Which leaves Muon moves: matrices off the conditioning path.
+def _muon_leaves(params: Params, by_adam: tuple[str, ...]) -> Any:
+    """Which leaves Muon moves: matrices and convolutions off the conditioning path.
 
     Muon gives all singular directions of an update the same length, on an embedding [values, width]
     too, whatever the loss asks of each value. Models trained so composed by luck of the seed; these
     compose for every seed tried (benchmarks/README.md).
     """
+    shapes = {
+        2: optax.contrib.MuonDimensionNumbers(),
+        4: optax.contrib.MuonDimensionNumbers((0, 1, 2), 3),
+    }
 
     def leaf(path: Any, value: Array) -> optax.contrib.MuonDimensionNumbers | None:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        by_adam = value.ndim != 2 or any(part in name for part in CONDITIONING)
-        return None if by_adam else optax.contrib.MuonDimensionNumbers()
+        return None if any(part in name for part in by_adam) else shapes.get(value.ndim)
 
     return jax.tree_util.tree_map_with_path(leaf, params)
 
@@ -117,9 +130,9 @@ def trainer(
     ema: float,
     key: PRNGKey,
 ) -> Trainer:
-    """Build the two functions of a training run; ``run`` scans over the steps it is given."""
+    """The training run of a class-conditional denoiser on batches x0 and cond."""
 
-    def sample_loss(params: Params, x0: Array, cond: Array, key: PRNGKey) -> Array:
+    def sample_loss(params: Params, key: PRNGKey, x0: Array, cond: Array) -> Array:
         time_key, noise_key, drop_key = jax.random.split(key, 3)
         t = jax.random.randint(time_key, (), 0, schedule.steps)
         noise = jax.random.normal(noise_key, x0.shape)
@@ -127,13 +140,27 @@ def trainer(
         x = add_noise(schedule, x0, t, noise)
         return jnp.mean((noise - eps_fn(params, x, t, cond)) ** 2)
 
-    def batch_loss(params: Params, x0: Array, cond: Array, key: PRNGKey) -> Array:
-        keys = jax.random.split(key, x0.shape[0])
-        return jnp.mean(jax.vmap(sample_loss, (None, 0, 0, 0))(params, x0, cond, keys))
+    return trainer_of(sample_loss, rule, ema=ema, key=key)
 
-    def step(state: TrainState, batch: tuple[Array, Array]) -> tuple[TrainState, Array]:
+
+def trainer_of(
+    loss: SampleLoss, rule: optax.GradientTransformation, *, ema: float, key: PRNGKey
+) -> Trainer:
+    """Build the two functions of a training run for any loss of one sample; ``run`` scans over the
+    steps it is given.
+
+    Args:
+        ema: decay of the running average of the parameters.
+    """
+
+    def batch_loss(params: Params, key: PRNGKey, batch: tuple[Array, ...]) -> Array:
+        keys = jax.random.split(key, batch[0].shape[0])
+        axes = (None, 0, *[0] * len(batch))
+        return jnp.mean(jax.vmap(loss, axes)(params, keys, *batch))
+
+    def step(state: TrainState, batch: tuple[Array, ...]) -> tuple[TrainState, Array]:
         step_key = jax.random.fold_in(key, state.step)
-        loss, gradient = jax.value_and_grad(batch_loss)(state.params, *batch, step_key)
+        loss, gradient = jax.value_and_grad(batch_loss)(state.params, step_key, batch)
         updates, optimizer_state = rule.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         average = optax.incremental_update(params, state.average, 1.0 - ema)
@@ -142,8 +169,8 @@ def trainer(
     def init(params: Params) -> TrainState:
         return TrainState(params, params, rule.init(params), jnp.int32(0))
 
-    def run(state: TrainState, x0: Array, cond: Array) -> Progress:
-        state, losses = jax.lax.scan(step, state, (x0, cond))
+    def run(state: TrainState, *batches: Array) -> Progress:
+        state, losses = jax.lax.scan(step, state, batches)
         return Progress(state, losses.mean())
 
     return Trainer(init, jax.jit(run, donate_argnums=0))

@@ -31,6 +31,7 @@ from ctrak_jax.models.stable_diffusion import (
     text_length,
     unet_of,
 )
+from ctrak_jax.models.stable_diffusion.small import Size, unet_config
 from ctrak_jax.schedule import Schedule
 from ctrak_jax.stages.arrays import brought
 from ctrak_jax.stages.coder import Coder
@@ -71,16 +72,23 @@ class Context:
 
     @cached_property
     def network(self) -> DiT | UNet:
-        if self.config.model.kind == "text-to-image":
-            file = self.model_folder / "unet" / "config.json"
-            return unet_of(read_config(file), file, self.compute)
-        return dit_of(self.config.model)
+        model = self.config.model
+        if model.kind == "dit":
+            return dit_of(model)
+        file = self.model_folder / "unet" / "config.json"
+        config = unet_config(self.small) if model.checkpoint is None else read_config(file)
+        return unet_of(config, file, self.compute)
+
+    @property
+    def small(self) -> Size:
+        """The parts of a text-to-image model that is trained here."""
+        return Size(image=self.training_set.image_shape[0])
 
     @cached_property
     def noise(self) -> Noise:
         """The noise schedule, and what the network predicts."""
         with jax.ensure_compile_time_eval():  # cached: values, also when first asked for in a trace
-            if self.config.model.kind == "text-to-image":
+            if self.config.model.kind == "text-to-image" and self.config.model.checkpoint:
                 return read_noise(self.model_folder / "scheduler")
             config = self.config.schedule
             return Noise(make_schedule(config), config.prediction)
@@ -115,14 +123,15 @@ class Context:
     def inputs(self) -> Inputs:
         if not isinstance(self.network, UNet):
             return Pixels(self.dataset, self.config.trajectory)
-        path = self.config.data.path
+        path, given = self.config.data.path, self.config.model.checkpoint
+        tokens = self.small.tokens if given is None else text_length(given)
         return Latents(
             self.dataset,
             self.config.trajectory,
             Coder(self.model_folder, self.mesh, self.config.gradient.batch),
             path if path is not None and brought(path) else self.root / "encoded",
             self.network.latent_shape,
-            (text_length(self.model_folder), self.network.text_width),
+            (tokens, self.network.text_width),
         )
 
     def fresh(self, stage: str, inputs: Mapping[str, Any], *outputs: Path) -> bool:

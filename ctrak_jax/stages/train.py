@@ -1,27 +1,23 @@
 """Train the model, or take a published checkpoint: writes ``model/``."""
 
 import hashlib
-import json
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import orbax.checkpoint as ocp
+import numpy as np
 
-from ctrak_jax import hosts
-from ctrak_jax import mesh as devices
 from ctrak_jax.data import TrainingBatches
-from ctrak_jax.errors import StoreError, UsageError
-from ctrak_jax.log import logger, meter, stage
+from ctrak_jax.errors import UsageError
+from ctrak_jax.log import stage
 from ctrak_jax.models import create, load_published
 from ctrak_jax.models.denoiser import eps_fn_of
-from ctrak_jax.models.training import Trainer, TrainState, optimizer, trainer
+from ctrak_jax.models.training import Trainer, optimizer, trainer
 from ctrak_jax.stages import model
-from ctrak_jax.stages.context import Context, digest, dit_of, read_json, write_atomically
-from ctrak_jax.typing import Params
+from ctrak_jax.stages.checkpointed import Pace, Trained, checkpointed, refuse_other
+from ctrak_jax.stages.context import Context, digest, dit_of
+from ctrak_jax.stages.text_to_image import Fit, Settings, train_text_to_image
 
 
 def done(ctx: Context) -> bool:
@@ -33,17 +29,8 @@ def done(ctx: Context) -> bool:
     folder = ctx.root / "model"
     if not (folder / "model.json").exists():
         return False
-    _refuse_other(folder, _inputs(ctx), model.about(folder)["made_from"])
+    refuse_other(folder, _inputs(ctx), model.about(folder)["made_from"])
     return True
-
-
-def _refuse_other(folder: Path, inputs: dict[str, Any], made_from: dict[str, Any]) -> None:
-    differing = sorted(k for k in inputs if made_from.get(k) != inputs[k])
-    if differing:
-        raise StoreError(
-            f"{folder} was made from other settings ({', '.join(differing)} differ); use another "
-            "--out, or delete the run to make it anew."
-        )
 
 
 def run(ctx: Context) -> None:
@@ -57,6 +44,8 @@ def run(ctx: Context) -> None:
     inputs = _inputs(ctx)
     checkpoint = ctx.config.model.checkpoint
     if ctx.config.model.kind == "text-to-image":
+        if checkpoint is None:
+            _train_text_to_image(ctx)
         model.adopt(ctx, inputs)
         return
     network = dit_of(ctx.config.model)
@@ -65,10 +54,10 @@ def run(ctx: Context) -> None:
         model.save(ctx, load_published(network, checkpoint, shape, size), inputs)
         return
     with stage(ctx.root, "train", ctx.mesh.size) as record:
-        params, loss, steps = _train(ctx, inputs)
-        record.samples = steps * ctx.config.train.batch
-        record.extra = {"loss": round(loss, 5), "seed": ctx.seed}
-        model.save(ctx, params, inputs)
+        found = _train(ctx, inputs)
+        record.samples = found.steps * ctx.config.train.batch
+        record.extra = {"loss": round(found.loss, 5), "seed": ctx.seed}
+        model.save(ctx, found.params, inputs)
         shutil.rmtree(ctx.root / "training", ignore_errors=True)
 
 
@@ -82,7 +71,13 @@ def _inputs(ctx: Context) -> dict[str, Any]:
         if not checkpoint.exists():
             raise UsageError(f"model.checkpoint={checkpoint}: no such file.")
         network["checkpoint"] = _content(checkpoint)
-    return {
+    text = {}
+    if config.model.kind == "text-to-image" and checkpoint is None:
+        text = {
+            "captions": digest(ctx.training_set.raw.prompts),
+            "autoencoder": digest(config.autoencoder.model_dump(mode="json")),
+        }
+    return text | {
         "data": ctx.training_set.fingerprint,
         "train": digest(config.train.model_dump(mode="json", exclude={"checkpoint_every"})),
         "model": digest(network),
@@ -104,6 +99,45 @@ def _content(checkpoint: Path) -> str:
         for file in files
     }
     return digest(found)
+
+
+def _train_text_to_image(ctx: Context) -> None:
+    """A small Stable Diffusion from scratch, in ``root/model``."""
+    data, train, coding = ctx.training_set, ctx.config.train, ctx.config.autoencoder
+    rows = data.train_index
+    shared: dict[str, Any] = {
+        "optimizer": train.optimizer,
+        "warmup": train.warmup,
+        "weight_decay": train.weight_decay,
+        "clip": train.clip,
+        "ema": train.ema,
+    }
+    settings = Settings(
+        size=ctx.small,
+        autoencoder=Fit(
+            coding.steps, coding.batch, coding.learning_rate, coding.adam_learning_rate, **shared
+        ),
+        denoiser=Fit(
+            train.steps, train.batch, train.learning_rate, train.adam_learning_rate, **shared
+        ),
+        kl=coding.kl,
+        text_dropout=train.attribute_dropout,
+        schedule=ctx.config.schedule.kind,
+        schedule_steps=ctx.config.schedule.steps,
+        scan=train.scan,
+        checkpoint_every=train.checkpoint_every,
+    )
+    with stage(ctx.root, "train", ctx.mesh.size) as record:
+        train_text_to_image(
+            ctx.root / "model",
+            np.asarray(data.raw.images[rows]),
+            [data.raw.prompts[row] for row in rows],
+            settings,
+            ctx.seed,
+            mesh=ctx.mesh,
+        )
+        record.samples = train.steps * train.batch + coding.steps * coding.batch
+        record.extra = {"seed": ctx.seed}
 
 
 def _make_trainer(ctx: Context) -> Trainer:
@@ -128,79 +162,22 @@ def _make_trainer(ctx: Context) -> Trainer:
     )
 
 
-def _claim(folder: Path, inputs: dict[str, Any]) -> None:
-    """Mark the checkpoints' folder as made from ``inputs``, or refuse another's."""
-    made_from = folder / "inputs.json"
-    if made_from.exists():
-        _refuse_other(folder, inputs, read_json(made_from, "train"))
-    elif folder.exists():
-        raise StoreError(f"{made_from} is missing; delete {folder} to train from the start.")
-    write_atomically(made_from, json.dumps(inputs))
-
-
-def _train(ctx: Context, inputs: dict[str, Any]) -> tuple[Params, float, int]:
-    """Train to the end, from the last checkpoint where there is one: the averaged parameters, the
-    last loss, the steps done here."""
+def _train(ctx: Context, inputs: dict[str, Any]) -> Trained:
     train = ctx.config.train
     if train.batch % ctx.mesh.size:
         raise UsageError(
             f"train.batch={train.batch} must be a multiple of the {ctx.mesh.size} devices."
         )
-    maker = _make_trainer(ctx)
-    network = dit_of(ctx.config.model)
-    params = create(network, ctx.training_set.image_shape, ctx.conditions.size, ctx.seed)
-    # Each part of the state needs buffers of its own: the training call donates them.
-    state = jax.tree.map(jnp.copy, maker.init(params))
-    folder = (ctx.root / "training").resolve()
-    _claim(folder, inputs)
-    options = ocp.CheckpointManagerOptions(
-        max_to_keep=1, create=False, multiprocessing_options=hosts.checkpoints()
+    return checkpointed(
+        _make_trainer(ctx),
+        create(
+            dit_of(ctx.config.model), ctx.training_set.image_shape, ctx.conditions.size, ctx.seed
+        ),
+        TrainingBatches(ctx.training_set, batch=train.batch, seed=ctx.seed),
+        Pace(train.steps, train.scan, train.checkpoint_every),
+        folder=ctx.root / "training",
+        inputs=inputs,
+        mesh=ctx.mesh,
+        title=f"train (seed {ctx.seed})",
+        too_fast="train.learning_rate",
     )
-    loss = float("nan")
-    batches = TrainingBatches(ctx.training_set, batch=train.batch, seed=ctx.seed)
-
-    def stretch(first: int) -> Any:
-        return batches(first, min(train.scan, train.steps - first))
-
-    with (
-        ocp.CheckpointManager(folder, options=options) as manager,
-        ThreadPoolExecutor(1) as ahead,
-    ):
-        latest = manager.latest_step()
-        if latest is not None:
-            state = _restore(manager, latest, state, folder)
-            logger.info("training goes on from step %d", latest)
-        begun = step = latest or 0
-        state = devices.put_replicated(state, ctx.mesh)
-        following = ahead.submit(stretch, step) if step < train.steps else None
-        with meter(f"train (seed {ctx.seed})", train.steps, step) as bar:
-            while following is not None:
-                batch = devices.put_batches(following.result(), ctx.mesh)
-                count = batch.x0.shape[0]
-                state, mean_loss = maker.run(state, batch.x0, batch.cond)
-                step += count
-                following = ahead.submit(stretch, step) if step < train.steps else None
-                loss = float(mean_loss)
-                if not jnp.isfinite(loss):
-                    raise StoreError(
-                        f"training loss became {loss} before step {step}; lower "
-                        "train.learning_rate."
-                    )
-                bar.advance(count)
-                if step % train.checkpoint_every == 0 and step < train.steps:
-                    manager.save(step, args=ocp.args.StandardSave(hosts.savable(state)))
-        manager.wait_until_finished()
-    return state.average, loss, step - begun
-
-
-def _restore(
-    manager: ocp.CheckpointManager, step: int, state: TrainState, folder: Path
-) -> TrainState:
-    try:
-        return cast(TrainState, manager.restore(step, args=ocp.args.StandardRestore(state)))
-    except Exception as error:  # Orbax raises many kinds for damaged files
-        reason = str(error).partition("\n")[0]
-        raise StoreError(
-            f"{folder}/{step}: the training checkpoint cannot be read ({reason}); delete "
-            f"{folder} to train from the start."
-        ) from error

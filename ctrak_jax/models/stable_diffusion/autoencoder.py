@@ -1,8 +1,9 @@
 """The autoencoder of Stable Diffusion for ONE image."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,13 @@ ONLY = {
 }
 
 
+class Gaussian(NamedTuple):
+    """Mean and logarithm of the variance of every coordinate."""
+
+    mean: Float[Array, "h w c"]
+    log_variance: Float[Array, "h w c"]
+
+
 @dataclass(frozen=True)
 class KLAutoencoder:
     """Implements :class:`ctrak_jax.models.network.Autoencoder`.
@@ -39,9 +47,13 @@ class KLAutoencoder:
 
     def encode(self, params: Params, image: Float[Array, "H W rgb"], /) -> Float[Array, "h w c"]:
         """The mean of the latent's distribution (no draw: one image, one latent), scaled."""
+        return self.scale * self.posterior(params, image).mean
+
+    def posterior(self, params: Params, image: Float[Array, "H W rgb"], /) -> Gaussian:
+        """The distribution of the latent, not scaled."""
         batch = jnp.transpose(image, (2, 0, 1))[None]
         found = self.module.apply({"params": params}, batch, method=self.module.encode)
-        return self.scale * found.latent_dist.mode()[0]
+        return Gaussian(found.latent_dist.mean[0], found.latent_dist.logvar[0])
 
     def decode(self, params: Params, latent: Float[Array, "h w c"], /) -> Float[Array, "H W rgb"]:
         """The image of a latent; values may lie a little outside [-1, 1]."""
@@ -54,6 +66,25 @@ class KLAutoencoder:
         return self.module.init_weights(key)
 
 
+def autoencoder_of(config: Mapping[str, Any], file: Path) -> KLAutoencoder:
+    """The network that a ``vae/config.json`` describes.
+
+    Args:
+        file: where the config is from, for errors.
+
+    Raises:
+        UsageError: the config is not that of Stable Diffusion's autoencoder; the extra is missing.
+    """
+    refuse_others(file, config, ONLY)
+    if "block_out_channels" not in config:
+        raise UsageError(f"{file} lacks block_out_channels; use an autoencoder's config.json.")
+    return KLAutoencoder(
+        huggingface.autoencoder(config),
+        config.get("scaling_factor", 0.18215),
+        2 ** (len(config["block_out_channels"]) - 1),
+    )
+
+
 def load_autoencoder(folder: Path) -> Part[KLAutoencoder]:
     """The autoencoder in ``folder`` (config.json and weights).
 
@@ -62,14 +93,6 @@ def load_autoencoder(folder: Path) -> Part[KLAutoencoder]:
             autoencoder, the weights are not those of the config, or the extra is missing.
     """
     file = folder / "config.json"
-    config = read_config(file)
-    refuse_others(file, config, ONLY)
-    if "block_out_channels" not in config:
-        raise UsageError(f"{file} lacks block_out_channels; use an autoencoder's config.json.")
-    network = KLAutoencoder(
-        huggingface.autoencoder(config),
-        config.get("scaling_factor", 0.18215),
-        2 ** (len(config["block_out_channels"]) - 1),
-    )
+    network = autoencoder_of(read_config(file), file)
     template = jax.eval_shape(network.init, jax.random.key(0))
     return Part(network, weights.load(folder, weights.DIFFUSERS, template))

@@ -59,15 +59,16 @@ def _length(config: Mapping[str, Any]) -> int:
     return config.get("max_position_embeddings", 77)
 
 
-def load_text_encoder(encoder: Path, tokenizer: Path) -> Part[CLIPText]:
-    """The text encoder in one folder (config.json and weights) with the tokenizer in another.
+def text_encoder_of(config: Mapping[str, Any], file: Path, tokenizer: Path) -> CLIPText:
+    """The network that a ``text_encoder/config.json`` describes, with the tokenizer in a folder.
+
+    Args:
+        file: where the config is from, for errors.
 
     Raises:
-        UsageError: a file is missing or damaged, the weights are not those of the config, the
-            tokenizer has more tokens than the encoder, or the extra is missing.
+        UsageError: the config is no text encoder's, a file of the tokenizer is missing, it has more
+            tokens than the encoder, or the extra is missing.
     """
-    file = encoder / "config.json"
-    config = read_config(file)
     missing = [key for key in NEEDED if key not in config]
     if missing:
         raise UsageError(f"{file} lacks {', '.join(missing)}; use a CLIP text encoder's config.")
@@ -82,6 +83,18 @@ def load_text_encoder(encoder: Path, tokenizer: Path) -> Part[CLIPText]:
         config["hidden_size"],
     )
     _check_vocabulary(tokenizer / "vocab.json", config)
+    return network
+
+
+def load_text_encoder(encoder: Path, tokenizer: Path) -> Part[CLIPText]:
+    """The text encoder in one folder (config.json and weights) with the tokenizer in another.
+
+    Raises:
+        UsageError: a file is missing or damaged, the weights are not those of the config, the
+            tokenizer has more tokens than the encoder, or the extra is missing.
+    """
+    file = encoder / "config.json"
+    network = text_encoder_of(read_config(file), file, tokenizer)
     template = jax.eval_shape(network.init, jax.random.key(0))
     return Part(network, weights.load(encoder, weights.TRANSFORMERS, template))
 

@@ -1,0 +1,107 @@
+r"""Training a latent diffusion model from scratch (Rombach et al. 2022): two losses of ONE sample.
+
+The autoencoder, whose latent of an image x has mean :math:`\mu` and variance :math:`\sigma^2`, is
+trained to give the image back from a draw, with latents near a unit normal:
+
+.. math::
+    L = \mathrm{mean}\,|D(\mu + \sigma n) - x| +
+        \kappa\, \mathrm{mean}\,\tfrac12 (\mu^2 + \sigma^2 - 1 - \log\sigma^2)               \tag{a}
+
+The denoiser and the text encoder :math:`\tau` are trained together, on latents z and tokens y:
+
+.. math::
+    L = \mathrm{mean}\,(n - \epsilon_\theta(z_t, t, \tau_\theta(y')))^2                      \tag{b}
+
+with :math:`y'` the tokens of the empty caption with a fixed probability, so that the empty caption
+means something. Every random number of step s comes from ``fold_in(key, s)``, see
+:mod:`ctrak_jax.models.training`.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Float, Int
+
+from ctrak_jax.models.denoiser import eps_fn_of
+from ctrak_jax.models.network import Network, TextEncoder
+from ctrak_jax.models.stable_diffusion.autoencoder import KLAutoencoder
+from ctrak_jax.models.stable_diffusion.noise import Noise
+from ctrak_jax.models.training import Trainer, trainer_of
+from ctrak_jax.schedule import add_noise
+from ctrak_jax.typing import Array, Params, PRNGKey
+
+BY_ADAM = ("conv_in", "conv_out", "time_emb", "attn2/to_k", "attn2/to_v", "text")
+"""Parts of the names of what Muon leaves to Adam (:func:`ctrak_jax.models.training.optimizer`): the
+first and last layers, and what reads the timestep and the caption."""
+
+
+class DenoiserParams(NamedTuple):
+    """What is trained together."""
+
+    unet: Params
+    text: Params
+
+
+def autoencoder_trainer(
+    network: KLAutoencoder,
+    rule: optax.GradientTransformation,
+    *,
+    kl: float,
+    ema: float,
+    key: PRNGKey,
+) -> Trainer:
+    """Train on images [step, batch, H, W, 3] in [-1, 1] by equation (a).
+
+    Args:
+        network: with ``scale`` 1: the latents are measured after training. kl: the weight kappa.
+        ema: decay of the running average of the parameters.
+    """
+
+    def loss(params: Params, key: PRNGKey, image: Float[Array, "H W rgb"]) -> Float[Array, ""]:
+        latent = network.posterior(params, image)
+        noise = jax.random.normal(key, latent.mean.shape)
+        drawn = latent.mean + jnp.exp(0.5 * latent.log_variance) * noise
+        spread = jnp.exp(latent.log_variance) - 1.0 - latent.log_variance
+        distance = jnp.mean(0.5 * (latent.mean**2 + spread))
+        return jnp.mean(jnp.abs(network.decode(params, drawn) - image)) + kl * distance
+
+    return trainer_of(loss, rule, ema=ema, key=key)
+
+
+def denoiser_trainer(
+    unet: Network,
+    text: TextEncoder,
+    noise: Noise,
+    rule: optax.GradientTransformation,
+    *,
+    empty: Int[Array, " token"],
+    text_dropout: float,
+    ema: float,
+    key: PRNGKey,
+) -> Trainer:
+    """Train :class:`DenoiserParams` on latents [step, batch, h, w, c] and tokens [step, batch,
+    token] by equation (b).
+
+    Args:
+        empty: the tokens of the empty caption. text_dropout: how often they take a caption's place.
+        ema: decay of the running average of the parameters.
+    """
+    eps_fn = eps_fn_of(unet, *noise)
+
+    def loss(
+        params: DenoiserParams,
+        key: PRNGKey,
+        latent: Float[Array, "h w c"],
+        tokens: Int[Array, " token"],
+    ) -> Float[Array, ""]:
+        time_key, noise_key, drop_key = jax.random.split(key, 3)
+        t = jax.random.randint(time_key, (), 0, noise.schedule.steps)
+        added = jax.random.normal(noise_key, latent.shape)
+        dropped = jax.random.bernoulli(drop_key, text_dropout)
+        cond = text.apply(params.text, jnp.where(dropped, empty, tokens))
+        x = add_noise(noise.schedule, latent, t, added)
+        return jnp.mean((added - eps_fn(params.unet, x, t, cond)) ** 2)
+
+    return trainer_of(loss, rule, ema=ema, key=key)

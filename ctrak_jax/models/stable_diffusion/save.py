@@ -1,0 +1,110 @@
+"""Writing a model as a folder in diffusers' format, Flax weights.
+
+Parts can be written one after another: a part's ``config.json`` comes after its weights, and
+:func:`save_index` last of all, so that a model with a ``model_index.json`` is whole.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from flax.serialization import msgpack_serialize
+
+from ctrak_jax.models.stable_diffusion.noise import PREDICTIONS, Noise, read_noise
+from ctrak_jax.models.stable_diffusion.vocabulary import END, START, Vocabulary
+from ctrak_jax.models.stable_diffusion.weights import FileNames
+from ctrak_jax.schedule import Prediction
+from ctrak_jax.typing import Params
+
+BETAS = {"linear": (1e-4, 0.02), "scaled-linear": (0.00085, 0.012)}
+"""First and last beta of a schedule: those of :mod:`ctrak_jax.schedule`."""
+
+
+def save_part(folder: Path, config: Mapping[str, Any], params: Params, names: FileNames) -> None:
+    """Write one part: its weights (float32) and, after them, its config.
+
+    Args:
+        folder: of the part, e.g. ``unet``. names: ``weights.DIFFUSERS``, or
+            ``weights.TRANSFORMERS`` for a text encoder.
+    """
+    plain = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), dict(params))
+    _write(folder / names.flax, msgpack_serialize(plain))
+    _write_json(folder / "config.json", config)
+
+
+def save_tokenizer(folder: Path, vocabulary: Vocabulary, length: int) -> None:
+    """Write the files of CLIP's tokenizer.
+
+    Args:
+        length: tokens of a text at most.
+    """
+    merges = "\n".join(["#version: 0.2", *vocabulary.merges, ""])
+    _write(folder / "merges.txt", merges.encode())
+    special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
+    about = {"tokenizer_class": "CLIPTokenizer", "model_max_length": length, "errors": "replace"}
+    _write_json(folder / "special_tokens_map.json", special)
+    _write_json(folder / "tokenizer_config.json", about | special)
+    _write_json(folder / "vocab.json", vocabulary.numbers)
+
+
+def save_noise(
+    folder: Path,
+    kind: Literal["linear", "scaled-linear", "cosine"],
+    steps: int,
+    prediction: Prediction,
+) -> Noise:
+    """Write ``scheduler_config.json`` for the noise a model is trained on: DDIM's, which it is
+    sampled with here.
+
+    Returns:
+        What is read back from it: what to train on.
+    """
+    names = {ours: theirs for theirs, ours in PREDICTIONS.items()}
+    betas = {}
+    if kind != "cosine":
+        betas = dict(zip(("beta_start", "beta_end"), BETAS[kind], strict=True))
+    config = {
+        "_class_name": "DDIMScheduler",
+        "beta_schedule": "squaredcos_cap_v2" if kind == "cosine" else kind.replace("-", "_"),
+        **betas,
+        "clip_sample": False,
+        "num_train_timesteps": steps,
+        "prediction_type": names[prediction],
+        "set_alpha_to_one": False,
+        "steps_offset": 0,
+    }
+    _write_json(folder / "scheduler_config.json", config)
+    return read_noise(folder)
+
+
+def save_index(folder: Path) -> None:
+    """Write ``model_index.json``: the model in ``folder`` is whole."""
+    _write_json(
+        folder / "model_index.json",
+        {
+            "_class_name": "FlaxStableDiffusionPipeline",
+            "feature_extractor": [None, None],
+            "safety_checker": [None, None],
+            "scheduler": ["diffusers", "FlaxDDIMScheduler"],
+            "text_encoder": ["transformers", "FlaxCLIPTextModel"],
+            "tokenizer": ["transformers", "CLIPTokenizer"],
+            "unet": ["diffusers", "FlaxUNet2DConditionModel"],
+            "vae": ["diffusers", "FlaxAutoencoderKL"],
+        },
+    )
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    _write(file, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _write(file: Path, content: bytes) -> None:
+    """There whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(file.name + ".part")
+    part.write_bytes(content)
+    os.replace(part, file)

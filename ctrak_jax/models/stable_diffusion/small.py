@@ -1,0 +1,106 @@
+"""A small Stable Diffusion: the configs of its parts, to be trained from scratch on a CPU.
+
+Images of 32 x 32 become latents of 8 x 8 x 4; a UNet of two levels reads the caption at every one.
+All parts are those of Stable Diffusion 1.x but for their sizes: what is saved loads like any other
+model.
+"""
+
+from typing import Any, NamedTuple
+
+
+class Size(NamedTuple):
+    """What a small model is made of.
+
+    Attributes:
+        image: side of the images. latent_channels: of the latents, whose side is that of the images
+            halved once a level of the autoencoder but the first.
+        autoencoder: its channels by level. autoencoder_groups: of its norms.
+        unet: its channels by level, multiples of 32. heads: of every attention.
+        text_width, text_layers, text_heads: the text encoder. tokens: of a caption at most, with
+            the two that mark its start and end.
+    """
+
+    image: int = 32
+    latent_channels: int = 4
+    autoencoder: tuple[int, ...] = (16, 32, 64)
+    autoencoder_groups: int = 8
+    unet: tuple[int, ...] = (64, 128)
+    heads: int = 4
+    text_width: int = 64
+    text_layers: int = 2
+    text_heads: int = 4
+    tokens: int = 32
+
+    @property
+    def latent(self) -> int:
+        """Side of the latents."""
+        return self.image // 2 ** (len(self.autoencoder) - 1)
+
+
+def autoencoder_config(size: Size, scale: float) -> dict[str, Any]:
+    """``vae/config.json``.
+
+    Args:
+        scale: what the latents are multiplied by, to unit variance.
+    """
+    levels = len(size.autoencoder)
+    return {
+        "_class_name": "AutoencoderKL",
+        "act_fn": "silu",
+        "block_out_channels": list(size.autoencoder),
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+        "in_channels": 3,
+        "out_channels": 3,
+        "latent_channels": size.latent_channels,
+        "layers_per_block": 1,
+        "norm_num_groups": size.autoencoder_groups,
+        "sample_size": size.image,
+        "scaling_factor": scale,
+    }
+
+
+def unet_config(size: Size) -> dict[str, Any]:
+    """``unet/config.json``."""
+    levels = len(size.unet)
+    return {
+        "_class_name": "UNet2DConditionModel",
+        "act_fn": "silu",
+        "attention_head_dim": size.heads,  # the number of heads, by a name that stuck
+        "block_out_channels": list(size.unet),
+        "center_input_sample": False,
+        "cross_attention_dim": size.text_width,
+        "down_block_types": ["CrossAttnDownBlock2D"] * levels,
+        "up_block_types": ["CrossAttnUpBlock2D"] * levels,
+        "flip_sin_to_cos": True,
+        "freq_shift": 0,
+        "in_channels": size.latent_channels,
+        "out_channels": size.latent_channels,
+        "layers_per_block": 1,
+        "norm_eps": 1e-5,
+        "norm_num_groups": 32,
+        "sample_size": size.latent,
+    }
+
+
+def text_config(size: Size, vocabulary: int) -> dict[str, Any]:
+    """``text_encoder/config.json``.
+
+    Args:
+        vocabulary: tokens there are; the last two mark a text's start and end.
+    """
+    return {
+        "architectures": ["CLIPTextModel"],
+        "model_type": "clip_text_model",
+        "hidden_act": "quick_gelu",
+        "hidden_size": size.text_width,
+        "intermediate_size": 4 * size.text_width,
+        "num_hidden_layers": size.text_layers,
+        "num_attention_heads": size.text_heads,
+        "projection_dim": size.text_width,
+        "max_position_embeddings": size.tokens,
+        "vocab_size": vocabulary,
+        "bos_token_id": vocabulary - 2,
+        "eos_token_id": vocabulary - 1,
+        "pad_token_id": vocabulary - 1,
+    }

@@ -1,0 +1,92 @@
+"""CLIP's byte-pair vocabulary: where it is found, and the tokenizer files made from it.
+
+A text becomes the bytes of its words, each written as a character, and pairs of neighbours are
+merged in the order of a list. The list is CLIP's, as the package open-clip-torch (MIT licence)
+carries it. The numbers of the tokens follow from it (Radford et al. 2021)::
+
+    0 ...           the 256 bytes, in the order of their characters below
+    256 ...         the same at the end of a word, "x</w>"
+    512 ...         what each merge makes, in order
+    49406, 49407    <|startoftext|>, <|endoftext|>
+"""
+
+import gzip
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ctrak_jax.errors import UsageError
+
+FILE = "bpe_simple_vocab_16e6.txt.gz"
+SIZE = 49_408
+START, END = "<|startoftext|>", "<|endoftext|>"
+END_OF_WORD = "</w>"
+MERGES = SIZE - 2 * 256 - 2
+"""Merges in use, 48,894; the file has more of them."""
+
+
+class Vocabulary(NamedTuple):
+    """Token -> number, and the merges in their order, each as ``"left right"``."""
+
+    numbers: dict[str, int]
+    merges: tuple[str, ...]
+
+
+def library() -> Path:
+    """The list of merges: named by CLIP_VOCABULARY_PATH, in ``.venv/clip``, or beside an installed
+    ``open_clip`` (which is not imported: it would need PyTorch).
+
+    Raises:
+        UsageError: it is in none of these places.
+    """
+    named = os.environ.get("CLIP_VOCABULARY_PATH")
+    spec = None if named else importlib.util.find_spec("open_clip")
+    places = [Path(named)] if named else [Path(sys.prefix) / "clip" / "open_clip" / FILE]
+    if spec is not None and spec.origin is not None:
+        places.append(Path(spec.origin).with_name(FILE))
+    for place in places:
+        if place.is_file():
+            return place
+    raise UsageError(
+        f"CLIP's vocabulary is not at {places[0]} and open_clip is not installed; run "
+        "make vocabulary in a checkout, or pip install --no-deps open-clip-torch."
+    )
+
+
+def read(file: Path) -> Vocabulary:
+    """CLIP's vocabulary out of its list of merges (text, compressed by gzip).
+
+    Raises:
+        UsageError: it cannot be read, or is too short.
+    """
+    try:
+        lines = gzip.decompress(file.read_bytes()).decode("utf-8").split("\n")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: cannot be read ({error}); run make vocabulary again.") from None
+    merges = lines[1 : MERGES + 1]  # the first line is a version
+    if len(merges) < MERGES or any(len(merge.split()) != 2 for merge in merges):
+        raise UsageError(
+            f"{file} is not the list of {MERGES:,} pairs that CLIP merges; run make vocabulary "
+            "again."
+        )
+    return derive(merges)
+
+
+def derive(merges: Sequence[str]) -> Vocabulary:
+    """The numbers of all tokens that a list of merges makes."""
+    letters = _alphabet()
+    made = ["".join(merge.split()) for merge in merges]
+    tokens = [*letters, *(letter + END_OF_WORD for letter in letters), *made, START, END]
+    return Vocabulary({token: number for number, token in enumerate(tokens)}, tuple(merges))
+
+
+def _alphabet() -> list[str]:
+    """The character of each byte: first those that Latin-1 prints, as themselves, then the others,
+    in order, as the characters from 256 on."""
+    printed = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)]
+    printed += range(ord("®"), ord("ÿ") + 1)
+    others = 256 - len(printed)
+    return [chr(byte) for byte in printed] + [chr(256 + n) for n in range(others)]

@@ -1,0 +1,277 @@
+"""Train a small Stable Diffusion from scratch on captioned images: a folder in diffusers' format.
+
+Three steps, each of which goes on where it was stopped: the autoencoder; its latents, scaled to
+unit variance, of all images; the denoiser together with the text encoder.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Float, UInt8
+
+from ctrak_jax import mesh as devices
+from ctrak_jax.data import ShuffledRows
+from ctrak_jax.errors import UsageError
+from ctrak_jax.log import logger
+from ctrak_jax.models.stable_diffusion import (
+    FLOAT32,
+    KLAutoencoder,
+    Part,
+    fit,
+    load_autoencoder,
+    save,
+    small,
+    unet_of,
+    vocabulary,
+    weights,
+)
+from ctrak_jax.models.stable_diffusion.autoencoder import autoencoder_of
+from ctrak_jax.models.stable_diffusion.text import text_encoder_of
+from ctrak_jax.models.stable_diffusion.vocabulary import Vocabulary
+from ctrak_jax.models.training import Trainer, optimizer
+from ctrak_jax.stages.checkpointed import Pace, Trained, checkpointed, claim
+from ctrak_jax.stages.context import digest
+from ctrak_jax.typing import Params, PRNGKey
+
+ENCODED = 64
+"""Images a call of the encoder."""
+
+
+class Fit(NamedTuple):
+    """How one part is trained; see :func:`ctrak_jax.models.training.optimizer`."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    adam_learning_rate: float
+    optimizer: Literal["muon", "adamw"] = "muon"
+    warmup: int = 100
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.995
+
+
+class Settings(NamedTuple):
+    """How a small model is trained.
+
+    Attributes:
+        size: its parts. autoencoder, denoiser: their training. kl: weight of the latents' distance
+            from a unit normal. text_dropout: how often the empty caption takes a caption's place.
+        schedule, schedule_steps: the noise; it is what the denoiser predicts.
+        scan: steps a call. checkpoint_every: steps, a multiple of ``scan``.
+    """
+
+    size: small.Size = small.Size()
+    autoencoder: Fit = Fit(1200, 32, 5e-3, 1e-3)
+    denoiser: Fit = Fit(3000, 64, 1e-2, 1e-3)
+    kl: float = 1e-3
+    text_dropout: float = 0.1
+    schedule: Literal["linear", "scaled-linear", "cosine"] = "linear"
+    schedule_steps: int = 1000
+    scan: int = 20
+    checkpoint_every: int = 500
+
+
+def train_text_to_image(
+    folder: Path,
+    images: UInt8[np.ndarray, "n H W 3"],
+    captions: Sequence[str],
+    settings: Settings,
+    seed: int,
+    *,
+    words: Vocabulary | None = None,
+    mesh: Mesh | None = None,
+) -> None:
+    """Leave a small Stable Diffusion in ``folder``, trained unless one of these inputs is.
+
+    Args:
+        folder: becomes the model's; what is there of an interrupted training is gone on with.
+        images: what to train on. captions: one an image.
+        seed: of the parameters, the order and the noise.
+        words: the byte-pair vocabulary, CLIP's by default. mesh: the devices, all local ones by
+            default.
+
+    Raises:
+        UsageError: images and captions do not fit the settings or each other; no vocabulary.
+        StoreError: the folder holds something else, or the loss is not finite.
+    """
+    mesh = devices.local_mesh() if mesh is None else mesh
+    _check(images, captions, settings, mesh)
+    words = vocabulary.read(vocabulary.library()) if words is None else words
+    run = _Run(folder, settings, seed, _inputs(images, captions, settings, seed, words), mesh)
+    claim(folder, run.inputs)
+    if (folder / "model_index.json").exists():
+        return
+    save.save_tokenizer(folder / "tokenizer", words, settings.size.tokens)
+    latents = _latents(_autoencoder(run, images), images, mesh)
+    _denoiser(run, latents, captions, len(words.numbers))
+    save.save_index(folder)
+    shutil.rmtree(folder / "training", ignore_errors=True)
+
+
+class _Run(NamedTuple):
+    folder: Path
+    settings: Settings
+    seed: int
+    inputs: dict[str, Any]
+    mesh: Mesh
+
+    def key(self, part: int) -> PRNGKey:
+        return jax.random.fold_in(jax.random.key(self.seed), part)
+
+    def train(
+        self,
+        part: str,
+        how: Fit,
+        trainer: Trainer,
+        params: Params,
+        columns: tuple[Callable[[np.ndarray], np.ndarray], ...],
+        size: int,
+    ) -> Trained:
+        """Train on rows that are shuffled anew each epoch.
+
+        Args:
+            columns: rows, int [step, batch] -> what the trainer takes. size: rows there are.
+        """
+        rows = ShuffledRows(size, batch=how.batch, seed=self.seed)
+        found = checkpointed(
+            trainer,
+            params,
+            lambda first, count: tuple(column(rows(first, count)) for column in columns),
+            Pace(how.steps, self.settings.scan, self.settings.checkpoint_every),
+            folder=self.folder / "training" / part,
+            inputs=self.inputs,
+            mesh=self.mesh,
+            title=f"{part} (seed {self.seed})",
+            too_fast=f"the learning rate of the {part}",
+        )
+        logger.info("%s: loss %.4f", part, found.loss)
+        return found
+
+
+def _check(images: np.ndarray, captions: Sequence[str], settings: Settings, mesh: Mesh) -> None:
+    side = settings.size.image
+    if images.shape[1:] != (side, side, 3):
+        raise UsageError(
+            f"images are {images.shape[1]} x {images.shape[2]}, the model is made for {side} x "
+            f"{side}; resize them, or give another size.image."
+        )
+    if len(captions) != len(images) or not captions:
+        raise UsageError(
+            f"{len(captions)} captions for {len(images)} images; give every image one."
+        )
+    for part in ("autoencoder", "denoiser"):
+        batch = getattr(settings, part).batch
+        if batch % mesh.size:
+            raise UsageError(f"{part}.batch={batch} must be a multiple of the {mesh.size} devices.")
+
+
+def _inputs(
+    images: np.ndarray,
+    captions: Sequence[str],
+    settings: Settings,
+    seed: int,
+    words: Vocabulary,
+) -> dict[str, Any]:
+    """What decides the model, as far as it goes into it."""
+    return {
+        "images": hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest(),
+        "captions": digest(list(captions)),
+        "vocabulary": digest(words.merges),
+        "settings": digest(settings._replace(scan=0, checkpoint_every=0)),
+        "seed": seed,
+    }
+
+
+def _rule(how: Fit) -> optax.GradientTransformation:
+    return optimizer(
+        how.optimizer,
+        steps=how.steps,
+        learning_rate=how.learning_rate,
+        adam_learning_rate=how.adam_learning_rate,
+        warmup=how.warmup,
+        weight_decay=how.weight_decay,
+        clip=how.clip,
+        by_adam=fit.BY_ADAM,
+    )
+
+
+def _in_range(images: np.ndarray) -> Float[np.ndarray, "..."]:
+    """uint8 -> [-1, 1]."""
+    return images.astype(np.float32) / 127.5 - 1.0
+
+
+def _autoencoder(run: _Run, images: np.ndarray) -> Part[KLAutoencoder]:
+    folder, settings = run.folder / "vae", run.settings
+    if not (folder / "config.json").exists():
+        network = autoencoder_of(small.autoencoder_config(settings.size, 1.0), folder)
+        how = settings.autoencoder
+        trainer = fit.autoencoder_trainer(
+            network, _rule(how), kl=settings.kl, ema=how.ema, key=run.key(0)
+        )
+        found = run.train(
+            "autoencoder",
+            how,
+            trainer,
+            jax.jit(network.init)(run.key(1)),
+            (lambda rows: _in_range(images[rows]),),
+            len(images),
+        )
+        spread = float(_latents(Part(network, found.params), images, run.mesh).std())
+        config = small.autoencoder_config(settings.size, 1.0 / spread)
+        save.save_part(folder, config, found.params, weights.DIFFUSERS)
+        shutil.rmtree(run.folder / "training" / "autoencoder")
+    return load_autoencoder(folder)
+
+
+def _latents(
+    autoencoder: Part[KLAutoencoder], images: np.ndarray, mesh: Mesh
+) -> Float[np.ndarray, "n h w c"]:
+    """The mean latents of all images, scaled."""
+    encode = devices.over_samples(jax.vmap(autoencoder.network.encode, (None, 0)), mesh)
+    params = devices.put_replicated(autoencoder.params, mesh)
+    rows = devices.padded(np.arange(len(images)), ENCODED * mesh.size)
+    calls = rows.reshape(-1, ENCODED * mesh.size)
+    found = [np.asarray(encode(params, _in_range(images[call]))) for call in calls]
+    return np.concatenate(found)[: len(images)]
+
+
+def _denoiser(
+    run: _Run, latents: np.ndarray, captions: Sequence[str], vocabulary_size: int
+) -> None:
+    folder, settings, how = run.folder, run.settings, run.settings.denoiser
+    noise = save.save_noise(folder / "scheduler", settings.schedule, settings.schedule_steps, "eps")
+    unet_config = small.unet_config(settings.size)
+    text_config = small.text_config(settings.size, vocabulary_size)
+    unet = unet_of(unet_config, folder / "unet", FLOAT32)
+    text = text_encoder_of(text_config, folder / "text_encoder", folder / "tokenizer")
+    different, which = np.unique(np.asarray(captions), return_inverse=True)
+    tokens = np.stack([text.tokens(str(caption)) for caption in different])
+    trainer = fit.denoiser_trainer(
+        unet,
+        text,
+        noise,
+        _rule(how),
+        empty=jnp.asarray(text.tokens("")),
+        text_dropout=settings.text_dropout,
+        ema=how.ema,
+        key=run.key(2),
+    )
+    found = run.train(
+        "denoiser",
+        how,
+        trainer,
+        fit.DenoiserParams(jax.jit(unet.init)(run.key(3)), jax.jit(text.init)(run.key(4))),
+        (lambda rows: latents[rows], lambda rows: tokens[which[rows]]),
+        len(latents),
+    )
+    save.save_part(folder / "unet", unet_config, found.params.unet, weights.DIFFUSERS)
+    save.save_part(folder / "text_encoder", text_config, found.params.text, weights.TRANSFORMERS)
