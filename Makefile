@@ -6,6 +6,7 @@ OUT     ?= runs/synthetic
 WORKERS ?= 2
 ARGS    ?=
 LIBTPU  ?= libtpu==0.0.52
+CLIP    ?= open-clip-torch==3.3.0
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -21,12 +22,12 @@ REBUILD := yes
 endif
 endif
 
-.PHONY: help install run test tpu lint format bench lock clean
+.PHONY: help install run text-to-image test tpu vocabulary lint format bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
 	@echo 'usage: make TARGET [PYTHON=python3.12] [ARGS="..."]'
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
 
 install: $(STAMP) ## create .venv and install the locked packages (the other targets do this themselves)
 
@@ -34,12 +35,21 @@ run: $(STAMP) ## train, attribute and report on the synthetic shapes (CONFIG=, O
 	$(BIN)/ctrak run $(CONFIG) --out $(OUT) $(ARGS)
 	@echo 'Report: $(OUT)/report/index.html'
 
+text-to-image: vocabulary ## draw portraits, train a small Stable Diffusion on them, attribute its concepts
+	$(BIN)/ctrak data avatars --out data/avatars
+	$(BIN)/ctrak run configs/text_to_image.yaml --out runs/text-to-image $(ARGS)
+	@echo 'Report: runs/text-to-image/report/index.html'
+
 test: $(STAMP) ## run the tests (WORKERS=2, ARGS="-m 'not slow'")
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 # Beside the packages and not among them: where JAX finds libtpu it looks for a TPU at every start.
 tpu: $(STAMP) ## the TPU compiler, for ctrak plan and the tests that compile for TPUs without one
 	$(PIP) install --quiet --no-deps --target $(VENV)/tpu --upgrade $(LIBTPU)
+
+# One text file of the package is read; what it would install beside it (PyTorch) is not needed.
+vocabulary: $(STAMP) ## CLIP's byte-pair vocabulary, for a text-to-image model trained here
+	@test -d $(VENV)/clip || $(PIP) install --quiet --no-deps --target $(VENV)/clip $(CLIP)
 
 lint: $(STAMP) ## check style, types and the direction of imports
 	$(BIN)/ruff check .

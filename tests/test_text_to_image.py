@@ -2,17 +2,28 @@
 
 import csv
 import json
+import shutil
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
+pytest.importorskip("diffusers", reason="needs the extra diffusers")
 
 from ctrak_jax import pipeline
 from ctrak_jax.config import Config
-from ctrak_jax.data import write_folder
+from ctrak_jax.data import build, write_folder
 from ctrak_jax.data.raw import RawImages
+from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.mesh import local_mesh
 from ctrak_jax.models.stable_diffusion import load_codecs
+from ctrak_jax.stages import encode
+from ctrak_jax.stages.coder import Coder
+from ctrak_jax.stages.context import Context
+from ctrak_jax.stages.samples import samples_of
+from tests.command import ctrak
 from tests.tiny_model import write_model
 
 VALUES = {"noun": ("a", "b"), "tail": ("c", "d")}
@@ -123,3 +134,139 @@ def test_a_second_run_computes_nothing(run, data, model_folder):
     before = (run / "log.jsonl").read_text()
     pipeline.run(config(data, model_folder), run)
     assert (run / "log.jsonl").read_text() == before
+
+
+def encoded_by(data: Path, model: Path, out: Path, **sections: dict) -> Context:
+    """Encode alone; the context of the run."""
+    settings = config(data, model, **sections)
+    pipeline.run(settings, out, ("train", "encode"))
+    return pipeline.prepare(settings, out)[0]
+
+
+def spied(monkeypatch, fail_at: int | None = None) -> list[int]:
+    """The numbers of images encoded, call by call; the call of that number is interrupted."""
+    calls: list[int] = []
+    plain = Coder.encode
+
+    def encode(self: Coder, images: np.ndarray) -> np.ndarray:
+        if len(calls) == fail_at:
+            raise KeyboardInterrupt
+        calls.append(len(images))
+        return plain(self, images)
+
+    monkeypatch.setattr(Coder, "encode", encode)
+    return calls
+
+
+def test_encoding_goes_on_where_it_was_stopped(run, data, model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(encode, "CHUNK", 8)
+    with monkeypatch.context() as patch:
+        first = spied(patch, fail_at=2)
+        with pytest.raises(KeyboardInterrupt):
+            encoded_by(data, model_folder, tmp_path)
+    rest = spied(monkeypatch)
+    ctx = encoded_by(data, model_folder, tmp_path)
+    assert (first, rest) == ([8, 8], [4])
+    for name in ("latents.npy", "text_embeddings.npy"):
+        here, there = (np.load(root / "encoded" / name) for root in (ctx.root, run))
+        np.testing.assert_allclose(here, there, atol=1e-5)
+
+
+def test_the_second_half_is_mirrored(run, data, model_folder, tmp_path):
+    ctx = encoded_by(data, model_folder, tmp_path, encode={"flip": True, "dtype": "float16"})
+    latents = np.load(tmp_path / "encoded" / "latents.npy")
+    assert (latents.shape, latents.dtype) == ((40, 4, 8, 8), np.float16)
+    images = np.load(data / "images.npy")
+    mirrored = ctx.inputs.encode(images[:, :, ::-1])
+    rows = np.arange(len(ctx.dataset.train_index))
+    assert ctx.inputs.flipped
+    found = ctx.inputs.samples(rows, mirrored=True)
+    np.testing.assert_allclose(found, mirrored[ctx.dataset.train_index], atol=2e-3)
+    plain = np.load(run / "encoded" / "latents.npy")
+    np.testing.assert_allclose(latents[:20], plain, atol=2e-3)
+
+
+def test_arrays_that_the_data_set_brings_are_taken(run, data, model_folder, tmp_path):
+    own = Path(shutil.copytree(data, tmp_path / "data"))
+    for name in ("latents.npy", "text_embeddings.npy"):
+        shutil.copy(run / "encoded" / name, own / name)
+    ctx = encoded_by(own, model_folder, tmp_path / "out")
+    assert not (tmp_path / "out" / "encoded").exists()
+    rows = np.arange(3)
+    theirs = np.load(run / "encoded" / "text_embeddings.npy")[ctx.dataset.train_index[rows]]
+    np.testing.assert_array_equal(ctx.inputs.conditions(rows), theirs)
+
+    (own / "latents.npy").unlink()
+    with pytest.raises(UsageError, match=r"holds only one of latents.npy and text_embeddings.npy"):
+        encoded_by(own, model_folder, tmp_path / "one")
+    np.save(own / "latents.npy", np.zeros((20, 4, 8, 9), np.float32))
+    with pytest.raises(StoreError, match=r"latents.npy: float32 \(20, 4, 8, 9\), expected"):
+        encoded_by(own, model_folder, tmp_path / "two").inputs.samples(rows)
+
+
+@pytest.mark.parametrize(
+    ("against", "texts"),
+    [
+        ({"against": "null"}, {""}),
+        ({"against": "prompt", "prompt": "d a"}, {"d a"}),
+        ({"against": "attribute", "opponents": 2}, {"b ab c", "a ab d"}),
+        ({"against": "other", "opponents": 2}, {"b ab c", "b ab d"}),
+    ],
+)
+def test_inversions_are_guided_against_texts(run, data, model_folder, against, texts):
+    """The first training image is "a ab c"; "a ab d" is held out, but its caption is a text."""
+    settings = config(data, model_folder, trajectory=against)
+    ctx = Context(
+        config=settings,
+        root=run,
+        seed=0,
+        training_set=build(settings.data),
+        dataset=build(settings.data),
+        mesh=local_mesh(1),
+    )
+    found = samples_of(ctx).batch(np.arange(2)).against[0]
+    wanted = {text: ctx.inputs.condition({}, text) for text in texts}
+    assert found.shape == (len(texts), 77, 32)
+    for embedding in found:
+        near = [text for text, known in wanted.items() if np.allclose(embedding, known, atol=1e-4)]
+        assert len(near) == 1
+        wanted.pop(near[0])
+
+
+def test_what_is_not_finite_stops_with_the_image(data, model_folder, tmp_path, monkeypatch):
+    plain = Coder.encode
+
+    def encode(self: Coder, images: np.ndarray) -> np.ndarray:
+        latents = np.array(plain(self, images))
+        latents[3, 0] = np.nan
+        return latents
+
+    monkeypatch.setattr(Coder, "encode", encode)
+    with pytest.raises(StoreError, match="image 3: its latent holds NaN"):
+        encoded_by(data, model_folder, tmp_path)
+    assert not (tmp_path / "encoded" / "latents.npy").exists()
+
+
+def test_a_data_set_without_captions_is_refused(data, model_folder, tmp_path):
+    own = Path(shutil.copytree(data, tmp_path / "data"))
+    (own / "prompts.txt").unlink()
+    with pytest.raises(UsageError, match=r"a caption for every image; add prompts.txt"):
+        encoded_by(own, model_folder, tmp_path / "out")
+
+
+def test_prompts_are_asked_by_their_words(run, tmp_path):
+    asked = ["attribute", run, "--prompt", "a ab d", "--top", 4, "--json"]
+    found = ctrak(*asked, "--concepts", "a", "d", "--picture", tmp_path / "answer.png")
+    assert found.returncode == 0, found.stderr
+    answer = json.loads(found.stdout)
+    assert [(c["concept"], c["minus"]) for c in answer["concepts"]] == [
+        ("a", "ab d"),
+        ("d", "a ab"),
+    ]
+    for one in answer["concepts"]:
+        scores = [row["score"] for row in one["top"]]
+        assert scores == sorted(scores, reverse=True)
+        assert all(row["prompt"] for row in one["top"])
+    width, height = Image.open(tmp_path / "answer.png").size
+    assert width > 5 * 64
+    assert height > 2 * 64
