@@ -25,16 +25,16 @@ from ctrak_jax.models.stable_diffusion import (
     FLOAT32,
     KLAutoencoder,
     Part,
+    autoencoder_of,
     fit,
     load_autoencoder,
     save,
     small,
+    text_encoder_of,
     unet_of,
     vocabulary,
     weights,
 )
-from ctrak_jax.models.stable_diffusion.autoencoder import autoencoder_of
-from ctrak_jax.models.stable_diffusion.text import text_encoder_of
 from ctrak_jax.models.stable_diffusion.vocabulary import Vocabulary
 from ctrak_jax.models.training import Trainer, optimizer
 from ctrak_jax.stages.checkpointed import Pace, Trained, checkpointed, claim

@@ -21,10 +21,14 @@ import jax
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.denoiser import Denoiser, denoiser_of, eps_fn_of
-from ctrak_jax.models.stable_diffusion.autoencoder import KLAutoencoder, load_autoencoder
+from ctrak_jax.models.stable_diffusion.autoencoder import (
+    KLAutoencoder,
+    autoencoder_of,
+    load_autoencoder,
+)
 from ctrak_jax.models.stable_diffusion.config_file import Part, read_config
 from ctrak_jax.models.stable_diffusion.noise import Noise, read_noise
-from ctrak_jax.models.stable_diffusion.text import CLIPText, load_text_encoder
+from ctrak_jax.models.stable_diffusion.text import CLIPText, load_text_encoder, text_encoder_of
 from ctrak_jax.models.stable_diffusion.unet import FLOAT32, Compute, UNet, load_unet, unet_of
 from ctrak_jax.typing import Cond, EpsFn, Image, Params, Timestep
 
@@ -38,6 +42,7 @@ __all__ = [
     "Part",
     "TextToImage",
     "UNet",
+    "autoencoder_of",
     "exact_eps_fn",
     "load",
     "load_autoencoder",
@@ -45,6 +50,7 @@ __all__ = [
     "load_text_encoder",
     "load_unet",
     "read_noise",
+    "text_encoder_of",
     "unet_of",
 ]
 

@@ -67,7 +67,7 @@ def autoencoder_trainer(
         distance = jnp.mean(0.5 * (latent.mean**2 + spread))
         return jnp.mean(jnp.abs(network.decode(params, drawn) - image)) + kl * distance
 
-    return trainer_of(loss, rule, ema=ema, key=key)
+    return trainer_of(loss, rule, ema=ema, key=key, scan=False)
 
 
 def denoiser_trainer(
@@ -104,4 +104,4 @@ def denoiser_trainer(
         x = add_noise(noise.schedule, latent, t, added)
         return jnp.mean((added - eps_fn(params.unet, x, t, cond)) ** 2)
 
-    return trainer_of(loss, rule, ema=ema, key=key)
+    return trainer_of(loss, rule, ema=ema, key=key, scan=False)
