@@ -25,7 +25,7 @@ COUNT = 12
 """LAION rows."""
 EXEMPLARS = {"one": 2, "two": 1}
 """Exemplars of each customised model; "two" has a learned token."""
-TASKS = (("one", "ab <new1> c"), ("one", "a <new1>"), ("two", "b <new1> c"))
+TASKS = (("one", "ab <new1> c"), ("one", "c <new1>"), ("two", "b <new1> c"))
 K, DAMPING = 32, 0.5
 METHODS = ("concept-trak", "ablation-base")
 
@@ -241,7 +241,7 @@ def test_measures_are_those_of_the_scores(run):
 def test_questions_leave_the_token_out(run):
     rows = json.loads((run / "abc.json").read_text())["rows"][: len(TASKS)]
     assert [row["prompt"] for row in rows] == [prompt for _, prompt in TASKS]
-    assert [row["minus"] for row in rows] == ["ab c", "a", "b c"]
+    assert [row["minus"] for row in rows] == ["ab c", "c", "b c"]
     assert {row["concept"] for row in rows} == {"<new1>"}
 
 

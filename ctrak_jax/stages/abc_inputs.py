@@ -65,8 +65,11 @@ def asked_of(number: int, task: Task) -> Asked:
             "<new1>, so there is no concept to ask about; mend the list of tasks."
         )
     minus, learned = task.prompt, learned_of(task)
-    for token in tokens:
-        minus = without(minus, token)
+    try:
+        for token in tokens:
+            minus = without(minus, token)
+    except UsageError as error:
+        raise UsageError(f"task {number}: {error}") from None
     return Asked(Words(task.prompt, learned), Words(minus, learned), " ".join(tokens))
 
 
