@@ -14,8 +14,15 @@ import yaml
 from ctrak_jax import cli
 from ctrak_jax.config import Config, dump, load
 from ctrak_jax.config.presets import PRESETS
-from ctrak_jax.models.stable_diffusion.textual_inversion import save_embedding
+from ctrak_jax.mesh import local_mesh
+from ctrak_jax.models.stable_diffusion.textual_inversion import (
+    add_tokens,
+    load_embeddings,
+    save_embedding,
+)
 from ctrak_jax.stages import abc
+from ctrak_jax.stages.abc_inputs import Codec, Words
+from ctrak_jax.stages.coder import Coder
 from ctrak_jax.store import FeatureStore, read_manifest
 from tests.test_abc import dump as write_json
 from tests.test_abc import put
@@ -243,6 +250,24 @@ def test_questions_leave_the_token_out(run):
     assert [row["prompt"] for row in rows] == [prompt for _, prompt in TASKS]
     assert [row["minus"] for row in rows] == ["ab c", "c", "b c"]
     assert {row["concept"] for row in rows} == {"<new1>"}
+
+
+def test_a_learned_token_is_what_its_file_says(config, data):
+    """The embedding with the token's vector in the table; without a file the text is split."""
+    folder = config.model.checkpoint
+    assert folder is not None
+    codec = Codec(Coder(folder, local_mesh(1), 4), (8, 8, 4))
+    learned = data / "models" / "two" / "learned_embeds.safetensors"
+    text = codec.coder.codecs.text
+    grown = add_tokens(text, load_embeddings(learned))
+    tokens = grown.network.tokens("b <new1> c")
+    assert len(text.network.tokenize.vocabulary) in tokens  # type: ignore[attr-defined]
+    expected = grown.network.apply(grown.params, tokens)
+    found = codec.embedding(Words("b <new1> c", learned))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.abs(found - codec.embedding(Words("b <new1> c"))).max() > 1e-2
+    plain = codec.embedding(Words("b c", learned))
+    np.testing.assert_allclose(plain, codec.embedding(Words("b c")), atol=1e-4)
 
 
 def test_a_second_run_computes_nothing(run, config):
