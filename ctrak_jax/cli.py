@@ -15,7 +15,7 @@ from ctrak_jax import hosts, log, pipeline
 from ctrak_jax.data import build, draw_avatars, write_folder
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.report import write_answer
-from ctrak_jax.stages import attribute, bench, info, plan, summary
+from ctrak_jax.stages import abc, attribute, bench, info, plan, summary
 from ctrak_jax.stages.context import Context
 
 HELP = {
@@ -83,9 +83,7 @@ def load_config(args: argparse.Namespace) -> cfg.Config:
 def _stage(name: str) -> Callable[[argparse.Namespace], None]:
     def act(args: argparse.Namespace) -> None:
         config, out = load(args)
-        where = hosts.Hosts(args.coordinator, args.processes, args.process)
-        if args.distributed or where != hosts.Hosts():
-            hosts.join(where)
+        _join(args)
         pipeline.run(config, out, tuple(pipeline.STAGES) if name == "run" else (name,))
         if not hosts.is_first():
             return
@@ -95,6 +93,13 @@ def _stage(name: str) -> Callable[[argparse.Namespace], None]:
             print(json.dumps(log.records()))
 
     return act
+
+
+def _join(args: argparse.Namespace) -> None:
+    """Join the other processes, if the command line names any."""
+    where = hosts.Hosts(args.coordinator, args.processes, args.process)
+    if args.distributed or where != hosts.Hosts():
+        hosts.join(where)
 
 
 def _declare_stage(parser: argparse.ArgumentParser) -> None:
@@ -109,6 +114,14 @@ def _declare_stage(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--processes", type=int, metavar="N", help="how many there are")
     group.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def _abc(args: argparse.Namespace) -> None:
+    config, out = load(args)
+    _join(args)
+    abc.run(config, out)
+    if hosts.is_first():
+        print((out / ("abc.json" if args.json else "abc.md")).read_text(), end="")
 
 
 def _config(args: argparse.Namespace) -> None:
@@ -292,6 +305,9 @@ COMMANDS = {
     **{name: Command(_declare_stage, _stage(name), text) for name, text in HELP.items()},
     "attribute": Command(
         _declare_attribute, _attribute, "one question to an existing feature store"
+    ),
+    "abc": Command(
+        _declare_stage, _abc, "the AbC benchmark: exemplars among LAION, recall and mAP: abc.json"
     ),
     "config": Command(_declare_config, _config, "print the full resolved config"),
     "data": Command(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
+from ctrak_jax.config.presets import PRESETS, below
 from ctrak_jax.methods import METHODS
 
 Natural = Annotated[int, Field(ge=1)]
@@ -43,10 +44,11 @@ class Mesh(Section):
 class Data(Section):
     """The training images."""
 
-    kind: Literal["synthetic", "folder", "celeba"] = "synthetic"
-    """Drawn shapes, a folder of images and attributes, or the files of CelebA-HQ or CelebA."""
+    kind: Literal["synthetic", "folder", "celeba", "abc"] = "synthetic"
+    """Drawn shapes, a folder of images and attributes, the files of CelebA-HQ or CelebA, or those
+    of the AbC benchmark (`ctrak abc`)."""
     path: Path | None = None
-    """The folder (folder, celeba)."""
+    """The folder (folder, celeba, abc)."""
     size: int = Field(default=2000, ge=1)
     """Images drawn, held-out ones included (synthetic)."""
     image_size: int = Field(default=16, ge=8)
@@ -295,6 +297,8 @@ class Config(Section):
 
     name: str = "run"
     """Title of the report."""
+    preset: Literal["published"] | None = None
+    """Values that go below those given here: published, the paper's settings and its projection."""
     out: Path | None = None
     """Where results go; --out wins; runs/<name of the config file> otherwise."""
     methods: tuple[str, ...] = tuple(METHODS)
@@ -317,6 +321,12 @@ class Config(Section):
     unlearning: Unlearning = Unlearning()
     score: Score = Score()
     evaluate: Evaluate = Evaluate()
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _above_preset(cls, given: Any) -> Any:
+        preset = given.get("preset") if isinstance(given, dict) else None
+        return below(preset, given) if isinstance(preset, str) and preset in PRESETS else given
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "Config":
@@ -359,9 +369,20 @@ class Config(Section):
                 f"data.kind={self.data.kind}",
             ),
             (
-                self.model.kind == "text-to-image" and self.data.kind != "folder",
+                self.model.kind == "text-to-image" and self.data.kind not in ("folder", "abc"),
                 f"model.kind=text-to-image needs captions, data.kind={self.data.kind} has none; "
                 "use a folder with prompts.txt",
+            ),
+            (
+                self.data.kind == "abc"
+                and (self.model.kind != "text-to-image" or self.model.checkpoint is None),
+                "data.kind=abc needs model.kind: text-to-image and model.checkpoint, the folder of "
+                "a Stable Diffusion model",
+            ),
+            (
+                self.data.kind == "abc" and self.trajectory.against == "attribute",
+                "data.kind=abc has no attributes, so trajectory.against=attribute means nothing; "
+                "use null, other or prompt",
             ),
             (
                 self.model.kind == "dit" and not self.data.condition_on,

@@ -47,6 +47,7 @@ MAX_EXEMPLARS = 21
 LATENT = (4, 64, 64)
 """A latent on disk; rows are given as [64, 64, 4]."""
 TEXT = (77, 768)
+LATENTS, EMBEDDINGS = "laion_latents.npy", "laion_text_embeddings.npy"
 ADVICE = "unpack the AbC files again"
 
 
@@ -101,11 +102,19 @@ class Abc:
     laion: Laion
 
 
-def read_abc(path: Path, *, tasks: Path | None = None) -> Abc:
+def read_abc(
+    path: Path,
+    *,
+    tasks: Path | None = None,
+    latent: tuple[int, ...] = LATENT,
+    text: tuple[int, ...] = TEXT,
+) -> Abc:
     """Open the benchmark.
 
     Args:
         path: the folder. tasks: another list of questions than ``path/all_tasks.json``.
+        latent, text: shapes of a latent on disk and of a text embedding, where the model's are
+            others than those of the released files.
 
     Raises:
         UsageError: a file or folder is missing, damaged or of another shape, type or count; a
@@ -115,21 +124,22 @@ def read_abc(path: Path, *, tasks: Path | None = None) -> Abc:
     """
     if not path.is_dir():
         raise UsageError(f"{path}: no such folder; give the folder that holds the AbC files.")
-    return Abc(tasks=_tasks(path, tasks or path / "all_tasks.json"), laion=_laion(path))
+    questions = _tasks(path, tasks or path / "all_tasks.json")
+    return Abc(tasks=questions, laion=_laion(path, latent, text))
 
 
 # The candidates
 
 
-def _laion(path: Path) -> Laion:
-    latents = _array(path / "laion_latents.npy", LATENT, "2N")
-    text = _array(path / "laion_text_embeddings.npy", TEXT, "N")
+def _laion(path: Path, latent: tuple[int, ...], embedding: tuple[int, ...]) -> Laion:
+    latents = _array(path / LATENTS, latent, "2N")
+    text = _array(path / EMBEDDINGS, embedding, "N")
     count = len(text)
     if not count:
-        raise UsageError(f"{path / 'laion_text_embeddings.npy'}: holds no row; {ADVICE}.")
+        raise UsageError(f"{path / EMBEDDINGS}: holds no row; {ADVICE}.")
     if len(latents) != 2 * count:
         raise UsageError(
-            f"{path / 'laion_latents.npy'}: {len(latents)} latents, expected {2 * count}: a plain "
+            f"{path / LATENTS}: {len(latents)} latents, expected {2 * count}: a plain "
             f"and a flipped one for each of the {count} rows of laion_text_embeddings.npy; "
             f"{ADVICE}."
         )

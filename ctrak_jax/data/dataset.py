@@ -142,6 +142,8 @@ def build(data: cfg.Data) -> Dataset:
             ``hold_out`` by an attribute that is no condition, nothing left to train on, or what
             the reader finds wrong with the files.
     """
+    if data.kind == "abc":
+        raise UsageError("data.kind=abc is the AbC benchmark; run it by `ctrak abc`.")
     if data.kind == "synthetic":
         raw = draw_dataset(
             size=data.size,

@@ -7,6 +7,7 @@ A row an image of the data set, by dataset index::
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,11 +78,11 @@ def read(folder: Path, count: int, latent: tuple[int, ...], text: tuple[int, ...
     return Encoded(*found)
 
 
-def fingerprint(folder: Path) -> str:
-    """SHA-256 over the sizes of the two files and blocks of them, evenly spaced: to read hundreds
+def fingerprint(folder: Path, names: Sequence[str] = (LATENTS, TEXT)) -> str:
+    """SHA-256 over the sizes of the files and blocks of them, evenly spaced: to read hundreds
     of gigabytes at every start would take longer than what it guards."""
     digest = hashlib.sha256()
-    for name in (LATENTS, TEXT):
+    for name in names:
         with (folder / name).open("rb") as file:
             size = file.seek(0, 2)
             digest.update(str(size).encode())

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from ctrak_jax import mesh as devices
 from ctrak_jax.data.dataset import to_uint8, to_unit
-from ctrak_jax.models.stable_diffusion import Codecs, load_codecs
+from ctrak_jax.models.stable_diffusion import CLIPText, Codecs, Part, load_codecs
 from ctrak_jax.typing import Array, Params
 
 
@@ -25,6 +25,7 @@ class Coder:
         """
         self._folder, self._mesh = folder, mesh
         self._batch = batch + -batch % mesh.size
+        self._embed: dict[Any, Callable[..., Any]] = {}
 
     @cached_property
     def codecs(self) -> Codecs:
@@ -38,11 +39,20 @@ class Coder:
         """Latents [n, h, w, c] -> images uint8 [n, H, W, 3]."""
         return to_uint8(self._run(self._decode, self.codecs.image.params, np.asarray(latents)))
 
-    def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Texts -> embeddings float32 [n, token, width]; each distinct one is computed once."""
+    def texts(self, texts: Sequence[str], encoder: Part[CLIPText] | None = None) -> np.ndarray:
+        """Texts -> embeddings float32 [n, token, width]; each distinct one is computed once.
+
+        Args:
+            encoder: the folder's with more tokens; those of one size share a program.
+        """
+        encoder = encoder or self.codecs.text
+        network, params = encoder.network, encoder.params
         distinct = list(dict.fromkeys(texts))
-        tokens = np.stack([self.codecs.text.network.tokens(text) for text in distinct])
-        found = self._run(self._embed, self.codecs.text.params, tokens)
+        tokens = np.stack([network.tokens(text) for text in distinct])
+        size = tuple(leaf.shape for leaf in jax.tree.leaves(params))
+        if size not in self._embed:
+            self._embed[size] = self._over(network.apply)
+        found = self._run(self._embed[size], params, tokens)
         return found[[distinct.index(text) for text in texts]]
 
     @cached_property
@@ -52,10 +62,6 @@ class Coder:
     @cached_property
     def _decode(self) -> Callable[..., Any]:
         return self._over(self.codecs.image.network.decode)
-
-    @cached_property
-    def _embed(self) -> Callable[..., Any]:
-        return self._over(self.codecs.text.network.apply)
 
     def _over(self, fn: Callable[[Params, Any], Any]) -> Callable[..., Any]:
         return devices.over_samples(jax.vmap(fn, (None, 0)), self._mesh)

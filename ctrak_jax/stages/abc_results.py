@@ -1,0 +1,179 @@
+"""The measures of the AbC benchmark: abc.json, abc.csv, abc.md and the exemplars' ranks."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ctrak_jax.config import Config
+from ctrak_jax.config.presets import IMITATED, NOT_IMITATED
+from ctrak_jax.data.abc import Task
+from ctrak_jax.log import logger
+from ctrak_jax.methods import ABLATION
+from ctrak_jax.report.abc_tables import ablation_table, benchmark_table
+from ctrak_jax.retrieval import (
+    DEPTHS,
+    Retrieval,
+    Summary,
+    TaskResult,
+    places_by_score,
+    retrieval,
+    summarise,
+)
+from ctrak_jax.stages.abc_inputs import Asked
+from ctrak_jax.stages.context import write_atomically
+
+
+class Candidates(NamedTuple):
+    """One method's scores.
+
+    Attributes:
+        exemplars: of every task's exemplars [exemplar]. laion: of the rows [task, row], mapped.
+        solver: what computed them.
+    """
+
+    exemplars: list[np.ndarray]
+    laion: np.ndarray
+    solver: str
+
+
+def write(
+    out: Path,
+    config: Config,
+    tasks: Sequence[Task],
+    asked: Sequence[Asked],
+    found: Mapping[str, Candidates],
+    *,
+    damping: float,
+) -> None:
+    """Rank, measure and write what the module names."""
+    smallest = min(c.laion.shape[1] + min(map(len, c.exemplars)) for c in found.values())
+    depths = [k for k in DEPTHS if k <= smallest]
+    if len(depths) < len(DEPTHS):
+        logger.warning("%d candidates: recall is measured at %s alone", smallest, depths)
+    rows, results = [], []
+    for method, candidates in found.items():
+        ranks = []
+        for number, task in enumerate(tasks):
+            places = places_by_score(candidates.exemplars[number], candidates.laion[number])
+            measured = retrieval(places, depths)
+            groups = {"test_case": task.test_case, "category": task.category}
+            results.append(TaskResult(method, groups, measured))
+            rows.append(_row(number, task, asked[number], method, measured, places.candidates))
+            ranks.append(places.ranks)
+        _write_exemplars(out / "exemplars" / f"{method}.csv", tasks, candidates, ranks)
+    summary = summarise(results, config.evaluate.bootstrap)
+    settings = _settings(config, asked, found, damping)
+    document = {
+        "rows": rows,
+        "summary": [_summary(row) for row in summary],
+        "settings": settings,
+    }
+    _write_csv(out / "abc.csv", [_flat(row) for row in rows])
+    write_atomically(out / "abc.md", _markdown(config, settings, summary))
+    write_atomically(out / "abc.json", json.dumps(document, indent=1) + "\n")
+
+
+def _row(
+    number: int, task: Task, asked: Asked, method: str, measured: Retrieval, candidates: int
+) -> dict[str, Any]:
+    return {
+        "task": number,
+        "method": method,
+        "test_case": task.test_case,
+        "class_id": task.class_id,
+        "category": task.category,
+        "image": str(task.image),
+        "prompt": asked.prompt.text,
+        "minus": asked.minus.text,
+        "concept": asked.token,
+        "token_learned": asked.prompt.learned is not None,
+        "exemplars": len(task.exemplars),
+        "candidates": candidates,
+        "recall": {str(k): value for k, value in measured.recall.items()},
+        "average_precision": measured.average_precision,
+    }
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    flat = {name: value for name, value in row.items() if name != "recall"}
+    return flat | {f"recall@{k}": value for k, value in row["recall"].items()}
+
+
+def _summary(row: Summary) -> dict[str, Any]:
+    found = row._asdict()
+    found["recall"] = {str(k): value._asdict() for k, value in row.recall.items()}
+    return found | {"mean_average_precision": row.mean_average_precision._asdict()}
+
+
+def _settings(
+    config: Config, asked: Sequence[Asked], found: Mapping[str, Candidates], damping: float
+) -> dict[str, Any]:
+    preset = None
+    if config.preset is not None:
+        preset = {"name": config.preset, "imitated": IMITATED, "not_imitated": NOT_IMITATED}
+    return {
+        "damping": damping,
+        "damping_chosen": "given" if len(config.score.damping) == 1 else "largest given",
+        "laion_rows": int(next(iter(found.values())).laion.shape[1]),
+        "tasks": len(asked),
+        "tasks_with_learned_token": sum(q.prompt.learned is not None for q in asked),
+        "fisher": "LAION and the task's exemplars; lambda of LAION",
+        "solvers": {method: c.solver for method, c in found.items()},
+        "preset": preset,
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def _markdown(config: Config, settings: Mapping[str, Any], summary: Sequence[Summary]) -> str:
+    learned, tasks = settings["tasks_with_learned_token"], settings["tasks"]
+    lines = [
+        f"# {config.name}",
+        "",
+        f"{tasks} tasks, {settings['laion_rows']} LAION rows. Damping r = {settings['damping']:g} "
+        f"({settings['damping_chosen']}), the same for every method and task. Tasks whose token "
+        f"was learned by textual inversion: {learned} of {tasks}. Intervals: 95%, bootstrap over "
+        "tasks, which are not independent where they share a model.",
+        "",
+        benchmark_table(summary),
+        benchmark_table(summary, "test_case"),
+    ]
+    if any(row.method in ABLATION for row in summary):
+        lines += ["Ablation; published figures over 48 samples.", "", ablation_table(summary)]
+    if settings["preset"]:
+        lines += [f"Preset `{config.preset}` follows the published code in:", ""]
+        lines += [f"- {item}" for item in IMITATED]
+        lines += ["", "and not in:", "", *(f"- {item}" for item in NOT_IMITATED), ""]
+    return "\n".join(lines)
+
+
+def _write_exemplars(
+    file: Path, tasks: Sequence[Task], candidates: Candidates, ranks: Sequence[np.ndarray]
+) -> None:
+    """Every exemplar's score and rank, by task; best first."""
+    rows: list[dict[str, Any]] = []
+    for number, task in enumerate(tasks):
+        scores = candidates.exemplars[number]
+        order = np.argsort(-scores, kind="stable")
+        rows += [
+            {
+                "task": number,
+                "rank": int(rank),
+                "score": f"{scores[place]:.9g}",
+                "exemplar": str(task.exemplars[place]),
+            }
+            for rank, place in zip(ranks[number], order, strict=True)
+        ]
+    _write_csv(file, rows)
+
+
+def _write_csv(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(file, text.getvalue())

@@ -1,0 +1,380 @@
+"""`ctrak abc` on a miniature of the benchmark with a tiny model: from files to metrics."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import yaml
+
+from ctrak_jax import cli
+from ctrak_jax.config import Config, dump, load
+from ctrak_jax.config.presets import PRESETS
+from ctrak_jax.mesh import local_mesh
+from ctrak_jax.models.stable_diffusion.textual_inversion import (
+    add_tokens,
+    load_embeddings,
+    save_embedding,
+)
+from ctrak_jax.stages import abc
+from ctrak_jax.stages.abc_inputs import Codec, Words
+from ctrak_jax.stages.coder import Coder
+from ctrak_jax.store import FeatureStore, read_manifest
+from tests.test_abc import dump as write_json
+from tests.test_abc import put
+from tests.tiny_model import write_model
+
+COUNT = 12
+"""LAION rows."""
+EXEMPLARS = {"one": 2, "two": 1}
+"""Exemplars of each customised model; "two" has a learned token."""
+TASKS = (("one", "ab <new1> c"), ("one", "c <new1>"), ("two", "b <new1> c"))
+K, DAMPING = 32, 0.5
+METHODS = ("concept-trak", "ablation-base")
+
+
+def write_abc(root: Path) -> Path:
+    """The layout of the benchmark, rows as the tiny model takes them."""
+    rng = np.random.default_rng(0)
+    root.mkdir(parents=True)
+    np.save(root / "laion_latents.npy", rng.normal(size=(2 * COUNT, 4, 8, 8)).astype("float16"))
+    np.save(root / "laion_text_embeddings.npy", rng.normal(size=(COUNT, 77, 32)).astype("float16"))
+    for i in range(COUNT):
+        put(root / "laion_subset" / "images" / f"{i:09d}.png", i)
+    (root / "laion_subset" / "captions.txt").write_text("a b\n" * COUNT)
+    entries = []
+    for number, (name, count) in enumerate(EXEMPLARS.items()):
+        exemplars = [f"exemplar/artchive/{name}/{i}.png" for i in range(count)]
+        synth = [f"synth/artchive/{name}/{i}.png" for i in range(len(TASKS))]
+        for place, file in enumerate((*exemplars, *synth)):
+            put(root / file, 100 * (number + 1) + place)
+        entries.append(
+            {
+                "exemplar": [f"dataset/{file}" for file in exemplars],
+                "synth": {"gpt": [f"dataset/{file}" for file in synth]},
+                "class_id": name,
+                "category": None,
+            }
+        )
+    write_json(root / "json" / "test_artchive.json", entries)
+    write_json(
+        root / "all_tasks.json",
+        [
+            {
+                "synth_image_path": f"synth/artchive/{name}/{number}.png",
+                "prompt": prompt,
+                "test_case": "test_artchive",
+                "test_case_ind": list(EXEMPLARS).index(name),
+                "model_path": f"models/{name}",
+                "train_prompt": "a <new1>",
+                "category": "art",
+            }
+            for number, (name, prompt) in enumerate(TASKS)
+        ],
+    )
+    (root / "models" / "two").mkdir(parents=True)
+    vector = rng.normal(size=(1, 32)).astype(np.float32)
+    save_embedding(root / "models" / "two" / "learned_embeds.safetensors", "<new1>", vector)
+    return root
+
+
+def settings(data: Path, model: Path) -> dict[str, Any]:
+    return {
+        "name": "Miniature",
+        "methods": list(METHODS),
+        "controls": [],
+        "run": {"devices": 1},
+        "data": {"kind": "abc", "path": str(data)},
+        "model": {"kind": "text-to-image", "checkpoint": str(model)},
+        "gradient": {"include": ["*attn2*"], "time_chunk": 1, "batch": 4},
+        "trajectory": {"steps": 4, "record_every": 2, "against": "null"},
+        "projection": {"k": K},
+        "store": {"chunk": 4},
+        "query": {"check": "none", "repetitions": 1},
+        "score": {"damping": [DAMPING]},
+        "evaluate": {"bootstrap": 100},
+    }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    """Programs that are compiled again come out of a cache."""
+    names = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    before = {name: getattr(jax.config, name) for name in names}
+    for name, value in names.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_abc(tmp_path_factory.mktemp("abc") / "data")
+
+
+@pytest.fixture(scope="module")
+def config(data, tmp_path_factory) -> Config:
+    model = write_model(tmp_path_factory.mktemp("model"))
+    return Config.model_validate(settings(data, model))
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory) -> Path:
+    """A finished run, which was interrupted when the second of three chunks was to be written."""
+    out = tmp_path_factory.mktemp("run")
+    written = []
+    whole = FeatureStore.write
+
+    def write(self, rows, arrays):
+        if rows.start:
+            raise KeyboardInterrupt
+        written.append(rows)
+        whole(self, rows, arrays)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FeatureStore, "write", write)
+        with pytest.raises(KeyboardInterrupt):
+            abc.run(config, out)
+    assert len(written) == len(METHODS)
+    abc.run(config, out)
+    return out
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def opened(place: Path) -> FeatureStore:
+    return FeatureStore(place, read_manifest(place))
+
+
+def store_of(method: str) -> str:
+    return {"ablation-base": "trak"}.get(method, method)
+
+
+def rows_of(task: int) -> slice:
+    return slice(2, 3) if TASKS[task][0] == "two" else slice(0, 2)
+
+
+def by_hand(out: Path, method: str) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Scores of LAION [task, row] and of exemplars, by the matrix itself in float64."""
+    laion, exemplars, queries = (
+        opened(folder).read().astype(np.float64)
+        for folder in (
+            out / "features" / store_of(method),
+            out / "exemplars" / "features" / store_of(method),
+            out / "queries" / method,
+        )
+    )
+    lam = DAMPING * 0.1 * np.trace(laion.T @ laion) / K
+    among, mine = [], []
+    for number, query in enumerate(queries):
+        own = exemplars[rows_of(number)]
+        g = laion.T @ laion + own.T @ own + lam * np.eye(K)
+        z = np.linalg.solve(g, query)
+        among.append(laion @ z)
+        mine.append(own @ z)
+    return np.stack(among), mine
+
+
+def exemplar_rows(out: Path, method: str) -> list[dict[str, str]]:
+    with (out / "exemplars" / f"{method}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_an_interrupted_featurization_goes_on_where_it_was(run):
+    featurized = [line for line in lines(run) if line["stage"] == "featurize"]
+    assert [line["status"] for line in featurized] == ["interrupted", "done"]
+    assert [line["samples"] for line in featurized] == [4, COUNT - 4]
+
+
+def test_every_row_has_its_feature(run):
+    for method in METHODS:
+        found = opened(run / "features" / store_of(method)).read()
+        exemplars = opened(run / "exemplars" / "features" / store_of(method)).read()
+        queries = opened(run / "queries" / method).read()
+        assert (found.shape, exemplars.shape, queries.shape) == ((COUNT, K), (3, K), (3, K))
+        for features in (found, exemplars, queries):
+            assert len(np.unique(features, axis=0)) == len(features)
+            assert np.all(np.linalg.norm(features, axis=1) > 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_scores_are_those_of_the_matrix_with_the_exemplars_in_it(run, method):
+    among, mine = by_hand(run, method)
+    scale = np.abs(among).max()
+    found = np.load(run / "scores" / f"{method}.npy")
+    np.testing.assert_allclose(found, among, rtol=1e-3, atol=1e-3 * scale)
+    rows = exemplar_rows(run, method)
+    for number, scores in enumerate(mine):
+        written = [float(row["score"]) for row in rows if int(row["task"]) == number]
+        expected = np.sort(scores)[::-1]
+        np.testing.assert_allclose(written, expected, rtol=1e-3, atol=1e-3 * scale)
+
+
+def test_measures_are_those_of_the_scores(run):
+    document = json.loads((run / "abc.json").read_text())
+    with (run / "abc.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert len(document["rows"]) == len(table) == len(METHODS) * len(TASKS)
+    for row, cells in zip(document["rows"], table, strict=True):
+        number, method = row["task"], row["method"]
+        laion = np.load(run / "scores" / f"{method}.npy")[number]
+        mine = [float(r["score"]) for r in exemplar_rows(run, method) if int(r["task"]) == number]
+        ranked = sorted([(-s, 0) for s in mine] + [(-float(s), 1) for s in laion])
+        hits = [place for place, (_, other) in enumerate(ranked, 1) if not other]
+        for k in (5, 10):
+            recall = sum(place <= k for place in hits) / len(hits)
+            assert row["recall"][str(k)] == float(cells[f"recall@{k}"]) == recall
+        precision = np.mean([i / place for i, place in enumerate(hits, 1)])
+        assert row["average_precision"] == pytest.approx(precision)
+        assert row["candidates"] == COUNT + len(mine)
+    for row in document["summary"]:
+        measured = [r for r in document["rows"] if r["method"] == row["method"]]
+        expected = np.mean([r["recall"]["10"] for r in measured])
+        assert row["recall"]["10"]["mean"] == pytest.approx(expected)
+    assert document["settings"]["tasks_with_learned_token"] == 1
+    assert "| D " in (run / "abc.md").read_text()
+
+
+def test_questions_leave_the_token_out(run):
+    rows = json.loads((run / "abc.json").read_text())["rows"][: len(TASKS)]
+    assert [row["prompt"] for row in rows] == [prompt for _, prompt in TASKS]
+    assert [row["minus"] for row in rows] == ["ab c", "c", "b c"]
+    assert {row["concept"] for row in rows} == {"<new1>"}
+
+
+def test_a_learned_token_is_what_its_file_says(config, data):
+    """The embedding with the token's vector in the table; without a file the text is split."""
+    folder = config.model.checkpoint
+    assert folder is not None
+    codec = Codec(Coder(folder, local_mesh(1), 4), (8, 8, 4))
+    learned = data / "models" / "two" / "learned_embeds.safetensors"
+    text = codec.coder.codecs.text
+    grown = add_tokens(text, load_embeddings(learned))
+    tokens = grown.network.tokens("b <new1> c")
+    assert len(text.network.tokenize.vocabulary) in tokens  # type: ignore[attr-defined]
+    expected = grown.network.apply(grown.params, tokens)
+    found = codec.embedding(Words("b <new1> c", learned))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.abs(found - codec.embedding(Words("b <new1> c"))).max() > 1e-2
+    plain = codec.embedding(Words("b c", learned))
+    np.testing.assert_allclose(plain, codec.embedding(Words("b c")), atol=1e-4)
+
+
+def test_a_second_run_computes_nothing(run, config):
+    before = [lines(run), lines(run / "exemplars"), (run / "abc.json").read_bytes()]
+    abc.run(config, run)
+    assert [lines(run), lines(run / "exemplars"), (run / "abc.json").read_bytes()] == before
+
+
+def test_exemplars_with_the_questions_own_features_come_first(run, config, tmp_path):
+    out = shutil.copytree(run, tmp_path / "out")
+    store = opened(out / "exemplars" / "features" / "concept-trak")
+    queries = opened(out / "queries" / "concept-trak").read()
+    (chunk,) = store.chunks
+    store.write(chunk, {"features": queries[[0, 1, 2]]})  # task 0 and 1 share exemplars 0 and 1
+    store.flush()
+    # Close to a plain inner product, which is largest with itself among rows of about one norm.
+    changed = config.score.model_copy(update={"damping": (1e6,)})
+    abc.run(config.model_copy(update={"score": changed}), out)
+    rows = exemplar_rows(out, "concept-trak")
+    best = {int(row["task"]): row for row in reversed(rows)}
+    assert {task: row["rank"] for task, row in best.items()} == {0: "1", 1: "1", 2: "1"}
+    names = [Path(best[task]["exemplar"]).name for task in range(3)]
+    assert names == ["0.png", "1.png", "0.png"]
+    found = json.loads((out / "abc.json").read_text())["rows"]
+    (third,) = [r for r in found if r["task"] == 2 and r["method"] == "concept-trak"]
+    assert third["recall"] == {"5": 1.0, "10": 1.0}
+    assert third["average_precision"] == 1.0
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"methods": ["unlearning"]}, "unlearning keeps no features"),
+        ({"data": {"kind": "folder"}}, "data.kind=folder"),
+        ({"data": {"path": "nowhere"}}, "nowhere: no such folder"),
+        ({"data": {"candidates": 9}}, "data.candidates"),
+        ({"trajectory": {"against": "attribute"}}, "use null, other or prompt"),
+        ({"model": {"checkpoint": None}}, "model.checkpoint"),
+        ({"model": {"checkpoint": "nowhere"}}, "nowhere"),
+        ({"preset": "publishd"}, "some.yaml:"),
+    ],
+    ids=str,
+)
+def test_errors_are_one_line(config, tmp_path, capsys, changes, wanted):
+    found = settings(config.data.path, config.model.checkpoint)
+    for name, value in changes.items():
+        found[name] = found[name] | value if isinstance(value, dict) else value
+    assert wanted in complaint(found, tmp_path, capsys)
+
+
+def test_a_prompt_without_a_token_is_refused(config, data, tmp_path, capsys):
+    copy = shutil.copytree(data, tmp_path / "data")
+    tasks = json.loads((copy / "all_tasks.json").read_text())
+    tasks[1]["prompt"] = "a b"
+    write_json(copy / "all_tasks.json", tasks)
+    line = complaint(settings(copy, config.model.checkpoint), tmp_path, capsys)
+    assert "task 1" in line
+    assert "<new1>" in line
+
+
+def test_rows_of_another_model_are_refused(config, data, tmp_path, capsys):
+    copy = shutil.copytree(data, tmp_path / "data")
+    np.save(copy / "laion_latents.npy", np.zeros((2 * COUNT, 4, 64, 64), np.float16))
+    line = complaint(settings(copy, config.model.checkpoint), tmp_path, capsys)
+    assert "expected [2N, 4, 8, 8]" in line
+
+
+def test_other_commands_name_this_one(config, tmp_path, capsys):
+    found = settings(config.data.path, config.model.checkpoint)
+    assert "`ctrak abc`" in complaint(found, tmp_path, capsys, "run")
+
+
+def complaint(content: dict[str, Any], folder: Path, capsys, command: str = "abc") -> str:
+    file = folder / "some.yaml"
+    file.write_text(yaml.safe_dump(content))
+    assert cli.main([command, str(file), "--out", str(folder / "out")]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert "Traceback" not in err
+    (line,) = [line for line in err.splitlines() if line.startswith("ctrak: ")]
+    return line
+
+
+# The preset
+
+
+def test_a_preset_goes_below_what_is_given(tmp_path):
+    file = tmp_path / "some.yaml"
+    file.write_text("preset: published\ntrajectory: {guidance: 3}\n")
+    found = load(file, {"query.eta": "0"})
+    assert (found.trajectory.guidance, found.query.eta) == (3.0, 0.0)
+    assert found.trajectory.against == "null"
+    assert (found.projection.kind, found.projection.k) == ("mask", 32768)
+    assert (found.query.guidance, found.query.scale) == (7.5, 7.5)
+    again = tmp_path / "again.yaml"
+    again.write_text(dump(found))
+    assert load(again) == found
+
+
+def test_a_preset_sets_its_own_fields_alone():
+    plain = Config().model_dump()
+    preset = Config.model_validate({"preset": "published"}).model_dump()
+    for section, fields in PRESETS["published"].items():
+        for field, value in fields.items():
+            assert preset[section][field] == value
+            preset[section][field] = plain[section][field]
+    assert preset | {"preset": None} == plain
