@@ -18,7 +18,7 @@ from ctrak_jax import mesh as devices
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.models import stable_diffusion as sd
-from ctrak_jax.models.stable_diffusion import fit, huggingface, save, small, vocabulary
+from ctrak_jax.models.stable_diffusion import fit, huggingface, save, small, vocabulary, weights
 from ctrak_jax.models.training import Progress, Trainer, TrainState
 from ctrak_jax.schedule import add_noise
 from ctrak_jax.stages import text_to_image as stage
@@ -178,7 +178,7 @@ def test_what_is_saved_is_what_loads(tmp_path):
     text = sd.text_encoder_of(text_config, tmp_path, tmp_path / "tokenizer")
     image = sd.autoencoder_of(small.autoencoder_config(SIZE, 0.7), tmp_path)
     params = [random_like(network.init) for network in (unet, text, image)]
-    diffusers, transformers = sd.weights.DIFFUSERS, sd.weights.TRANSFORMERS
+    diffusers, transformers = weights.DIFFUSERS, weights.TRANSFORMERS
     save.save_part(tmp_path / "unet", small.unet_config(SIZE), params[0], diffusers)
     save.save_part(tmp_path / "text_encoder", text_config, params[1], transformers)
     save.save_part(tmp_path / "vae", small.autoencoder_config(SIZE, 0.7), params[2], diffusers)

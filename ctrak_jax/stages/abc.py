@@ -61,6 +61,7 @@ from ctrak_jax.stages.gradients import (
     store_of,
 )
 from ctrak_jax.stages.inputs import Inputs
+from ctrak_jax.stages.query import stacked
 from ctrak_jax.stages.score import IN_MEMORY, held, load_features, solve
 from ctrak_jax.stages.variant import MAIN
 from ctrak_jax.store import FeatureStore
@@ -282,7 +283,7 @@ def _batch(bench: Bench, numbers: np.ndarray) -> QueryBatch:
     return QueryBatch(
         bench.codec.latents([bench.abc.tasks[n].image for n in numbers]),
         np.stack([bench.codec.embedding(q.prompt) for q in asked]),
-        np.stack([bench.codec.embedding(q.minus)[None] for q in asked]),
+        stacked([[bench.codec.embedding(q.minus)[None]] for q in asked]),
         numbers.astype(np.int32),
     )
 
