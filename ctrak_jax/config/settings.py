@@ -301,6 +301,13 @@ class Config(Section):
     score: Score = Score()
     evaluate: Evaluate = Evaluate()
 
+    @property
+    def opponents(self) -> int:
+        """Conditions a sample is guided against, where the data set has so many."""
+        against, asked = self.trajectory.against, self.trajectory.opponents
+        most = {"null": 1, "prompt": 1, "attribute": len(self.data.condition_on)}
+        return min(asked, most.get(against, asked))
+
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "Config":
         times = self.trajectory.steps // self.trajectory.record_every - 1

@@ -113,7 +113,7 @@ def selected(ctx: Context, model: Denoiser, variant: Variant) -> Selected:
     whose gradients are taken directly.
     """
     selection = selection_of(ctx, model.params, variant)
-    x, c = jnp.zeros(ctx.inputs.shape), jnp.zeros(ctx.inputs.condition_shape)
+    x, c = map(jnp.zeros, ctx.shapes)
     seen = jax.eval_shape(model.layers_fn, model.params, {}, x, jnp.int32(0), c)
     kernels = {f"{layer}/kernel" for layer in seen.outputs}
 

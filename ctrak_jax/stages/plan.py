@@ -161,18 +161,22 @@ def store_bytes(config: Config, samples: int) -> int:
     return features + len(needs_errors(specs)) * array(times)
 
 
-def run(config: Config, topology: str, *, samples: int, batch: int | None) -> dict[str, Any]:
+def run(
+    config: Config, topology: str, *, samples: int, batch: int | None = None, only: bool = False
+) -> dict[str, Any]:
     """Compile for a topology and work out what ``samples`` training samples take there.
 
     Args:
-        batch: samples a chip at a time; the config's by default.
+        batch: samples a chip at a time; the config's by default. only: do not search for the
+            largest batch that fits: one compilation.
 
     Raises:
         UsageError: an unknown topology, no libtpu, or not one sample fits.
     """
     chip, libtpu = chip_of(topology), library()
     logger.info("plan %s: compiling for TPUs that are not here takes minutes", topology)
-    question = {"config": config.model_dump(mode="json"), "topology": topology, "batch": batch}
+    question = {"config": config.model_dump(mode="json"), "topology": topology}
+    question |= {"batch": batch, "only": only}
     about, programs = _compile(question, libtpu)
     return report(config, topology, chip, about, programs, samples)
 
