@@ -311,6 +311,8 @@ class Config(Section):
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "Config":
         times = self.trajectory.steps // self.trajectory.record_every - 1
+        trained = [METHODS[m].train for m in self.methods if m in METHODS]
+        inverts = any(spec is not None and spec.path == "inversion" for spec in trained)
         problems = [
             (
                 self.projection.k % 32 != 0,
@@ -356,6 +358,11 @@ class Config(Section):
             (
                 self.model.kind == "dit" and not self.data.condition_on,
                 "data.condition_on is empty; give at least one",
+            ),
+            (
+                not self.opponents and self.trajectory.guidance != 1.0 and inverts,
+                "trajectory.against=attribute changes attributes of data.condition_on, which is "
+                "empty; use other, null or prompt",
             ),
             (
                 (self.trajectory.against == "prompt") != bool(self.trajectory.prompt),

@@ -195,16 +195,18 @@ def report(
         UsageError: no program fits.
     """
     fitting = [program for program in programs if program["memory"]]
+    cores = about["devices"] // about["chips"]
     if not fitting:
+        least = programs[-1]["batch"] * cores
         raise UsageError(
-            f"{topology}: not one sample at a time fits in {chip.hbm / GIB:.0f} GiB; lower "
-            "gradient.time_chunk, or take fewer methods or parameters (gradient.include)."
+            f"{topology}: a batch of {least} a chip does not fit in {chip.hbm / GIB:.0f} GiB; "
+            "lower --batch or gradient.time_chunk, or take fewer methods or parameters "
+            "(gradient.include)."
         )
     chosen = [fitting[0], max(fitting, key=lambda p: p["batch"])]
     rows = [_row(config, chip, about, program, samples) for program in chosen]
     if rows[0] == rows[1]:
         rows.pop()
-    cores = about["devices"] // about["chips"]
     return {
         "topology": topology,
         "chip": chip._asdict(),
@@ -212,7 +214,7 @@ def report(
         "k": config.projection.k,
         "jax": jax.__version__,
         "asked_batch_per_chip": programs[0]["batch"] * cores,
-        "largest_batch_per_chip": rows[-1]["batch_per_chip"],
+        "largest_batch_per_chip": rows[-1]["batch_per_chip"] if about["searched"] else None,
         "compiled": [
             {
                 "batch_per_chip": p["batch"] * cores,

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from ctrak_jax import mesh as devices
 from ctrak_jax.config import Config
@@ -64,8 +65,8 @@ def compile_all(
     Raises:
         UsageError: no such topology, or the config cannot be featurized there.
     """
-    ctx = _context(config, topology)
-    step = _step(ctx)
+    ctx = context_of(config, devices.topology_mesh(topology, config.mesh.model))
+    step = step_of(ctx)
     chips = devices.chips_of(ctx.mesh)
     size = config.gradient.batch if batch is None else batch * chips
     first = -(-size // ctx.mesh.size)
@@ -77,6 +78,7 @@ def compile_all(
             "gradients": len(specs),
             "parameters": step.parameters,
             "projection": ctx.config.projection.implementation,
+            "searched": not only,
         }
     )
     compiled = devices.over_samples(step.fn, ctx.mesh, step.specs)
@@ -138,11 +140,16 @@ def _text(program: Any, topology: str) -> str:
         ) from None
 
 
-def _context(config: Config, topology: str) -> Context:
-    """The config's featurization as it is on a TPU: no folder, and no model but its shapes."""
+def context_of(config: Config, mesh: Mesh) -> Context:
+    """The config's featurization as it is on the TPUs of a mesh: no folder, and no model but its
+    shapes.
+
+    Raises:
+        UsageError: there is nothing to featurize, or the data set cannot be as configured.
+    """
     if not train_specs(config.methods):
         raise UsageError(f"methods={list(config.methods)}: none of them featurizes anything.")
-    training_set, mesh = _data(config), devices.topology_mesh(topology, config.mesh.model)
+    training_set = _data(config)
     ctx = Context(
         config=config,
         root=Path(),
@@ -185,7 +192,13 @@ class Step(NamedTuple):
     parameters: int
 
 
-def _step(ctx: Context) -> Step:
+def step_of(ctx: Context) -> Step:
+    """The step of a config.
+
+    Raises:
+        UsageError: a text-to-image model's folder lacks a file or is of another kind of model, or
+            the parameters cannot be selected as configured.
+    """
     chosen = selected(ctx, ctx.denoiser(model.template(ctx)), MAIN)
     specs = train_specs(ctx.config.methods)
     fn = partial(train_rows, ctx, chosen, list(specs), bool(needs_errors(specs)))
