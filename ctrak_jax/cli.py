@@ -263,6 +263,9 @@ def _declare_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=int, help="samples a chip at a time [gradient.batch over all chips]"
     )
+    parser.add_argument(
+        "--only", action="store_true", help="no search for the largest batch: one compilation"
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
@@ -271,7 +274,13 @@ def _plan(args: argparse.Namespace) -> None:
         raise UsageError(f"--samples {args.samples:g} must be a whole number of at least 1.")
     if args.batch is not None and args.batch < 1:
         raise UsageError(f"--batch {args.batch} must be at least 1.")
-    found = plan.run(load_config(args), args.topology, samples=int(args.samples), batch=args.batch)
+    found = plan.run(
+        load_config(args),
+        args.topology,
+        samples=int(args.samples),
+        batch=args.batch,
+        only=args.only,
+    )
     print(json.dumps(found, indent=1) if args.json else plan.text(found), end="\n" * args.json)
 
 

@@ -22,7 +22,7 @@ from ctrak_jax.trajectory import grid, invert
 from tests.command import ctrak
 
 CHIP = plan.Chip(hbm=16 * plan.GIB, bandwidth=800e9, flops=200e12, source="here")
-ABOUT = {"devices": 8, "chips": 4, "gradients": 2, "parameters": 1_000_000}
+ABOUT = {"devices": 8, "chips": 4, "gradients": 2, "parameters": 1_000_000, "searched": True}
 PROGRAM = {
     "batch": 10,
     "memory": {"arguments": 1 * plan.GIB, "outputs": 0, "temporaries": 2 * plan.GIB, "code": 0},
@@ -83,8 +83,16 @@ def test_a_report_step_by_step(kernel):
 
 def test_a_program_that_nowhere_fits_is_refused():
     nowhere = PROGRAM | {"batch": 1, "memory": None}
-    with pytest.raises(UsageError, match="not one sample"):
+    with pytest.raises(UsageError, match="batch of 2 a chip does not fit in 16 GiB"):
         plan.report(Config(), "v5e:2x2", CHIP, ABOUT, [nowhere], 10)
+
+
+def test_without_a_search_no_batch_is_called_the_largest():
+    about = ABOUT | {"projection": "xla", "searched": False}
+    found = plan.report(Config(), "v5e:2x2", CHIP, about, [PROGRAM], 10)
+    assert found["largest_batch_per_chip"] is None
+    assert "asked" in plan.text(found)
+    assert "largest" not in plan.text(found)
 
 
 def measured(

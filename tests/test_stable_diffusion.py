@@ -25,6 +25,7 @@ from ctrak_jax.models.stable_diffusion import (
     UNet,
     exact_eps_fn,
     load_unet,
+    read_config,
     unet_of,
     weights,
 )
@@ -35,13 +36,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 SCHEDULE = schedules.scaled_linear()
 LOSSES = ("dsm", "dps", "slider")
 BFLOAT16 = Compute(dtype="bfloat16")
-SD14 = {
-    "block_out_channels": [320, 640, 1280, 1280],
-    "cross_attention_dim": 768,
-    "attention_head_dim": 8,
-    "layers_per_block": 2,
-    "sample_size": 64,
-}
+SD14 = read_config(Path("configs/sd14/unet/config.json"))
 
 
 @cache

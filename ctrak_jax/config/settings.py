@@ -322,6 +322,13 @@ class Config(Section):
     score: Score = Score()
     evaluate: Evaluate = Evaluate()
 
+    @property
+    def opponents(self) -> int:
+        """Conditions a sample is guided against, where the data set has so many."""
+        against, asked = self.trajectory.against, self.trajectory.opponents
+        most = {"null": 1, "prompt": 1, "attribute": len(self.data.condition_on)}
+        return min(asked, most.get(against, asked))
+
     @pydantic.model_validator(mode="before")
     @classmethod
     def _above_preset(cls, given: Any) -> Any:
@@ -331,6 +338,8 @@ class Config(Section):
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "Config":
         times = self.trajectory.steps // self.trajectory.record_every - 1
+        trained = [METHODS[m].train for m in self.methods if m in METHODS]
+        inverts = any(spec is not None and spec.path == "inversion" for spec in trained)
         problems = [
             (
                 self.projection.k % 32 != 0,
@@ -387,6 +396,11 @@ class Config(Section):
             (
                 self.model.kind == "dit" and not self.data.condition_on,
                 "data.condition_on is empty; give at least one",
+            ),
+            (
+                not self.opponents and self.trajectory.guidance != 1.0 and inverts,
+                "trajectory.against=attribute changes attributes of data.condition_on, which is "
+                "empty; use other, null or prompt",
             ),
             (
                 (self.trajectory.against == "prompt") != bool(self.trajectory.prompt),

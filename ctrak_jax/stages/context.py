@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from ctrak_jax import mesh as devices
@@ -35,7 +36,7 @@ from ctrak_jax.models.stable_diffusion.small import Size, unet_config
 from ctrak_jax.schedule import Schedule
 from ctrak_jax.stages.arrays import brought
 from ctrak_jax.stages.coder import Coder
-from ctrak_jax.stages.inputs import Inputs, Pixels
+from ctrak_jax.stages.inputs import Inputs, Pixels, Shapes
 from ctrak_jax.stages.latents import Latents
 from ctrak_jax.trajectory import Grid
 from ctrak_jax.typing import Params
@@ -120,18 +121,34 @@ class Context:
         return self.dataset.conditions
 
     @cached_property
+    def shapes(self) -> Shapes:
+        """What the network takes: of a text-to-image network whatever the data set."""
+        if isinstance(self.network, UNet):
+            given = self.config.model.checkpoint
+            tokens = self.small.tokens if given is None else text_length(given)
+            return Shapes(self.network.latent_shape, (tokens, self.network.text_width))
+        return Shapes(self.dataset.image_shape, (self.conditions.size,))
+
+    @property
+    def opponents(self) -> int:
+        """Conditions a sample is guided against: for a text-to-image network as many as the config
+        asks for, which holds for every data set that has so many."""
+        if isinstance(self.network, UNet):
+            return self.config.opponents
+        rows = np.arange(len(self.dataset.train_index))
+        return self.inputs.against(rows[:1], rows).shape[1]
+
+    @cached_property
     def inputs(self) -> Inputs:
         if not isinstance(self.network, UNet):
             return Pixels(self.dataset, self.config.trajectory)
-        path, given = self.config.data.path, self.config.model.checkpoint
-        tokens = self.small.tokens if given is None else text_length(given)
+        path = self.config.data.path
         return Latents(
             self.dataset,
             self.config.trajectory,
             Coder(self.model_folder, self.mesh, self.config.gradient.batch),
             path if path is not None and brought(path) else self.root / "encoded",
-            self.network.latent_shape,
-            (tokens, self.network.text_width),
+            *self.shapes,
         )
 
     def fresh(self, stage: str, inputs: Mapping[str, Any], *outputs: Path) -> bool:

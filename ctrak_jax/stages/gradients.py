@@ -113,15 +113,15 @@ def selected(ctx: Context, model: Denoiser, variant: Variant) -> Selected:
     whose gradients are taken directly.
     """
     selection = selection_of(ctx, model.params, variant)
-    x, c = jnp.zeros(ctx.inputs.shape), jnp.zeros(ctx.inputs.condition_shape)
+    x, c = map(jnp.zeros, ctx.shapes)
     seen = jax.eval_shape(model.layers_fn, model.params, {}, x, jnp.int32(0), c)
     kernels = {f"{layer}/kernel" for layer in seen.outputs}
 
-    def spec(path: str, leaf: Array) -> PartitionSpec:
+    def spec(path: str, leaf: Any) -> PartitionSpec:
         direct = path in selection.params and path not in kernels
         return devices.WHOLE if direct else devices.parameter_spec(leaf.shape, ctx.mesh)
 
-    def specs(leaves: dict[str, Array]) -> dict[str, PartitionSpec]:
+    def specs(leaves: dict[str, Any]) -> dict[str, PartitionSpec]:
         return {path: spec(path, leaf) for path, leaf in leaves.items()}
 
     return Selected(selection, model, Weights(specs(selection.params), specs(selection.others)))

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,6 +10,13 @@ from ctrak_jax.config import Trajectory
 from ctrak_jax.data import Dataset, opponents
 from ctrak_jax.data.dataset import to_uint8, to_unit
 from ctrak_jax.typing import Array
+
+
+class Shapes(NamedTuple):
+    """Of one sample and of its condition, as a network takes them."""
+
+    sample: tuple[int, ...]
+    condition: tuple[int, ...]
 
 
 class Inputs(ABC):

@@ -161,18 +161,22 @@ def store_bytes(config: Config, samples: int) -> int:
     return features + len(needs_errors(specs)) * array(times)
 
 
-def run(config: Config, topology: str, *, samples: int, batch: int | None) -> dict[str, Any]:
+def run(
+    config: Config, topology: str, *, samples: int, batch: int | None = None, only: bool = False
+) -> dict[str, Any]:
     """Compile for a topology and work out what ``samples`` training samples take there.
 
     Args:
-        batch: samples a chip at a time; the config's by default.
+        batch: samples a chip at a time; the config's by default. only: do not search for the
+            largest batch that fits: one compilation.
 
     Raises:
         UsageError: an unknown topology, no libtpu, or not one sample fits.
     """
     chip, libtpu = chip_of(topology), library()
     logger.info("plan %s: compiling for TPUs that are not here takes minutes", topology)
-    question = {"config": config.model_dump(mode="json"), "topology": topology, "batch": batch}
+    question = {"config": config.model_dump(mode="json"), "topology": topology}
+    question |= {"batch": batch, "only": only}
     about, programs = _compile(question, libtpu)
     return report(config, topology, chip, about, programs, samples)
 
@@ -191,16 +195,18 @@ def report(
         UsageError: no program fits.
     """
     fitting = [program for program in programs if program["memory"]]
+    cores = about["devices"] // about["chips"]
     if not fitting:
+        least = programs[-1]["batch"] * cores
         raise UsageError(
-            f"{topology}: not one sample at a time fits in {chip.hbm / GIB:.0f} GiB; lower "
-            "gradient.time_chunk, or take fewer methods or parameters (gradient.include)."
+            f"{topology}: a batch of {least} a chip does not fit in {chip.hbm / GIB:.0f} GiB; "
+            "lower --batch or gradient.time_chunk, or take fewer methods or parameters "
+            "(gradient.include)."
         )
     chosen = [fitting[0], max(fitting, key=lambda p: p["batch"])]
     rows = [_row(config, chip, about, program, samples) for program in chosen]
     if rows[0] == rows[1]:
         rows.pop()
-    cores = about["devices"] // about["chips"]
     return {
         "topology": topology,
         "chip": chip._asdict(),
@@ -208,7 +214,7 @@ def report(
         "k": config.projection.k,
         "jax": jax.__version__,
         "asked_batch_per_chip": programs[0]["batch"] * cores,
-        "largest_batch_per_chip": rows[-1]["batch_per_chip"],
+        "largest_batch_per_chip": rows[-1]["batch_per_chip"] if about["searched"] else None,
         "compiled": [
             {
                 "batch_per_chip": p["batch"] * cores,

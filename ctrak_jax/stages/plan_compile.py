@@ -1,8 +1,8 @@
 """Compile the featurization step for TPUs that are not here: the process behind ``ctrak plan``.
 
-Reads one JSON object on stdin, ``{"config", "topology", "batch"}``, and writes one a line on
-stdout: what is compiled, then every program as soon as it is; or ``{"error": ...}``. In a process
-of its own because libtpu, once loaded, stays, and because of all that it prints.
+Reads one JSON object on stdin, ``{"config", "topology", "batch", "only"}``, and writes one a line
+on stdout: what is compiled, then every program as soon as it is; or ``{"error": ...}``. In a
+process of its own because libtpu, once loaded, stays, and because of all that it prints.
 """
 
 import json
@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from ctrak_jax import mesh as devices
 from ctrak_jax.config import Config
-from ctrak_jax.data import build
+from ctrak_jax.data import Conditions, Dataset, build
+from ctrak_jax.data.raw import RawImages
 from ctrak_jax.errors import UsageError
 from ctrak_jax.projection import implementation_of
 from ctrak_jax.stages import hlo, model, plan
@@ -32,7 +34,7 @@ from ctrak_jax.stages.gradients import (
     train_rows,
     train_specs,
 )
-from ctrak_jax.stages.samples import TrainBatch, samples_of
+from ctrak_jax.stages.samples import described
 from ctrak_jax.stages.variant import MAIN
 
 
@@ -40,7 +42,7 @@ def main() -> None:
     """Answer the question on stdin."""
     asked = json.load(sys.stdin)
     try:
-        compile_all(Config(**asked["config"]), asked["topology"], asked["batch"], _say)
+        compile_all(Config(**asked.pop("config")), say=_say, **asked)
     except UsageError as error:
         _say({"error": str(error)})
 
@@ -50,15 +52,21 @@ def _say(line: dict[str, Any]) -> None:
 
 
 def compile_all(
-    config: Config, topology: str, batch: int | None, say: Callable[[dict[str, Any]], None]
+    config: Config,
+    *,
+    topology: str,
+    batch: int | None,
+    only: bool,
+    say: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Compile at ``batch`` samples a chip (default: the config's), then in search of the largest.
+    """Compile at ``batch`` samples a chip (default: the config's), then in search of the largest
+    unless that is the ``only`` one wanted.
 
     Raises:
         UsageError: no such topology, or the config cannot be featurized there.
     """
-    ctx = _context(config, topology)
-    step = _step(ctx)
+    ctx = context_of(config, devices.topology_mesh(topology, config.mesh.model))
+    step = step_of(ctx)
     chips = devices.chips_of(ctx.mesh)
     size = config.gradient.batch if batch is None else batch * chips
     first = -(-size // ctx.mesh.size)
@@ -70,6 +78,7 @@ def compile_all(
             "gradients": len(specs),
             "parameters": step.parameters,
             "projection": ctx.config.projection.implementation,
+            "searched": not only,
         }
     )
     compiled = devices.over_samples(step.fn, ctx.mesh, step.specs)
@@ -78,7 +87,7 @@ def compile_all(
 
     def measure(count: int) -> plan.Taken | None:
         begin = time.monotonic()
-        rows = devices.described(_batch(ctx, count * ctx.mesh.size), ctx.mesh, split)
+        rows = devices.described(described(ctx, count * ctx.mesh.size), ctx.mesh, split)
         line: dict[str, Any] = {"batch": count, "memory": None}
         try:
             program = compiled.lower(shared, rows).compile()
@@ -108,7 +117,10 @@ def compile_all(
         memory = line["memory"]
         return plan.Taken(sum(memory.values()), memory["arguments"] + memory["code"])
 
-    plan.largest_batch(measure, first, plan.chip_of(topology).hbm * chips // ctx.mesh.size)
+    if only:
+        measure(first)
+    else:
+        plan.largest_batch(measure, first, plan.chip_of(topology).hbm * chips // ctx.mesh.size)
 
 
 def _text(program: Any, topology: str) -> str:
@@ -128,11 +140,16 @@ def _text(program: Any, topology: str) -> str:
         ) from None
 
 
-def _context(config: Config, topology: str) -> Context:
-    """The config's featurization as it is on a TPU: no folder, and no model but its shapes."""
+def context_of(config: Config, mesh: Mesh) -> Context:
+    """The config's featurization as it is on the TPUs of a mesh: no folder, and no model but its
+    shapes.
+
+    Raises:
+        UsageError: there is nothing to featurize, or the data set cannot be as configured.
+    """
     if not train_specs(config.methods):
         raise UsageError(f"methods={list(config.methods)}: none of them featurizes anything.")
-    training_set, mesh = build(config.data), devices.topology_mesh(topology, config.mesh.model)
+    training_set = _data(config)
     ctx = Context(
         config=config,
         root=Path(),
@@ -148,6 +165,23 @@ def _context(config: Config, topology: str) -> Context:
     return replace(ctx, config=config.model_copy(update={"projection": projection}))
 
 
+def _data(config: Config) -> Dataset:
+    """The data set; an empty one for a text-to-image network, whose shapes do not depend on it.
+
+    Raises:
+        UsageError: there is no folder of such a network.
+    """
+    if config.model.kind != "text-to-image":
+        return build(config.data)
+    if config.model.checkpoint is None:
+        raise UsageError(
+            "model.checkpoint is missing; give the folder of a text-to-image model, whose "
+            "config.json files are enough."
+        )
+    raw = RawImages(name="", images=np.zeros((0, 1, 1, 3), np.uint8), attributes={})
+    return Dataset(raw=raw, conditions=Conditions({}), hold_out=(), train_index=np.arange(0))
+
+
 class Step(NamedTuple):
     """What featurize splits over devices, ``fn(shared, batch) -> rows``; the shapes of ``shared``
     and how it is placed; the number of parameters whose gradients are projected."""
@@ -158,17 +192,17 @@ class Step(NamedTuple):
     parameters: int
 
 
-def _step(ctx: Context) -> Step:
+def step_of(ctx: Context) -> Step:
+    """The step of a config.
+
+    Raises:
+        UsageError: a text-to-image model's folder lacks a file or is of another kind of model, or
+            the parameters cannot be selected as configured.
+    """
     chosen = selected(ctx, ctx.denoiser(model.template(ctx)), MAIN)
     specs = train_specs(ctx.config.methods)
     fn = partial(train_rows, ctx, chosen, list(specs), bool(needs_errors(specs)))
     return Step(fn, chosen.weights, chosen.specs, chosen.selection.size)
-
-
-def _batch(ctx: Context, count: int) -> TrainBatch:
-    """The shapes of a batch of training samples."""
-    one = samples_of(ctx).batch(np.arange(1))
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((count, *a.shape[1:]), a.dtype), one)
 
 
 if __name__ == "__main__":

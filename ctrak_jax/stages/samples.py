@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from ctrak_jax.data import opposite_indices
@@ -18,6 +19,17 @@ class TrainBatch(NamedTuple):
     cond: Any
     against: Any
     index: Any
+
+
+def described(ctx: Context, count: int) -> TrainBatch:
+    """The shapes and dtypes of a batch of ``count`` training samples."""
+
+    def array(*shape: int, dtype: type = np.float32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((count, *shape), dtype)
+
+    sample, condition = ctx.shapes
+    against = array(ctx.opponents, *condition)
+    return TrainBatch(array(*sample), array(*condition), against, array(dtype=np.int64))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,136 @@
+"""ctrak plan of text-to-image models, from folders without weights."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+pytest.importorskip("diffusers", reason="needs the extra diffusers")
+
+from ctrak_jax.config import Config, load
+from ctrak_jax.errors import UsageError
+from ctrak_jax.mesh import local_mesh
+from ctrak_jax.models.stable_diffusion import CLIPText, huggingface, read_config
+from ctrak_jax.stages import model, plan
+from ctrak_jax.stages.gradients import selection_of
+from ctrak_jax.stages.plan_compile import context_of, step_of
+from ctrak_jax.stages.samples import described
+from ctrak_jax.stages.variant import MAIN
+from tests.command import ctrak
+
+SD14 = Path("configs/sd14")
+SHALLOW = {
+    "block_out_channels": [32, 64],
+    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+    "layers_per_block": 1,
+    "sample_size": 16,
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+}
+
+
+def config(folder: Path = SD14, **trajectory: Any) -> Config:
+    found = load(Path("configs/sd14.yaml"), {"model.checkpoint": str(folder)})
+    return Config.model_validate(
+        found.model_dump() | {"trajectory": {"against": "other"} | trajectory}
+    )
+
+
+@pytest.fixture
+def shallow(tmp_path: Path) -> Path:
+    """The folder of a small network, every file but the weights."""
+    folder = tmp_path / "shallow"
+    shutil.copytree(SD14, folder)
+    file = folder / "unet" / "config.json"
+    file.write_text(json.dumps(read_config(file) | SHALLOW))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("trajectory", "opponents"),
+    [
+        ({}, 2),
+        ({"opponents": 3}, 3),
+        ({"against": "null"}, 1),
+        ({"against": "prompt", "prompt": "a picture"}, 1),
+    ],
+)
+def test_a_batchs_shapes_need_no_data(trajectory, opponents):
+    found = described(context_of(config(**trajectory), local_mesh(1)), 4)
+    assert found.x0.shape == (4, 64, 64, 4)
+    assert found.cond.shape == (4, 77, 768)
+    assert found.against.shape == (4, opponents, 77, 768)
+    assert (found.index.shape, found.index.dtype) == ((4,), np.int64)
+
+
+def test_the_config_of_stable_diffusion_1_4_selects_its_cross_attentions():
+    ctx = context_of(config(), local_mesh(1))
+    shapes = model.template(ctx)
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 859_520_964
+    assert selection_of(ctx, shapes, MAIN).size == 43_962_560
+
+
+def test_the_codecs_of_stable_diffusion_1_4():
+    vae = huggingface.autoencoder(read_config(SD14 / "vae" / "config.json"))
+    module = huggingface.text_encoder(read_config(SD14 / "text_encoder" / "config.json"))
+    text = CLIPText(module, lambda _: np.zeros(77), 77, 768)
+    for init, count in ((vae.init_weights, 83_653_863), (text.init, 123_060_480)):
+        shapes = jax.tree.leaves(jax.eval_shape(init, jax.random.key(0)))
+        assert sum(leaf.size for leaf in shapes) == count
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["unet/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json"],
+)
+def test_a_missing_file_is_one_line(shallow, file):
+    (shallow / file).unlink()
+    with pytest.raises(UsageError) as error:
+        step_of(context_of(config(shallow), local_mesh(1)))
+    (line,) = str(error.value).splitlines()
+    assert line.startswith(f"{shallow / file} is missing; ")
+
+
+def test_a_missing_folder_is_one_line():
+    settings = config().model_dump()
+    settings["model"] |= {"checkpoint": None}
+    nowhere = Config.model_validate(settings)
+    with pytest.raises(UsageError, match=r"^model\.checkpoint is missing; "):
+        context_of(nowhere, local_mesh(1))
+
+
+def test_attributes_that_are_not_there_cannot_be_changed():
+    with pytest.raises(ValueError, match="use other, null or prompt"):
+        config(against="attribute")
+
+
+def has_libtpu() -> bool:
+    try:
+        return plan.library().is_file()
+    except UsageError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_libtpu(), reason="needs libtpu: run `make tpu`")
+def test_a_real_plan_from_a_folder_without_weights(shallow):
+    done = ctrak(
+        *("plan", "configs/sd14.yaml", "--model.checkpoint", shallow, "--projection.k", "1024"),
+        *("--topology", "v5e:2x2", "--batch", "2", "--only", "--json"),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    (row,) = found["programs"]
+    assert len(found["compiled"]) == 1
+    assert (row["batch_per_chip"], row["collectives"]) == (2, {})
+    assert found["largest_batch_per_chip"] is None
+
+    (shallow / "unet" / "config.json").unlink()
+    wrong = ctrak(
+        "plan", "configs/sd14.yaml", "--model.checkpoint", shallow, "--topology", "v5e:2x2"
+    )
+    assert wrong.returncode == 2
+    assert wrong.stderr.splitlines()[-1].startswith(f"ctrak: {shallow / 'unet' / 'config.json'} is")
