@@ -82,7 +82,7 @@ def config(data: Path, model: Path, **sections: dict) -> Config:
     }
     settings["model"]["checkpoint"] = model
     for name, section in sections.items():
-        settings[name] |= section
+        settings[name] = settings.get(name, {}) | section
     return Config.model_validate(settings)
 
 
@@ -267,6 +267,7 @@ def test_prompts_are_asked_by_their_words(run, tmp_path):
         scores = [row["score"] for row in one["top"]]
         assert scores == sorted(scores, reverse=True)
         assert all(row["prompt"] for row in one["top"])
-    width, height = Image.open(tmp_path / "answer.png").size
+    with Image.open(tmp_path / "answer.png") as picture:
+        width, height = picture.size
     assert width > 5 * 64
     assert height > 2 * 64
