@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 pytest.importorskip("diffusers", reason="needs the extra diffusers")
 
@@ -23,6 +22,7 @@ from ctrak_jax.models.training import Progress, Trainer, TrainState
 from ctrak_jax.schedule import add_noise
 from ctrak_jax.stages import text_to_image as stage
 from ctrak_jax.stages.text_to_image import Fit, Settings, train_text_to_image
+from tests.programs import programs_kept
 
 MERGES = ("r e", "re d</w>", "s k", "sk y</w>", "a n", "an d</w>", "an</w> d")
 WORDS = vocabulary.derive(MERGES)
@@ -61,20 +61,11 @@ def images() -> np.ndarray:
 def programs(tmp_path_factory):
     """Compile the same programs once for the whole file, with a generator that compiles fast:
     threefry's code, unrolled for each parameter, takes as long to compile as a training step."""
-    options = {
-        "jax_default_prng_impl": "rbg",
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in options}
-    for name, value in options.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+    before = getattr(jax.config, "jax_default_prng_impl")  # noqa: B009
+    jax.config.update("jax_default_prng_impl", "rbg")
+    with programs_kept(tmp_path_factory.mktemp("programs")):
+        yield
+    jax.config.update("jax_default_prng_impl", before)
 
 
 def train(folder: Path, settings: Settings = SETTINGS, seed: int = 0) -> None:

@@ -24,11 +24,13 @@ from ctrak_jax.stages.coder import Coder
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.samples import samples_of
 from tests.command import ctrak
+from tests.programs import programs_kept
 from tests.tiny_model import write_model
 
 VALUES = {"noun": ("a", "b"), "tail": ("c", "d")}
 EACH = 5
 SETTINGS = {
+    "run": {"devices": 1},
     "model": {"kind": "text-to-image"},
     "gradient": {"include": ["*attn2*"], "time_chunk": 1, "batch": 4},
     "trajectory": {"steps": 4, "record_every": 2, "against": "other", "opponents": 1},
@@ -46,6 +48,12 @@ SETTINGS = {
     "methods": ["concept-trak", "d-trak"],
     "controls": [],
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs(tmp_path_factory):
+    with programs_kept(tmp_path_factory.mktemp("programs")):
+        yield
 
 
 @pytest.fixture(scope="module")
