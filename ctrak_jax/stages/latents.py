@@ -25,8 +25,8 @@ class Latents(Inputs):
         trajectory: Trajectory,
         coder: Coder,
         encoded: Path,
-        shape: tuple[int, int, int],
-        condition_shape: tuple[int, int],
+        shape: tuple[int, ...],
+        condition_shape: tuple[int, ...],
     ) -> None:
         """
         Args:
