@@ -186,6 +186,7 @@ operand_precision={highest,highest}
     cost = hlo.cost(text)
     assert (cost.flops, cost.passes) == (128, 6 * 128)
     assert cost.bytes == 4 * 32 + 4 * 8, "b lies in the core's own memory"
+    assert hlo.cost(text.replace("f32", "bf16")).passes == 128, "bfloat16 has no digits beyond one"
 
 
 def test_a_batched_product_written_as_a_dilated_convolution_counts_as_the_product():

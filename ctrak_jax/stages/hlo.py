@@ -104,9 +104,8 @@ def _visit(module: _Module, name: str, times: int, total: Cost, *, fused: bool) 
     for i in computation:
         if i.op in ("convolution", "dot"):
             flops = times * (_dot if i.op == "dot" else _convolution)(i, leaves)
-            precision = re.search(r"operand_precision=\{(\w+)", i.attributes)
             total.flops += flops
-            total.passes += flops * PASSES.get(precision[1] if precision else "", 1)
+            total.passes += flops * _passes(i, leaves)
         if _target(i) == _KERNEL:
             total.kernels += times
         kind = i.op.removesuffix("-start")
@@ -195,6 +194,14 @@ def _fusion_traffic(
         elif leaf.far:
             total += leaf.bytes
     return total
+
+
+def _passes(i: Instruction, leaves: dict[str, list[Leaf]]) -> int:
+    """bfloat16 passes of a product: a precision asks for more of them where an operand has more
+    digits than bfloat16."""
+    precision = re.search(r"operand_precision=\{(\w+)", i.attributes)
+    wide = any(leaf.bytes > 2 * math.prod(leaf.dims) for leaf in _operand_leaves(i, leaves))
+    return PASSES.get(precision[1], 1) if precision and wide else 1
 
 
 def _dot(i: Instruction, leaves: dict[str, list[Leaf]]) -> float:
