@@ -169,27 +169,39 @@ def slider(minus: Cond, scale: float = 1.0, contrast: Contrast | None = None) ->
     """
     if contrast is not None:
         return lambda step: reward_cotangent(scale * contrast(step.x, step.t))
-    return lambda step: reward_cotangent(scale * (step.eps - _under(step.eps_under, minus)))
+    return lambda step: reward_cotangent(scale * (step.eps - _under(step, minus)))
 
 
-def _under(eps_under: Callable[[Cond], Image], minus: Cond) -> Image:
+def _under(step: Step, minus: Cond) -> Image:
     """The prediction under a condition, or its mean under several."""
-    if not isinstance(minus, Mixture):
-        return eps_under(minus)
-    return jnp.tensordot(minus.weights, jax.vmap(eps_under)(minus.conditions), axes=1)
+    if isinstance(minus, Mixture):
+        return _mean_under(step.eps_under, minus, step.eps)
+    return step.eps_under(minus)
+
+
+def _mean_under(eps_under: Callable[[Cond], Image], mixture: Mixture, like: Image) -> Image:
+    """One prediction after the other: side by side they would multiply the memory of everything
+    that is vmapped over."""
+
+    def add(total: Image, one: tuple[Cond, Scalar]) -> tuple[Image, None]:
+        condition, weight = one
+        return total + weight * eps_under(condition), None
+
+    alternatives = mixture.conditions, mixture.weights
+    return jax.lax.scan(add, jnp.zeros_like(like), alternatives)[0]
 
 
 def contrast_of(eps_fn: EpsFn, params: Params, cond: Cond, minus: Cond) -> Contrast:
     """eps(c) - eps(c_minus) by a network of full precision."""
 
     def contrast(x: Image, t: Timestep) -> Image:
-        # One call on all conditions instead of one each, as in guided trajectories.
-        mixture = minus
-        if not isinstance(minus, Mixture):
-            mixture = Mixture(jax.tree.map(lambda a: a[None], minus), jnp.ones(1))
-        both = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), cond, mixture.conditions)
-        found = jax.vmap(eps_fn, (None, None, None, 0))(params, x, t, both)
-        return found[0] - jnp.tensordot(mixture.weights, found[1:], axes=1)
+        if isinstance(minus, Mixture):
+            wanted = eps_fn(params, x, t, cond)
+            return wanted - _mean_under(lambda c: eps_fn(params, x, t, c), minus, wanted)
+        # One call on a pair instead of two calls, as in guided trajectories.
+        pair = jax.tree.map(lambda a, b: jnp.stack([a, b]), cond, minus)
+        wanted, other = jax.vmap(eps_fn, (None, None, None, 0))(params, x, t, pair)
+        return wanted - other
 
     return contrast
 

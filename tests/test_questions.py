@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,14 +13,17 @@ from ctrak_jax.data import build
 from ctrak_jax.errors import StoreError
 from ctrak_jax.mesh import local_mesh
 from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.query import combinations
+from ctrak_jax.stages.query import combinations, stacked
 from ctrak_jax.stages.questions import HEADER, Question, minus_of, read, write
 
 COLORS = ("red", "blue", "green", "yellow")
 
 
 def context(
-    root: Path, minus: Literal["other", "null"], query: dict[str, int] | None = None, **data
+    root: Path,
+    minus: Literal["others", "other", "null"],
+    query: dict[str, int] | None = None,
+    **data,
 ) -> Context:
     sections = {"colors": COLORS, "size": 16, "image_size": 8} | data
     asked = cfg.Query(minus=minus, **(query or {}))  # type: ignore[arg-type]
@@ -203,3 +207,21 @@ def test_no_more_combinations_than_wanted_are_asked_about_in_either_scenario(tmp
     assert len({tuple(c.items()) for c in chosen}) == 6
     assert len({str(asked(3, seed)) for seed in range(8)}) > 4, "the seed decides which"
     assert len(asked(10)) == 10 + 5
+
+
+def test_a_concept_stands_against_all_other_values(tmp_path):
+    ctx = context(tmp_path, "others")
+    values = {"shape": "circle", "color": "red"}
+    found = [told.values for told in minus_of(ctx, values, "color")]
+    assert found == [{"shape": "circle", "color": c} for c in ("blue", "green", "yellow")]
+    (told,) = minus_of(ctx, values, "shape")
+    assert told.values == {"shape": "triangle", "color": "red"}
+
+
+def test_fewer_alternatives_are_filled_up_without_weight():
+    three, one = np.arange(6.0).reshape(3, 2), np.full((1, 2), 7.0)
+    mixture = stacked([[three, one]])
+    assert mixture.conditions.shape == (1, 2, 3, 2)
+    np.testing.assert_allclose(mixture.weights, [[[1 / 3] * 3, [1, 0, 0]]], rtol=1e-6)
+    mean = np.einsum("qca,qcav->qcv", mixture.weights, mixture.conditions)
+    np.testing.assert_allclose(mean[0], [three.mean(0), one[0]], rtol=1e-6)

@@ -127,6 +127,17 @@ def test_a_contrast_by_the_same_network_is_the_slider(tiny):
     )
 
 
+def test_a_mixture_is_the_mean_of_its_sliders(tiny):
+    x, t, cond = tiny.paths.x[0, 4], tiny.paths.t[0, 4], tiny.cond[0]
+    step = reward.linearise(tiny.eps_fn, tiny.params, x, t, cond)
+    others = jnp.stack([MINUS, jnp.zeros(4), jnp.ones(4)])
+    mixture = reward.Mixture(others, jnp.array([0.5, 0.5, 0.0]))
+    mean = 0.5 * (reward.slider(MINUS)(step) + reward.slider(jnp.zeros(4))(step))
+    np.testing.assert_allclose(reward.slider(mixture)(step), mean, atol=1e-7)
+    contrast = reward.contrast_of(tiny.eps_fn, tiny.params, cond, mixture)
+    np.testing.assert_allclose(reward.slider(mixture, 1.0, contrast)(step), mean, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_guidance_survives_a_half_precision_network(tiny, dtype):
     """The residual is handed over, never formed as a difference of predictions of 8 or 11 bits, nor
