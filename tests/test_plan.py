@@ -203,6 +203,22 @@ window={size=8 stride=7 lhs_dilate=8}, dim_labels=0bf_0io->0bf
     assert hlo.cost(text).flops == 2 * 8 * 16 * 4 * 16
 
 
+def test_attention_that_the_compiler_made_a_kernel_of_counts_as_its_product():
+    """[2, 8, 16] scores by [2, 16, 4] values: 2 * 2 * 8 * 16 * 4."""
+    text = """HloModule m
+
+ENTRY %main (a: f32[2,8,16], b: f32[2,16,4]) -> f32[2,8,4] {
+  %a = f32[2,8,16]{2,1,0} parameter(0)
+  %b = f32[2,16,4]{2,1,0} parameter(1)
+  ROOT %s = f32[2,8,4]{2,1,0} custom-call(%a, %b), custom_call_target="tpu_custom_call", \
+metadata={op_name="NAME"}
+}
+"""
+    found, other = (hlo.cost(text.replace("NAME", name)) for name in ("online-softmax", "ours"))
+    assert (found.flops, found.kernels) == (2 * 2 * 8 * 16 * 4, 0)
+    assert (other.flops, other.kernels) == (0, 1)
+
+
 def test_the_inversions_flops_are_those_of_its_network():
     """Within 10% of 45 evaluations, up to the last recorded of 50 steps."""
     schedule, shape, condition = schedules.linear(), (16, 16, 3), 4

@@ -32,6 +32,9 @@ _FREE = (
 """Instructions that move nothing, or whose computations are visited for it."""
 _FREE_TARGETS = ("AllocateBuffer", "ConcatBitcast")
 _KERNEL = "tpu_custom_call"
+_SOFTMAX = "online-softmax"
+"""The name of a kernel that the compiler itself puts in place of softmax(scores) values, where it
+recognises them: operands [..., query, key] and [..., key, width]."""
 
 
 class Leaf(NamedTuple):
@@ -69,7 +72,8 @@ class Cost:
 
     Attributes:
         flops: of matrix products and convolutions, 2 a multiplication.
-        passes: the same in bfloat16 passes of the matrix unit: more at a higher precision.
+        passes: the same in bfloat16 passes of the matrix unit: more at a higher precision (inside
+            of a kernel none is known, and one pass is counted).
         bytes: read from and written to the device's memory. collectives: by kind.
         kernels: calls of custom kernels, whose FLOPs are in none of these.
     """
@@ -106,7 +110,11 @@ def _visit(module: _Module, name: str, times: int, total: Cost, *, fused: bool) 
             flops = times * (_dot if i.op == "dot" else _convolution)(i, leaves)
             total.flops += flops
             total.passes += flops * _passes(i, leaves)
-        if _target(i) == _KERNEL:
+        if _target(i) == _KERNEL and f'op_name="{_SOFTMAX}"' in i.attributes:
+            scores, values = (leaf.dims for leaf in _operand_leaves(i, leaves))
+            total.flops += times * 2.0 * math.prod(scores) * values[-1]
+            total.passes += times * 2.0 * math.prod(scores) * values[-1]
+        elif _target(i) == _KERNEL:
             total.kernels += times
         kind = i.op.removesuffix("-start")
         if kind in COLLECTIVES and not i.op.endswith("-done"):
