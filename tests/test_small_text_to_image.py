@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("diffusers", reason="needs the extra diffusers")
 
 from ctrak_jax import mesh as devices
+from ctrak_jax import schedule as schedules
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.models import stable_diffusion as sd
@@ -187,12 +188,17 @@ def test_what_is_saved_is_what_loads(tmp_path):
     assert model.network.latent_shape == (SIZE.latent, SIZE.latent, 4)
 
 
-@pytest.mark.parametrize("kind", ["linear", "scaled_linear", "cosine"])
-def test_noise_is_the_schedules_own(tmp_path, kind):
-    from ctrak_jax import schedule as schedules
-
+@pytest.mark.parametrize(
+    ("kind", "schedule"),
+    [
+        ("linear", schedules.linear),
+        ("scaled-linear", schedules.scaled_linear),
+        ("cosine", schedules.cosine),
+    ],
+)
+def test_noise_is_the_schedules_own(tmp_path, kind, schedule):
     found = save.save_noise(tmp_path, kind, 50, "eps").schedule.alphas_cumprod
-    np.testing.assert_array_equal(found, getattr(schedules, kind)(steps=50).alphas_cumprod)
+    np.testing.assert_array_equal(found, schedule(steps=50).alphas_cumprod)
 
 
 # Training

@@ -37,6 +37,7 @@ SETTINGS = {
     "projection": {"k": 32},
     "query": {
         "check": "none",
+        "scopes": ["local"],
         "trajectories": 1,
         "per_combination": 1,
         "validation": 1,
@@ -75,7 +76,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory) -> Path:
-    return write_model(tmp_path_factory.mktemp("model"))
+    return write_model(tmp_path_factory.mktemp("model"), shallow=True)
 
 
 def config(data: Path, model: Path, **sections: dict) -> Config:

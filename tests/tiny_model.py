@@ -10,9 +10,14 @@ import numpy as np
 from flax.serialization import msgpack_serialize
 
 from ctrak_jax.models import stable_diffusion as sd
-from ctrak_jax.models.stable_diffusion import huggingface, weights
+from ctrak_jax.models.stable_diffusion import FLOAT32, huggingface, unet_of, weights
 
 UNET = Path(__file__).parent / "fixtures" / "sd_unet"
+SHALLOW = {
+    "block_out_channels": [32],
+    "down_block_types": ["CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D"],
+}
 VAE = {
     "_class_name": "AutoencoderKL",
     "block_out_channels": [8, 8],
@@ -62,11 +67,22 @@ def random_like(template: Any, seed: int) -> Any:
     return jax.tree.unflatten(structure, values)
 
 
-def write_model(folder: Path) -> Path:
-    """PyTorch weights for the UNet, Flax ones for the others."""
+def write_model(folder: Path, *, shallow: bool = False) -> Path:
+    """PyTorch weights for the UNet, Flax ones for the others.
+
+    Args:
+        shallow: a UNet of one level and Flax weights in its place, which compiles in half the time.
+    """
     write(folder / "model_index.json", {"_class_name": "StableDiffusionPipeline"})
     write(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
-    shutil.copytree(UNET, folder / "unet")
+    if shallow:
+        config = json.loads((UNET / "config.json").read_text()) | SHALLOW
+        write(folder / "unet" / "config.json", config)
+        template = jax.eval_shape(unet_of(config, UNET, FLOAT32).init, jax.random.key(0))
+        file = folder / "unet" / weights.DIFFUSERS.flax
+        file.write_bytes(msgpack_serialize(random_like(template, 2)))
+    else:
+        shutil.copytree(UNET, folder / "unet")
     write(folder / "vae" / "config.json", VAE)
     vae = huggingface.autoencoder(VAE)
     params = random_like(jax.eval_shape(vae.init_weights, jax.random.key(0)), 0)
