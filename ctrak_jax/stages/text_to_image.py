@@ -71,7 +71,7 @@ class Settings(NamedTuple):
 
     size: small.Size = small.Size()
     autoencoder: Fit = Fit(1200, 32, 5e-3, 1e-3)
-    denoiser: Fit = Fit(3000, 64, 1e-2, 1e-3)
+    denoiser: Fit = Fit(1600, 64, 1e-2, 1e-3)
     kl: float = 1e-3
     text_dropout: float = 0.1
     schedule: Literal["linear", "scaled-linear", "cosine"] = "linear"
