@@ -20,6 +20,7 @@ from ctrak_jax.stages import hlo, plan
 from ctrak_jax.store import FeatureStore
 from ctrak_jax.trajectory import grid, invert
 from tests.command import ctrak
+from tests.libtpu import needs_libtpu
 
 CHIP = plan.Chip(hbm=16 * plan.GIB, bandwidth=800e9, flops=200e12, source="here")
 ABOUT = {"devices": 8, "chips": 4, "gradients": 2, "parameters": 1_000_000, "searched": True}
@@ -267,15 +268,8 @@ def test_numbers_out_of_range_are_one_line(capsys, wrong):
     assert wrong[0] in complaint(capsys, "--topology", "v5e:2x2", *wrong)
 
 
-def has_libtpu() -> bool:
-    try:
-        return plan.library().is_file()
-    except UsageError:
-        return False
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not has_libtpu(), reason="needs libtpu: run `make tpu`")
+@needs_libtpu
 def test_a_real_plan(tmp_path: Path):
     """FLOPs within 10% of 9 timesteps, forward and twice that backward; no collectives."""
     config = tmp_path / "config.yaml"

@@ -15,12 +15,13 @@ from ctrak_jax.config import Config, load
 from ctrak_jax.errors import UsageError
 from ctrak_jax.mesh import local_mesh
 from ctrak_jax.models.stable_diffusion import CLIPText, huggingface, read_config
-from ctrak_jax.stages import model, plan
+from ctrak_jax.stages import model
 from ctrak_jax.stages.gradients import selection_of
 from ctrak_jax.stages.plan_compile import context_of, step_of
 from ctrak_jax.stages.samples import described
 from ctrak_jax.stages.variant import MAIN
 from tests.command import ctrak
+from tests.libtpu import needs_libtpu
 
 SD14 = Path("configs/sd14")
 SHALLOW = {
@@ -107,15 +108,8 @@ def test_attributes_that_are_not_there_cannot_be_changed():
         config(against="attribute")
 
 
-def has_libtpu() -> bool:
-    try:
-        return plan.library().is_file()
-    except UsageError:
-        return False
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not has_libtpu(), reason="needs libtpu: run `make tpu`")
+@needs_libtpu
 def test_a_real_plan_from_a_folder_without_weights(shallow):
     """FLOPs of the projection by hand; one program alone, in which no device meets another."""
     done = ctrak(

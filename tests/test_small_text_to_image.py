@@ -19,7 +19,7 @@ from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.models import stable_diffusion as sd
 from ctrak_jax.models.stable_diffusion import fit, huggingface, save, small, vocabulary, weights
-from ctrak_jax.models.training import Progress, Trainer, TrainState
+from ctrak_jax.models.training import Progress, Rule, Trainer, TrainState
 from ctrak_jax.schedule import add_noise
 from ctrak_jax.stages import text_to_image as stage
 from ctrak_jax.stages.text_to_image import Fit, Settings, train_text_to_image
@@ -41,8 +41,8 @@ SIZE = small.Size(
 # AdamW: Muon takes most of the time to compile; tests/test_training.py has what it moves.
 SETTINGS = Settings(
     size=SIZE,
-    autoencoder=Fit(120, 8, 5e-3, 5e-3, "adamw", warmup=5, ema=0.9),
-    denoiser=Fit(200, 8, 5e-3, 5e-3, "adamw", warmup=5, ema=0.9),
+    autoencoder=Fit(Rule(120, 5e-3, 5e-3, "adamw", warmup=5), 8, 0.9),
+    denoiser=Fit(Rule(200, 5e-3, 5e-3, "adamw", warmup=5), 8, 0.9),
     kl=1e-4,
     scan=20,
     checkpoint_every=40,
@@ -306,7 +306,7 @@ def test_a_folder_of_something_else_is_not_written_to(tmp_path):
         (
             8,
             CAPTIONS,
-            SETTINGS._replace(denoiser=Fit(6, 7, 1e-2, 1e-2)),
+            SETTINGS._replace(denoiser=Fit(Rule(6, 1e-2, 1e-2), 7)),
             r"denoiser\.batch=7 must be a multiple of the 2 devices",
         ),
     ],

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ctrak_jax.models.training import optimizer
+from ctrak_jax.models.training import Rule, optimizer
 
 
 def _leaves() -> Any:
@@ -21,15 +21,7 @@ def _leaves() -> Any:
 
 
 def _first_update(learning_rate: float, adam_learning_rate: float) -> Any:
-    rule = optimizer(
-        "muon",
-        steps=10,
-        learning_rate=learning_rate,
-        adam_learning_rate=adam_learning_rate,
-        warmup=0,
-        weight_decay=0.0,
-        clip=1.0,
-    )
+    rule = optimizer(Rule(10, learning_rate, adam_learning_rate, warmup=0))
     params = _leaves()
     gradient = jax.tree.map(lambda p: jnp.arange(p.size, dtype=p.dtype).reshape(p.shape), params)
     return rule.update(gradient, rule.init(params), params)[0]
@@ -51,15 +43,7 @@ def test_adam_moves_embeddings_by_its_own_rate():
 
 
 def test_warmup_longer_than_the_run_is_shortened():
-    rule = optimizer(
-        "adamw",
-        steps=3,
-        learning_rate=1.0,
-        adam_learning_rate=1.0,
-        warmup=100,
-        weight_decay=0.0,
-        clip=1.0,
-    )
+    rule = optimizer(Rule(3, 1.0, 1.0, "adamw", warmup=100))
     params = {"a": jnp.ones(3)}
     state = rule.init(params)
     sizes = []

@@ -1,8 +1,8 @@
-"""Configuration: what can be set (``settings``), and how it is read and written (``file``)."""
+"""Configuration: what can be set (``sections``), what a whole config is (``settings``), and how it
+is read and written (``file``)."""
 
 from ctrak_jax.config.file import dump, load
-from ctrak_jax.config.settings import (
-    Config,
+from ctrak_jax.config.sections import (
     Data,
     Evaluate,
     Gradient,
@@ -16,8 +16,8 @@ from ctrak_jax.config.settings import (
     Train,
     Trajectory,
     Unlearning,
-    sections,
 )
+from ctrak_jax.config.settings import Config, sections
 
 __all__ = [
     "Config",

@@ -51,18 +51,23 @@ SampleLoss = Callable[..., Float[Array, ""]]
 """``loss(params, key, *sample)`` of one sample."""
 
 
+class Rule(NamedTuple):
+    """How parameters are moved; the rates are peaks, after a linear warm-up and before a cosine to
+    zero over ``steps``."""
+
+    steps: int
+    learning_rate: float
+    adam_learning_rate: float
+    kind: Literal["muon", "adamw"] = "muon"
+    warmup: int = 100
+    weight_decay: float = 0.0
+    clip: float = 1.0
+
+
 def optimizer(
-    kind: Literal["muon", "adamw"],
-    *,
-    steps: int,
-    learning_rate: float,
-    adam_learning_rate: float,
-    warmup: int,
-    weight_decay: float,
-    clip: float,
-    by_adam: tuple[str, ...] = CONDITIONING,
+    how: Rule, *, by_adam: tuple[str, ...] = CONDITIONING
 ) -> optax.GradientTransformation:
-    """Clipping by global norm, then Muon or AdamW, with linear warm-up and a cosine to zero.
+    """Clipping by global norm, then Muon or AdamW.
 
     Muon (Jordan et al. 2024, as in optax.contrib) moves the matrices and the kernels of
     convolutions, each as one matrix to its outputs; the conditioning path and all vectors are
@@ -71,22 +76,22 @@ def optimizer(
     Args:
         by_adam: parts of the names of the parameters that Adam moves whatever their shape.
     """
-    warmup = min(warmup, max(steps - 1, 0))
+    warmup = min(how.warmup, max(how.steps - 1, 0))
 
     def rate(peak: float) -> optax.Schedule:
-        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps)
+        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, how.steps)
 
-    if kind == "muon":
+    if how.kind == "muon":
         rule = optax.contrib.muon(
-            rate(learning_rate),
-            weight_decay=weight_decay,
-            adam_weight_decay=weight_decay,
-            adam_learning_rate=rate(adam_learning_rate),
+            rate(how.learning_rate),
+            weight_decay=how.weight_decay,
+            adam_weight_decay=how.weight_decay,
+            adam_learning_rate=rate(how.adam_learning_rate),
             muon_weight_dimension_numbers=partial(_muon_leaves, by_adam=by_adam),
         )
     else:
-        rule = optax.adamw(rate(learning_rate), weight_decay=weight_decay)
-    return optax.chain(optax.clip_by_global_norm(clip), rule)
+        rule = optax.adamw(rate(how.learning_rate), weight_decay=how.weight_decay)
+    return optax.chain(optax.clip_by_global_norm(how.clip), rule)
 
 
 def _muon_leaves(params: Params, by_adam: tuple[str, ...]) -> Any:

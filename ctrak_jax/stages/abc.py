@@ -53,15 +53,13 @@ from ctrak_jax.stages.abc_results import Candidates, write
 from ctrak_jax.stages.coder import Coder
 from ctrak_jax.stages.context import Context, digest, write_atomically
 from ctrak_jax.stages.gradients import (
-    QueryBatch,
     Selected,
     feature_key,
-    query_rows,
     selected,
     store_of,
 )
 from ctrak_jax.stages.inputs import Inputs
-from ctrak_jax.stages.query import stacked
+from ctrak_jax.stages.query_rows import QueryBatch, query_rows, stacked
 from ctrak_jax.stages.score import IN_MEMORY, held, load_features, solve
 from ctrak_jax.stages.variant import MAIN
 from ctrak_jax.store import FeatureStore
@@ -93,7 +91,6 @@ class Bench(NamedTuple):
     asked: tuple[Asked, ...]
     exemplars: Exemplars
     codec: Codec
-    shapes: tuple[tuple[int, int, int], tuple[int, int]]
 
     @property
     def config(self) -> Config:
@@ -179,8 +176,7 @@ def prepare(config: Config, out: Path) -> Bench:
             "data.candidates or use a larger benchmark."
         )
     codec = Codec(Coder(folder, mesh, config.gradient.batch), network.latent_shape)
-    shapes = network.latent_shape, text
-    args = abc.laion, codec, config.trajectory, dataset.train_index, shapes
+    args = abc.laion, codec, config.trajectory, dataset.train_index
     laion = Part(
         config=config,
         root=out,
@@ -190,7 +186,7 @@ def prepare(config: Config, out: Path) -> Bench:
         mesh=mesh,
         given=LaionInputs(path, *args),
     )
-    return Bench(laion, abc, asked, exemplars_of(abc.tasks), codec, shapes)
+    return Bench(laion, abc, asked, exemplars_of(abc.tasks), codec)
 
 
 def _dataset(name: str, index: np.ndarray) -> Dataset:
@@ -203,7 +199,7 @@ def _dataset(name: str, index: np.ndarray) -> Dataset:
 def _exemplar_part(bench: Bench, codecs: str) -> Part:
     ctx, index = bench.laion, APART + np.arange(len(bench.exemplars.files))
     dataset = _dataset("AbC exemplars", index)
-    args = bench.abc.laion, bench.codec, ctx.config.trajectory, index, bench.shapes
+    args = bench.abc.laion, bench.codec, ctx.config.trajectory, index
     return Part(
         config=ctx.config,
         root=ctx.root / "exemplars",

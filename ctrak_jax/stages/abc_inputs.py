@@ -148,23 +148,13 @@ class AbcInputs(Inputs):
         codec: Codec,
         trajectory: Trajectory,
         index: np.ndarray,
-        shapes: tuple[tuple[int, ...], tuple[int, ...]],
     ) -> None:
         """
         Args:
-            index: what fixes the random numbers of every row [n]. shapes: of a latent [h, w, c] and
-                a condition [token, width].
+            index: what fixes the random numbers of every row [n].
         """
         self._laion, self._codec, self._trajectory = laion, codec, trajectory
-        self._index, self._shapes = index, shapes
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._shapes[0]
-
-    @property
-    def condition_shape(self) -> tuple[int, ...]:
-        return self._shapes[1]
+        self._index = index
 
     @property
     def null(self) -> np.ndarray:

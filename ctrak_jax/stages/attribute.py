@@ -13,8 +13,9 @@ from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.prompts import without
 from ctrak_jax.stages import model
 from ctrak_jax.stages.context import Context, read_json
-from ctrak_jax.stages.gradients import QueryBatch, Selected, query_rows, selected
-from ctrak_jax.stages.query import alternatives, read_image, sampler, stacked
+from ctrak_jax.stages.gradients import Selected, selected
+from ctrak_jax.stages.query import alternatives, read_image, sampler
+from ctrak_jax.stages.query_rows import QueryBatch, query_rows, stacked
 from ctrak_jax.stages.questions import Scope, in_common, minus_of
 from ctrak_jax.stages.score import held, load_features, ranked, solve
 from ctrak_jax.stages.variant import MAIN

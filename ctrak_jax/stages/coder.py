@@ -67,9 +67,14 @@ class Coder:
         return devices.over_samples(jax.vmap(fn, (None, 0)), self._mesh)
 
     def _run(self, fn: Callable[..., Any], params: Params, items: np.ndarray) -> np.ndarray:
-        parts = []
-        for first in range(0, len(items), self._batch):
-            rows = np.arange(first, min(first + self._batch, len(items)))
-            padded = devices.padded(rows, self._batch)
-            parts.append(np.asarray(fn(params, items[padded]))[: len(rows)])
-        return np.concatenate(parts)
+        return in_batches(lambda rows: fn(params, items[rows]), len(items), self._batch)
+
+
+def in_batches(fn: Callable[[np.ndarray], Array], count: int, size: int) -> np.ndarray:
+    """``fn(rows)`` of all rows, end to end; it is always given ``size`` of them, so that it is
+    compiled once."""
+    parts = []
+    for first in range(0, count, size):
+        rows = np.arange(first, min(first + size, count))
+        parts.append(np.asarray(fn(devices.padded(rows, size)))[: len(rows)])
+    return np.concatenate(parts)

@@ -148,7 +148,7 @@ class Context:
             self.config.trajectory,
             Coder(self.model_folder, self.mesh, self.config.gradient.batch),
             path if path is not None and brought(path) else self.root / "encoded",
-            *self.shapes,
+            self.shapes,
         )
 
     def fresh(self, stage: str, inputs: Mapping[str, Any], *outputs: Path) -> bool:

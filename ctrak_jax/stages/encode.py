@@ -80,13 +80,13 @@ def _begin(ctx: Context, out: Path, inputs: dict[str, Any]) -> None:
         )
     shutil.rmtree(out, ignore_errors=True)
     (out / "done").mkdir(parents=True)
-    count, inside = len(ctx.dataset.raw.images), ctx.inputs
-    height, width, channels = inside.shape
+    count, (latent, text) = len(ctx.dataset.raw.images), ctx.shapes
+    height, width, channels = latent
     rows = count * (1 + ctx.config.encode.flip)
     dtype = np.dtype(ctx.config.encode.dtype)
     for name, shape in (
         (LATENTS, (rows, channels, height, width)),
-        (TEXT, (count, *inside.condition_shape)),
+        (TEXT, (count, *text)),
     ):
         np.lib.format.open_memmap(out / f"{name}.part", "w+", dtype, shape).flush()
     write_atomically(claim, json.dumps(digest(inputs)))
@@ -97,14 +97,16 @@ def _mark(out: Path, chunk: range) -> Path:
 
 
 def _write(ctx: Context, coder: Coder, arrays: Encoded, chunk: range) -> None:
-    raw, rows = ctx.dataset.raw, slice(chunk.start, chunk.stop)
-    images = np.asarray(raw.images[rows])
+    """Compute a chunk whole, then write it."""
+    raw, rows, total = ctx.dataset.raw, slice(chunk.start, chunk.stop), len(ctx.dataset.raw.images)
+    images, dtype = np.asarray(raw.images[rows]), arrays.text.dtype
     copies = [images, images[:, :, ::-1]] if ctx.config.encode.flip else [images]
-    for number, copy in enumerate(copies):
-        latents = _finite(coder.encode(copy), chunk, "latent")
-        first = chunk.start + number * len(raw.images)
-        arrays.latents[first : first + len(chunk)] = np.moveaxis(latents, -1, 1)
-    arrays.text[rows] = _finite(coder.texts(raw.prompts[rows]), chunk, "text embedding")
+    latents = [_finite(coder.encode(copy).astype(dtype), chunk, "latent") for copy in copies]
+    text = _finite(coder.texts(raw.prompts[rows]).astype(dtype), chunk, "text embedding")
+    for number, found in enumerate(latents):
+        first = chunk.start + number * total
+        arrays.latents[first : first + len(chunk)] = np.moveaxis(found, -1, 1)
+    arrays.text[rows] = text
     for array in arrays:
         array.flush()  # type: ignore[attr-defined]
 
@@ -113,7 +115,8 @@ def _finite(values: np.ndarray, chunk: range, what: str) -> np.ndarray:
     bad = ~np.isfinite(values).reshape(len(values), -1).all(1)
     if bad.any():
         raise StoreError(
-            f"image {chunk[int(np.argmax(bad))]}: its {what} holds NaN or infinity, nothing of its "
-            "chunk was written; mend or remove the image, or use another model."
+            f"image {chunk[int(np.argmax(bad))]}: its {what} holds NaN or infinity as "
+            f"{values.dtype}, nothing of its chunk was written; mend or remove the image, use "
+            "another model, or encode.dtype: float32."
         )
     return values

@@ -23,18 +23,10 @@ class Inputs(ABC):
     """Samples and conditions as one kind of network takes them; rows are of the training set.
 
     Attributes:
-        shape: of a sample. condition_shape: of a condition. null: the condition that says nothing.
+        null: the condition that says nothing.
         flipped: does every training sample have a mirrored copy? key: what the samples and
             conditions depend on beside the data set, for manifests.
     """
-
-    @property
-    @abstractmethod
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    @abstractmethod
-    def condition_shape(self) -> tuple[int, ...]: ...
 
     @property
     @abstractmethod
@@ -89,16 +81,8 @@ class Pixels(Inputs):
         self._dataset, self._trajectory = dataset, trajectory
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self._dataset.image_shape
-
-    @property
-    def condition_shape(self) -> tuple[int, ...]:
-        return (self._dataset.conditions.size,)
-
-    @property
     def null(self) -> np.ndarray:
-        return np.zeros(self.condition_shape, np.float32)
+        return np.zeros(self._dataset.conditions.size, np.float32)
 
     @property
     def flipped(self) -> bool:
@@ -120,7 +104,7 @@ class Pixels(Inputs):
         count = self._trajectory.opponents
         match self._trajectory.against:
             case "null":
-                return np.zeros((len(rows), 1, *self.condition_shape), np.float32)
+                return np.zeros((len(rows), 1, len(self.null)), np.float32)
             case "attribute":
                 coding = self._dataset.conditions
                 return coding.with_one_changed(own[labels[rows]], index[rows], seed=0, count=count)

@@ -12,7 +12,7 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.prompts import without, words_of
 from ctrak_jax.stages import arrays
 from ctrak_jax.stages.coder import Coder
-from ctrak_jax.stages.inputs import Inputs
+from ctrak_jax.stages.inputs import Inputs, Shapes
 from ctrak_jax.typing import Array
 
 
@@ -25,13 +25,12 @@ class Latents(Inputs):
         trajectory: Trajectory,
         coder: Coder,
         encoded: Path,
-        shape: tuple[int, ...],
-        condition_shape: tuple[int, ...],
+        shapes: Shapes,
     ) -> None:
         """
         Args:
-            encoded: the folder of the two arrays. shape: of a latent [h, w, c].
-            condition_shape: of a text embedding [token, width].
+            encoded: the folder of the two arrays. shapes: of a latent [h, w, c] and of a text
+                embedding [token, width].
 
         Raises:
             UsageError: the data set has no captions.
@@ -42,16 +41,8 @@ class Latents(Inputs):
                 "data set, one line an image."
             )
         self._dataset, self._trajectory, self._coder = dataset, trajectory, coder
-        self._encoded, self._shape, self._condition_shape = encoded, shape, condition_shape
+        self._encoded, self._shapes = encoded, shapes
         self._texts: dict[str, np.ndarray] = {}
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._shape
-
-    @property
-    def condition_shape(self) -> tuple[int, ...]:
-        return self._condition_shape
 
     @property
     def null(self) -> np.ndarray:
@@ -126,7 +117,7 @@ class Latents(Inputs):
     @cached_property
     def _arrays(self) -> arrays.Encoded:
         count = len(self._dataset.raw.images)
-        return arrays.read(self._encoded, count, self._shape, self._condition_shape)
+        return arrays.read(self._encoded, count, *self._shapes)
 
     @cached_property
     def _fingerprint(self) -> str:

@@ -55,8 +55,8 @@ def adopt(ctx: Context, made_from: Mapping[str, Any]) -> None:
     architecture = {
         "network": "UNet",
         "folder": str(folder),
-        "latent": list(ctx.inputs.shape),
-        "text": list(ctx.inputs.condition_shape),
+        "latent": list(ctx.shapes.sample),
+        "text": list(ctx.shapes.condition),
     }
     about = {"architecture": architecture, "made_from": made_from, "codecs": digest(hashes)}
     _describe(ctx, params, about)

@@ -17,18 +17,16 @@ from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
-from ctrak_jax.reward import Mixture
 from ctrak_jax.stages import model, questions
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.featurize import folder
 from ctrak_jax.stages.gradients import (
-    QueryBatch,
     Selected,
     feature_key,
     guidance_of,
-    query_rows,
     selected,
 )
+from ctrak_jax.stages.query_rows import QueryBatch, query_rows, stacked
 from ctrak_jax.stages.questions import (
     Question,
     Scope,
@@ -172,7 +170,7 @@ def _check(ctx: Context, values: dict[str, str]):
 
 def sampler(ctx: Context, denoiser: Denoiser):
     """draw(params, cond [c], numbers [n]) -> uint8 images [n, H, W, C]; each number is a seed."""
-    shape, null, q = ctx.inputs.shape, ctx.inputs.null, ctx.config.query
+    shape, null, q = ctx.shapes.sample, ctx.inputs.null, ctx.config.query
 
     def one(params, cond, number):
         noise = jax.random.normal(jax.random.fold_in(jax.random.key(q.seed), number), shape)
@@ -310,27 +308,6 @@ def query_batch(ctx: Context, asked: list[Question], groups: np.ndarray) -> Quer
 def alternatives(ctx: Context, values: Mapping[str, str], attribute: str) -> np.ndarray:
     """The conditions without a concept: [alternative, ...]."""
     return np.stack([ctx.inputs.condition(*told) for told in minus_of(ctx, values, attribute)])
-
-
-def stacked(groups: Sequence[Sequence[np.ndarray]]) -> Mixture:
-    """The alternatives of every concept of every image, each counting alike, as one array: where
-    there are fewer than the most, the first comes again with no weight.
-
-    Args:
-        groups: [query, concept] of [alternative, ...].
-    """
-    most = max(len(found) for group in groups for found in group)
-
-    def filled(found: np.ndarray) -> np.ndarray:
-        return np.concatenate([found, np.repeat(found[:1], most - len(found), axis=0)])
-
-    def weights(count: int) -> np.ndarray:
-        return np.where(np.arange(most) < count, np.float32(1.0 / count), np.float32(0.0))
-
-    return Mixture(
-        np.array([[filled(found) for found in group] for group in groups]),
-        np.array([[weights(len(found)) for found in group] for group in groups]),
-    )
 
 
 def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:

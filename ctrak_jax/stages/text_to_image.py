@@ -13,12 +13,12 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh
 from jaxtyping import Float, UInt8
 
 from ctrak_jax import mesh as devices
 from ctrak_jax.data import ShuffledRows
+from ctrak_jax.data.dataset import to_unit
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger
 from ctrak_jax.models.stable_diffusion import (
@@ -36,8 +36,9 @@ from ctrak_jax.models.stable_diffusion import (
     weights,
 )
 from ctrak_jax.models.stable_diffusion.vocabulary import Vocabulary
-from ctrak_jax.models.training import Trainer, optimizer
+from ctrak_jax.models.training import Rule, Trainer, optimizer
 from ctrak_jax.stages.checkpointed import Pace, Trained, checkpointed, claim
+from ctrak_jax.stages.coder import in_batches
 from ctrak_jax.stages.context import digest
 from ctrak_jax.typing import Params, PRNGKey
 
@@ -46,16 +47,10 @@ ENCODED = 64
 
 
 class Fit(NamedTuple):
-    """How one part is trained; see :func:`ctrak_jax.models.training.optimizer`."""
+    """How one part is trained."""
 
-    steps: int
+    rule: Rule
     batch: int
-    learning_rate: float
-    adam_learning_rate: float
-    optimizer: Literal["muon", "adamw"] = "muon"
-    warmup: int = 100
-    weight_decay: float = 0.0
-    clip: float = 1.0
     ema: float = 0.995
 
 
@@ -70,8 +65,8 @@ class Settings(NamedTuple):
     """
 
     size: small.Size = small.Size()
-    autoencoder: Fit = Fit(1200, 32, 5e-3, 1e-3)
-    denoiser: Fit = Fit(1600, 64, 1e-2, 1e-3)
+    autoencoder: Fit = Fit(Rule(1200, 5e-3, 1e-3), 32)
+    denoiser: Fit = Fit(Rule(1600, 1e-2, 1e-3), 64)
     kl: float = 1e-3
     text_dropout: float = 0.1
     schedule: Literal["linear", "scaled-linear", "cosine"] = "linear"
@@ -146,7 +141,7 @@ class _Run(NamedTuple):
             trainer,
             params,
             lambda first, count: tuple(column(rows(first, count)) for column in columns),
-            Pace(how.steps, self.settings.scan, self.settings.checkpoint_every),
+            Pace(how.rule.steps, self.settings.scan, self.settings.checkpoint_every),
             folder=self.folder / "training" / part,
             inputs=self.inputs,
             mesh=self.mesh,
@@ -162,7 +157,7 @@ def _check(images: np.ndarray, captions: Sequence[str], settings: Settings, mesh
     if images.shape[1:] != (side, side, 3):
         raise UsageError(
             f"images are {images.shape[1]} x {images.shape[2]}, the model is made for {side} x "
-            f"{side}; resize them, or give another size.image."
+            f"{side}; resize them."
         )
     if len(captions) != len(images) or not captions:
         raise UsageError(
@@ -191,38 +186,24 @@ def _inputs(
     }
 
 
-def _rule(how: Fit) -> optax.GradientTransformation:
-    return optimizer(
-        how.optimizer,
-        steps=how.steps,
-        learning_rate=how.learning_rate,
-        adam_learning_rate=how.adam_learning_rate,
-        warmup=how.warmup,
-        weight_decay=how.weight_decay,
-        clip=how.clip,
-        by_adam=fit.BY_ADAM,
-    )
-
-
-def _in_range(images: np.ndarray) -> Float[np.ndarray, "..."]:
-    """uint8 -> [-1, 1]."""
-    return images.astype(np.float32) / 127.5 - 1.0
-
-
 def _autoencoder(run: _Run, images: np.ndarray) -> Part[KLAutoencoder]:
     folder, settings = run.folder / "vae", run.settings
     if not (folder / "config.json").exists():
         network = autoencoder_of(small.autoencoder_config(settings.size, 1.0), folder)
         how = settings.autoencoder
         trainer = fit.autoencoder_trainer(
-            network, _rule(how), kl=settings.kl, ema=how.ema, key=run.key(0)
+            network,
+            optimizer(how.rule, by_adam=fit.BY_ADAM),
+            kl=settings.kl,
+            ema=how.ema,
+            key=run.key(0),
         )
         found = run.train(
             "autoencoder",
             how,
             trainer,
             jax.jit(network.init)(run.key(1)),
-            (lambda rows: _in_range(images[rows]),),
+            (lambda rows: to_unit(images[rows]),),
             len(images),
         )
         spread = float(_latents(Part(network, found.params), images, run.mesh).std())
@@ -238,10 +219,8 @@ def _latents(
     """The mean latents of all images, scaled."""
     encode = devices.over_samples(jax.vmap(autoencoder.network.encode, (None, 0)), mesh)
     params = devices.put_replicated(autoencoder.params, mesh)
-    rows = devices.padded(np.arange(len(images)), ENCODED * mesh.size)
-    calls = rows.reshape(-1, ENCODED * mesh.size)
-    found = [np.asarray(encode(params, _in_range(images[call]))) for call in calls]
-    return np.concatenate(found)[: len(images)]
+    size = ENCODED * mesh.size
+    return in_batches(lambda rows: encode(params, to_unit(images[rows])), len(images), size)
 
 
 def _denoiser(
@@ -259,7 +238,7 @@ def _denoiser(
         unet,
         text,
         noise,
-        _rule(how),
+        optimizer(how.rule, by_adam=fit.BY_ADAM),
         empty=jnp.asarray(text.tokens("")),
         text_dropout=settings.text_dropout,
         ema=how.ema,

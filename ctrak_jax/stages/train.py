@@ -8,12 +8,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from ctrak_jax.config.sections import Autoencoder
+from ctrak_jax.config.sections import Train as TrainConfig
 from ctrak_jax.data import TrainingBatches
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import stage
 from ctrak_jax.models import create, load_published
 from ctrak_jax.models.denoiser import eps_fn_of
-from ctrak_jax.models.training import Trainer, optimizer, trainer
+from ctrak_jax.models.training import Rule, Trainer, optimizer, trainer
 from ctrak_jax.stages import model
 from ctrak_jax.stages.checkpointed import Pace, Trained, checkpointed, refuse_other
 from ctrak_jax.stages.context import Context, digest, dit_of
@@ -105,21 +107,10 @@ def _train_text_to_image(ctx: Context) -> None:
     """A small Stable Diffusion from scratch, in ``root/model``."""
     data, train, coding = ctx.training_set, ctx.config.train, ctx.config.autoencoder
     rows = data.train_index
-    shared: dict[str, Any] = {
-        "optimizer": train.optimizer,
-        "warmup": train.warmup,
-        "weight_decay": train.weight_decay,
-        "clip": train.clip,
-        "ema": train.ema,
-    }
     settings = Settings(
         size=ctx.small,
-        autoencoder=Fit(
-            coding.steps, coding.batch, coding.learning_rate, coding.adam_learning_rate, **shared
-        ),
-        denoiser=Fit(
-            train.steps, train.batch, train.learning_rate, train.adam_learning_rate, **shared
-        ),
+        autoencoder=Fit(_rule(train, coding), coding.batch, train.ema),
+        denoiser=Fit(_rule(train, train), train.batch, train.ema),
         kl=coding.kl,
         text_dropout=train.attribute_dropout,
         schedule=ctx.config.schedule.kind,
@@ -140,21 +131,25 @@ def _train_text_to_image(ctx: Context) -> None:
         record.extra = {"seed": ctx.seed}
 
 
+def _rule(train: TrainConfig, pace: TrainConfig | Autoencoder) -> Rule:
+    """The optimiser of ``train``, for the steps and at the rates of ``pace``."""
+    return Rule(
+        pace.steps,
+        pace.learning_rate,
+        pace.adam_learning_rate,
+        train.optimizer,
+        train.warmup,
+        train.weight_decay,
+        train.clip,
+    )
+
+
 def _make_trainer(ctx: Context) -> Trainer:
     train = ctx.config.train
-    rule = optimizer(
-        train.optimizer,
-        steps=train.steps,
-        learning_rate=train.learning_rate,
-        adam_learning_rate=train.adam_learning_rate,
-        warmup=train.warmup,
-        weight_decay=train.weight_decay,
-        clip=train.clip,
-    )
     return trainer(
         eps_fn_of(ctx.network, *ctx.noise),
         ctx.schedule,
-        rule,
+        optimizer(_rule(train, train)),
         blocks=ctx.conditions.blocks,
         attribute_dropout=train.attribute_dropout,
         ema=train.ema,

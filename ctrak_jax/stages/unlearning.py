@@ -21,6 +21,7 @@ from ctrak_jax.gradient import sample_gradient
 from ctrak_jax.log import meter
 from ctrak_jax.reward import dsm
 from ctrak_jax.stages import model
+from ctrak_jax.stages.coder import in_batches
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import Selected, Weights, denoising_errors, selected
 from ctrak_jax.stages.query import query_batch
@@ -147,10 +148,7 @@ def _losses(ctx: Context, chosen: Selected, weights: Weights, batch: Batch) -> A
 def _all_losses(
     ctx: Context, loss, weights: Weights, samples: Samples, rows: np.ndarray, mirrored: bool
 ) -> np.ndarray:
-    size = 256 + -256 % ctx.mesh.size
-    parts = []
-    for first in range(0, len(rows), size):
-        real = rows[first : first + size]
-        batch = _batch(ctx, samples, devices.padded(real, size), mirrored)
-        parts.append(np.asarray(loss(weights, batch))[: len(real)])
-    return np.concatenate(parts)
+    def of(some: np.ndarray) -> Array:
+        return loss(weights, _batch(ctx, samples, rows[some], mirrored))
+
+    return in_batches(of, len(rows), 256 + -256 % ctx.mesh.size)
