@@ -27,6 +27,8 @@ from tests.command import ctrak
 from tests.programs import programs_kept
 from tests.tiny_model import write_model
 
+pytestmark = pytest.mark.xdist_group("text-to-image")  # one worker makes what the tests share
+
 VALUES = {"noun": ("a", "b"), "tail": ("c", "d")}
 EACH = 5
 SETTINGS = {
@@ -204,6 +206,11 @@ def test_arrays_that_the_data_set_brings_are_taken(run, data, model_folder, tmp_
     rows = np.arange(3)
     theirs = np.load(run / "encoded" / "text_embeddings.npy")[ctx.dataset.train_index[rows]]
     np.testing.assert_array_equal(ctx.inputs.conditions(rows), theirs)
+
+    bare = encoded_by(data, model_folder, tmp_path / "bare").root / "encoded" / "latents.npy"
+    bare.unlink()
+    with pytest.raises(StoreError, match=r"latents.npy is missing; run `ctrak encode` first"):
+        _ = pipeline.prepare(config(data, model_folder), tmp_path / "bare")[0].inputs.key
 
     (own / "latents.npy").unlink()
     with pytest.raises(UsageError, match=r"holds only one of latents.npy and text_embeddings.npy"):

@@ -65,7 +65,7 @@ def read(folder: Path, count: int, latent: tuple[int, ...], text: tuple[int, ...
         try:
             array = np.lib.format.open_memmap(file, mode="r")
         except FileNotFoundError:
-            raise StoreError(f"{file} is missing; run `ctrak encode` first.") from None
+            raise _missing(file) from None
         except (OSError, ValueError) as error:
             raise StoreError(f"{file}: not a readable .npy file ({error}).") from None
         if array.shape not in shapes or array.dtype not in (np.float16, np.float32):
@@ -80,9 +80,15 @@ def read(folder: Path, count: int, latent: tuple[int, ...], text: tuple[int, ...
 
 def fingerprint(folder: Path, names: Sequence[str] = (LATENTS, TEXT)) -> str:
     """SHA-256 over the sizes of the files and blocks of them, evenly spaced: to read hundreds
-    of gigabytes at every start would take longer than what it guards."""
+    of gigabytes at every start would take longer than what it guards.
+
+    Raises:
+        StoreError: one of them is missing.
+    """
     digest = hashlib.sha256()
     for name in names:
+        if not (folder / name).exists():
+            raise _missing(folder / name)
         with (folder / name).open("rb") as file:
             size = file.seek(0, 2)
             digest.update(str(size).encode())
@@ -90,3 +96,7 @@ def fingerprint(folder: Path, names: Sequence[str] = (LATENTS, TEXT)) -> str:
                 file.seek(int(place))
                 digest.update(file.read(BLOCK))
     return digest.hexdigest()
+
+
+def _missing(file: Path) -> StoreError:
+    return StoreError(f"{file} is missing; run `ctrak encode` first.")
