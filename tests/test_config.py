@@ -351,6 +351,7 @@ def test_overrides_are_read_as_yaml():
         ("train.steps", "many", "many"),
         ("train.stepz", "3", "train.steps"),
         ("projection.k", "33", "projection.k=33"),
+        ("methods", "trak", "expected a list; write [trak]."),
     ],
 )
 def test_a_wrong_override_is_named(tmp_path, key, value, words):

@@ -133,7 +133,7 @@ def _explain(error: pydantic.ValidationError, lines: Mapping[Place, str], source
     )
     if not place:
         return f"{where}: {first['msg'].removeprefix('Value error, ')}."
-    dotted = ".".join(map(str, place))
-    return (
-        f"{where}: {dotted}: got {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}."
-    )
+    dotted, got, message = ".".join(map(str, place)), first["input"], first["msg"]
+    if first["type"] == "tuple_type":
+        return f"{where}: {dotted}: got {got!r}, expected a list; write [{got}]."
+    return f"{where}: {dotted}: got {got!r}; {message[0].lower()}{message[1:]}."
