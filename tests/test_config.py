@@ -335,8 +335,11 @@ def test_overrides_are_read_as_yaml():
             "score.keep_all": "no",
             "controls": "[]",
             "out": "a/b",
+            "trajectory.against": "null",
+            "query.minus": '"null"',
         },
     )
+    assert (config.trajectory.against, config.query.minus) == ("null", "null")
     assert config.data.hold_out == ({"shape": "triangle", "color": "red"},)
     assert config.train.learning_rate == 1e-3
     assert config.run.seeds == (1, 2)

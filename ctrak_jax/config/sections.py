@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Natural = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+NullByName = BeforeValidator(lambda value: "null" if value is None else value)
+"""YAML reads a bare null as nothing; here it is the name of a condition."""
 
 
 class Section(BaseModel):
@@ -157,7 +159,7 @@ class Trajectory(Section):
     """Every how many steps a state becomes an attribution timestep."""
     guidance: float = Field(default=2.0, ge=0)
     """Guidance scale of the training samples' inversion; 1 for none, 7.5 as published."""
-    against: Literal["attribute", "other", "null", "prompt"] = "attribute"
+    against: Annotated[Literal["attribute", "other", "null", "prompt"], NullByName] = "attribute"
     """Guidance against the sample's condition with one attribute changed, against other training
     conditions, each fixed by the sample's index, against the null, or against one prompt."""
     prompt: str = ""
@@ -246,7 +248,7 @@ class Query(Section):
     """Inversions a query is averaged over (1 is enough at eta 0)."""
     scale: float = Field(default=7.5, gt=0)
     """Slider scale lambda_c."""
-    minus: Literal["others", "other", "null"] = "other"
+    minus: Annotated[Literal["others", "other", "null"], NullByName] = "other"
     """The condition without the concept: the mean over all other values of its attribute, one of
     them, or the null value; of a text, their captions, or the caption without the value's words."""
     seed: Seed = 1_000_000
