@@ -1,6 +1,6 @@
 """Against the same work in PyTorch, dattri and traker, in one process, in turns (extra ``bench``).
 
-    python -m benchmarks.peers [--batch 32] [--k 4096] [--repeats 5]
+    python -m benchmarks.peers [--batch 32] [--k 4096] [--repeats 5] [--only features]
 
 The `tiny` network with the same random weights, images, conditions, guided inversion, nine
 timesteps and k on both sides. Both sides' gradients are compared before they are timed, and so are
@@ -31,6 +31,8 @@ from ctrak_jax.models.denoiser import layers_fn_of
 from ctrak_jax.typing import Array, Params
 
 GUIDANCE = 7.5
+PAUSE = 0.5
+"""Seconds between two timed calls."""
 SIZE = SIZES["tiny"]
 
 
@@ -38,11 +40,13 @@ def in_turns(
     mine: Callable[[], Any], peer: Callable[[], Any], repeats: int
 ) -> tuple[list[float], list[float]]:
     """Seconds of both, after a warm-up of each, one after the other so that both meet the same
-    machine."""
+    machine. PyTorch's threads keep spinning for some 0.2 s after a call: each call waits for them.
+    """
     mine(), peer()
     taken: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats):
         for fn, seconds in zip((mine, peer), taken, strict=True):
+            time.sleep(PAUSE)
             start = time.perf_counter()
             fn()
             seconds.append(time.perf_counter() - start)
@@ -79,6 +83,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--k", type=int, default=4096)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", default="", help="rows whose name has this in it")
     asked = parser.parse_args()
 
     rng = np.random.default_rng(1)
@@ -163,18 +168,12 @@ def main() -> None:
         return basic.project(g, model_id=0)
 
     g = jnp.asarray(g_mine)
-    for name, phi in {
-        "ctrak_jax": project(g),
-        "dattri": dattri(g_peer),
-        "traker": traker(g_peer),
-    }.items():
-        refuse_others(name, np.asarray(phi), g_mine)
     pairs = {
-        "guided inversion + dps gradients; grad of the loss": (
+        "features: guided inversion + dps gradients; grad of the loss": (
             lambda: gradients(params, *mine).block_until_ready(),
             lambda: torch_peer.gradients_of_loss(peer, weights, *theirs),
         ),
-        "guided inversion + dps gradients; by hand": (
+        "features: guided inversion + dps gradients; by hand": (
             lambda: gradients(params, *mine).block_until_ready(),
             lambda: torch_peer.gradients(peer, weights, *theirs),
         ),
@@ -199,6 +198,14 @@ def main() -> None:
             lambda: dattri(torch_peer.gradients(peer, weights, *theirs)),
         ),
     }
+    pairs = {name: pair for name, pair in pairs.items() if asked.only in name}
+    for name, projector, to in (
+        ("ctrak_jax", project, g),
+        ("dattri", dattri, g_peer),
+        ("traker", traker, g_peer),
+    ):
+        if any(name in row for row in pairs) or name == "ctrak_jax":
+            refuse_others(name, np.asarray(projector(to)), g_mine)
     title = (
         f"batch {asked.batch}, d = {g_mine.shape[1]:,}, k = {asked.k:,}, {torch.get_num_threads()} "
         f"threads; gradients apart by {apart:.0e}; samples per second, median [slowest, fastest]"

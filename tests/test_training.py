@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ctrak_jax.models import DiT, create
+from ctrak_jax.models.rows import one_product_a_layer
 from ctrak_jax.models.training import Rule, optimizer
 
 
@@ -51,3 +53,34 @@ def test_warmup_longer_than_the_run_is_shortened():
         update, state = rule.update({"a": jnp.ones(3)}, state, params)
         sizes.append(float(jnp.abs(cast(Any, update)["a"]).max()))
     assert max(sizes) > 0.5
+
+
+def test_layers_over_a_batch_are_one_product():
+    network = DiT(width=16, depth=1, heads=2, patch=4)
+    shape, batch = (8, 8, 3), 3
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: leaf + 0.1 * rng.standard_normal(leaf.shape, np.float32),
+        create(network, shape, 2, 0),
+    )
+    x, t = jnp.asarray(rng.standard_normal((batch, *shape), np.float32)), jnp.arange(batch)
+    cond = jnp.asarray(rng.standard_normal((batch, 2), np.float32))
+
+    def loss(params: Any) -> Any:
+        apply = jax.vmap(lambda x, t, c: network.apply({"params": params}, x, t, c))
+        return jnp.mean(cast(Any, apply(x, t, cond)) ** 2)
+
+    def together(params: Any) -> Any:
+        with one_product_a_layer():
+            return loss(params)
+
+    plain, flat = jax.grad(loss)(params), jax.grad(together)(params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), plain, flat)
+
+    def over_two_axes(fn: Any) -> int:
+        # The kernels' gradients are products over image and token where nothing is done about it.
+        text = str(jax.make_jaxpr(jax.grad(fn))(params))
+        return text.count("dimension_numbers=(([0, 1], [0, 1]), ([], []))")
+
+    assert over_two_axes(loss) > 0
+    assert over_two_axes(together) == 0

@@ -19,6 +19,7 @@ import optax
 from jaxtyping import Float, Int
 
 from ctrak_jax.models.dit import CONDITIONING
+from ctrak_jax.models.rows import one_product_a_layer
 from ctrak_jax.schedule import Schedule, add_noise
 from ctrak_jax.typing import Array, EpsFn, Params, PRNGKey
 
@@ -168,7 +169,8 @@ def trainer_of(
     def batch_loss(params: Params, key: PRNGKey, batch: tuple[Array, ...]) -> Array:
         keys = jax.random.split(key, batch[0].shape[0])
         axes = (None, 0, *[0] * len(batch))
-        return jnp.mean(jax.vmap(loss, axes)(params, keys, *batch))
+        with one_product_a_layer():
+            return jnp.mean(jax.vmap(loss, axes)(params, keys, *batch))
 
     def step(state: TrainState, batch: tuple[Array, ...]) -> tuple[TrainState, Array]:
         step_key = jax.random.fold_in(key, state.step)
