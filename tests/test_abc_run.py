@@ -21,7 +21,7 @@ from ctrak_jax.models.stable_diffusion.textual_inversion import (
     save_embedding,
 )
 from ctrak_jax.stages import abc
-from ctrak_jax.stages.abc_inputs import Codec, Words
+from ctrak_jax.stages.abc.inputs import Codec, Words
 from ctrak_jax.stages.coder import Coder
 from ctrak_jax.store import FeatureStore, read_manifest
 from tests.test_abc import dump as write_json

@@ -24,7 +24,7 @@ from ctrak_jax.retrieval import (
     retrieval,
     summarise,
 )
-from ctrak_jax.stages.abc_inputs import Asked
+from ctrak_jax.stages.abc.inputs import Asked
 from ctrak_jax.stages.context import write_atomically
 
 

@@ -1,0 +1,58 @@
+r"""The AbC benchmark: features of LAION and of the exemplars, questions, scores, Recall and mAP.
+
+Every LAION row is featurized once, whatever the number of tasks; the exemplars of a customised
+model once, whatever the number of its tasks. With S(a, b) = phi_a^T (G + lambda I)^-1 phi_b, G and
+lambda those of LAION alone, the scores of a task with query q and exemplars X are
+
+.. math::
+    s_i = S(q, i) - S(q, X)\, (I + S(X, X))^{-1}\, S(X, i)                                 \tag{19}
+
+which is the influence under G + sum of phi_x phi_x^T over X: the customised model has learned from
+both, and every candidate is damped by its own share, as it must be to compare exemplars with LAION.
+
+    DIR/features/<store>/              LAION, by method's training gradient
+    DIR/exemplars/features/<store>/    the exemplars
+    DIR/queries/<method>/              the tasks
+    DIR/scores/<method>.npy            float32 [task, LAION row]
+    DIR/exemplars/<method>.csv         score and rank of every exemplar
+    DIR/abc.json, abc.csv, abc.md      the measures
+"""
+
+from pathlib import Path
+
+from ctrak_jax import hosts
+from ctrak_jax.config import Config, dump
+from ctrak_jax.stages import featurize, model, train
+from ctrak_jax.stages.abc.prepared import exemplar_part, prepare
+from ctrak_jax.stages.abc.questions import ask
+from ctrak_jax.stages.abc.scores import write_scores
+from ctrak_jax.stages.context import write_atomically
+
+__all__ = ["prepare", "run"]
+
+
+def run(config: Config, out: Path) -> None:
+    """Every task of ``data.path`` by every method of ``methods``; each part is skipped where its
+    result is there and its inputs are unchanged.
+
+    Raises:
+        UsageError: another kind of data set, a method without features, or what the readers of the
+            benchmark and of the model find wrong. StoreError: results of other settings.
+    """
+    bench = prepare(config, out)
+    if hosts.is_first():
+        train.run(bench.laion)
+    hosts.barrier("model")
+    exemplars = exemplar_part(bench, model.about(out / "model")["codecs"])
+    if hosts.is_first():
+        train.run(exemplars)
+    hosts.barrier("models")
+    for part in (bench.laion, exemplars):
+        featurize.run(part)
+    if hosts.is_first():
+        ask(bench)
+    hosts.barrier("asked")
+    write_scores(bench, exemplars)
+    if hosts.is_first():
+        write_atomically(out / "config.yaml", dump(config))
+    hosts.barrier("abc")
