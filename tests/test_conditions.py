@@ -158,6 +158,29 @@ def test_one_attribute_is_changed_and_each_in_turn(vocabulary, count, seed):
         assert len(set(differ)) == len(differ)
 
 
+@settings(max_examples=40, deadline=None)
+@given(vocabulary=vocabularies, count=st.integers(1, 4), seed=st.integers(0, 9))
+def test_every_attribute_is_changed(vocabulary, count, seed):
+    """No value is kept, none is null where there is another, no condition comes twice, and those of
+    a sample do not depend on its batch."""
+    conditions = Conditions(vocabulary)
+    own = conditions.combinations()
+    codes = np.stack([conditions.encode(values) for values in own])
+    index = np.arange(len(own))
+    changed = conditions.with_all_changed(codes, index, seed=seed, count=count)
+    there_are = np.prod([max(len(values) - 1, 1) for values in vocabulary.values()])
+    assert changed.shape == (len(own), min(count, there_are), conditions.size)
+    for values, row in zip(own, changed, strict=True):
+        assert len(np.unique(row, axis=0)) == len(row)
+        for code in row:
+            found = decode(conditions, code)
+            for name, known in vocabulary.items():
+                assert found.get(name) != values[name]
+                assert (name in found) == (len(known) > 1)
+    last = conditions.with_all_changed(codes[-1:], index[-1:], seed=seed, count=count)
+    np.testing.assert_array_equal(last, changed[-1:])
+
+
 def test_the_changed_attributes_and_values_are_fixed_by_the_dataset_index_and_equally_likely():
     """2000 stars under three shapes, two colours, one size: a third of the samples each changes
     shape, colour or size, half of the first to a triangle (5 standard deviations)."""

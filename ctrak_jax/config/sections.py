@@ -159,13 +159,17 @@ class Trajectory(Section):
     """Every how many steps a state becomes an attribution timestep."""
     guidance: float = Field(default=2.0, ge=0)
     """Guidance scale of the training samples' inversion; 1 for none, 7.5 as published."""
-    against: Annotated[Literal["attribute", "other", "null", "prompt"], NullByName] = "attribute"
-    """Guidance against the sample's condition with one attribute changed, against other training
-    conditions, each fixed by the sample's index, against the null, or against one prompt."""
+    against: Annotated[Literal["attribute", "opposite", "other", "null", "prompt"], NullByName] = (
+        "attribute"
+    )
+    """Guidance against the sample's condition with one attribute changed or with all of them,
+    against other training conditions, each fixed by the sample's index, against the null, or
+    against one prompt."""
     prompt: str = ""
     """The prompt guided against (against: prompt)."""
     opponents: int = Field(default=2, ge=1)
-    """Conditions a sample is guided against, one inversion each (against: attribute, other)."""
+    """Conditions a sample is guided against, one inversion each (against: attribute, opposite,
+    other)."""
     seed: int = Field(default=0, ge=0)
     """Seed of the forward noise, one draw a (sample, timestep)."""
 

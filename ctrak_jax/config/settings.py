@@ -64,7 +64,10 @@ class Config(Section):
     def opponents(self) -> int:
         """Conditions a sample is guided against, where the data set has so many."""
         against, asked = self.trajectory.against, self.trajectory.opponents
-        most = {"null": 1, "prompt": 1, "attribute": len(self.data.condition_on)}
+        attributes = len(self.data.condition_on)
+        most = {"null": 1, "prompt": 1, "attribute": attributes}
+        if against == "opposite" and not attributes:
+            return 0
         return min(asked, most.get(against, asked))
 
     @pydantic.model_validator(mode="before")
@@ -127,9 +130,9 @@ class Config(Section):
                 "a Stable Diffusion model",
             ),
             (
-                self.data.kind == "abc" and self.trajectory.against == "attribute",
-                "data.kind=abc has no attributes, so trajectory.against=attribute means nothing; "
-                "use null, other or prompt",
+                self.data.kind == "abc" and self.trajectory.against in ("attribute", "opposite"),
+                "data.kind=abc has no attributes, so trajectory.against="
+                f"{self.trajectory.against} means nothing; use null, other or prompt",
             ),
             (
                 self.model.kind == "dit" and not self.data.condition_on,
@@ -137,8 +140,8 @@ class Config(Section):
             ),
             (
                 not self.opponents and self.trajectory.guidance != 1.0 and inverts,
-                "trajectory.against=attribute changes attributes of data.condition_on, which is "
-                "empty; use other, null or prompt",
+                f"trajectory.against={self.trajectory.against} changes attributes of "
+                "data.condition_on, which is empty; use other, null or prompt",
             ),
             (
                 (self.trajectory.against == "prompt") != bool(self.trajectory.prompt),

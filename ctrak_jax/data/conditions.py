@@ -1,5 +1,6 @@
 """Conditions of a class-conditional model: concatenated one-hots, zeros for a null attribute."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -87,6 +88,33 @@ class Conditions:
                 condition[places] = 0
                 if len(others):
                     condition[rng.choice(others)] = 1
+        return changed
+
+    def with_all_changed(
+        self, conditions: np.ndarray, index: np.ndarray, *, seed: int, count: int
+    ) -> np.ndarray:
+        """For every sample ``count`` conditions that differ from its own in EVERY attribute.
+
+        Drawn without replacement, uniformly over all such conditions, and fixed as in
+        :meth:`with_one_changed`; an attribute of one value becomes null.
+
+        Returns:
+            float32 [n, count, condition]; fewer than ``count`` where there are fewer.
+        """
+        choices = [max(len(values) - 1, 1) for values in self.vocabulary.values()]
+        count = min(count, math.prod(choices))
+        changed = np.zeros((len(conditions), count, self.size), np.float32)
+        for own, row, i in zip(conditions, changed, index.tolist(), strict=True):
+            rng = np.random.default_rng((seed, i))
+            drawn = rng.choice(math.prod(choices), count, replace=False)
+            for condition, picks in zip(
+                row, np.stack(np.unravel_index(drawn, choices), axis=1), strict=True
+            ):
+                for attribute, pick in enumerate(picks):
+                    places = np.flatnonzero(self.blocks == attribute)
+                    others = places[own[places] == 0]
+                    if len(others):
+                        condition[others[pick]] = 1
         return changed
 
 

@@ -108,6 +108,9 @@ class Pixels(Inputs):
             case "attribute":
                 coding = self._dataset.conditions
                 return coding.with_one_changed(own[labels[rows]], index[rows], seed=0, count=count)
+            case "opposite":
+                coding = self._dataset.conditions
+                return coding.with_all_changed(own[labels[rows]], index[rows], seed=0, count=count)
             case "other":
                 others = opponents(own[labels], rows, index[rows], seed=0, count=count)
                 return own[labels[others]]

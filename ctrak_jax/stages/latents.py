@@ -75,14 +75,14 @@ class Latents(Inputs):
                     self._captions[labels], rows, index[rows], seed=0, count=wanted.opponents
                 )
                 return np.stack([self.conditions(labels[column]) for column in others.T], axis=1)
-            case "attribute":
-                coding = self._dataset.conditions
-                codes = coding.with_one_changed(
-                    self._dataset.train_conditions[labels[rows]],
-                    index[rows],
-                    seed=0,
-                    count=wanted.opponents,
+            case "attribute" | "opposite":
+                coding, own = self._dataset.conditions, self._dataset.train_conditions
+                changed = (
+                    coding.with_one_changed
+                    if wanted.against == "attribute"
+                    else coding.with_all_changed
                 )
+                codes = changed(own[labels[rows]], index[rows], seed=0, count=wanted.opponents)
                 found = np.array([[self._captioned(coding.decode(c)) for c in r] for r in codes])
                 return self._arrays.text[found].astype(np.float32)
 
