@@ -1,6 +1,6 @@
 """Against the same work in PyTorch, dattri and traker, in one process, in turns (extra ``bench``).
 
-    python -m benchmarks.peers [--batch 32] [--k 4096] [--repeats 5] [--only features]
+    python -m benchmarks.peers [--batch 32] [--k 4096] [--repeats 5] [--only inversion]
 
 The `tiny` network with the same random weights, images, conditions, guided inversion, nine
 timesteps and k on both sides. Both sides' gradients are compared before they are timed, and so are
@@ -169,11 +169,11 @@ def main() -> None:
 
     g = jnp.asarray(g_mine)
     pairs = {
-        "features: guided inversion + dps gradients; grad of the loss": (
+        "guided inversion + dps gradients; grad of the loss": (
             lambda: gradients(params, *mine).block_until_ready(),
             lambda: torch_peer.gradients_of_loss(peer, weights, *theirs),
         ),
-        "features: guided inversion + dps gradients; by hand": (
+        "guided inversion + dps gradients; by hand": (
             lambda: gradients(params, *mine).block_until_ready(),
             lambda: torch_peer.gradients(peer, weights, *theirs),
         ),
@@ -198,14 +198,14 @@ def main() -> None:
             lambda: dattri(torch_peer.gradients(peer, weights, *theirs)),
         ),
     }
+    names = list(pairs)
     pairs = {name: pair for name, pair in pairs.items() if asked.only in name}
-    for name, projector, to in (
-        ("ctrak_jax", project, g),
-        ("dattri", dattri, g_peer),
-        ("traker", traker, g_peer),
-    ):
-        if any(name in row for row in pairs) or name == "ctrak_jax":
-            refuse_others(name, np.asarray(projector(to)), g_mine)
+    if not pairs:
+        parser.error(f"--only {asked.only!r}: no such row; the rows are {', '.join(names)}.")
+    for peer_name, projector in (("dattri", dattri), ("traker", traker)):
+        if any(peer_name in name for name in pairs):
+            refuse_others("ctrak_jax", np.asarray(project(g)), g_mine)
+            refuse_others(peer_name, np.asarray(projector(g_peer)), g_mine)
     title = (
         f"batch {asked.batch}, d = {g_mine.shape[1]:,}, k = {asked.k:,}, {torch.get_num_threads()} "
         f"threads; gradients apart by {apart:.0e}; samples per second, median [slowest, fastest]"

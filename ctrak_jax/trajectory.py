@@ -36,17 +36,18 @@ from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, PRNGKey, Timeste
 class Grid(NamedTuple):
     """The timesteps of a trajectory and which of its states are kept.
 
-    ``times[j]`` for j = 0..S; the states at ``times[every], times[2 every], ...`` short of the
-    last are recorded: the attribution timesteps.
+    ``times[j]`` for j = 0..S; of the states at ``times[every], times[2 every], ...`` short of the
+    last the first ``count`` are recorded: the attribution timesteps.
     """
 
     times: np.ndarray
     every: int
+    count: int
 
     @property
     def recorded(self) -> np.ndarray:
         """The attribution timesteps, ascending: int [time]."""
-        return self.times[self.every : -1 : self.every]
+        return self.times[self.every : -1 : self.every][: self.count]
 
 
 class Guidance(NamedTuple):
@@ -63,11 +64,17 @@ class Path(NamedTuple):
     t: Int[Array, " time"]
 
 
-def grid(schedule_steps: int = 1000, steps: int = 50, every: int = 5) -> Grid:
+def grid(
+    schedule_steps: int = 1000, steps: int = 50, every: int = 5, count: int | None = None
+) -> Grid:
     """``times[j] = floor((schedule_steps - 1) j / steps)``: 0, 19, 39, ..., 999 by default.
 
+    Args:
+        count: how many states are recorded, those of the least noise; ``None`` for all.
+
     Raises:
-        ValueError: ``every`` does not divide ``steps``, or nothing would be recorded.
+        ValueError: ``every`` does not divide ``steps``, or nothing would be recorded, or there are
+            fewer than ``count`` to record.
     """
     if steps < 2 or every < 1 or steps % every or steps // every < 2:
         raise ValueError(
@@ -76,7 +83,10 @@ def grid(schedule_steps: int = 1000, steps: int = 50, every: int = 5) -> Grid:
         )
     # The small term keeps exact products from falling below their integer in floating point.
     times = np.floor((schedule_steps - 1) * np.arange(steps + 1) / steps + 1e-6).astype(np.int32)
-    return Grid(times, every)
+    most = steps // every - 1
+    if count is not None and not 1 <= count <= most:
+        raise ValueError(f"count={count} of the {most} recorded states; use one of 1 to {most}.")
+    return Grid(times, every, most if count is None else count)
 
 
 def guided(eps_fn: EpsFn, guidance: Guidance | None) -> EpsFn:
@@ -191,13 +201,13 @@ def invert(
 
     Args:
         x0: one clean image. cond: its condition.
-        guidance: scale and opposite condition; ``None`` for the plain prediction.
+        guidance: scale and the other condition; ``None`` for the plain prediction.
         eta: share of fresh noise a step (0 = the deterministic map), drawn from ``key``.
 
     Returns:
         Path with x [time, ...] and t [time].
     """
-    upward = _segments(grid.times[: -grid.every], grid.every)
+    upward = _segments(grid.times[: grid.count * grid.every + 1], grid.every)
     states = _walk(guided(eps_fn, guidance), params, schedule, x0, cond, upward, eta, key)
     return Path(states, jnp.asarray(grid.recorded, jnp.int32))
 
@@ -229,4 +239,4 @@ def sample(
     downward = _segments(grid.times[::-1], grid.every)
     states = _walk(guided(eps_fn, guidance), params, schedule, noise, cond, downward, eta, key)
     recorded = jnp.asarray(grid.recorded, jnp.int32)
-    return Sample(states[-1], Path(states[:-1][::-1], recorded))
+    return Sample(states[-1], Path(states[:-1][::-1][: grid.count], recorded))

@@ -310,6 +310,7 @@ def test_exemplars_with_the_questions_own_features_come_first(run, config, tmp_p
         ({"data": {"path": "nowhere"}}, "nowhere: no such folder"),
         ({"data": {"candidates": 9}}, "data.candidates"),
         ({"trajectory": {"against": "attribute"}}, "use null, other or prompt"),
+        ({"trajectory": {"against": "opposite"}}, "trajectory.against=opposite means nothing"),
         ({"model": {"checkpoint": None}}, "model.checkpoint"),
         ({"model": {"checkpoint": "nowhere"}}, "nowhere"),
         ({"preset": "publishd"}, "some.yaml:"),

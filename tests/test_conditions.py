@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctrak_jax.data import Conditions, opposite_indices
+from ctrak_jax.data import Conditions, other_indices
 from ctrak_jax.errors import UsageError
 
 ABC = Conditions(
@@ -93,7 +93,7 @@ def some_conditions(count: int, kinds: int, seed: int = 0) -> np.ndarray:
 @given(kinds=st.integers(2, 5), count=st.integers(5, 30), seed=st.integers(0, 9))
 def test_the_other_condition_is_another(kinds, count, seed):
     conditions = some_conditions(count, kinds, seed)
-    rows = opposite_indices(conditions, np.arange(count), seed)
+    rows = other_indices(conditions, np.arange(count), seed)
     assert rows.shape == (count,)
     assert (conditions[rows] != conditions).any(axis=1).all()
 
@@ -105,21 +105,21 @@ def test_order_and_company_do_not_matter(data):
     kinds, count = 4, 40
     conditions = some_conditions(count, kinds)
     index = np.random.default_rng(1).permutation(1000)[:count]
-    whole = conditions[opposite_indices(conditions, index, 0)]
+    whole = conditions[other_indices(conditions, index, 0)]
     # One sample of every condition must stay: they are what is chosen among.
     stays = np.unique(conditions, axis=0, return_index=True)[1].tolist()
     more = data.draw(st.lists(st.integers(0, count - 1), max_size=count))
     rows = np.array(data.draw(st.permutations(sorted({*stays, *more}))))
     part = conditions[rows]
-    np.testing.assert_array_equal(part[opposite_indices(part, index[rows], 0)], whole[rows])
+    np.testing.assert_array_equal(part[other_indices(part, index[rows], 0)], whole[rows])
 
 
 def test_the_dataset_index_decides_and_not_the_row():
     conditions = some_conditions(60, 5)
-    by = [opposite_indices(conditions, np.arange(60) + shift, 0) for shift in (0, 0, 1000)]
+    by = [other_indices(conditions, np.arange(60) + shift, 0) for shift in (0, 0, 1000)]
     np.testing.assert_array_equal(by[0], by[1])
     assert (conditions[by[0]] != conditions[by[2]]).any(axis=1).mean() > 0.3
-    assert (conditions[by[0]] != conditions[opposite_indices(conditions, np.arange(60), 1)]).any()
+    assert (conditions[by[0]] != conditions[other_indices(conditions, np.arange(60), 1)]).any()
 
 
 def test_the_other_conditions_are_equally_likely_however_rare_their_samples():
@@ -128,7 +128,7 @@ def test_the_other_conditions_are_equally_likely_however_rare_their_samples():
     counts = [3000, 2000, 900, 99, 1]
     kind = np.random.default_rng(0).permutation(np.repeat(np.arange(5), counts))
     conditions = np.eye(5, dtype=np.float32)[kind]
-    chosen = conditions[opposite_indices(conditions, np.arange(6000), 0)].argmax(1)
+    chosen = conditions[other_indices(conditions, np.arange(6000), 0)].argmax(1)
     for own in range(3):
         found = np.bincount(chosen[kind == own], minlength=5)
         expected = counts[own] / 4
@@ -199,4 +199,4 @@ def test_the_changed_attributes_and_values_are_fixed_by_the_dataset_index_and_eq
 
 def test_one_condition_has_no_other():
     with pytest.raises(UsageError, match=r"trajectory\.against: null"):
-        opposite_indices(np.ones((4, 2), np.float32), np.arange(4), 0)
+        other_indices(np.ones((4, 2), np.float32), np.arange(4), 0)

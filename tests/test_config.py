@@ -230,6 +230,7 @@ def test_a_value_no_stage_can_use_is_refused(key, value):
 # Consistency: (wrong, words of the message, the same put right)
 
 FOLDER = {"data.kind": "folder", "data.path": "there", "query.check": "none"}
+TEXT = {"model.kind": "text-to-image"}
 RULES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
     "k": ({"projection.k": "100"}, "projection.k=100", {"projection.k": "96"}),
     **{
@@ -261,6 +262,24 @@ RULES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
         "gradient.time_chunk=9",
         {"trajectory.record_every": "10", "gradient.time_chunk": "2"},
     ),
+    "more timesteps than are recorded": (
+        {"trajectory.timesteps": "10"},
+        "trajectory.timesteps=10 of 9 recorded ones",
+        {"trajectory.timesteps": "9"},
+    ),
+    "time_chunk of fewer timesteps": (
+        {"trajectory.timesteps": "3"},
+        "gradient.time_chunk=9",
+        {"trajectory.timesteps": "3", "gradient.time_chunk": "3"},
+    ),
+    **{
+        f"{against} without attributes": (
+            {**FOLDER, **TEXT, "data.condition_on": "[]", "trajectory.against": against},
+            f"trajectory.against={against} changes attributes",
+            {**FOLDER, **TEXT, "data.condition_on": "[]", "trajectory.against": "other"},
+        )
+        for against in ("attribute", "opposite")
+    },
     "checkpoint_every": (
         {"train.checkpoint_every": "70"},
         "train.checkpoint_every=70",

@@ -47,6 +47,13 @@ def test_one_attribute_at_a_time_meets_also_what_was_never_trained():
     assert not (conditions == red_triangle).all(-1).any()
 
 
+@pytest.mark.parametrize("opponents", [1, 4])
+def test_of_two_attributes_of_two_values_one_condition_is_opposite(opponents):
+    ctx = context(against="opposite", opponents=opponents)
+    conditions = ctx.dataset.train_conditions
+    np.testing.assert_array_equal(against_of(ctx), 1 - conditions[:, None])
+
+
 def test_others_are_conditions_of_the_training_set():
     ctx = context(against="other", opponents=2)
     conditions = ctx.dataset.train_conditions

@@ -226,6 +226,7 @@ def test_arrays_that_the_data_set_brings_are_taken(run, data, model_folder, tmp_
         ({"against": "null"}, {""}),
         ({"against": "prompt", "prompt": "d a"}, {"d a"}),
         ({"against": "attribute", "opponents": 2}, {"b ab c", "a ab d"}),
+        ({"against": "opposite", "opponents": 1}, {"b ab d"}),
         ({"against": "other", "opponents": 2}, {"b ab c", "b ab d"}),
     ],
 )

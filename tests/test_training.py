@@ -2,12 +2,14 @@
 
 from typing import Any, cast
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ctrak_jax.models import DiT, create
+from ctrak_jax.models.dit import attend
 from ctrak_jax.models.rows import one_product_a_layer
 from ctrak_jax.models.training import Rule, optimizer
 
@@ -79,8 +81,35 @@ def test_layers_over_a_batch_are_one_product():
 
     def over_two_axes(fn: Any) -> int:
         # The kernels' gradients are products over image and token where nothing is done about it.
-        text = str(jax.make_jaxpr(jax.grad(fn))(params))
-        return text.count("dimension_numbers=(([0, 1], [0, 1]), ([], []))")
+        products = [
+            equation.params["dimension_numbers"]
+            for equation in jax.make_jaxpr(jax.grad(fn))(params).eqns
+            if equation.primitive is jax.lax.dot_general_p
+        ]
+        return sum(len(contracted) > 1 for (contracted, _), _ in products)
 
     assert over_two_axes(loss) > 0
     assert over_two_axes(together) == 0
+
+
+def test_a_layer_of_another_kind_or_precision_is_left_alone():
+    x = jnp.ones((2, 3, 4))
+    for layer in (nn.Dense(5, dtype=jnp.bfloat16), nn.DenseGeneral((5, 2))):
+        params = layer.init(jax.random.key(0), x[0])
+        plain = jax.vmap(lambda x, layer=layer, params=params: layer.apply(params, x))(x)
+        with one_product_a_layer():
+            watched = jax.vmap(lambda x, layer=layer, params=params: layer.apply(params, x))(x)
+        assert cast(Any, watched).dtype == cast(Any, plain).dtype
+        np.testing.assert_array_equal(cast(Any, watched), cast(Any, plain))
+
+
+def test_attention_is_the_softmax_of_all_pairs():
+    rng = np.random.default_rng(0)
+    q, k, v = rng.standard_normal((3, 6, 2, 4))
+    for size in (1.0, 1e4):  # the second one overflows where the largest score is not taken off
+        scores = np.einsum("qhd,khd->hqk", size * q, k)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        wanted = np.einsum("hqk,khd->qhd", weights, v)
+        found = attend(*(jnp.asarray(a, jnp.float32) for a in (size * q, k, v)))
+        np.testing.assert_allclose(found, wanted, atol=1e-4)

@@ -157,6 +157,8 @@ class Trajectory(Section):
     """Grid steps S of the DDIM trajectories."""
     record_every: int = Field(default=5, ge=1)
     """Every how many steps a state becomes an attribution timestep."""
+    timesteps: int | None = Field(default=None, ge=1)
+    """Attribution timesteps, those of the least noise; empty for all that are recorded."""
     guidance: float = Field(default=2.0, ge=0)
     """Guidance scale of the training samples' inversion; 1 for none, 7.5 as published."""
     against: Annotated[Literal["attribute", "opposite", "other", "null", "prompt"], NullByName] = (

@@ -65,10 +65,15 @@ class Config(Section):
         """Conditions a sample is guided against, where the data set has so many."""
         against, asked = self.trajectory.against, self.trajectory.opponents
         attributes = len(self.data.condition_on)
-        most = {"null": 1, "prompt": 1, "attribute": attributes}
-        if against == "opposite" and not attributes:
-            return 0
+        opposite = asked if attributes else 0
+        most = {"null": 1, "prompt": 1, "attribute": attributes, "opposite": opposite}
         return min(asked, most.get(against, asked))
+
+    @property
+    def timesteps(self) -> int:
+        """Attribution timesteps."""
+        recorded = self.trajectory.steps // self.trajectory.record_every - 1
+        return min(self.trajectory.timesteps or recorded, recorded)
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -78,9 +83,8 @@ class Config(Section):
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "Config":
-        times = self.trajectory.steps // self.trajectory.record_every - 1
-        trained = [METHODS[m].train for m in self.methods if m in METHODS]
-        inverts = any(spec is not None and spec.path == "inversion" for spec in trained)
+        recorded = self.trajectory.steps // self.trajectory.record_every - 1
+        times = self.timesteps
         problems = [
             (
                 self.projection.k % 32 != 0,
@@ -94,9 +98,14 @@ class Config(Section):
                 f"signs alone, got projection.kind={self.projection.kind}; use auto or xla",
             ),
             (
-                self.trajectory.steps % self.trajectory.record_every != 0 or times < 1,
+                self.trajectory.steps % self.trajectory.record_every != 0 or recorded < 1,
                 f"trajectory.record_every={self.trajectory.record_every} must divide "
                 f"trajectory.steps={self.trajectory.steps} at least twice; try 5 of 50",
+            ),
+            (
+                1 <= recorded < (self.trajectory.timesteps or 1),
+                f"trajectory.timesteps={self.trajectory.timesteps} of {recorded} recorded ones; "
+                f"use at most {recorded}, or a smaller record_every",
             ),
             (
                 times >= 1 and times % self.gradient.time_chunk != 0,
@@ -139,7 +148,7 @@ class Config(Section):
                 "data.condition_on is empty; give at least one",
             ),
             (
-                not self.opponents and self.trajectory.guidance != 1.0 and inverts,
+                not self.opponents,
                 f"trajectory.against={self.trajectory.against} changes attributes of "
                 "data.condition_on, which is empty; use other, null or prompt",
             ),

@@ -95,26 +95,27 @@ class Conditions:
     ) -> np.ndarray:
         """For every sample ``count`` conditions that differ from its own in EVERY attribute.
 
-        Drawn without replacement, uniformly over all such conditions, and fixed as in
+        Drawn without replacement, uniformly over all of them, held-out ones too, and fixed as in
         :meth:`with_one_changed`; an attribute of one value becomes null.
 
+        Args:
+            conditions: [n, condition], without nulls. index: dataset index of each row.
+            count: how many; all of them where there are fewer.
+
         Returns:
-            float32 [n, count, condition]; fewer than ``count`` where there are fewer.
+            float32 [n, count, condition].
         """
-        choices = [max(len(values) - 1, 1) for values in self.vocabulary.values()]
+        places = [np.flatnonzero(self.blocks == a) for a in range(len(self.vocabulary))]
+        choices = [max(len(places_of) - 1, 1) for places_of in places]
         count = min(count, math.prod(choices))
         changed = np.zeros((len(conditions), count, self.size), np.float32)
         for own, row, i in zip(conditions, changed, index.tolist(), strict=True):
             rng = np.random.default_rng((seed, i))
             drawn = rng.choice(math.prod(choices), count, replace=False)
-            for condition, picks in zip(
-                row, np.stack(np.unravel_index(drawn, choices), axis=1), strict=True
-            ):
-                for attribute, pick in enumerate(picks):
-                    places = np.flatnonzero(self.blocks == attribute)
-                    others = places[own[places] == 0]
-                    if len(others):
-                        condition[others[pick]] = 1
+            others = [places_of[own[places_of] == 0] for places_of in places]
+            for picks, others_of in zip(np.unravel_index(drawn, choices), others, strict=True):
+                if len(others_of):
+                    row[np.arange(count), others_of[picks]] = 1
         return changed
 
 
@@ -150,6 +151,6 @@ def opponents(
     return first[(inverse.reshape(-1, 1)[rows] + np.stack(steps)) % len(distinct)]
 
 
-def opposite_indices(conditions: np.ndarray, index: np.ndarray, seed: int) -> np.ndarray:
+def other_indices(conditions: np.ndarray, index: np.ndarray, seed: int) -> np.ndarray:
     """One opponent of every training sample: int [n]; see :func:`opponents`."""
     return opponents(conditions, np.arange(len(index)), index, seed=seed, count=1)[:, 0]

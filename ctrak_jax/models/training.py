@@ -157,7 +157,8 @@ def trainer_of(
     key: PRNGKey,
     scan: bool = True,
 ) -> Trainer:
-    """Build the two functions of a training run for any loss of one sample.
+    """Build the two functions of a training run for any loss of one sample whose linear layers all
+    see the sample (:func:`ctrak_jax.models.rows.one_product_a_layer`).
 
     Args:
         ema: decay of the running average of the parameters.

@@ -114,7 +114,7 @@ class Context:
     @cached_property
     def grid(self) -> Grid:
         t = self.config.trajectory
-        return trajectory.grid(self.schedule.steps, t.steps, t.record_every)
+        return trajectory.grid(self.schedule.steps, t.steps, t.record_every, t.timesteps)
 
     @property
     def conditions(self) -> Conditions:

@@ -147,9 +147,9 @@ def roofline(chip: Chip, *, passes: float, traffic: float, batch: int) -> tuple[
 def store_bytes(config: Config, samples: int) -> int:
     """Bytes of the feature stores' arrays: rows in whole chunks, a scale for each kept as int8, an
     int64 index, 4 bytes of checksum a chunk."""
-    t, chunk = config.trajectory, config.store.chunk
+    chunk = config.store.chunk
     specs = train_specs(config.methods)
-    times = t.steps // t.record_every - 1
+    times = config.timesteps
     chunks = -(-samples // chunk)
 
     def array(width: int, size: int = 4) -> int:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ctrak_jax.data import opposite_indices
+from ctrak_jax.data import other_indices
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.variant import MAIN, Variant
 
@@ -76,5 +76,5 @@ def labels_of(ctx: Context, variant: Variant) -> np.ndarray:
     if variant.relabel:
         rows = relabelled_rows(ctx, variant.relabel)
         conditions, index = ctx.dataset.train_conditions, ctx.dataset.train_index
-        labels[rows] = opposite_indices(conditions, index, seed=1)[rows]
+        labels[rows] = other_indices(conditions, index, seed=1)[rows]
     return labels

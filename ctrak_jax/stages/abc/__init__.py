@@ -28,7 +28,7 @@ from ctrak_jax.stages.abc.questions import ask
 from ctrak_jax.stages.abc.scores import write_scores
 from ctrak_jax.stages.context import write_atomically
 
-__all__ = ["prepare", "run"]
+__all__ = ["run"]
 
 
 def run(config: Config, out: Path) -> None:

@@ -136,7 +136,11 @@ def _dataset(name: str, index: np.ndarray) -> Dataset:
 
 
 def exemplar_part(bench: Bench, codecs: str) -> Part:
-    """The exemplars as a run of their own, encoded by the model's ``codecs``."""
+    """The exemplars as a run of their own.
+
+    Args:
+        codecs: the hash of the autoencoder and the text encoder that encode them.
+    """
     ctx, index = bench.laion, APART + np.arange(len(bench.exemplars.files))
     dataset = _dataset("AbC exemplars", index)
     args = bench.abc.laion, bench.codec, ctx.config.trajectory, index

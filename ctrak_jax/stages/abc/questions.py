@@ -33,7 +33,7 @@ def query_key(bench: Bench, chosen: Selected, method: str) -> dict[str, Any]:
 
 
 def query_place(bench: Bench, method: str) -> Path:
-    """Where they are kept."""
+    """Where the features of a method's questions are."""
     return bench.laion.root / "queries" / method
 
 
