@@ -164,14 +164,14 @@ class Trajectory(Section):
     against: Annotated[Literal["attribute", "opposite", "other", "null", "prompt"], NullByName] = (
         "attribute"
     )
-    """Guidance against the sample's condition with one attribute changed or with all of them,
-    against other training conditions, each fixed by the sample's index, against the null, or
-    against one prompt."""
+    """What guidance is against, fixed by the sample's index. attribute: its condition with one
+    attribute changed; opposite: with every attribute changed; other: another training condition;
+    null; prompt: one text."""
     prompt: str = ""
     """The prompt guided against (against: prompt)."""
     opponents: int = Field(default=2, ge=1)
-    """Conditions a sample is guided against, one inversion each (against: attribute, opposite,
-    other)."""
+    """Conditions a sample is guided against, one inversion each (against: attribute, at most one
+    for each; opposite, at most the product of their numbers of values less one; other)."""
     seed: int = Field(default=0, ge=0)
     """Seed of the forward noise, one draw a (sample, timestep)."""
 

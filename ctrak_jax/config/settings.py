@@ -160,7 +160,7 @@ class Config(Section):
             (
                 self.trajectory.against == "prompt" and self.model.kind != "text-to-image",
                 f"trajectory.against=prompt needs a text, model.kind={self.model.kind} knows none; "
-                "use attribute, other or null",
+                "use attribute, opposite, other or null",
             ),
             (
                 any(k > self.score.top for k in self.evaluate.k),
