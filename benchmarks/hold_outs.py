@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path)
     run = parser.parse_args().run
-    settings = config.load(run / "config.yaml", [])
+    settings = config.load(run / "config.yaml")
     contexts = pipeline.prepare(settings, run)
     table = Table("method", "validation", "held out", *settings.data.condition_on)
     for method in settings.methods:

@@ -37,17 +37,17 @@ class Grid(NamedTuple):
     """The timesteps of a trajectory and which of its states are kept.
 
     ``times[j]`` for j = 0..S; of the states at ``times[every], times[2 every], ...`` short of the
-    last the first ``count`` are recorded: the attribution timesteps.
+    last the first ``kept`` are recorded: the attribution timesteps.
     """
 
     times: np.ndarray
     every: int
-    count: int
+    kept: int
 
     @property
     def recorded(self) -> np.ndarray:
         """The attribution timesteps, ascending: int [time]."""
-        return self.times[self.every : -1 : self.every][: self.count]
+        return self.times[self.every : -1 : self.every][: self.kept]
 
 
 class Guidance(NamedTuple):
@@ -65,16 +65,16 @@ class Path(NamedTuple):
 
 
 def grid(
-    schedule_steps: int = 1000, steps: int = 50, every: int = 5, count: int | None = None
+    schedule_steps: int = 1000, steps: int = 50, every: int = 5, kept: int | None = None
 ) -> Grid:
     """``times[j] = floor((schedule_steps - 1) j / steps)``: 0, 19, 39, ..., 999 by default.
 
     Args:
-        count: how many states are recorded, those of the least noise; ``None`` for all.
+        kept: how many states are recorded, those of the least noise; ``None`` for all.
 
     Raises:
         ValueError: ``every`` does not divide ``steps``, or nothing would be recorded, or there are
-            fewer than ``count`` to record.
+            fewer than ``kept`` to record.
     """
     if steps < 2 or every < 1 or steps % every or steps // every < 2:
         raise ValueError(
@@ -84,9 +84,9 @@ def grid(
     # The small term keeps exact products from falling below their integer in floating point.
     times = np.floor((schedule_steps - 1) * np.arange(steps + 1) / steps + 1e-6).astype(np.int32)
     most = steps // every - 1
-    if count is not None and not 1 <= count <= most:
-        raise ValueError(f"count={count} of the {most} recorded states; use one of 1 to {most}.")
-    return Grid(times, every, most if count is None else count)
+    if kept is not None and not 1 <= kept <= most:
+        raise ValueError(f"kept={kept} of the {most} recorded states; use one of 1 to {most}.")
+    return Grid(times, every, most if kept is None else kept)
 
 
 def guided(eps_fn: EpsFn, guidance: Guidance | None) -> EpsFn:
@@ -207,7 +207,7 @@ def invert(
     Returns:
         Path with x [time, ...] and t [time].
     """
-    upward = _segments(grid.times[: grid.count * grid.every + 1], grid.every)
+    upward = _segments(grid.times[: grid.kept * grid.every + 1], grid.every)
     states = _walk(guided(eps_fn, guidance), params, schedule, x0, cond, upward, eta, key)
     return Path(states, jnp.asarray(grid.recorded, jnp.int32))
 
@@ -239,4 +239,4 @@ def sample(
     downward = _segments(grid.times[::-1], grid.every)
     states = _walk(guided(eps_fn, guidance), params, schedule, noise, cond, downward, eta, key)
     recorded = jnp.asarray(grid.recorded, jnp.int32)
-    return Sample(states[-1], Path(states[:-1][::-1][: grid.count], recorded))
+    return Sample(states[-1], Path(states[:-1][::-1][: grid.kept], recorded))

@@ -47,7 +47,7 @@ def test_default_grid_records_every_hundredth_timestep():
 
 def test_a_grid_that_records_less_walks_the_same_way():
     """Its states are the first of all, of inversion and of sampling."""
-    whole, part = grid(), grid(count=3)
+    whole, part = grid(), grid(kept=3)
     assert part.recorded.tolist() == [99, 199, 299]
     x = jax.random.normal(jax.random.key(0), (4, 4, 3))
     for walk in (invert, lambda *args: sample(*args).path):
@@ -56,10 +56,10 @@ def test_a_grid_that_records_less_walks_the_same_way():
         np.testing.assert_allclose(states[1].x, states[0].x[:3], rtol=1e-6)
 
 
-@pytest.mark.parametrize("count", [0, 10])
-def test_a_grid_cannot_record_what_it_has_not(count):
-    with pytest.raises(ValueError, match=f"count={count} of the 9"):
-        grid(count=count)
+@pytest.mark.parametrize("kept", [0, 10])
+def test_a_grid_cannot_record_what_it_has_not(kept):
+    with pytest.raises(ValueError, match=f"kept={kept} of the 9"):
+        grid(kept=kept)
 
 
 @pytest.mark.parametrize(("steps", "every"), [(50, 7), (1, 1), (50, 50), (50, 0)])
