@@ -1,6 +1,7 @@
 """The whole command line on a run small enough to repeat: results, resumption, invariance."""
 
 import csv
+import itertools
 import json
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ctrak_jax.data import draw_dataset
+from ctrak_jax.stages import questions
 from ctrak_jax.store import FeatureStore, read_manifest, read_scores
 from tests.command import command, ctrak, environment
 
@@ -69,8 +72,6 @@ def test_every_promised_file_is_there(run):
 
 def test_metrics_agree_with_the_top_lists(run):
     """precision@10 recomputed here from the CSV and the attributes of the drawn data."""
-    from ctrak_jax.data import draw_dataset
-
     raw = draw_dataset(
         size=60, image_size=16, shapes=("triangle", "circle"), colors=("red", "blue"), seed=0
     )
@@ -100,6 +101,46 @@ def test_damping_is_chosen_on_validation_queries_alone(run):
         best = min(r for r, p in curve.items() if p == pytest.approx(max(curve.values())))
         assert choice["chosen"] == best
         assert {p["scenario"] for p in choice["curve"] if p["split"] == "validation"} == {"id"}
+
+
+def test_damping_by_attribute_is_chosen_on_its_validation_queries_alone(run, copy):
+    """The r that does best alone on an attribute's validation questions, and its rankings."""
+    asked = questions.read(run / "queries" / "queries.csv")
+    values = draw_dataset(
+        size=60, image_size=16, shapes=("triangle", "circle"), colors=("red", "blue"), seed=0
+    ).attributes
+
+    def scored(*settings: str) -> dict[tuple[str, str, str], list[int]]:
+        """The top lists by method, query and attribute."""
+        done = ctrak("score", copy, *settings, "--controls", "[]")
+        assert done.returncode == 0, done.stderr
+        found: dict[tuple[str, str, str], list[int]] = {}
+        for method in METHODS:
+            with (copy / "top" / f"{method}.csv").open(newline="") as file:
+                for row in csv.DictReader(file):
+                    key = (method, row["query"], row["attribute"])
+                    found.setdefault(key, []).append(int(row["index"]))
+        return found
+
+    alone = {r: scored("--score.damping", f"[{r}]") for r in (1.0, 100.0)}
+    mine = scored("--score.damping_for", "attribute")
+    choices = json.loads((copy / "scores" / "damping.json").read_text())
+    for method, name in itertools.product(METHODS, ("shape", "color")):
+        about = [q for q in asked if q.attribute == name]
+
+        def hits(r: float, name=name, about=about, method=method) -> int:
+            return sum(
+                values[name][index] == q.value
+                for q in about
+                if q.split == "validation"
+                for index in alone[r][method, q.query, name][:10]
+            )
+
+        best = 1.0 if hits(1.0) >= hits(100.0) else 100.0
+        assert choices[method]["by_attribute"][name] == best
+        for q in about:
+            key = (method, q.query, name)
+            assert mine[key] == alone[best][key]
 
 
 def test_a_second_run_computes_nothing(copy):

@@ -275,7 +275,10 @@ class Score(Section):
     """Damping and rankings."""
 
     damping: tuple[Positive, ...] = (0.01, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4)
-    """Damping multiples r tried on the validation queries, one chosen for each method."""
+    """Damping multiples r tried on the validation queries."""
+    damping_for: Literal["method", "attribute"] = "method"
+    """One is chosen for each method, or for each method and attribute asked about, on the
+    validation queries about it."""
     solver: Literal["auto", "spectrum", "cg"] = "auto"
     """Spectrum: exact, in memory. Cg: iterates over features on disk. Auto: by size and memory,
     among these, Cholesky and the dual."""

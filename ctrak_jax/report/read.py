@@ -64,7 +64,8 @@ class DampingPoint(NamedTuple):
 
 
 class Damping(NamedTuple):
-    """A method's damping curve and the r chosen on validation queries, seed by seed."""
+    """A method's damping curve and the r chosen on validation queries, by seed or by seed and
+    attribute."""
 
     method: str
     chosen: Mapping[str, float]

@@ -17,7 +17,7 @@ from ctrak_jax.stages.gradients import Selected, selected
 from ctrak_jax.stages.query import alternatives, read_image, sampler
 from ctrak_jax.stages.query_rows import QueryBatch, query_rows, stacked
 from ctrak_jax.stages.questions import Scope, in_common, minus_of
-from ctrak_jax.stages.score import held, load_features, ranked, solve
+from ctrak_jax.stages.score import damping_of, held, load_features, ranked, solve
 from ctrak_jax.stages.variant import MAIN
 
 
@@ -53,7 +53,8 @@ def ask(
         [alternatives(ctx, values, concept)],
     )
     chosen = selected(ctx, model.load(ctx), MAIN)
-    damping, (found,) = _answers(ctx, chosen, spec, method, "local", asked, top)
+    damping = _damping(ctx, method, concept)
+    (found,) = _answers(ctx, chosen, spec, method, "local", asked, damping, top)
     return {
         "method": method,
         "condition": values,
@@ -114,7 +115,8 @@ def ask_prompt(
     else:
         picture = _picture(ctx, image)
     asked = Asked(picture, cond, [inputs.condition({}, text)[None] for text in without_each])
-    damping, found = _answers(ctx, selected(ctx, denoiser, MAIN), spec, method, scope, asked, top)
+    damping, chosen = _damping(ctx, method), selected(ctx, denoiser, MAIN)
+    found = _answers(ctx, chosen, spec, method, scope, asked, damping, top)
     answers = [
         {"concept": concept, "minus": told, "top": rows}
         for concept, told, rows in zip(concepts, without_each, found, strict=True)
@@ -169,21 +171,18 @@ def _answers(
     method: str,
     scope: Scope,
     asked: Asked,
+    damping: float,
     top: int,
-) -> tuple[float, list[list[dict[str, Any]]]]:
-    """The damping, and the first rows of every concept.
-
-    The damping is the one chosen by ``ctrak score`` where that has run, else the largest: close to
-    a plain inner product, which a Fisher of few samples cannot spoil.
-    """
+) -> list[list[dict[str, Any]]]:
+    """The first rows of every concept."""
     x0 = ctx.inputs.encode(asked.image[None])
     batch = QueryBatch(x0, asked.cond[None], stacked([asked.minus]), np.zeros(1, np.int32))
     fn = jax.jit(partial(query_rows, ctx, chosen, [spec], scope, ctx.inputs.null))
     phi = np.asarray(fn(chosen.weights, batch))[0, :, 0]
-    features, damping = held(load_features(ctx, MAIN, method)), _damping(ctx, method)
+    features = held(load_features(ctx, MAIN, method))
     ranking = ranked(features, solve(features, phi, [damping]), top, keep=False).ranking
     samples, scores = np.asarray(ranking.samples)[0], np.asarray(ranking.score)[0]
-    return damping, [
+    return [
         [_row(ctx, rank, row, value) for rank, (row, value) in enumerate(zip(*found), 1)]  # noqa: B905
         for found in zip(samples, scores, strict=True)
     ]
@@ -215,10 +214,12 @@ def _condition(ctx: Context, condition: str) -> dict[str, str]:
     return values
 
 
-def _damping(ctx: Context, method: str) -> float:
+def _damping(ctx: Context, method: str, attribute: str | None = None) -> float:
+    """The damping that ``ctrak score`` chose where it has run, else the largest: close to a plain
+    inner product, which a Fisher of few samples cannot spoil."""
     path = ctx.root / "scores" / "damping.json"
     if path.exists():
         choices = read_json(path, "score")
         if method in choices:
-            return choices[method]["chosen"]
+            return damping_of(choices[method], attribute)
     return max(ctx.config.score.damping)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from ctrak_jax.stages.context import Context, read_json, write_atomically
 from ctrak_jax.stages.featurize import folder
 from ctrak_jax.stages.questions import Question
 from ctrak_jax.stages.samples import labels_of
-from ctrak_jax.stages.score import label_shift
 from ctrak_jax.stages.variant import CONTROLS, MAIN, Variant, variants
 from ctrak_jax.store import read_scores
 
@@ -215,7 +214,8 @@ def summarise_labels(rows: list[Row], replicates: int) -> list[Row]:
 
 
 def damping_curves(contexts: Sequence[Context]) -> dict[str, Any]:
-    """Chosen damping by seed and the mean curve over seeds, by method."""
+    """Chosen damping by seed (``0``, or ``0/<attribute>``) and the mean curve over seeds, by
+    method."""
     by_seed = {
         ctx.seed: read_json(ctx.root / "scores" / "damping.json", "score") for ctx in contexts
     }
@@ -224,7 +224,13 @@ def damping_curves(contexts: Sequence[Context]) -> dict[str, Any]:
         points = [point for choice in by_seed.values() for point in choice[method]["curve"]]
         keys = ("r", "split", "scope", "scenario")
         curves[method] = {
-            "chosen": {str(seed): choice[method]["chosen"] for seed, choice in by_seed.items()},
+            "chosen": {
+                f"{seed}/{name}" if name else f"{seed}": r
+                for seed, choice in by_seed.items()
+                for name, r in choice[method]
+                .get("by_attribute", {"": choice[method]["chosen"]})
+                .items()
+            },
             "curve": [
                 dict(zip(keys, group, strict=True))
                 | {"precision": float(np.mean([point["precision"] for point in members]))}
@@ -232,3 +238,30 @@ def damping_curves(contexts: Sequence[Context]) -> dict[str, Any]:
             ],
         }
     return curves
+
+
+class LabelShift(NamedTuple):
+    """Mean rank percentiles (1 = top) of one query in the wrong-label control."""
+
+    picture_only: float
+    label_only: float
+
+
+def label_shift(
+    ctx: Context, labels: np.ndarray, question: Question, scores: np.ndarray
+) -> LabelShift | None:
+    """Where images stand whose picture carries the concept but whose label does not, and those
+    whose label carries it but whose picture does not; None where there are none of either.
+
+    Args:
+        labels: whose conditions the training images were featurized under, int [sample].
+        scores: of one question [sample].
+    """
+    picture = ctx.dataset.carries(question.attribute, question.value)
+    label = picture[labels]
+    if not ((picture & ~label).any() and (label & ~picture).any()):
+        return None
+    percentile = metrics.rank_percentiles(scores)
+    return LabelShift(
+        float(percentile[picture & ~label].mean()), float(percentile[label & ~picture].mean())
+    )

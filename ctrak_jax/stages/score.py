@@ -1,14 +1,15 @@
-"""Scores: one damping a method by the validation queries, then rankings and the Fisher on disk.
+"""Scores: dampings by the validation queries, then rankings and the Fisher on disk.
 
-Where the solver needs all features at once the first process reads them whole; otherwise every
-process goes through its own share block by block, and the top lists are merged block by block and
-then over processes. ``fisher/<method>/`` holds gram, count and trace; where the
-Gram matrix does not fit into memory, diagonal, count and trace.
+One damping is chosen for each method, or for each method and attribute. Where the solver needs all
+features at once the first process reads them whole; otherwise every process goes through its own
+share block by block, and the top lists are merged block by block and then over processes.
+``fisher/<method>/`` holds gram, count and trace; where the Gram matrix does not fit into memory,
+diagonal, count and trace.
 """
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -271,17 +272,21 @@ def _by_features(
     depth = min(ctx.config.score.top, features.rows.n)
     ranking, scores = ranked(features, solution, depth, ctx.config.score.keep_all)
 
-    def at(place: int) -> Scored:
-        chosen = score.Ranking(ranking.samples[place], ranking.score[place])
-        kept = None if scores is None else scores[place]
+    every = np.arange(len(asked))
+
+    def at(damping: Sequence[float]) -> Scored:
+        """What is found at one damping a question."""
+        places = np.array([multiples.index(r) for r in damping])
+        chosen = score.Ranking(*(np.asarray(part)[places, every] for part in ranking))
+        kept = None if scores is None else scores[places, every]
         if kept is not None and features.shared:
             kept = hosts.joined_up(kept, 1)
         return Scored(chosen, kept)
 
     if variant.relabel:
         # The control changes labels only: the damping stays the main experiment's.
-        main = read_json(ctx.root / "scores" / "damping.json", "score")
-        return at(multiples.index(main[method]["chosen"])), main[method]
+        main = read_json(ctx.root / "scores" / "damping.json", "score")[method]
+        return at([damping_of(main, q.attribute) for q in asked]), main
     precision = np.array(
         [
             [_precision(ctx, row, q) for row, q in zip(samples, asked, strict=True)]
@@ -289,18 +294,34 @@ def _by_features(
         ]
     )
     validation = np.array([q.split == "validation" for q in asked])
+    choice: dict[str, Any] = {"chosen": max(multiples)}
     if validation.any():
-        best = choose_damping(precision[:, validation])
+        choice["chosen"] = multiples[choose_damping(precision[:, validation])]
     else:
-        best = len(multiples) - 1
         logger.warning("no validation question: %s takes the largest damping", method)
-    curve = [
+    if ctx.config.score.damping_for == "attribute":
+        attributes = np.array([q.attribute for q in asked])
+        choice["by_attribute"] = {
+            name: multiples[choose_damping(precision[:, validation & (attributes == name)])]
+            for name in dict.fromkeys(attributes[validation].tolist())
+        }
+    choice["curve"] = [
         {"r": r, "split": split, "scope": scope, "scenario": scenario, "precision": float(mean)}
         for i, r in enumerate(multiples)
         for (split, scope, scenario), rows in _groups(asked).items()
         for mean in [precision[i, rows].mean()]
     ]
-    return at(best), {"chosen": multiples[best], "curve": curve}
+    return at([damping_of(choice, q.attribute) for q in asked]), choice
+
+
+def damping_of(choice: Mapping[str, Any], attribute: str | None) -> float:
+    """The damping of a method for questions about an attribute.
+
+    Args:
+        choice: the method's entry of ``scores/damping.json``.
+        attribute: None where a concept is no value of one.
+    """
+    return choice.get("by_attribute", {}).get(attribute, choice["chosen"])
 
 
 def choose_damping(precision: np.ndarray) -> int:
@@ -354,30 +375,3 @@ def _write(ctx: Context, out: Path, method: str, asked: list[Question], scored: 
                 dataset_index = int(ctx.dataset.train_index[row])
                 writer.writerow([q.query, rank, dataset_index, f"{v:.6g}", q.attribute])
     part.replace(path)
-
-
-class LabelShift(NamedTuple):
-    """Mean rank percentiles (1 = top) of one query in the wrong-label control."""
-
-    picture_only: float
-    label_only: float
-
-
-def label_shift(
-    ctx: Context, labels: np.ndarray, question: Question, scores: np.ndarray
-) -> LabelShift | None:
-    """Where images stand whose picture carries the concept but whose label does not, and those
-    whose label carries it but whose picture does not; None where there are none of either.
-
-    Args:
-        labels: whose conditions the training images were featurized under, int [sample].
-        scores: of one question [sample].
-    """
-    picture = ctx.dataset.carries(question.attribute, question.value)
-    label = picture[labels]
-    if not ((picture & ~label).any() and (label & ~picture).any()):
-        return None
-    percentile = metrics.rank_percentiles(scores)
-    return LabelShift(
-        float(percentile[picture & ~label].mean()), float(percentile[label & ~picture].mean())
-    )
