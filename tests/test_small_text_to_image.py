@@ -15,9 +15,11 @@ pytest.importorskip("diffusers", reason="needs the extra diffusers")
 
 from ctrak_jax import mesh as devices
 from ctrak_jax import schedule as schedules
+from ctrak_jax.data.dataset import to_unit
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.models import stable_diffusion as sd
+from ctrak_jax.models.rows import one_product_a_layer
 from ctrak_jax.models.stable_diffusion import fit, huggingface, save, small, vocabulary, weights
 from ctrak_jax.models.training import Progress, Rule, Trainer, TrainState
 from ctrak_jax.schedule import add_noise
@@ -279,6 +281,35 @@ def test_a_finished_model_is_left_alone(whole, monkeypatch):
     train(whole, SETTINGS._replace(scan=3, checkpoint_every=3))
     with pytest.raises(StoreError, match="settings differ"):
         train(whole, SETTINGS._replace(kl=0.5))
+
+
+def test_layers_as_one_product_give_every_part_the_same_gradient(whole):
+    denoiser, codecs = sd.load(whole).denoiser, sd.load_codecs(whole)
+    text, autoencoder = codecs.text, codecs.image
+    tokens = np.stack([text.network.tokens(caption) for caption in CAPTIONS[:3]])
+    rng = np.random.default_rng(0)
+    latents = rng.standard_normal((3, SIZE.latent, SIZE.latent, SIZE.latent_channels), np.float32)
+
+    def loss(params: Any) -> Any:
+        def one(tokens: Any, latent: Any, image: Any) -> Any:
+            cond = text.network.apply(params["text"], tokens)
+            eps = denoiser.eps_fn(params["unet"], latent, jnp.int32(500), cond)
+            found = autoencoder.network.posterior(params["vae"], image)
+            back = autoencoder.network.decode(params["vae"], found.mean)
+            return jnp.mean(eps**2) + jnp.mean(back**2)
+
+        return jnp.mean(jax.vmap(one)(tokens, latents, to_unit(images()[:3])))
+
+    def together(params: Any) -> Any:
+        with one_product_a_layer():
+            return loss(params)
+
+    params = {"text": text.params, "unet": denoiser.params, "vae": autoencoder.params}
+    plain, flat = jax.jit(jax.grad(loss))(params), jax.jit(jax.grad(together))(params)
+    for path, a, b in zip(
+        parameter_paths(params), jax.tree.leaves(plain), jax.tree.leaves(flat), strict=True
+    ):
+        np.testing.assert_allclose(b, a, atol=1e-4 * float(jnp.abs(a).max()) + 1e-9, err_msg=path)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path, monkeypatch):
