@@ -291,14 +291,15 @@ def test_layers_as_one_product_give_every_part_the_same_gradient(whole):
     latents = rng.standard_normal((3, SIZE.latent, SIZE.latent, SIZE.latent_channels), np.float32)
 
     def loss(params: Any) -> Any:
-        def one(tokens: Any, latent: Any, image: Any) -> Any:
+        def one(tokens: Any, latent: Any, t: Any, image: Any) -> Any:
             cond = text.network.apply(params["text"], tokens)
-            eps = denoiser.eps_fn(params["unet"], latent, jnp.int32(500), cond)
+            eps = denoiser.eps_fn(params["unet"], latent, t, cond)
             found = autoencoder.network.posterior(params["vae"], image)
             back = autoencoder.network.decode(params["vae"], found.mean)
             return jnp.mean(eps**2) + jnp.mean(back**2)
 
-        return jnp.mean(jax.vmap(one)(tokens, latents, to_unit(images()[:3])))
+        times = jnp.array([10, 500, 900])
+        return jnp.mean(jax.vmap(one)(tokens, latents, times, to_unit(images()[:3])))
 
     def together(params: Any) -> Any:
         with one_product_a_layer():

@@ -45,7 +45,7 @@ def _plain(module: nn.Module) -> bool:
     )
 
 
-def _dense(call: Any, args: Any, kwargs: Any, context: Any) -> Array:
+def _dense(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
     module = context.module
     if context.method_name != "__call__" or len(args) != 1 or not _plain(module):
         return call(*args, **kwargs)

@@ -17,15 +17,21 @@ from ctrak_jax.log import meter, stage
 from ctrak_jax.stages.arrays import LATENTS, TEXT, Encoded, brought
 from ctrak_jax.stages.coder import Coder
 from ctrak_jax.stages.context import Context, digest, read_json, write_atomically
+from ctrak_jax.stages.latents import require_captions
 
 CHUNK = 256
 """Images encoded, and after a kill encoded again, at a time."""
 
 
 def run(ctx: Context) -> None:
-    """Complete the two arrays of a text-to-image model; another kind of model needs none."""
+    """Complete the two arrays of a text-to-image model; another kind of model needs none.
+
+    Raises:
+        UsageError: the data set has no captions. StoreError: the arrays are of something else.
+    """
     if ctx.config.model.kind != "text-to-image" or brought(ctx.config.data.path):
         return
+    require_captions(ctx.dataset)
     out = ctx.root / "encoded"
     inputs = inputs_of(ctx)
     if ctx.fresh("encode", inputs, out / LATENTS, out / TEXT):

@@ -16,6 +16,19 @@ from ctrak_jax.stages.inputs import Inputs, Shapes
 from ctrak_jax.typing import Array
 
 
+def require_captions(dataset: Dataset) -> None:
+    """Refuse a data set that a text-to-image model cannot be told of.
+
+    Raises:
+        UsageError: it has no captions.
+    """
+    if not dataset.raw.prompts:
+        raise UsageError(
+            "a text-to-image model needs a caption for every image; add prompts.txt to the data "
+            "set, one line an image."
+        )
+
+
 class Latents(Inputs):
     """Latents and text embeddings, by dataset index on disk; other texts are encoded when asked."""
 
@@ -35,11 +48,7 @@ class Latents(Inputs):
         Raises:
             UsageError: the data set has no captions.
         """
-        if not dataset.raw.prompts:
-            raise UsageError(
-                "a text-to-image model needs a caption for every image; add prompts.txt to the "
-                "data set, one line an image."
-            )
+        require_captions(dataset)
         self._dataset, self._trajectory, self._coder = dataset, trajectory, coder
         self._encoded, self._shapes = encoded, shapes
         self._texts: dict[str, np.ndarray] = {}
