@@ -123,7 +123,8 @@ def test_damping_by_attribute_is_chosen_on_its_validation_queries_alone(run, cop
         return found
 
     alone = {r: scored("--score.damping", f"[{r}]") for r in (1.0, 100.0)}
-    mine = scored("--score.damping_for", "attribute")
+    both = ("--score.damping", "[1.0, 100.0]")  # a command leaves its settings in the run's config
+    mine = scored(*both, "--score.damping_for", "attribute")
     choices = json.loads((copy / "scores" / "damping.json").read_text())
     for method, name in itertools.product(METHODS, ("shape", "color")):
         about = [q for q in asked if q.attribute == name]
