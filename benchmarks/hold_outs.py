@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ctrak_jax import config, pipeline
+from ctrak_jax import config, metrics, pipeline
 from ctrak_jax.stages import questions
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.questions import Question
@@ -32,7 +32,7 @@ def precision(ctx: Context, question: Question, scores: np.ndarray) -> tuple[flo
     carries = ctx.dataset.carries(question.attribute, question.value)
 
     def top(scores: np.ndarray) -> float:
-        return float(carries[np.argsort(-scores)[:DEPTH]].mean())
+        return metrics.precision_at_k(np.argsort(-scores), carries, DEPTH)
 
     apart = [
         top(np.where(carries & ctx.dataset.carries(name, value), -np.inf, scores))

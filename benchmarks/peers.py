@@ -202,10 +202,16 @@ def main() -> None:
     pairs = {name: pair for name, pair in pairs.items() if asked.only in name}
     if not pairs:
         parser.error(f"--only {asked.only!r}: no such row; the rows are {', '.join(names)}.")
-    for peer_name, projector in (("dattri", dattri), ("traker", traker)):
-        if any(peer_name in name for name in pairs):
-            refuse_others("ctrak_jax", np.asarray(project(g)), g_mine)
-            refuse_others(peer_name, np.asarray(projector(g_peer)), g_mine)
+    timed = [
+        (name, projector)
+        for name, projector in (("dattri", dattri), ("traker", traker))
+        if any(name in row for row in pairs)
+    ]
+    for name, projector in timed:
+        refuse_others(name, np.asarray(projector(g_peer)), g_mine)
+    if timed:
+        refuse_others("ctrak_jax", np.asarray(project(g)), g_mine)
+        refuse_others("factored", np.asarray(by_factors(params, *mine)), g_mine)
     title = (
         f"batch {asked.batch}, d = {g_mine.shape[1]:,}, k = {asked.k:,}, {torch.get_num_threads()} "
         f"threads; gradients apart by {apart:.0e}; samples per second, median [slowest, fastest]"

@@ -70,10 +70,14 @@ class Config(Section):
         return min(asked, most.get(against, asked))
 
     @property
+    def recorded(self) -> int:
+        """States that a trajectory records."""
+        return self.trajectory.steps // self.trajectory.record_every - 1
+
+    @property
     def timesteps(self) -> int:
         """Attribution timesteps."""
-        recorded = self.trajectory.steps // self.trajectory.record_every - 1
-        return min(self.trajectory.timesteps or recorded, recorded)
+        return min(self.trajectory.timesteps or self.recorded, self.recorded)
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -83,8 +87,7 @@ class Config(Section):
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "Config":
-        recorded = self.trajectory.steps // self.trajectory.record_every - 1
-        times = self.timesteps
+        recorded, times = self.recorded, self.timesteps
         problems = [
             (
                 self.projection.k % 32 != 0,

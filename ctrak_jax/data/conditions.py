@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 import numpy as np
 
@@ -61,6 +62,19 @@ class Conditions:
         """Every combination of values, in the order of the code."""
         names = list(self.vocabulary)
         return [dict(zip(names, c, strict=True)) for c in product(*self.vocabulary.values())]
+
+    def changed(
+        self,
+        what: Literal["attribute", "opposite"],
+        conditions: np.ndarray,
+        index: np.ndarray,
+        *,
+        seed: int,
+        count: int,
+    ) -> np.ndarray:
+        """:meth:`with_one_changed` (attribute) or :meth:`with_all_changed` (opposite)."""
+        change = {"attribute": self.with_one_changed, "opposite": self.with_all_changed}[what]
+        return change(conditions, index, seed=seed, count=count)
 
     def with_one_changed(
         self, conditions: np.ndarray, index: np.ndarray, *, seed: int, count: int

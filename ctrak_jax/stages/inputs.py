@@ -105,12 +105,9 @@ class Pixels(Inputs):
         match self._trajectory.against:
             case "null":
                 return np.zeros((len(rows), 1, len(self.null)), np.float32)
-            case "attribute":
+            case "attribute" | "opposite" as what:
                 coding = self._dataset.conditions
-                return coding.with_one_changed(own[labels[rows]], index[rows], seed=0, count=count)
-            case "opposite":
-                coding = self._dataset.conditions
-                return coding.with_all_changed(own[labels[rows]], index[rows], seed=0, count=count)
+                return coding.changed(what, own[labels[rows]], index[rows], seed=0, count=count)
             case "other":
                 others = opponents(own[labels], rows, index[rows], seed=0, count=count)
                 return own[labels[others]]

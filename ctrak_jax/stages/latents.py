@@ -84,14 +84,10 @@ class Latents(Inputs):
                     self._captions[labels], rows, index[rows], seed=0, count=wanted.opponents
                 )
                 return np.stack([self.conditions(labels[column]) for column in others.T], axis=1)
-            case "attribute" | "opposite":
+            case "attribute" | "opposite" as what:
                 coding, own = self._dataset.conditions, self._dataset.train_conditions
-                changed = {
-                    "attribute": coding.with_one_changed,
-                    "opposite": coding.with_all_changed,
-                }
-                codes = changed[wanted.against](
-                    own[labels[rows]], index[rows], seed=0, count=wanted.opponents
+                codes = coding.changed(
+                    what, own[labels[rows]], index[rows], seed=0, count=wanted.opponents
                 )
                 found = np.array([[self._captioned(coding.decode(c)) for c in r] for r in codes])
                 return self._arrays.text[found].astype(np.float32)
