@@ -1,10 +1,12 @@
 """Against the same work in PyTorch, dattri and traker, in one process, in turns (extra ``bench``).
 
     python -m benchmarks.peers [--batch 32] [--k 4096] [--repeats 5] [--only inversion]
+    XLA_FLAGS=--xla_force_host_platform_device_count=2 python -m benchmarks.peers --only inversion
 
 The `tiny` network with the same random weights, images, conditions, guided inversion, nine
-timesteps and k on both sides. Both sides' gradients are compared before they are timed, and so are
-the projectors' inner products with those of the gradients.
+timesteps and k on both sides. The rows of gradients alone take all devices JAX has, those that
+project one. Both sides' gradients are compared before they are timed, and so are the projectors'
+inner products with those of the gradients.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from trak.projectors import BasicProjector, ProjectionType
 
 import ctrak_jax as ct
 from benchmarks import torch_peer
+from ctrak_jax import mesh as devices
 from ctrak_jax.gradient import flatten_samples, parameter_paths, project_layers
 from ctrak_jax.models import SIZES, DiT, create
 from ctrak_jax.models.denoiser import layers_fn_of
@@ -117,20 +120,25 @@ def main() -> None:
         finish = partial(project_layers, projection=to)
         return ct.path_gradients(*args, normalise=[True], finish=finish)[0]
 
-    @jax.jit
-    def gradients(params: Params, x0: Array, cond: Array, against: Array) -> Array:
-        return flatten_samples(jax.vmap(gradient, (None, 0, 0, 0))(params, x0, cond, against))
+    def together(params: Params, batch: tuple[Array, Array, Array]) -> Array:
+        return flatten_samples(jax.vmap(gradient, (None, 0, 0, 0))(params, *batch))
 
     by_factors = jax.jit(jax.vmap(factored, (None, 0, 0, 0)))
 
     projection = ct.Projection(asked.k)
 
     @jax.jit
-    def features(params: Params, x0: Array, cond: Array, against: Array) -> Array:
-        return ct.project(gradients(params, x0, cond, against), projection)
+    def features(params: Params, *batch: Array) -> Array:
+        return ct.project(together(params, batch), projection)
 
     project = jax.jit(lambda g: ct.project(g, projection))
     mine = [jnp.asarray(a) for a in (x0, cond, against)]
+    mesh = devices.local_mesh()
+    gradients = partial(
+        devices.over_samples(together, mesh),
+        devices.put_replicated(params, mesh),
+        devices.put(tuple(mine), mesh, devices.samples_spec(mesh)),
+    )
 
     peer = torch_peer.Peer(
         SIZE,
@@ -146,7 +154,7 @@ def main() -> None:
     }
     theirs = [torch.tensor(a) for a in (x0, cond, against)]
 
-    g_mine = np.asarray(gradients(params, *mine))
+    g_mine = np.asarray(gradients())
     g_peer = torch_peer.gradients(peer, weights, *theirs)
     others = [g_peer, torch_peer.gradients_of_loss(peer, weights, *theirs)]
     apart = max(np.linalg.norm(g_mine - g.numpy()) / np.linalg.norm(g_mine) for g in others)
@@ -170,11 +178,11 @@ def main() -> None:
     g = jnp.asarray(g_mine)
     pairs = {
         "guided inversion + dps gradients; grad of the loss": (
-            lambda: gradients(params, *mine).block_until_ready(),
+            lambda: gradients().block_until_ready(),
             lambda: torch_peer.gradients_of_loss(peer, weights, *theirs),
         ),
         "guided inversion + dps gradients; by hand": (
-            lambda: gradients(params, *mine).block_until_ready(),
+            lambda: gradients().block_until_ready(),
             lambda: torch_peer.gradients(peer, weights, *theirs),
         ),
         "rademacher projection; dattri": (
@@ -213,8 +221,9 @@ def main() -> None:
         refuse_others("ctrak_jax", np.asarray(project(g)), g_mine)
         refuse_others("factored", np.asarray(by_factors(params, *mine)), g_mine)
     title = (
-        f"batch {asked.batch}, d = {g_mine.shape[1]:,}, k = {asked.k:,}, {torch.get_num_threads()} "
-        f"threads; gradients apart by {apart:.0e}; samples per second, median [slowest, fastest]"
+        f"batch {asked.batch}, d = {g_mine.shape[1]:,}, k = {asked.k:,}, {mesh.size} device(s), "
+        f"{torch.get_num_threads()} threads; gradients apart by {apart:.0e}; samples per second, "
+        "median [slowest, fastest]"
     )
     table = Table("work", "ctrak_jax", "peer", "ratio", title=title)
     for name, (ours, other) in pairs.items():

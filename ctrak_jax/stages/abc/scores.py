@@ -34,9 +34,10 @@ def write_scores(bench: Bench, exemplars: Part) -> None:
         stage(out, "abc scores", ctx.mesh.size) as record,
         meter("abc scores", len(methods)) as bar,
     ):
+        chosen = selected(ctx, model.load(ctx), MAIN)
         found: dict[str, Candidates] = {}
         for method in methods:
-            scored = _scored(bench, exemplars, method)
+            scored = _scored(bench, exemplars, chosen, method)
             if scored is not None:
                 found[method] = scored
             bar.advance(1)
@@ -71,12 +72,11 @@ def _scores_file(out: Path, method: str) -> Path:
     return out / "scores" / f"{method}.npy"
 
 
-def _scored(bench: Bench, exemplars: Part, method: str) -> Candidates | None:
+def _scored(bench: Bench, exemplars: Part, chosen: Selected, method: str) -> Candidates | None:
     """Equation (19) for every task; LAION's scores go to disk. None in a process that has no part
     in it, or that does not measure."""
     ctx = bench.laion
     n, k = len(ctx.dataset.train_index), ctx.config.projection.k
-    chosen = selected(ctx, model.load(ctx), MAIN)
     file = _scores_file(ctx.root, method)
     if hosts.is_first():
         file.parent.mkdir(parents=True, exist_ok=True)

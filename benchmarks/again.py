@@ -1,0 +1,57 @@
+"""A finished run's model and questions, asked again under other settings."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+KEPT = ("model", "training", "encoded", ".stages", "queries/images", "queries/queries.csv")
+STAGES = ("featurize", "query", "score", "evaluate")
+
+
+class Found(NamedTuple):
+    """What a run found.
+
+    Attributes:
+        seconds: of each stage. rows: ``summary`` of its metrics.json.
+    """
+
+    seconds: dict[str, float]
+    rows: list[dict[str, Any]]
+
+    def precision(self, method: str, scenario: str, attribute: str = "all") -> float:
+        """Mean local precision@10."""
+        asked = {"method": method, "scenario": scenario, "attribute": attribute}
+        asked |= {"scope": "local", "k": 10}
+        (found,) = (row for row in self.rows if asked.items() <= row.items())
+        return float(found["precision"])
+
+
+def again(run: Path, methods: Sequence[str], settings: Mapping[str, object]) -> Found:
+    """Featurize, ask, score and evaluate in a folder of its own, which is gone afterwards; damping
+    is chosen on the validation questions anew.
+
+    Args:
+        run: of one training seed. settings: by their names in the config, such as
+            ``projection.kind``.
+    """
+    given = {"methods": list(methods), "controls": [], **settings}
+    flags = [part for name, value in given.items() for part in (f"--{name}", json.dumps(value))]
+    with tempfile.TemporaryDirectory(prefix="ctrak-again-") as folder:
+        out = Path(folder)
+        for name in (name for name in (*KEPT, "config.yaml") if (run / name).exists()):
+            copy = shutil.copytree if (run / name).is_dir() else shutil.copy
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            copy(run / name, out / name)
+        for stage in STAGES:
+            command = [sys.executable, "-m", "ctrak_jax.cli", stage, str(out), *flags]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(done.stderr)
+        lines = map(json.loads, (out / "log.jsonl").read_text().splitlines())
+        seconds = {line["stage"]: line["seconds"] for line in lines}
+        return Found(seconds, json.loads((out / "metrics.json").read_text())["summary"])
