@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-KEPT = ("model", "training", "encoded", ".stages", "queries/images", "queries/queries.csv")
+KEPT = ("model", "encoded", ".stages", "queries/images", "queries/queries.csv")
 STAGES = ("featurize", "query", "score", "evaluate")
 
 
@@ -31,15 +31,25 @@ class Found(NamedTuple):
         return float(found["precision"])
 
 
+def read(run: Path) -> Found:
+    """What a finished run found."""
+    lines = map(json.loads, (run / "log.jsonl").read_text().splitlines())
+    seconds = {line["stage"]: line["seconds"] for line in lines}
+    return Found(seconds, json.loads((run / "metrics.json").read_text())["summary"])
+
+
 def again(run: Path, methods: Sequence[str], settings: Mapping[str, object]) -> Found:
     """Featurize, ask, score and evaluate in a folder of its own, which is gone afterwards; damping
     is chosen on the validation questions anew.
 
     Args:
         run: of one training seed. settings: by their names in the config, such as
-            ``projection.kind``.
+            ``projection.kind``; what the model or the questions were made with stays as it was.
     """
-    given = {"methods": list(methods), "controls": [], **settings}
+    missing = [name for name in ("config.yaml", "model") if not (run / name).exists()]
+    if missing:
+        raise SystemExit(f"{run}: no {' and no '.join(missing)}; name a finished run of one seed.")
+    given = {"methods": list(methods), "controls": [], "store.url": None, **settings}
     flags = [part for name, value in given.items() for part in (f"--{name}", json.dumps(value))]
     with tempfile.TemporaryDirectory(prefix="ctrak-again-") as folder:
         out = Path(folder)
@@ -48,10 +58,17 @@ def again(run: Path, methods: Sequence[str], settings: Mapping[str, object]) -> 
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             copy(run / name, out / name)
         for stage in STAGES:
-            command = [sys.executable, "-m", "ctrak_jax.cli", stage, str(out), *flags]
+            command = [
+                sys.executable,
+                "-m",
+                "ctrak_jax.cli",
+                stage,
+                folder,
+                "--out",
+                folder,
+                *flags,
+            ]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(done.stderr)
-        lines = map(json.loads, (out / "log.jsonl").read_text().splitlines())
-        seconds = {line["stage"]: line["seconds"] for line in lines}
-        return Found(seconds, json.loads((out / "metrics.json").read_text())["summary"])
+        return read(out)

@@ -1,9 +1,10 @@
 """What the inversions of the training samples are guided against: all kinds, on one model.
 
-    python -m benchmarks.guidance RUN [--prompt "a portrait"]
+    python -m benchmarks.guidance RUN [--opponents 2] [--prompt "a portrait"]
 
-RUN is a finished run of configs/text_to_image.yaml. Everything but ``trajectory.against`` and the
-number of opponents is the run's; damping is chosen on validation questions, by kind.
+RUN is a finished run of configs/text_to_image.yaml; its own line comes first. Everything but
+``trajectory.against`` and the number of opponents is the run's; damping is chosen on validation
+questions, by kind.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.again import again
+from benchmarks.again import Found, again, read
 from ctrak_jax import config
 
 METHOD = "concept-trak"
@@ -22,34 +23,30 @@ def main() -> None:
     """One line a kind."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path)
+    parser.add_argument("--opponents", type=int, default=2)
     parser.add_argument("--prompt", default="a portrait")
     asked = parser.parse_args()
     settings = config.load(asked.run / "config.yaml")
     names = settings.data.condition_on
-    most = settings.trajectory.opponents
-    kinds = [
-        ("null", 1),
-        ("prompt", 1),
-        *((kind, most) for kind in ("other", "opposite", "attribute")),
-    ]
-    columns = ["ID", "OOD", *(f"{name}, OOD" for name in names)]
-    table = Table("against", "opponents", "featurize s", *columns, title="local precision@10")
-    for kind, opponents in kinds:
-        changed: dict[str, object] = {"trajectory.against": kind, "trajectory.opponents": opponents}
-        if kind == "prompt":
-            changed["trajectory.prompt"] = asked.prompt
-        found = again(asked.run, [METHOD], changed)
-        values = [found.precision(METHOD, "id"), found.precision(METHOD, "ood")]
-        values += [found.precision(METHOD, "ood", name) for name in names]
-        cells = [
-            kind,
-            str(opponents),
-            f"{found.seconds['featurize']:.0f}",
-            *(f"{v:.2f}" for v in values),
-        ]
+    table = Table("against", "opponents", "ID", "OOD", *(f"{name}, OOD" for name in names))
+
+    def add(kind: str, opponents: int, by: Found) -> None:
+        values = [by.precision(METHOD, "id"), by.precision(METHOD, "ood")]
+        values += [by.precision(METHOD, "ood", name) for name in names]
+        cells = [kind, str(opponents), *(f"{value:.2f}" for value in values)]
         table.add_row(*cells)
         print(*cells, flush=True)
-    Console(width=160).print(table)
+
+    add(settings.trajectory.against, settings.opponents, read(asked.run))
+    for kind in ("null", "prompt", "other", "opposite", "attribute"):
+        opponents = 1 if kind in ("null", "prompt") else asked.opponents
+        changed = {
+            "trajectory.against": kind,
+            "trajectory.opponents": opponents,
+            "trajectory.prompt": asked.prompt if kind == "prompt" else "",
+        }
+        add(kind, opponents, again(asked.run, [METHOD], changed))
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

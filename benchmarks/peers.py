@@ -120,7 +120,7 @@ def main() -> None:
         finish = partial(project_layers, projection=to)
         return ct.path_gradients(*args, normalise=[True], finish=finish)[0]
 
-    def together(params: Params, batch: tuple[Array, Array, Array]) -> Array:
+    def in_batch(params: Params, batch: tuple[Array, Array, Array]) -> Array:
         return flatten_samples(jax.vmap(gradient, (None, 0, 0, 0))(params, *batch))
 
     by_factors = jax.jit(jax.vmap(factored, (None, 0, 0, 0)))
@@ -129,13 +129,13 @@ def main() -> None:
 
     @jax.jit
     def features(params: Params, *batch: Array) -> Array:
-        return ct.project(together(params, batch), projection)
+        return ct.project(in_batch(params, batch), projection)
 
     project = jax.jit(lambda g: ct.project(g, projection))
     mine = [jnp.asarray(a) for a in (x0, cond, against)]
     mesh = devices.local_mesh()
     gradients = partial(
-        devices.over_samples(together, mesh),
+        devices.over_samples(in_batch, mesh),
         devices.put_replicated(params, mesh),
         devices.put(tuple(mine), mesh, devices.samples_spec(mesh)),
     )
@@ -221,8 +221,8 @@ def main() -> None:
         refuse_others("ctrak_jax", np.asarray(project(g)), g_mine)
         refuse_others("factored", np.asarray(by_factors(params, *mine)), g_mine)
     title = (
-        f"batch {asked.batch}, d = {g_mine.shape[1]:,}, k = {asked.k:,}, {mesh.size} device(s), "
-        f"{torch.get_num_threads()} threads; gradients apart by {apart:.0e}; samples per second, "
+        f"batch {asked.batch}, d = {g_mine.shape[1]:,}, k = {asked.k:,}, gradients alone on "
+        f"{mesh.size} device(s), {torch.get_num_threads()} threads; gradients apart by {apart:.0e}; samples per second, "
         "median [slowest, fastest]"
     )
     table = Table("work", "ctrak_jax", "peer", "ratio", title=title)

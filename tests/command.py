@@ -6,20 +6,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.programs import options
+
 PROGRAMS = tempfile.TemporaryDirectory(prefix="ctrak-programs-")
-"""What one process compiled, for those after it: removed when the tests end."""
+"""What one process compiled, for those that :func:`ctrak` starts after it."""
 
 
 def environment(devices: int = 1) -> dict[str, str]:
     """This process's environment with a number of CPU devices."""
-    return {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_COMPILATION_CACHE_DIR": PROGRAMS.name,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
 
 
 def command(*args: str | Path) -> list[str]:
@@ -28,7 +24,7 @@ def command(*args: str | Path) -> list[str]:
 
 
 def ctrak(*args: str | Path, devices: int = 1) -> subprocess.CompletedProcess[str]:
-    """Run ``ctrak ...`` to its end."""
-    return subprocess.run(
-        command(*args), capture_output=True, text=True, env=environment(devices), timeout=500
-    )
+    """Run ``ctrak ...`` to its end; a program that was compiled before is not compiled again."""
+    kept = {name.upper(): str(value) for name, value in options(Path(PROGRAMS.name)).items()}
+    env = environment(devices) | kept
+    return subprocess.run(command(*args), capture_output=True, text=True, env=env, timeout=500)

@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 import yaml
@@ -24,6 +23,7 @@ from ctrak_jax.stages import abc
 from ctrak_jax.stages.abc.inputs import Codec, Words
 from ctrak_jax.stages.coder import Coder
 from ctrak_jax.store import FeatureStore, read_manifest
+from tests.programs import programs_kept
 from tests.test_abc import dump as write_json
 from tests.test_abc import put
 from tests.tiny_model import write_model
@@ -105,16 +105,8 @@ def settings(data: Path, model: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once(tmp_path_factory):
     """Programs that are compiled again come out of a cache."""
-    names = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    before = {name: getattr(jax.config, name) for name in names}
-    for name, value in names.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+    with programs_kept(tmp_path_factory.mktemp("programs")):
+        yield
 
 
 @pytest.fixture(scope="module")
