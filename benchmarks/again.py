@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 KEPT = ("model", "encoded", ".stages", "queries/images", "queries/queries.csv")
+CTRAK = (sys.executable, "-m", "ctrak_jax.cli")
 STAGES = ("featurize", "query", "score", "evaluate")
 
 
@@ -58,16 +59,7 @@ def again(run: Path, methods: Sequence[str], settings: Mapping[str, object]) -> 
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             copy(run / name, out / name)
         for stage in STAGES:
-            command = [
-                sys.executable,
-                "-m",
-                "ctrak_jax.cli",
-                stage,
-                folder,
-                "--out",
-                folder,
-                *flags,
-            ]
+            command = [*CTRAK, stage, folder, "--out", folder, *flags]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(done.stderr)

@@ -35,21 +35,23 @@ from ctrak_jax.typing import Array, Params
 
 GUIDANCE = 7.5
 PAUSE = 0.5
-"""Seconds between two timed calls."""
+"""Seconds between two turns."""
 SIZE = SIZES["tiny"]
 
 
 def in_turns(
     mine: Callable[[], Any], peer: Callable[[], Any], repeats: int
 ) -> tuple[list[float], list[float]]:
-    """Seconds of both, after a warm-up of each, one after the other so that both meet the same
-    machine. PyTorch's threads keep spinning for some 0.2 s after a call: each call waits for them.
+    """Seconds of both, in turns so that both meet the same machine, each call right after one of
+    its own side, as in the middle of a featurization. PyTorch's threads keep spinning for some
+    0.2 s after a call: a turn waits for them.
     """
     mine(), peer()
     taken: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats):
         for fn, seconds in zip((mine, peer), taken, strict=True):
             time.sleep(PAUSE)
+            fn()
             start = time.perf_counter()
             fn()
             seconds.append(time.perf_counter() - start)
@@ -222,8 +224,8 @@ def main() -> None:
         refuse_others("factored", np.asarray(by_factors(params, *mine)), g_mine)
     title = (
         f"batch {asked.batch}, d = {g_mine.shape[1]:,}, k = {asked.k:,}, gradients alone on "
-        f"{mesh.size} device(s), {torch.get_num_threads()} threads; gradients apart by {apart:.0e}; samples per second, "
-        "median [slowest, fastest]"
+        f"{mesh.size} device(s), {torch.get_num_threads()} threads; gradients apart by "
+        f"{apart:.0e}; samples per second, median [slowest, fastest]"
     )
     table = Table("work", "ctrak_jax", "peer", "ratio", title=title)
     for name, (ours, other) in pairs.items():
