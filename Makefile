@@ -46,7 +46,7 @@ text-to-image: vocabulary ## draw portraits, train a small Stable Diffusion on t
 	@echo 'Report: runs/text-to-image/report/index.html'
 
 test: $(STAMP) ## run the tests (WORKERS=2, ARGS="-m 'not slow'")
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 # Beside the packages and not among them: where JAX finds libtpu it looks for a TPU at every start.
 tpu: $(STAMP) ## the TPU compiler, for ctrak plan and the tests that compile for TPUs without one

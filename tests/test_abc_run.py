@@ -28,8 +28,6 @@ from tests.test_abc import dump as write_json
 from tests.test_abc import put
 from tests.tiny_model import write_model
 
-pytestmark = pytest.mark.xdist_group("abc")  # one worker makes what the tests share
-
 COUNT = 12
 """LAION rows."""
 EXEMPLARS = {"one": 2, "two": 1}

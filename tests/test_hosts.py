@@ -16,8 +16,6 @@ from ctrak_jax.store import read_manifest, read_scores
 from tests.command import command, ctrak, environment
 from tests.test_run import CONFIG, METHODS, features
 
-pytestmark = pytest.mark.xdist_group("hosts")  # one worker makes what the tests share
-
 SECONDS = 500
 
 

@@ -33,7 +33,6 @@ methods: [concept-trak, d-trak, das]
 controls: [wrong-label]
 """
 METHODS = ("concept-trak", "d-trak", "das")
-pytestmark = pytest.mark.xdist_group("run")  # one worker makes what the tests share
 
 
 def features(root: Path, method: str) -> np.ndarray:

@@ -27,8 +27,6 @@ from ctrak_jax.stages import text_to_image as stage
 from ctrak_jax.stages.text_to_image import Fit, Settings, train_text_to_image
 from tests.programs import programs_kept
 
-pytestmark = pytest.mark.xdist_group("small text-to-image")  # one worker makes what the tests share
-
 MERGES = ("r e", "re d</w>", "s k", "sk y</w>", "a n", "an d</w>", "an</w> d")
 WORDS = vocabulary.derive(MERGES)
 SIZE = small.Size(

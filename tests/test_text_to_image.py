@@ -27,8 +27,6 @@ from tests.command import ctrak
 from tests.programs import programs_kept
 from tests.tiny_model import write_model
 
-pytestmark = pytest.mark.xdist_group("text-to-image")  # one worker makes what the tests share
-
 VALUES = {"noun": ("a", "b"), "tail": ("c", "d")}
 EACH = 5
 SETTINGS = {
