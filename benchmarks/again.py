@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-KEPT = ("model", "encoded", ".stages", "queries/images", "queries/queries.csv")
+KEPT = ("config.yaml", "model", "encoded", ".stages", "queries/images", "queries/queries.csv")
 CTRAK = (sys.executable, "-m", "ctrak_jax.cli")
 STAGES = ("featurize", "query", "score", "evaluate")
 
@@ -54,7 +54,7 @@ def again(run: Path, methods: Sequence[str], settings: Mapping[str, object]) -> 
     flags = [part for name, value in given.items() for part in (f"--{name}", json.dumps(value))]
     with tempfile.TemporaryDirectory(prefix="ctrak-again-") as folder:
         out = Path(folder)
-        for name in (name for name in (*KEPT, "config.yaml") if (run / name).exists()):
+        for name in filter(lambda name: (run / name).exists(), KEPT):
             copy = shutil.copytree if (run / name).is_dir() else shutil.copy
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             copy(run / name, out / name)

@@ -1,12 +1,11 @@
 """Against the same work in PyTorch, dattri and traker, in one process, in turns (extra ``bench``).
 
     python -m benchmarks.peers [--batch 32] [--k 4096] [--repeats 5] [--only inversion]
-    XLA_FLAGS=--xla_force_host_platform_device_count=2 python -m benchmarks.peers --only inversion
 
 The `tiny` network with the same random weights, images, conditions, guided inversion, nine
-timesteps and k on both sides. The rows of gradients alone take all devices JAX has, those that
-project one. Both sides' gradients are compared before they are timed, and so are the projectors'
-inner products with those of the gradients.
+timesteps and k on both sides. The rows of gradients alone take all devices JAX has (on a CPU as
+many as XLA_FLAGS forces), those that project one. Both sides' gradients are compared before they
+are timed, and so are the projectors' inner products with those of the gradients.
 """
 
 import argparse
