@@ -54,7 +54,8 @@ tpu: $(STAMP) ## the TPU compiler, for ctrak plan and the tests that compile for
 
 # One text file of the package is read; what it would install beside it (PyTorch) is not needed.
 vocabulary: $(STAMP) ## CLIP's byte-pair vocabulary, for a text-to-image model trained here
-	@test -d $(VENV)/clip || $(PIP) install --quiet --no-deps --target $(VENV)/clip $(CLIP)
+	@test -f $(VENV)/clip/open_clip/bpe_simple_vocab_16e6.txt.gz || \
+	  $(PIP) install --quiet --no-deps --upgrade --target $(VENV)/clip $(CLIP)
 
 lint: $(STAMP) ## check style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -28,8 +28,10 @@ class Found(NamedTuple):
         """Mean local precision@10."""
         asked = {"method": method, "scenario": scenario, "attribute": attribute}
         asked |= {"scope": "local", "k": 10}
-        (found,) = (row for row in self.rows if asked.items() <= row.items())
-        return float(found["precision"])
+        found = [row for row in self.rows if asked.items() <= row.items()]
+        if not found:
+            raise SystemExit(f"metrics.json has no {asked}; run {method} with evaluate.k of 10.")
+        return float(found[0]["precision"])
 
 
 def read(run: Path) -> Found:

@@ -177,6 +177,9 @@ def _attribute(args: argparse.Namespace) -> None:
     if args.prompt is not None:
         answer = _by_prompt(args, contexts[seed])
     else:
+        needless = [flag for flag in ("concepts", "minus", "picture") if getattr(args, flag)]
+        if needless:
+            raise UsageError(f"--{needless[0]} goes with --prompt; give one, or leave it out.")
         if None in (args.image, args.condition, args.concept):
             raise UsageError(
                 "attribute needs --image, --condition and --concept, or --prompt and --concepts."

@@ -174,6 +174,10 @@ COMMANDS = {
     "bench of no samples": (("bench", "projection", "--batch", "0"), "batch"),
     "bench of an odd k": (("bench", "projection", "--k", "33", "--repeats", "1"), "k"),
     "bench into no folder": (("bench", "projection", "--json", "none/x.json"), "no such folder"),
+    "attribute draws answers to prompts alone": (
+        ("attribute", "c.yaml", "--condition", "shape=circle", "--picture", "x.png"),
+        "--picture goes with --prompt",
+    ),
     "attribute without image": (
         ("attribute", "c.yaml", "--condition", "shape=circle", "--concept", "shape"),
         "--image",

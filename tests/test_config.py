@@ -276,7 +276,13 @@ RULES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
         f"{against} without attributes": (
             {**FOLDER, **TEXT, "data.condition_on": "[]", "trajectory.against": against},
             f"trajectory.against={against} changes attributes",
-            {**FOLDER, **TEXT, "data.condition_on": "[]", "trajectory.against": "other"},
+            {
+                **FOLDER,
+                **TEXT,
+                "data.condition_on": "[]",
+                "trajectory.against": "other",
+                "controls": "[]",
+            },
         )
         for against in ("attribute", "opposite")
     },
@@ -302,6 +308,17 @@ RULES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
         {"methods": "[trak, concept-track]"},
         "'concept-trak'",
         {"methods": "[trak]"},
+    ),
+    "label control without labels": (
+        {**FOLDER, **TEXT, "data.condition_on": "[]", "trajectory.against": "other"},
+        "controls=wrong-label",
+        {
+            **FOLDER,
+            **TEXT,
+            "data.condition_on": "[]",
+            "trajectory.against": "other",
+            "controls": "[]",
+        },
     ),
     "label control without scores": (
         {"score.keep_all": "false", "controls": "[wrong-label]"},

@@ -157,7 +157,11 @@ def test_a_vocabulary_that_is_not_there_says_how_to_get_it(tmp_path, monkeypatch
     assert vocabulary.library() == missing
     with pytest.raises(UsageError, match="cannot be read"):
         vocabulary.read(missing)
-    missing.write_bytes(gzip.compress(b"version\na b\n"))
+    whole = gzip.compress(b"version\na b\n")
+    missing.write_bytes(whole[:10] + b"\xff" * (len(whole) - 10))
+    with pytest.raises(UsageError, match="cannot be read"):
+        vocabulary.read(missing)
+    missing.write_bytes(whole)
     with pytest.raises(UsageError, match="48,894 pairs"):
         vocabulary.read(missing)
 
@@ -335,11 +339,12 @@ def test_a_folder_of_something_else_is_not_written_to(tmp_path):
     [
         (4, CAPTIONS, SETTINGS, "4 x 4, the model is made for 8 x 8"),
         (8, CAPTIONS[1:], SETTINGS, "15 captions for 16 images"),
+        (7, CAPTIONS, SETTINGS._replace(size=SIZE._replace(image=7)), "must be a multiple of 2"),
         (
             8,
             CAPTIONS,
             SETTINGS._replace(denoiser=Fit(Rule(6, 1e-2, 1e-2), 7)),
-            r"denoiser\.batch=7 must be a multiple of the 2 devices",
+            r"train\.batch=7 must be a multiple of the 2 devices",
         ),
     ],
 )

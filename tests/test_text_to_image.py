@@ -19,7 +19,7 @@ from ctrak_jax.data.raw import RawImages
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.mesh import local_mesh
 from ctrak_jax.models.stable_diffusion import load_codecs
-from ctrak_jax.stages import encode
+from ctrak_jax.stages import encode, train
 from ctrak_jax.stages.coder import Coder
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.samples import samples_of
@@ -29,6 +29,7 @@ from tests.tiny_model import write_model
 
 VALUES = {"noun": ("a", "b"), "tail": ("c", "d")}
 EACH = 5
+PAIRS = list(product(*VALUES.values()))
 SETTINGS = {
     "run": {"devices": 1},
     "model": {"kind": "text-to-image"},
@@ -61,7 +62,7 @@ def _programs(tmp_path_factory):
 def data(tmp_path_factory) -> Path:
     """Noise with captions of two words."""
     folder = tmp_path_factory.mktemp("data")
-    rows = [pair for pair in product(*VALUES.values()) for _ in range(EACH)]
+    rows = [pair for pair in PAIRS for _ in range(EACH)]
     images = np.random.default_rng(0).integers(0, 256, (len(rows), 16, 16, 3), np.uint8)
     columns = dict(zip(VALUES, map(tuple, zip(*rows, strict=True)), strict=True))
     raw = RawImages(
@@ -267,6 +268,27 @@ def test_a_data_set_without_captions_is_refused(data, model_folder, tmp_path):
     (own / "prompts.txt").unlink()
     with pytest.raises(UsageError, match=r"a caption for every image; add prompts.txt"):
         encoded_by(own, model_folder, tmp_path / "out")
+
+
+def test_training_without_captions_is_refused(data, tmp_path):
+    own = Path(shutil.copytree(data, tmp_path / "data"))
+    (own / "prompts.txt").unlink()
+    given = config(own, tmp_path).model_dump() | {"model": {"kind": "text-to-image"}}
+    (ctx,) = pipeline.prepare(Config.model_validate(given), tmp_path / "out")
+    with pytest.raises(UsageError, match=r"a caption for every image; add prompts.txt"):
+        train.run(ctx)
+
+
+def test_pictures_of_another_size_than_the_models_are_refused(data, model_folder, tmp_path):
+    raw = RawImages(
+        name="large",
+        images=np.zeros((len(PAIRS) * EACH, 32, 32, 3), np.uint8),
+        attributes=dict(zip(VALUES, map(tuple, zip(*PAIRS * EACH, strict=True)), strict=True)),
+        prompts=tuple(f"{noun} ab {tail}" for noun, tail in PAIRS * EACH),
+    )
+    write_folder(raw, tmp_path / "data")
+    with pytest.raises(UsageError, match=r"16 x 16, .* 32 x 32; .* data.image_size: 16"):
+        encoded_by(tmp_path / "data", model_folder, tmp_path / "out")
 
 
 def test_prompts_are_asked_by_their_words(run, tmp_path):

@@ -179,6 +179,13 @@ class Config(Section):
                 "score.keep_all=false leaves no scores for the wrong-label control; keep them, or "
                 "leave it out of controls",
             ),
+            (
+                "wrong-label" in self.controls
+                and self.data.kind != "abc"
+                and not self.data.condition_on,
+                "controls=wrong-label gives images other conditions, data.condition_on is empty; "
+                "leave it out of controls",
+            ),
         ]
         distinct: dict[str, Sequence[Any]] = {
             "methods": self.methods,

@@ -183,7 +183,10 @@ def _answers(
     ranking = ranked(features, solve(features, phi, [damping]), top, keep=False).ranking
     samples, scores = np.asarray(ranking.samples)[0], np.asarray(ranking.score)[0]
     return [
-        [_row(ctx, rank, row, value) for rank, (row, value) in enumerate(zip(*found), 1)]  # noqa: B905
+        [
+            _row(ctx, rank, row, value)
+            for rank, (row, value) in enumerate(zip(*found, strict=True), 1)
+        ]
         for found in zip(samples, scores, strict=True)
     ]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ctrak_jax import hosts
-from ctrak_jax.errors import StoreError
+from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.log import meter, stage
 from ctrak_jax.stages.arrays import LATENTS, TEXT, Encoded, brought
 from ctrak_jax.stages.coder import Coder
@@ -27,7 +27,8 @@ def run(ctx: Context) -> None:
     """Complete the two arrays of a text-to-image model; another kind of model needs none.
 
     Raises:
-        UsageError: the data set has no captions. StoreError: the arrays are of something else.
+        UsageError: the data set has no captions, or pictures of another size than the model's.
+        StoreError: the arrays are of something else.
     """
     if ctx.config.model.kind != "text-to-image" or brought(ctx.config.data.path):
         return
@@ -36,6 +37,8 @@ def run(ctx: Context) -> None:
     inputs = inputs_of(ctx)
     if ctx.fresh("encode", inputs, out / LATENTS, out / TEXT):
         return
+    coder = Coder(ctx.model_folder, ctx.mesh, ctx.config.gradient.batch)
+    _require_size(ctx, coder)
     if hosts.is_first():
         _begin(ctx, out, inputs)
     hosts.barrier("encoding begins")
@@ -46,7 +49,6 @@ def run(ctx: Context) -> None:
     hosts.barrier("encoding agreed")
     with stage(ctx.root, "encode", ctx.mesh.size) as record:
         mine = hosts.share(todo)
-        coder = Coder(ctx.model_folder, ctx.mesh, ctx.config.gradient.batch)
         with meter("encode", sum(map(len, mine))) as bar:
             for chunk in mine:
                 _write(ctx, coder, arrays, chunk)
@@ -60,6 +62,17 @@ def run(ctx: Context) -> None:
         shutil.rmtree(out / "done")
         ctx.finish("encode", inputs)
     hosts.barrier("encoding ends")
+
+
+def _require_size(ctx: Context, coder: Coder) -> None:
+    """Refuse pictures whose latents are not as large as the network's."""
+    shrink, sides = coder.codecs.image.network.shrink, ctx.dataset.image_shape[:2]
+    wanted = tuple(side * shrink for side in ctx.shapes[0][:2])
+    if sides != wanted:
+        raise UsageError(
+            f"the model is of pictures of {wanted[0]} x {wanted[1]}, those of the data set are "
+            f"{sides[0]} x {sides[1]}; use data.resize: true and data.image_size: {wanted[0]}."
+        )
 
 
 def inputs_of(ctx: Context) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def _stores(
     return {
         spec: FeatureStore.create(
             places[name],
-            feature_key(ctx, chosen, variant, spec, sha256),
+            feature_key(ctx, chosen.selection, variant, spec, sha256),
             index=ctx.dataset.train_index[samples.rows],
             widths={"features": ctx.config.projection.k}
             | ({"errors": len(ctx.grid.recorded)} if name in with_errors else {}),

@@ -324,7 +324,7 @@ def needs_errors(method_specs: Mapping[GradientSpec, str]) -> set[str]:
 
 
 def feature_key(
-    ctx: Context, chosen: Selected, variant: Variant, spec: GradientSpec, model_sha256: str
+    ctx: Context, selection: Selection, variant: Variant, spec: GradientSpec, model_sha256: str
 ) -> dict[str, Any]:
     """What a row of features depends on: the key of its store."""
     config, p = ctx.config, ctx.config.projection
@@ -343,7 +343,7 @@ def feature_key(
         "selected": {
             "include": list(config.gradient.include),
             "exclude": [*config.gradient.exclude, *variant.exclude],
-            "parameters": chosen.selection.size,
+            "parameters": selection.size,
         },
         "projection": {"k": p.k, "kind": p.kind, "seed": p.seed},
         "dtype": config.store.dtype,

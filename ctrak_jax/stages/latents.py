@@ -112,8 +112,9 @@ class Latents(Inputs):
         words = words_of(attribute, values[attribute], prompt)
         if words is None:
             raise UsageError(
-                f"query.minus=null: no words of {prompt!r} say {attribute}={values[attribute]}, so "
-                "none can be left out; use query.minus: other."
+                f"no words of {prompt!r} say {attribute}={values[attribute]}, so none can be left "
+                "out; use query.minus: other where the attribute has another value, or leave it "
+                "out of data.condition_on."
             )
         return without(prompt, words)
 
@@ -148,8 +149,10 @@ class Latents(Inputs):
         key = tuple(values.get(name, "") for name in self._dataset.conditions.attributes)
         if key not in self._first:
             raise UsageError(
-                f"no image of the data set has {dict(values)}, so there is no caption for it; use "
-                "trajectory.against: other and query.minus: null."
+                f"no image of the data set has {dict(values)}, so there is no caption for it; ask "
+                f"with a value for each of {list(self._dataset.conditions.attributes)} that occur "
+                "together; if a run came here by itself, use trajectory.against: other and "
+                "query.minus: null."
             )
         return self._first[key]
 

@@ -210,7 +210,7 @@ def featurize(ctx: Context, variant: Variant = MAIN) -> None:
         specs[name] = spec
         stores[name] = FeatureStore.create(
             out / name,
-            feature_key(ctx, chosen, variant, spec, sha256) | query_key(ctx),
+            feature_key(ctx, chosen.selection, variant, spec, sha256) | query_key(ctx),
             index=np.arange(len(asked)),
             widths={"features": ctx.config.projection.k},
             chunk=concepts,  # an image and its questions

@@ -24,7 +24,7 @@ from ctrak_jax.methods import METHODS
 from ctrak_jax.stages import model, questions, unlearning
 from ctrak_jax.stages.context import Context, read_json, write_atomically
 from ctrak_jax.stages.featurize import folder, place
-from ctrak_jax.stages.gradients import feature_key, selected, store_of
+from ctrak_jax.stages.gradients import feature_key, selection_of, store_of
 from ctrak_jax.stages.query import query_key
 from ctrak_jax.stages.questions import Question
 from ctrak_jax.stages.samples import relabelled_rows
@@ -143,13 +143,11 @@ def load_features(ctx: Context, variant: Variant, method: str) -> Features:
     for the main ones."""
     sha256, spec = model.sha256(ctx), METHODS[method].train
     assert spec is not None
-    denoiser = model.load(ctx)
 
     def opened(part: Variant) -> FeatureStore:
-        chosen = selected(ctx, denoiser, part)
         return FeatureStore.open(
             place(ctx, part, store_of(method)),
-            feature_key(ctx, chosen, part, spec, sha256),
+            feature_key(ctx, selection_of(ctx, model.template(ctx), part), part, spec, sha256),
         )
 
     stores = [opened(MAIN if variant.relabel else variant)]
@@ -254,8 +252,8 @@ def load_query_features(ctx: Context, variant: Variant, method: str) -> np.ndarr
     part = MAIN if variant.relabel else variant
     spec = METHODS[method].query
     assert spec is not None
-    key = feature_key(ctx, selected(ctx, model.load(ctx), part), part, spec, model.sha256(ctx))
-    key |= query_key(ctx)
+    selection = selection_of(ctx, model.template(ctx), part)
+    key = feature_key(ctx, selection, part, spec, model.sha256(ctx)) | query_key(ctx)
     return FeatureStore.open(folder(ctx, part) / "queries" / method, key).read()
 
 

@@ -37,6 +37,7 @@ from ctrak_jax.models.stable_diffusion import (
 )
 from ctrak_jax.models.stable_diffusion.vocabulary import Vocabulary
 from ctrak_jax.models.training import Rule, Trainer, optimizer
+from ctrak_jax.schedule import Prediction
 from ctrak_jax.stages.checkpointed import Pace, Trained, checkpointed, claim
 from ctrak_jax.stages.coder import in_batches
 from ctrak_jax.stages.context import digest
@@ -44,6 +45,8 @@ from ctrak_jax.typing import Params, PRNGKey
 
 ENCODED = 64
 """Images a call of the encoder."""
+SECTIONS = {"autoencoder": "autoencoder", "denoiser": "train"}
+"""Where the config says how each part is trained."""
 
 
 class Fit(NamedTuple):
@@ -60,7 +63,7 @@ class Settings(NamedTuple):
     Attributes:
         size: its parts. autoencoder, denoiser: their training. kl: weight of the latents' distance
             from a unit normal. text_dropout: how often the empty caption takes a caption's place.
-        schedule, schedule_steps: the noise; it is what the denoiser predicts.
+        schedule, schedule_steps: the noise. prediction: what the denoiser predicts.
         scan: steps a call. checkpoint_every: steps, a multiple of ``scan``.
     """
 
@@ -71,6 +74,7 @@ class Settings(NamedTuple):
     text_dropout: float = 0.1
     schedule: Literal["linear", "scaled-linear", "cosine"] = "linear"
     schedule_steps: int = 1000
+    prediction: Prediction = "eps"
     scan: int = 20
     checkpoint_every: int = 500
 
@@ -146,7 +150,7 @@ class _Run(NamedTuple):
             inputs=self.inputs,
             mesh=self.mesh,
             title=f"{part} (seed {self.seed})",
-            too_fast=f"the learning rate of the {part}",
+            too_fast=f"{SECTIONS[part]}.learning_rate",
         )
         logger.info("%s: loss %.4f", part, found.loss)
         return found
@@ -159,14 +163,22 @@ def _check(images: np.ndarray, captions: Sequence[str], settings: Settings, mesh
             f"images are {images.shape[1]} x {images.shape[2]}, the model is made for {side} x "
             f"{side}; resize them."
         )
+    halved = 2 ** (len(settings.size.autoencoder) + len(settings.size.unet) - 2)
+    if side % halved:
+        raise UsageError(
+            f"images are {side} x {side}; the sides of a model trained here are halved again and "
+            f"again, so they must be a multiple of {halved}; resize the images."
+        )
     if len(captions) != len(images) or not captions:
         raise UsageError(
             f"{len(captions)} captions for {len(images)} images; give every image one."
         )
-    for part in ("autoencoder", "denoiser"):
+    for part, section in SECTIONS.items():
         batch = getattr(settings, part).batch
         if batch % mesh.size:
-            raise UsageError(f"{part}.batch={batch} must be a multiple of the {mesh.size} devices.")
+            raise UsageError(
+                f"{section}.batch={batch} must be a multiple of the {mesh.size} devices."
+            )
 
 
 def _inputs(
@@ -227,7 +239,9 @@ def _denoiser(
     run: _Run, latents: np.ndarray, captions: Sequence[str], vocabulary_size: int
 ) -> None:
     folder, settings, how = run.folder, run.settings, run.settings.denoiser
-    noise = save.save_noise(folder / "scheduler", settings.schedule, settings.schedule_steps, "eps")
+    noise = save.save_noise(
+        folder / "scheduler", settings.schedule, settings.schedule_steps, settings.prediction
+    )
     unet_config = small.unet_config(settings.size)
     text_config = small.text_config(settings.size, vocabulary_size)
     unet = unet_of(unet_config, folder / "unet", FLOAT32)

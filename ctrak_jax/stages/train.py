@@ -19,6 +19,7 @@ from ctrak_jax.models.training import Rule, Trainer, optimizer, trainer
 from ctrak_jax.stages import model
 from ctrak_jax.stages.checkpointed import Pace, Trained, checkpointed, refuse_other
 from ctrak_jax.stages.context import Context, digest, dit_of
+from ctrak_jax.stages.latents import require_captions
 from ctrak_jax.stages.text_to_image import Fit, Settings, train_text_to_image
 
 
@@ -106,6 +107,7 @@ def _content(checkpoint: Path) -> str:
 def _train_text_to_image(ctx: Context) -> None:
     """A small Stable Diffusion from scratch, in ``root/model``."""
     data, train, coding = ctx.training_set, ctx.config.train, ctx.config.autoencoder
+    require_captions(data)
     rows = data.train_index
     settings = Settings(
         size=ctx.small,
@@ -115,6 +117,7 @@ def _train_text_to_image(ctx: Context) -> None:
         text_dropout=train.attribute_dropout,
         schedule=ctx.config.schedule.kind,
         schedule_steps=ctx.config.schedule.steps,
+        prediction=ctx.config.schedule.prediction,
         scan=train.scan,
         checkpoint_every=train.checkpoint_every,
     )

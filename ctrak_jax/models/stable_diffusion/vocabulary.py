@@ -14,6 +14,7 @@ import gzip
 import importlib.util
 import os
 import sys
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -64,13 +65,15 @@ def read(file: Path) -> Vocabulary:
     """
     try:
         lines = gzip.decompress(file.read_bytes()).decode("utf-8").split("\n")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: cannot be read ({error}); run make vocabulary again.") from None
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise UsageError(
+            f"{file}: cannot be read ({error}); delete it and run make vocabulary."
+        ) from None
     merges = lines[1 : MERGES + 1]  # the first line is a version
     if len(merges) < MERGES or any(len(merge.split()) != 2 for merge in merges):
         raise UsageError(
-            f"{file} is not the list of {MERGES:,} pairs that CLIP merges; run make vocabulary "
-            "again."
+            f"{file} is not the list of {MERGES:,} pairs that CLIP merges; delete it and run "
+            "make vocabulary."
         )
     return derive(merges)
 

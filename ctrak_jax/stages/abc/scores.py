@@ -139,7 +139,7 @@ def _store(part: Part, chosen: Selected, method: str) -> FeatureStore:
     """Where a method's training features are."""
     spec = METHODS[method].train
     assert spec is not None
-    key = feature_key(part, chosen, MAIN, spec, model.sha256(part))
+    key = feature_key(part, chosen.selection, MAIN, spec, model.sha256(part))
     return FeatureStore.open(featurize.place(part, MAIN, store_of(method)), key)
 
 
