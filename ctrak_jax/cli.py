@@ -155,11 +155,9 @@ def _declare_attribute(parser: argparse.ArgumentParser) -> None:
         metavar="PROMPT",
         help="the prompt without each concept [the words left out]",
     )
+    group.add_argument("--scope", choices=("local", "global"), help="one image, or all [local]")
     group.add_argument(
-        "--scope", choices=("local", "global"), default="local", help="one image, or all [local]"
-    )
-    group.add_argument(
-        "--image-seed", type=int, default=0, help="where no --image is given, generate this one [0]"
+        "--image-seed", type=int, help="where no --image is given, generate this one [0]"
     )
     group.add_argument("--picture", type=Path, metavar="FILE", help="also draw the answer there")
     parser.add_argument("--method", default="concept-trak", help="[concept-trak]")
@@ -177,9 +175,9 @@ def _attribute(args: argparse.Namespace) -> None:
     if args.prompt is not None:
         answer = _by_prompt(args, contexts[seed])
     else:
-        needless = [flag for flag in ("concepts", "minus", "picture") if getattr(args, flag)]
-        if needless:
-            raise UsageError(f"--{needless[0]} goes with --prompt; give one, or leave it out.")
+        for flag in ("concepts", "minus", "scope", "image-seed", "picture"):
+            if getattr(args, flag.replace("-", "_")) not in (None, ()):
+                raise UsageError(f"--{flag} goes with --prompt; give one, or leave it out.")
         if None in (args.image, args.condition, args.concept):
             raise UsageError(
                 "attribute needs --image, --condition and --concept, or --prompt and --concepts."
@@ -204,8 +202,8 @@ def _by_prompt(args: argparse.Namespace, ctx: Context) -> dict[str, Any]:
         concepts=args.concepts,
         minus=args.minus,
         image=args.image,
-        image_seed=args.image_seed,
-        scope=args.scope,
+        image_seed=args.image_seed or 0,
+        scope=args.scope or "local",
         method=args.method,
         top=args.top,
     )
