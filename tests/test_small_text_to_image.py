@@ -46,6 +46,7 @@ SETTINGS = Settings(
     autoencoder=Fit(Rule(120, 5e-3, 5e-3, "adamw", warmup=5), 8, 0.9),
     denoiser=Fit(Rule(200, 5e-3, 5e-3, "adamw", warmup=5), 8, 0.9),
     kl=1e-4,
+    prediction="v",
     scan=20,
     checkpoint_every=40,
 )
@@ -225,6 +226,7 @@ def test_the_autoencoder_gives_images_back_and_its_latents_have_unit_variance(wh
 
 def test_the_denoiser_predicts_noise_and_its_captions_tokens_have_moved(whole):
     model, codecs = sd.load(whole), sd.load_codecs(whole)
+    assert model.noise.prediction == SETTINGS.prediction == "v"
     network, params = codecs.text.network, codecs.text.params
     latents = jax.vmap(codecs.image.network.encode, (None, 0))(codecs.image.params, in_range())
     tokens = np.stack([network.tokens(caption) for caption in CAPTIONS])

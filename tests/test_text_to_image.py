@@ -5,6 +5,7 @@ import json
 import shutil
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -270,13 +271,31 @@ def test_a_data_set_without_captions_is_refused(data, model_folder, tmp_path):
         encoded_by(own, model_folder, tmp_path / "out")
 
 
+def training(data: Path, out: Path, **sections: dict) -> Context:
+    """A run that trains its own model."""
+    given = config(data, out, **sections).model_dump() | {"model": {"kind": "text-to-image"}}
+    return pipeline.prepare(Config.model_validate(given), out)[0]
+
+
 def test_training_without_captions_is_refused(data, tmp_path):
     own = Path(shutil.copytree(data, tmp_path / "data"))
     (own / "prompts.txt").unlink()
-    given = config(own, tmp_path).model_dump() | {"model": {"kind": "text-to-image"}}
-    (ctx,) = pipeline.prepare(Config.model_validate(given), tmp_path / "out")
     with pytest.raises(UsageError, match=r"a caption for every image; add prompts.txt"):
-        train.run(ctx)
+        train.run(training(own, tmp_path / "out"))
+
+
+def test_the_network_is_trained_for_what_it_is_read_as(data, tmp_path, monkeypatch):
+    asked = []
+
+    def stopped(_folder, _images, _captions, settings, *_: Any, **__: Any) -> None:
+        asked.append((settings.schedule, settings.schedule_steps, settings.prediction))
+        raise InterruptedError
+
+    monkeypatch.setattr(train, "train_text_to_image", stopped)
+    wanted = {"kind": "cosine", "steps": 100, "prediction": "v"}
+    with pytest.raises(InterruptedError):
+        train.run(training(data, tmp_path / "out", schedule=wanted))
+    assert asked == [("cosine", 100, "v")]
 
 
 def test_pictures_of_another_size_than_the_models_are_refused(data, model_folder, tmp_path):

@@ -180,9 +180,7 @@ class Config(Section):
                 "leave it out of controls",
             ),
             (
-                "wrong-label" in self.controls
-                and self.data.kind != "abc"
-                and not self.data.condition_on,
+                "wrong-label" in self.controls and not self.data.condition_on,
                 "controls=wrong-label gives images other conditions, data.condition_on is empty; "
                 "leave it out of controls",
             ),
