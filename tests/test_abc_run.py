@@ -32,7 +32,7 @@ COUNT = 12
 """LAION rows."""
 EXEMPLARS = {"one": 2, "two": 1}
 """Exemplars of each customised model; "two" has a learned token."""
-TASKS = (("one", "ab <new1> c"), ("one", "c <new1>"), ("two", "b <new1> c"))
+TASKS = (("one", "ab <new1> c"), ("one", "c <new1> b"), ("two", "b <new1> c"))
 K, DAMPING = 32, 0.5
 METHODS = ("concept-trak", "ablation-base")
 
@@ -240,7 +240,7 @@ def test_measures_are_those_of_the_scores(run):
 def test_questions_leave_the_token_out(run):
     rows = json.loads((run / "abc.json").read_text())["rows"][: len(TASKS)]
     assert [row["prompt"] for row in rows] == [prompt for _, prompt in TASKS]
-    assert [row["minus"] for row in rows] == ["ab c", "c", "b c"]
+    assert [row["minus"] for row in rows] == ["ab c", "c b", "b c"]
     assert {row["concept"] for row in rows} == {"<new1>"}
 
 
@@ -322,6 +322,15 @@ def test_a_prompt_without_a_token_is_refused(config, data, tmp_path, capsys):
     line = complaint(settings(copy, config.model.checkpoint), tmp_path, capsys)
     assert "task 1" in line
     assert "<new1>" in line
+
+
+def test_a_token_that_is_no_word_to_the_model_is_refused(config, data, tmp_path, capsys):
+    copy = shutil.copytree(data, tmp_path / "data")
+    tasks = json.loads((copy / "all_tasks.json").read_text())
+    tasks[1]["prompt"] = "c <new1>"  # unknown words are read as the end of the text
+    write_json(copy / "all_tasks.json", tasks)
+    line = complaint(settings(copy, config.model.checkpoint), tmp_path, capsys)
+    assert "reads 'c <new1>' as it reads 'c'" in line
 
 
 def test_rows_of_another_model_are_refused(config, data, tmp_path, capsys):

@@ -20,7 +20,7 @@ def test_the_functional_example_runs():
 
 
 def test_the_configs_are_valid(tmp_path):
-    blocks = re.findall(r"(?:^    \w+: \{.*\n)+", README.read_text(), re.MULTILINE)
+    blocks = re.findall(r"(?:^    \w+: [{\[].*\n)+", README.read_text(), re.MULTILINE)
     assert len(blocks) == 2
     for block in blocks:
         file = tmp_path / "config.yaml"

@@ -20,7 +20,7 @@ from ctrak_jax.data.raw import RawImages
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.mesh import local_mesh
 from ctrak_jax.models.stable_diffusion import load_codecs
-from ctrak_jax.stages import encode, train
+from ctrak_jax.stages import attribute, encode, train
 from ctrak_jax.stages.coder import Coder
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.samples import samples_of
@@ -308,6 +308,17 @@ def test_pictures_of_another_size_than_the_models_are_refused(data, model_folder
     write_folder(raw, tmp_path / "data")
     with pytest.raises(UsageError, match=r"16 x 16, .* 32 x 32; .* data.image_size: 16"):
         encoded_by(tmp_path / "data", model_folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "concept"), [("ab zz", "zz"), ("ab " * 80 + "d", "d")], ids=["unknown", "cut off"]
+)
+def test_words_that_are_not_heard_are_refused(run, data, model_folder, prompt, concept):
+    (ctx,) = pipeline.prepare(config(data, model_folder), run)
+    asked: dict[str, Any] = {"prompt": prompt, "concepts": [concept], "minus": (), "image": None}
+    asked |= {"image_seed": 0, "scope": "local", "method": "concept-trak", "top": 3}
+    with pytest.raises(UsageError, match="does not know the words between them, or they come"):
+        attribute.ask_prompt(ctx, **asked)
 
 
 def test_prompts_are_asked_by_their_words(run, tmp_path):

@@ -12,6 +12,7 @@ from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.prompts import without
 from ctrak_jax.stages import model
+from ctrak_jax.stages.coder import require_heard
 from ctrak_jax.stages.context import Context, read_json
 from ctrak_jax.stages.gradients import Selected, selected
 from ctrak_jax.stages.query import alternatives, read_image, sampler
@@ -93,8 +94,9 @@ def ask_prompt(
         scope: ask about that image, or about what the model makes of the prompt as a whole.
 
     Raises:
-        UsageError: no text-to-image model, a concept that is not in the prompt, as many ``minus``
-            as there are not concepts, an unknown method, an unreadable image, a bad ``top``.
+        UsageError: no text-to-image model, a concept that is not in the prompt or of which the
+            text encoder does not hear, as many ``minus`` as there are not concepts, an unknown
+            method, an unreadable image, a bad ``top``.
     """
     if ctx.config.model.kind != "text-to-image":
         raise UsageError(
@@ -108,6 +110,7 @@ def ask_prompt(
         )
     spec = _checked(ctx, method, top)
     without_each = list(minus) or [without(prompt, concept) for concept in concepts]
+    require_heard(ctx.model_folder, [(prompt, text) for text in without_each])
     denoiser, inputs = model.load(ctx), ctx.inputs
     cond = inputs.condition({}, prompt)
     if image is None:

@@ -1,6 +1,6 @@
 """Images and texts into what a text-to-image network takes, on all devices, batches of any size."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from jax.sharding import Mesh
 
 from ctrak_jax import mesh as devices
 from ctrak_jax.data.dataset import to_uint8, to_unit
-from ctrak_jax.models.stable_diffusion import CLIPText, Codecs, Part, load_codecs
+from ctrak_jax.errors import UsageError
+from ctrak_jax.models.stable_diffusion import CLIPText, Codecs, Part, load_codecs, text_tokenizer
 from ctrak_jax.typing import Array, Params
 
 
@@ -68,6 +69,26 @@ class Coder:
 
     def _run(self, fn: Callable[..., Any], params: Params, items: np.ndarray) -> np.ndarray:
         return in_batches(lambda rows: fn(params, items[rows]), len(items), self._batch)
+
+
+def require_heard(model: Path, asked: Iterable[tuple[str, str]]) -> None:
+    """Refuse a concept that the text encoder does not hear of: its words come after the last token
+    that is read, or are no words to it. What would be scored is rounding.
+
+    Args:
+        model: the folder. asked: prompts, each with the one without the concept.
+
+    Raises:
+        UsageError: the tokens of both are the same.
+    """
+    tokens = text_tokenizer(model)
+    for prompt, minus in asked:
+        if np.array_equal(tokens(prompt), tokens(minus)):
+            raise UsageError(
+                f"the text encoder reads {prompt!r} as it reads {minus!r}: it does not know the "
+                "words between them, or they come after its last token; use a shorter prompt or "
+                "other words."
+            )
 
 
 def in_batches(fn: Callable[[np.ndarray], Array], count: int, size: int) -> np.ndarray:

@@ -33,6 +33,7 @@ from ctrak_jax.models.stable_diffusion.text import (
     load_text_encoder,
     text_encoder_of,
     text_length,
+    text_tokenizer,
 )
 from ctrak_jax.models.stable_diffusion.unet import FLOAT32, Compute, UNet, load_unet, unet_of
 from ctrak_jax.typing import Cond, EpsFn, Image, Params, Timestep
@@ -59,6 +60,7 @@ __all__ = [
     "read_noise",
     "text_encoder_of",
     "text_length",
+    "text_tokenizer",
     "unet_of",
 ]
 

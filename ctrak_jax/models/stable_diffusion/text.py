@@ -55,6 +55,11 @@ def text_length(model: Path) -> int:
     return _length(read_config(model / "text_encoder" / "config.json"))
 
 
+def text_tokenizer(model: Path) -> huggingface.Tokenizer:
+    """The tokenizer of the model in a folder, without the weights."""
+    return huggingface.tokenizer(model / "tokenizer", text_length(model))
+
+
 def _length(config: Mapping[str, Any]) -> int:
     return config.get("max_position_embeddings", 77)
 

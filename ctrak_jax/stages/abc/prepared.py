@@ -26,7 +26,7 @@ from ctrak_jax.stages.abc.inputs import (
     asked_of,
     exemplars_of,
 )
-from ctrak_jax.stages.coder import Coder
+from ctrak_jax.stages.coder import Coder, require_heard
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.inputs import Inputs
 
@@ -105,6 +105,8 @@ def prepare(config: Config, out: Path) -> Bench:
             plain,
             len(asked),
         )
+    texts = [(q.prompt.text, q.minus.text) for q in asked if q.prompt.learned is None]
+    require_heard(folder, texts)  # a learned token is heard: it has an embedding of its own
     mesh = local_mesh(config.run.devices, config.mesh.model)
     dataset = _dataset("AbC LAION", np.arange(len(abc.laion)))
     if config.data.candidates is not None:
