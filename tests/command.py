@@ -6,6 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.compiler import xla_flags
 from tests.programs import options
 
 PROGRAMS = tempfile.TemporaryDirectory(prefix="ctrak-programs-")
@@ -14,8 +15,7 @@ PROGRAMS = tempfile.TemporaryDirectory(prefix="ctrak-programs-")
 
 def environment(devices: int = 1) -> dict[str, str]:
     """This process's environment with a number of CPU devices."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(devices)}
 
 
 def command(*args: str | Path) -> list[str]:

@@ -2,10 +2,10 @@
 
 import os
 
+from tests.compiler import xla_flags
+
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-)
+os.environ["XLA_FLAGS"] = " ".join([xla_flags(devices=8), os.environ.get("XLA_FLAGS", "")])
 
 import jax
 from jaxtyping import install_import_hook

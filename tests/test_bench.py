@@ -130,8 +130,7 @@ def test_every_training_gradient_is_featurized_once(monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_forced_devices_have_the_features_of_one(monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compiles in half
+def test_two_forced_devices_have_the_features_of_one():
     one, two = scaling.scaling(SIZES, devices=(1, 2), method="trak")
     assert (one.name, two.name, two.truth) == ("1 device", "2 devices", "1 device")
     assert one.difference == 0.0
