@@ -65,7 +65,9 @@ def load(args: argparse.Namespace) -> tuple[cfg.Config, Path]:
     """The config of a command line and the folder of its results."""
     config = load_config(args)
     path: Path = args.config
-    return config, args.out or config.out or (path if path.is_dir() else Path("runs") / path.stem)
+    if path.is_dir():
+        return config, args.out or path
+    return config, args.out or config.out or Path("runs") / path.stem
 
 
 def load_config(args: argparse.Namespace) -> cfg.Config:
@@ -196,6 +198,11 @@ def _attribute(args: argparse.Namespace) -> None:
 def _by_prompt(args: argparse.Namespace, ctx: Context) -> dict[str, Any]:
     if not args.concepts or args.condition is not None or args.concept is not None:
         raise UsageError("--prompt goes with --concepts, in place of --condition and --concept.")
+    if args.image is not None and (args.image_seed is not None or args.scope == "global"):
+        raise UsageError(
+            "--image goes with neither --image-seed nor --scope global, which ask about what the "
+            "model makes; leave it or them out."
+        )
     answer, picture = attribute.ask_prompt(
         ctx,
         prompt=args.prompt,

@@ -4,6 +4,7 @@ The mathematics is written for one sample and knows no device. Here plain functi
 sample axis are split over devices; with one device they are compiled as they are.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
@@ -263,8 +264,12 @@ class SampleSum:
             if not inner:
                 return jax.lax.psum(part, outer)
             axes, last = tuple(inner), part.ndim - 1
+            columns = part.shape[last]
+            uneven = -columns % math.prod(mesh.shape[axis] for axis in axes)
+            part = jnp.pad(part, [(0, 0)] * last + [(0, uneven)])
             share = jax.lax.psum_scatter(part, axes, scatter_dimension=last, tiled=True)
-            return jax.lax.all_gather(jax.lax.psum(share, outer), axes, axis=last, tiled=True)
+            total = jax.lax.all_gather(jax.lax.psum(share, outer), axes, axis=last, tiled=True)
+            return total[..., :columns]
 
         def shard(fn: Callable[..., jax.Array], specs: tuple, out: PartitionSpec, **donated):
             mapped = jax.shard_map(fn, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)

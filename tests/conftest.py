@@ -5,7 +5,7 @@ import os
 from tests.compiler import xla_flags
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = " ".join([xla_flags(devices=8), os.environ.get("XLA_FLAGS", "")])
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), xla_flags(devices=8)])
 
 import jax
 from jaxtyping import install_import_hook

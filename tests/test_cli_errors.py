@@ -153,6 +153,7 @@ def test_a_batch_that_devices_cannot_share_exits_with_2(ctrak, tmp_path):
     assert "8 devices" in line
 
 
+PICTURE_AND_PROMPT = ("attribute", "c.yaml", "--prompt", "a", "--concepts", "a", "--image", "x.png")
 COMMANDS = {
     "none": ((), "COMMAND"),
     "unknown": (("trian",), "'trian'"),
@@ -177,6 +178,14 @@ COMMANDS = {
     "attribute draws answers to prompts alone": (
         ("attribute", "c.yaml", "--condition", "shape=circle", "--picture", "x.png"),
         "--picture goes with --prompt",
+    ),
+    "attribute of a picture and of one to be made": (
+        (*PICTURE_AND_PROMPT, "--image-seed", "1"),
+        "--image goes with neither",
+    ),
+    "attribute of a picture and of all": (
+        (*PICTURE_AND_PROMPT, "--scope", "global"),
+        "--image goes with neither",
     ),
     "attribute without image": (
         ("attribute", "c.yaml", "--condition", "shape=circle", "--concept", "shape"),
@@ -225,6 +234,17 @@ def test_a_refused_command_leaves_the_config_of_an_earlier_run(ctrak, tmp_path):
     before = (out / "config.yaml").read_text()
     assert ctrak("train", path, "--out", out, "--data.hold_out", "[{color: mauve}]").status == 2
     assert (out / "config.yaml").read_text() == before
+
+
+def test_a_run_s_own_folder_is_where_its_results_go(tmp_path):
+    """Also where its config names another, as it does after ``--out`` or when it was moved."""
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    config = moved / "config.yaml"
+    write_config(moved).rename(config)
+    config.write_text(f"{config.read_text()}\nout: {tmp_path / 'elsewhere'}\n")
+    args = cli.parser().parse_args(["report", str(moved)])
+    assert cli.load(args)[1] == moved
 
 
 # Folders of images

@@ -377,6 +377,8 @@ def test_one_prompt_an_image(tmp_path):
     write_folder(drawn(size=4), tmp_path)
     (tmp_path / "prompts.txt").write_text("a\nb\nc\nd\n")
     read_folder(tmp_path)
+    (tmp_path / "prompts.txt").write_text("a\u2028x\r\nb\x0by\nc\n\n", newline="")
+    assert read_folder(tmp_path).prompts == ("a\u2028x", "b\x0by", "c", "")
     (tmp_path / "prompts.txt").write_text("a\nb\nc\n")
     with pytest.raises(UsageError, match=r"prompts\.txt: 3 lines for 4 images"):
         read_folder(tmp_path)

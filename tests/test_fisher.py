@@ -9,8 +9,10 @@ import pytest
 from jax.sharding import Mesh
 
 from ctrak_jax import fisher
+from ctrak_jax.errors import StoreError
 from ctrak_jax.mesh import SAMPLES, SampleSum, ShardedRows, local_mesh
 from ctrak_jax.score import error_weights, influence, top_k
+from ctrak_jax.stages.score import Features, solve
 
 MULTIPLES = (0.1, 1.0, 100.0)
 SHAPES = {"fewer samples": (40, 96), "as many": (96, 96), "more samples": (300, 96)}
@@ -213,8 +215,9 @@ def test_devices_and_blocks_do_not_change_the_scores(solver, devices, resident):
 
 @pytest.mark.parametrize("fn", [fisher.outer, fisher.squares, fisher.normal_product])
 @pytest.mark.parametrize("devices", [8, "2x4"])
-def test_sums_over_eight_devices_are_those_of_one(fn, devices):
-    features, queries = problem(300, 96)
+@pytest.mark.parametrize("k", [96, 90], ids=["even shares", "uneven shares"])
+def test_sums_over_eight_devices_are_those_of_one(fn, devices, k):
+    features, queries = problem(300, k)
     axes = two_axes() if devices == "2x4" else None
     shared = queries if fn is fisher.normal_product else None
     found = np.asarray(sharded(features, 8, 70, False, axes).total(fn, shared))
@@ -236,6 +239,20 @@ def test_devices_meet_once_at_the_end(fn):
         reduced = re.findall(r"= f32\[(\d+),(\d+)\]\S* all-reduce(?:-start)?\(", flush)
         assert len(reduced) == 1
         assert int(reduced[0][1]) == (96 if mesh.devices.ndim == 1 else 96 // 4)
+
+
+@pytest.mark.parametrize(
+    ("features", "multiple", "message"),
+    [
+        (np.zeros((20, 96), np.float32), 1.0, "All features are zero.* use another method"),
+        (problem(20, 96, rank=1)[0], 1e-12, r"multiples \[1e-12\]; leave them out"),
+    ],
+    ids=["zero", "no factor"],
+)
+def test_what_a_run_cannot_solve_names_its_features(features, multiple, message):
+    found = Features(fisher.Matrix(features), "features/trak", None, "cholesky")
+    with jax.debug_nans(False), pytest.raises(StoreError, match=f"features/trak: .*{message}"):
+        solve(found, np.ones((1, 96), np.float32), [multiple])
 
 
 def test_streaming_merging_and_one_go_are_the_same():

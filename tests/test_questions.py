@@ -1,5 +1,6 @@
 """Questions: the table on disk, and the condition without the concept."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,14 @@ from ctrak_jax.mesh import local_mesh
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.query import combinations
 from ctrak_jax.stages.query_rows import stacked
-from ctrak_jax.stages.questions import HEADER, Question, minus_of, read, write
+from ctrak_jax.stages.questions import (
+    HEADER,
+    Question,
+    combination_names,
+    minus_of,
+    read,
+    write,
+)
 
 COLORS = ("red", "blue", "green", "yellow")
 
@@ -33,6 +41,20 @@ def context(
     return Context(
         config=config, root=root, seed=0, training_set=data_set, dataset=data_set, mesh=mesh
     )
+
+
+# Names
+
+
+def test_combinations_keep_names_of_their_own():
+    def named(*pairs: tuple[str, str]) -> list[str]:
+        return combination_names([{"style": style, "hair": hair} for style, hair in pairs])
+
+    assert named(("voxel-art", "red"), ("micah", "red")) == ["voxel-art-red", "micah-red"]
+    alike = named(("a-b", "c"), ("a", "b-c"), ("a/b", "c"), ("a:b", "c"), ("a", "c"))
+    assert len(set(alike)) == 5
+    assert alike[-1] == "a-c"
+    assert all(re.fullmatch(r"[A-Za-z0-9._+-]+", name) for name in alike)
 
 
 # The table

@@ -21,7 +21,7 @@ from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.mesh import local_mesh
 from ctrak_jax.models.stable_diffusion import load_codecs
 from ctrak_jax.stages import attribute, encode, train
-from ctrak_jax.stages.coder import Coder
+from ctrak_jax.stages.coder import Coder, require_heard
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.samples import samples_of
 from tests.command import ctrak
@@ -183,6 +183,26 @@ def test_encoding_goes_on_where_it_was_stopped(run, data, model_folder, tmp_path
         np.testing.assert_allclose(here, there, atol=1e-5)
 
 
+@pytest.mark.parametrize("finished", [0, 1, 2])
+def test_encoding_stopped_at_its_end_is_not_done_again(
+    run, data, model_folder, tmp_path, monkeypatch, finished
+):
+    """Every row is written, and so many of the two arrays have got their names."""
+    ctx = encoded_by(data, model_folder, tmp_path)
+    out = ctx.root / "encoded"
+    before = {name: (out / name).read_bytes() for name in ("latents.npy", "text_embeddings.npy")}
+    (ctx.root / ".stages" / "encode.json").unlink()
+    for name in list(before)[finished:]:
+        (out / name).rename(out / f"{name}.part")
+    (out / "done").mkdir()
+    (out / "done" / f"{0:09d}").touch()
+    calls = spied(monkeypatch)
+    encoded_by(data, model_folder, tmp_path)
+    assert calls == []
+    assert {name: (out / name).read_bytes() for name in before} == before
+    assert sorted(file.name for file in out.iterdir()) == ["inputs.json", *sorted(before)]
+
+
 def test_the_second_half_is_mirrored(run, data, model_folder, tmp_path):
     ctx = encoded_by(data, model_folder, tmp_path, encode={"flip": True, "dtype": "float16"})
     latents = np.load(tmp_path / "encoded" / "latents.npy")
@@ -318,6 +338,22 @@ def test_words_that_are_not_heard_are_refused(run, data, model_folder, prompt, c
     asked: dict[str, Any] = {"prompt": prompt, "concepts": [concept], "minus": (), "image": None}
     asked |= {"image_seed": 0, "scope": "local", "method": "concept-trak", "top": 3}
     with pytest.raises(UsageError, match="does not know the words between them, or they come"):
+        attribute.ask_prompt(ctx, **asked)
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
+def test_a_lost_tokenizer_is_named(model_folder, tmp_path, name):
+    shutil.copytree(model_folder, tmp_path / "model")
+    (tmp_path / "model" / "tokenizer" / name).unlink()
+    with pytest.raises(UsageError, match=f"{name} is missing"):
+        require_heard(tmp_path / "model", [("a ab", "a")])
+
+
+def test_a_prompt_to_no_model_names_the_command(data, model_folder, tmp_path):
+    (ctx,) = pipeline.prepare(config(data, model_folder), tmp_path)
+    asked: dict[str, Any] = {"prompt": "a ab", "concepts": ["a"], "minus": (), "image": None}
+    asked |= {"image_seed": 0, "scope": "local", "method": "concept-trak", "top": 3}
+    with pytest.raises(StoreError, match="run `ctrak train` first"):
         attribute.ask_prompt(ctx, **asked)
 
 

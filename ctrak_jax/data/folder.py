@@ -55,7 +55,8 @@ def read_folder(path: Path, *, side: int | None = None) -> RawImages:
         attributes = _attributes(table, len(images))
     prompts = shards.prompts if shards is not None else ()
     if captions.exists():
-        prompts = tuple(_text(captions).splitlines())
+        lines = _text(captions).removesuffix("\n").split("\n")  # other signs may be in a caption
+        prompts = tuple(line.removesuffix("\r") for line in lines)
         if len(prompts) != len(images):
             raise UsageError(f"{captions}: {len(prompts)} lines for {len(images)} images.")
     meta = _meta(path / "meta.json")

@@ -42,7 +42,11 @@ class TrainingBatches:
         return Batches(images.reshape(*rows.shape, *images.shape[1:]), self._conditions[rows])
 
 
+AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+"""Jobs are whole batches: a few of them are enough, and many would fill the memory."""
+
+
 def read_ahead(jobs: Sequence[Any], read: Callable[[Any], Any]) -> Iterator[Any]:
     """``read(job)`` of every job in order, read in threads while the caller works."""
     numbers = grain.MapDataset.range(len(jobs))
-    return iter(numbers.map(lambda n: read(jobs[n])).to_iter_dataset())
+    return iter(numbers.map(lambda n: read(jobs[n])).to_iter_dataset(AHEAD))

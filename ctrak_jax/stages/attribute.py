@@ -110,6 +110,7 @@ def ask_prompt(
         )
     spec = _checked(ctx, method, top)
     without_each = list(minus) or [without(prompt, concept) for concept in concepts]
+    model.about(ctx.root / "model")  # says so where there is none yet
     require_heard(ctx.model_folder, [(prompt, text) for text in without_each])
     denoiser, inputs = model.load(ctx), ctx.inputs
     cond = inputs.condition({}, prompt)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import jax
@@ -27,10 +28,15 @@ class Coder:
         self._folder, self._mesh = folder, mesh
         self._batch = batch + -batch % mesh.size
         self._embed: dict[Any, Callable[..., Any]] = {}
+        self._codecs: Codecs | None = None
+        self._lock = Lock()  # batches are read in threads
 
-    @cached_property
+    @property
     def codecs(self) -> Codecs:
-        return load_codecs(self._folder)
+        with self._lock:
+            if self._codecs is None:
+                self._codecs = load_codecs(self._folder)
+            return self._codecs
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Images uint8 [n, H, W, 3] -> latents float32 [n, h, w, c]."""

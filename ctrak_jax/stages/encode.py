@@ -42,7 +42,7 @@ def run(ctx: Context) -> None:
     if hosts.is_first():
         _begin(ctx, out, inputs)
     hosts.barrier("encoding begins")
-    arrays = Encoded(*(np.lib.format.open_memmap(out / f"{n}.part", "r+") for n in (LATENTS, TEXT)))
+    arrays = Encoded(*(np.lib.format.open_memmap(_latest(out / n), "r+") for n in (LATENTS, TEXT)))
     count = len(ctx.dataset.raw.images)
     chunks = [range(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK)]
     todo = [chunk for chunk in chunks if not _mark(out, chunk).exists()]
@@ -58,10 +58,16 @@ def run(ctx: Context) -> None:
     hosts.barrier("encoded")
     if hosts.is_first():
         for name in (LATENTS, TEXT):
-            (out / f"{name}.part").replace(out / name)
-        shutil.rmtree(out / "done")
+            _latest(out / name).replace(out / name)
         ctx.finish("encode", inputs)
+        shutil.rmtree(out / "done")
     hosts.barrier("encoding ends")
+
+
+def _latest(file: Path) -> Path:
+    """An array in the making, or the finished one."""
+    part = file.with_name(f"{file.name}.part")
+    return part if part.exists() else file
 
 
 def _require_size(ctx: Context, coder: Coder) -> None:

@@ -103,14 +103,14 @@ def _stores(
     ctx: Context, variant: Variant, chosen: Selected, samples: Samples
 ) -> dict[GradientSpec, FeatureStore]:
     """The stores of all training gradients, made where they are not there yet."""
-    specs, sha256 = train_specs(ctx.config.methods), model.sha256(ctx)
+    specs, made_by = train_specs(ctx.config.methods), model.key(ctx)
     with_errors = needs_errors(specs)
     places = {name: place(ctx, variant, name) for name in specs.values()}
     begun = [name for name in specs.values() if not FeatureStore.exists(places[name])]
     return {
         spec: FeatureStore.create(
             places[name],
-            feature_key(ctx, chosen.selection, variant, spec, sha256),
+            feature_key(ctx, chosen.selection, variant, spec, made_by),
             index=ctx.dataset.train_index[samples.rows],
             widths={"features": ctx.config.projection.k}
             | ({"errors": len(ctx.grid.recorded)} if name in with_errors else {}),

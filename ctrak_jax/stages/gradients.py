@@ -324,16 +324,24 @@ def needs_errors(method_specs: Mapping[GradientSpec, str]) -> set[str]:
 
 
 def feature_key(
-    ctx: Context, selection: Selection, variant: Variant, spec: GradientSpec, model_sha256: str
+    ctx: Context,
+    selection: Selection,
+    variant: Variant,
+    spec: GradientSpec,
+    made_by: Mapping[str, str],
 ) -> dict[str, Any]:
-    """What a row of features depends on: the key of its store."""
+    """What a row of features depends on: the key of its store.
+
+    Args:
+        made_by: the model, :func:`ctrak_jax.stages.model.key`.
+    """
     config, p = ctx.config, ctx.config.projection
     trajectory: dict[str, Any] = {"path": spec.path, "seed": config.trajectory.seed}
     if spec.path == "inversion":
         unused = set() if config.trajectory.prompt else {"prompt"}
         trajectory |= config.trajectory.model_dump(mode="json", exclude=unused)
     return {
-        "model": model_sha256,
+        **made_by,
         "dataset": ctx.dataset.fingerprint,
         "loss": spec.loss,
         "trajectory": trajectory,

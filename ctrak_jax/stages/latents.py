@@ -89,7 +89,10 @@ class Latents(Inputs):
                 codes = coding.changed(
                     what, own[labels[rows]], index[rows], seed=0, count=wanted.opponents
                 )
-                found = np.array([[self._captioned(coding.decode(c)) for c in r] for r in codes])
+                advice = "For the inversions' opponents, use trajectory.against: other or null."
+                found = np.array(
+                    [[self._captioned(coding.decode(c), advice) for c in r] for r in codes]
+                )
                 return self._arrays.text[found].astype(np.float32)
 
     def encode(self, images: np.ndarray) -> np.ndarray:
@@ -100,7 +103,8 @@ class Latents(Inputs):
 
     def prompt(self, values: Mapping[str, str]) -> str:
         """The caption of the first image with these values."""
-        return self._dataset.raw.prompts[self._captioned(values)]
+        advice = "For the questions of a run, use query.minus: null."
+        return self._dataset.raw.prompts[self._captioned(values, advice)]
 
     def prompt_without(self, values: Mapping[str, str], attribute: str) -> str:
         """The caption of these values without the words for one of them.
@@ -145,14 +149,13 @@ class Latents(Inputs):
             found.setdefault(row, number)
         return found
 
-    def _captioned(self, values: Mapping[str, str]) -> int:
+    def _captioned(self, values: Mapping[str, str], advice: str) -> int:
         key = tuple(values.get(name, "") for name in self._dataset.conditions.attributes)
         if key not in self._first:
             raise UsageError(
                 f"no image of the data set has {dict(values)}, so there is no caption for it; ask "
                 f"with a value for each of {list(self._dataset.conditions.attributes)} that occur "
-                "together; if a run came here by itself, use trajectory.against: other and "
-                "query.minus: null."
+                f"together. {advice}"
             )
         return self._first[key]
 

@@ -137,3 +137,13 @@ def _on_host(shapes: Params) -> Params:
 def sha256(ctx: Context) -> str:
     """The hash in model.json: what everything downstream is keyed to."""
     return about(ctx.root / "model")["sha256"]
+
+
+def key(ctx: Context) -> dict[str, str]:
+    """What a prediction depends on: the parameters, and how a network computes with them."""
+    said = about(ctx.root / "model")
+    return {
+        "model": said["sha256"],
+        "network": said["made_from"]["model"],
+        "compute": ctx.config.model.dtype,
+    }

@@ -18,6 +18,7 @@ from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
 from ctrak_jax.stages import model, questions
+from ctrak_jax.stages.coder import require_heard
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.featurize import folder
 from ctrak_jax.stages.gradients import (
@@ -31,7 +32,7 @@ from ctrak_jax.stages.questions import (
     Question,
     Scope,
     Split,
-    combination_name,
+    combination_names,
     in_common,
     minus_of,
 )
@@ -82,6 +83,10 @@ def generate(ctx: Context) -> None:
             f"{table} was made from another model or other query settings; use another --out, or "
             f"delete {out} to ask anew."
         )
+    chosen = combinations(ctx)
+    names = combination_names(chosen)
+    if config.model.kind == "text-to-image":
+        require_heard(ctx.model_folder, _told(ctx, chosen))
     with stage(ctx.root, "query images", ctx.mesh.size) as record:
         shutil.rmtree(out, ignore_errors=True)
         (out / "images").mkdir(parents=True)
@@ -90,7 +95,7 @@ def generate(ctx: Context) -> None:
         asked: list[Question] = []
         tried = kept = 0
         sheet = []
-        for number, values in enumerate(combinations(ctx)):
+        for number, (values, name) in enumerate(zip(chosen, names, strict=True)):
             held_out = ctx.dataset.is_held_out(values)
             plan: list[tuple[Split, int]] = [("report", config.query.per_combination)]
             if not held_out:
@@ -108,7 +113,7 @@ def generate(ctx: Context) -> None:
                         logger.warning(
                             "%s: only %d of %d %s queries were accepted; raise query.attempts or "
                             "train longer",
-                            combination_name(values),
+                            name,
                             n,
                             wanted,
                             split,
@@ -116,9 +121,9 @@ def generate(ctx: Context) -> None:
                         break
                     kept += 1
                     prefix = "v" if split == "validation" else ""
-                    name = f"{combination_name(values)}-{prefix}{n:02d}"
-                    Image.fromarray(image).save(out / "images" / f"{name}.png")
-                    asked += _questions(ctx, name, values, "local", split, held_out)
+                    query = f"{name}-{prefix}{n:02d}"
+                    Image.fromarray(image).save(out / "images" / f"{query}.png")
+                    asked += _questions(ctx, query, values, "local", split, held_out)
             samples = draw(
                 denoiser.params,
                 cond,
@@ -126,33 +131,47 @@ def generate(ctx: Context) -> None:
             )
             sheet.append(np.concatenate(list(samples), axis=1))
             if "global" in config.query.scopes:
-                name = f"{combination_name(values)}-global"
-                Image.fromarray(sheet[-1]).save(out / "images" / f"{name}.png")
-                asked += _questions(ctx, name, values, "global", "report", held_out)
+                query = f"{name}-global"
+                Image.fromarray(sheet[-1]).save(out / "images" / f"{query}.png")
+                asked += _questions(ctx, query, values, "global", "report", held_out)
         picture = Image.fromarray(np.concatenate(sheet))
         picture.resize(
             (picture.width * ZOOM, picture.height * ZOOM), Image.Resampling.NEAREST
         ).save(ctx.root / "samples.png")
         record.samples, record.extra = tried, {"accepted": kept, "generated": tried}
+        if not asked:
+            raise StoreError(
+                "no image was accepted, so there is nothing to ask; train longer, raise "
+                "query.attempts, or use query.check: none."
+            )
+        ctx.finish("query-images", inputs)  # before the table, which completes it
         questions.write(table, asked)
-    ctx.finish("query-images", inputs)
+
+
+def _told(ctx: Context, combinations: Sequence[dict[str, str]]) -> Iterator[tuple[str, str]]:
+    """What a text-to-image network is told in every question, with the concept and without."""
+    for values in combinations:
+        prompt = ctx.inputs.prompt(values)
+        for attribute in ctx.conditions.attributes:
+            for other in minus_of(ctx, values, attribute):
+                yield prompt, other.prompt
 
 
 def _questions(
-    ctx: Context, name: str, values: dict[str, str], scope: Scope, split: Split, held_out: bool
+    ctx: Context, query: str, values: dict[str, str], scope: Scope, split: Split, held_out: bool
 ) -> list[Question]:
     prompt, asked = ctx.inputs.prompt(values), []
     for attribute in ctx.conditions.attributes:
         told = minus_of(ctx, values, attribute)
         question = Question(
-            query=name,
+            query=query,
             condition=values,
             attribute=attribute,
             minus=in_common(told, attribute),
             scope=scope,
             scenario="ood" if held_out else "id",
             split=split,
-            image=f"images/{name}.png",
+            image=f"images/{query}.png",
             prompt=prompt,
             minus_prompt=" | ".join(one.prompt for one in told if one.prompt),
         )
@@ -198,7 +217,7 @@ def featurize(ctx: Context, variant: Variant = MAIN) -> None:
     asked = questions.read(ctx.root / "queries" / "queries.csv")
     denoiser = model.load(ctx)
     chosen = selected(ctx, denoiser, variant)
-    sha256 = model.sha256(ctx)
+    made_by = model.key(ctx)
     out = folder(ctx, variant) / "queries"
     concepts = len(ctx.conditions.attributes)
     stores: dict[str, FeatureStore] = {}
@@ -210,7 +229,7 @@ def featurize(ctx: Context, variant: Variant = MAIN) -> None:
         specs[name] = spec
         stores[name] = FeatureStore.create(
             out / name,
-            feature_key(ctx, chosen.selection, variant, spec, sha256) | query_key(ctx),
+            feature_key(ctx, chosen.selection, variant, spec, made_by) | query_key(ctx),
             index=np.arange(len(asked)),
             widths={"features": ctx.config.projection.k},
             chunk=concepts,  # an image and its questions

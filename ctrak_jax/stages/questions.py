@@ -5,6 +5,7 @@ import hashlib
 import io
 import re
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -55,14 +56,19 @@ TEXTS = ("prompt", "minus_prompt")
 """Further columns of a text-to-image run."""
 
 
-def combination_name(values: Mapping[str, str]) -> str:
-    """``triangle-red``, fit for a file's name.
+def combination_names(combinations: Sequence[Mapping[str, str]]) -> list[str]:
+    """``triangle-red`` for each one, fit for a file's name.
 
-    Where characters had to give way, a checksum of the values keeps two combinations apart.
+    Where characters had to give way, or two would have one name, a checksum of the values keeps
+    them apart.
     """
-    plain = "-".join(values.values())
-    safe = re.sub(r"[^A-Za-z0-9._+-]", "_", plain)
-    return safe if safe == plain else f"{safe}-{zlib.crc32(join(values).encode()):08x}"
+    plain = ["-".join(values.values()) for values in combinations]
+    safe = [re.sub(r"[^A-Za-z0-9._+-]", "_", name) for name in plain]
+    uses = Counter(safe)
+    return [
+        name if name == wanted and uses[name] == 1 else f"{name}-{zlib.crc32(join(v).encode()):08x}"
+        for name, wanted, v in zip(safe, plain, combinations, strict=True)
+    ]
 
 
 class Told(NamedTuple):

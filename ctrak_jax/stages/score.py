@@ -40,10 +40,11 @@ IN_MEMORY = ("spectrum", "dual")
 
 
 class Features(NamedTuple):
-    """A method's training features, the weights of its samples [n] (or none), and the solver that
-    they are held for."""
+    """A method's training features, where they are kept, the weights of its samples [n] (or none),
+    and the solver that they are held for."""
 
     rows: fisher.Rows
+    place: str
     weights: np.ndarray | None
     solver: fisher.Solver
 
@@ -82,13 +83,7 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
                     continue
                 features = held(features)
                 queries = load_query_features(ctx, variant, method)
-                try:
-                    solution = solve(features, queries, ctx.config.score.damping)
-                except ValueError as error:
-                    raise StoreError(
-                        f"{place(ctx, variant, store_of(method))}: {error} Train the model longer, "
-                        f"or leave {method} out of methods."
-                    ) from None
+                solution = solve(features, queries, ctx.config.score.damping)
                 solvers[method] = {
                     "solver": solution.solver,
                     "products": solution.products,
@@ -141,13 +136,13 @@ def inputs(ctx: Context, variant: Variant) -> dict[str, Any]:
 def load_features(ctx: Context, variant: Variant, method: str) -> Features:
     """A method's features, this process's share of them; the relabelled rows of a control stand in
     for the main ones."""
-    sha256, spec = model.sha256(ctx), METHODS[method].train
+    made_by, spec = model.key(ctx), METHODS[method].train
     assert spec is not None
 
     def opened(part: Variant) -> FeatureStore:
         return FeatureStore.open(
             place(ctx, part, store_of(method)),
-            feature_key(ctx, selection_of(ctx, model.template(ctx), part), part, spec, sha256),
+            feature_key(ctx, selection_of(ctx, model.template(ctx), part), part, spec, made_by),
         )
 
     stores = [opened(MAIN if variant.relabel else variant)]
@@ -177,7 +172,7 @@ def load_features(ctx: Context, variant: Variant, method: str) -> Features:
         resident=solver == "cg" and 4 * len(part) * k <= memory * ctx.mesh.size // 2,
         part=part,
     )
-    return Features(rows, weights, solver)
+    return Features(rows, str(stores[0].place), weights, solver)
 
 
 def held(features: Features) -> Features:
@@ -214,8 +209,19 @@ def replaced(
 
 
 def solve(features: Features, queries: np.ndarray, multiples: Sequence[float]) -> fisher.Solution:
-    """Solved queries [query, k] by the solver that the features are held for."""
-    return fisher.solve(features.rows, queries, multiples, solver=features.solver)
+    """Solved queries [query, k] by the solver that the features are held for.
+
+    Raises:
+        StoreError: all features are zero, or a damping is too small for the solver.
+    """
+    try:
+        return fisher.solve(features.rows, queries, multiples, solver=features.solver)
+    except ArithmeticError as error:
+        raise StoreError(f"{features.place}: {error}") from None
+    except ValueError as error:
+        raise StoreError(
+            f"{features.place}: {error} Train the model longer, or use another method."
+        ) from None
 
 
 class Ranked(NamedTuple):
@@ -253,7 +259,7 @@ def load_query_features(ctx: Context, variant: Variant, method: str) -> np.ndarr
     spec = METHODS[method].query
     assert spec is not None
     selection = selection_of(ctx, model.template(ctx), part)
-    key = feature_key(ctx, selection, part, spec, model.sha256(ctx)) | query_key(ctx)
+    key = feature_key(ctx, selection, part, spec, model.key(ctx)) | query_key(ctx)
     return FeatureStore.open(folder(ctx, part) / "queries" / method, key).read()
 
 

@@ -56,8 +56,19 @@ def text_length(model: Path) -> int:
 
 
 def text_tokenizer(model: Path) -> huggingface.Tokenizer:
-    """The tokenizer of the model in a folder, without the weights."""
+    """The tokenizer of the model in a folder, without the weights.
+
+    Raises:
+        UsageError: a file is missing or damaged, or the extra is missing.
+    """
+    _require_tokenizer(model / "tokenizer")
     return huggingface.tokenizer(model / "tokenizer", text_length(model))
+
+
+def _require_tokenizer(folder: Path) -> None:
+    for name in ("vocab.json", "merges.txt"):
+        if not (folder / name).is_file():
+            raise UsageError(f"{folder / name} is missing; use a folder with CLIP's tokenizer.")
 
 
 def _length(config: Mapping[str, Any]) -> int:
@@ -77,9 +88,7 @@ def text_encoder_of(config: Mapping[str, Any], file: Path, tokenizer: Path) -> C
     missing = [key for key in NEEDED if key not in config]
     if missing:
         raise UsageError(f"{file} lacks {', '.join(missing)}; use a CLIP text encoder's config.")
-    for name in ("vocab.json", "merges.txt"):
-        if not (tokenizer / name).is_file():
-            raise UsageError(f"{tokenizer / name} is missing; use a folder with CLIP's tokenizer.")
+    _require_tokenizer(tokenizer)
     length = _length(config)
     network = CLIPText(
         huggingface.text_encoder(config),

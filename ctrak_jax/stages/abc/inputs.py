@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -118,6 +119,7 @@ class Codec:
         self.coder, self._latent = coder, latent
         self._known: dict[Words, np.ndarray] = {}
         self._encoder: tuple[Path, Part[CLIPText]] | None = None
+        self._lock = Lock()  # batches are read in threads
 
     def latents(self, files: Sequence[Path]) -> np.ndarray:
         """Pictures, cropped to their centred square and resized, as latents [n, h, w, c]."""
@@ -126,14 +128,16 @@ class Codec:
 
     def embedding(self, words: Words) -> np.ndarray:
         """[token, width], computed once."""
-        if words not in self._known:
-            self._known[words] = self.coder.texts([words.text], self._encoder_of(words.learned))[0]
-        return self._known[words]
+        with self._lock:
+            if words not in self._known:
+                encoder = self._encoder_of(words.learned)
+                self._known[words] = self.coder.texts([words.text], encoder)[0]
+            return self._known[words]
 
     def _encoder_of(self, learned: Path | None) -> Part[CLIPText] | None:
         if learned is None:
             return None
-        if self._encoder is None or self._encoder[0] != learned:  # one is large; tasks come sorted
+        if self._encoder is None or self._encoder[0] != learned:  # one alone: it is large
             tokens = load_embeddings(learned)
             self._encoder = learned, add_tokens(self.coder.codecs.text, tokens)
         return self._encoder[1]

@@ -27,7 +27,7 @@ def query_key(bench: Bench, chosen: Selected, method: str) -> dict[str, Any]:
     words = [[words_key(q.prompt), words_key(q.minus)] for q in bench.asked]
     asked = digest([model.about(ctx.root / "model")["codecs"], images, words])
     query = ctx.config.query.model_dump(mode="json")
-    key = feature_key(ctx, chosen.selection, MAIN, spec, model.sha256(ctx))
+    key = feature_key(ctx, chosen.selection, MAIN, spec, model.key(ctx))
     # A question depends on no LAION row.
     return key | {"dataset": "", "encoded": "", "query": query, "tasks": asked}
 

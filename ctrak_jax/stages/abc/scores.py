@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from ctrak_jax import fisher, hosts, score
-from ctrak_jax.errors import StoreError
 from ctrak_jax.log import meter, stage
 from ctrak_jax.methods import METHODS
 from ctrak_jax.stages import featurize, model
@@ -91,13 +90,7 @@ def _scored(bench: Bench, exemplars: Part, chosen: Selected, method: str) -> Can
     features = held(features)
     own = _store(exemplars, chosen, method).read()
     queries = FeatureStore.open(query_place(bench, method), query_key(bench, chosen, method)).read()
-    try:
-        solution = solve(features, np.concatenate([queries, own]), [bench.damping])
-    except (ValueError, ArithmeticError) as error:
-        raise StoreError(
-            f"{featurize.place(ctx, MAIN, store_of(method))}: {error} Raise score.damping, or "
-            f"leave {method} out of methods."
-        ) from None
+    solution = solve(features, np.concatenate([queries, own]), [bench.damping])
     among = np.concatenate(
         [np.asarray(block.features)[0] for block in solution.scores(fisher.Matrix(own))], axis=1
     )
@@ -139,7 +132,7 @@ def _store(part: Part, chosen: Selected, method: str) -> FeatureStore:
     """Where a method's training features are."""
     spec = METHODS[method].train
     assert spec is not None
-    key = feature_key(part, chosen.selection, MAIN, spec, model.sha256(part))
+    key = feature_key(part, chosen.selection, MAIN, spec, model.key(part))
     return FeatureStore.open(featurize.place(part, MAIN, store_of(method)), key)
 
 

@@ -216,7 +216,9 @@ def scoring(sizes: Sizes) -> list[Row]:
         solution = fisher.Vectors("cg", jnp.asarray(z)[None], 0, ())
 
         def top(rows: fisher.Rows) -> Any:
-            found = ranked(Features(rows, None, "cg"), solution, depth, keep=False).ranking
+            found = ranked(
+                Features(rows, str(store.place), None, "cg"), solution, depth, keep=False
+            ).ranking
             return found.score[0]
 
         def forget() -> None:
