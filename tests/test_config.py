@@ -296,6 +296,7 @@ RULES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
         "data.path",
         FOLDER,
     ),
+    "precision of a dit": ({"model.dtype": "bfloat16"}, "model.dtype", {}),
     "folder of shapes": ({**FOLDER, "query.check": "shapes"}, "query.check=shapes", FOLDER),
     "no seed": ({"run.seeds": "[]"}, "run.seeds", {"run.seeds": "[3]"}),
     "no damping": ({"score.damping": "[]"}, "score.damping", {"score.damping": "[1]"}),

@@ -288,7 +288,6 @@ def test_batch_chunk_tile_and_devices_do_not_change_a_feature(run, tmp_path, mod
     [
         ("--projection.k", "96", "projection"),
         ("--trajectory.guidance", "3", "trajectory"),
-        ("--model.dtype", "bfloat16", "compute"),
     ],
 )
 def test_features_of_other_settings_are_never_reused(copy, setting, value, field):
@@ -310,16 +309,6 @@ def test_rankings_of_other_settings_are_never_evaluated(copy):
     done = ctrak("evaluate", copy, "--projection.k", "96")
     assert done.returncode == 1
     assert "run `ctrak score` first" in done.stderr
-
-
-def test_a_lost_table_of_questions_is_made_again(copy):
-    """The table comes last: without it the questions are not complete."""
-    table = copy / "queries" / "queries.csv"
-    before = table.read_bytes()
-    table.unlink()
-    done = ctrak("query", copy)
-    assert done.returncode == 0, done.stderr
-    assert table.read_bytes() == before
 
 
 def test_lost_scores_are_made_again(copy):

@@ -20,7 +20,7 @@ from ctrak_jax.data.raw import RawImages
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.mesh import local_mesh
 from ctrak_jax.models.stable_diffusion import load_codecs
-from ctrak_jax.stages import attribute, encode, train
+from ctrak_jax.stages import attribute, encode, query, train
 from ctrak_jax.stages.coder import Coder, require_heard
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.samples import samples_of
@@ -81,7 +81,7 @@ def model_folder(tmp_path_factory) -> Path:
     return write_model(tmp_path_factory.mktemp("model"), shallow=True)
 
 
-def config(data: Path, model: Path, **sections: dict) -> Config:
+def config(data: Path, model: Path | None, **sections: dict) -> Config:
     settings = {
         name: dict(value) if isinstance(value, dict) else value for name, value in SETTINGS.items()
     }
@@ -349,12 +349,55 @@ def test_a_lost_tokenizer_is_named(model_folder, tmp_path, name):
         require_heard(tmp_path / "model", [("a ab", "a")])
 
 
-def test_a_prompt_to_no_model_names_the_command(data, model_folder, tmp_path):
-    (ctx,) = pipeline.prepare(config(data, model_folder), tmp_path)
+def test_a_prompt_to_no_model_names_the_command(data, tmp_path):
+    (ctx,) = pipeline.prepare(config(data, None), tmp_path)
     asked: dict[str, Any] = {"prompt": "a ab", "concepts": ["a"], "minus": (), "image": None}
     asked |= {"image_seed": 0, "scope": "local", "method": "concept-trak", "top": 3}
     with pytest.raises(StoreError, match="run `ctrak train` first"):
         attribute.ask_prompt(ctx, **asked)
+
+
+def test_features_of_another_precision_are_never_reused(run):
+    done = ctrak("featurize", run, "--model.dtype", "bfloat16")
+    assert done.returncode == 1
+    assert "differing fields: compute" in done.stderr
+
+
+@pytest.fixture
+def unasked(run, data, model_folder, tmp_path) -> Context:
+    """A run before its questions."""
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("queries*"))
+    (ctx,) = pipeline.prepare(config(data, model_folder), tmp_path / "run")
+    return ctx
+
+
+def test_questions_stopped_at_their_end_are_asked_again(run, unasked, monkeypatch):
+    """The table comes after all else: without it the questions are not complete."""
+
+    def stopped(self, stage, inputs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Context, "finish", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            query.generate(unasked)
+    query.generate(unasked)
+    table = Path("queries", "queries.csv")
+    assert (unasked.root / table).read_text() == (run / table).read_text()
+
+
+def test_concepts_that_are_not_heard_are_not_asked_about(unasked, monkeypatch):
+    told = []
+    monkeypatch.setattr(query, "require_heard", lambda folder, asked: told.extend(asked))
+    query.generate(unasked)
+    assert ("a ab c", "b ab c") in told
+    assert len(told) == 2 * len(PAIRS), "each of the two words of every caption"
+
+
+def test_no_accepted_picture_is_an_error(unasked, monkeypatch):
+    monkeypatch.setattr(query, "_check", lambda ctx, values: lambda image: False)
+    with pytest.raises(StoreError, match=r"no image was accepted.*query.attempts"):
+        query.generate(unasked)
 
 
 def test_prompts_are_asked_by_their_words(run, tmp_path):

@@ -147,6 +147,13 @@ class Config(Section):
                 f"{self.trajectory.against} means nothing; use null, other or prompt",
             ),
             (
+                self.model.kind == "dit"
+                and (self.model.dtype, self.model.remat, self.model.efficient_attention)
+                != ("float32", False, False),
+                "model.dtype, model.remat and model.efficient_attention are of a text-to-image "
+                "network; leave them out for model.kind=dit",
+            ),
+            (
                 self.model.kind == "dit" and not self.data.condition_on,
                 "data.condition_on is empty; give at least one",
             ),

@@ -138,8 +138,8 @@ def solve(
         RuntimeWarning: a residual above ``tolerance``; names the damping multiples.
 
     Raises:
-        ValueError: all features are zero. ArithmeticError: G + lambda I is not positive definite in
-            float32 (``cholesky`` and ``dual`` with too small a multiple).
+        ArithmeticError: all features are zero, or G + lambda I is not positive definite in float32
+            (``cholesky`` and ``dual`` with too small a multiple).
     """
     chosen = choose(rows.n, rows.k, memory) if solver == "auto" else solver
     if chosen == "spectrum":
@@ -179,7 +179,10 @@ def solve(
 
 def _refuse_zero(trace: float) -> None:
     if not trace > 0:
-        raise ValueError("All features are zero: there is no damping that scales with them.")
+        raise ArithmeticError(
+            "All features are zero: there is no damping that scales with them. Train the model "
+            "longer, or use another method."
+        )
 
 
 def _judge(
@@ -193,7 +196,7 @@ def _judge(
     if bad:
         raise ArithmeticError(
             f"{solver}: G + lambda I is not positive definite in float32 at the damping multiples "
-            f"{bad}; leave them out, or take the solver cg."
+            f"{bad}; use larger ones, or the solver cg."
         )
     far = {r: float(f"{s:.2g}") for r, s in zip(multiples, residual, strict=True) if s > tolerance}
     if far:

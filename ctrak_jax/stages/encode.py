@@ -14,9 +14,10 @@ import numpy as np
 from ctrak_jax import hosts
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.log import meter, stage
+from ctrak_jax.stages import model
 from ctrak_jax.stages.arrays import LATENTS, TEXT, Encoded, brought
 from ctrak_jax.stages.coder import Coder
-from ctrak_jax.stages.context import Context, digest, read_json, write_atomically
+from ctrak_jax.stages.context import Context, digest, write_atomically
 from ctrak_jax.stages.latents import require_captions
 
 CHUNK = 256
@@ -84,8 +85,10 @@ def _require_size(ctx: Context, coder: Coder) -> None:
 def inputs_of(ctx: Context) -> dict[str, Any]:
     """What the arrays depend on."""
     dataset, encode = ctx.dataset, ctx.config.encode
+    said = model.about(ctx.root / "model")
     return {
-        "model": read_json(ctx.root / "model" / "model.json", "train")["codecs"],
+        "model": said["codecs"],
+        "network": said["made_from"]["model"],
         "dataset": ctx.training_set.fingerprint,
         "captions": digest(dataset.raw.prompts),
         "encode": encode.model_dump(mode="json"),

@@ -103,7 +103,10 @@ class Latents(Inputs):
 
     def prompt(self, values: Mapping[str, str]) -> str:
         """The caption of the first image with these values."""
-        advice = "For the questions of a run, use query.minus: null."
+        advice = (
+            "For the questions of a run, use query.minus: null, and add an image of every "
+            "combination that is asked about, also where it is held out."
+        )
         return self._dataset.raw.prompts[self._captioned(values, advice)]
 
     def prompt_without(self, values: Mapping[str, str], attribute: str) -> str:

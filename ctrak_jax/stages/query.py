@@ -69,7 +69,7 @@ def generate(ctx: Context) -> None:
     out = ctx.root / "queries"
     table = out / "queries.csv"
     inputs = {
-        "model": model.sha256(ctx),
+        **model.key(ctx),
         "dataset": ctx.dataset.fingerprint,
         "query": config.query.model_dump(mode="json"),
         "trajectory": [config.trajectory.steps, config.trajectory.record_every],
@@ -148,9 +148,9 @@ def generate(ctx: Context) -> None:
         questions.write(table, asked)
 
 
-def _told(ctx: Context, combinations: Sequence[dict[str, str]]) -> Iterator[tuple[str, str]]:
+def _told(ctx: Context, chosen: Sequence[dict[str, str]]) -> Iterator[tuple[str, str]]:
     """What a text-to-image network is told in every question, with the concept and without."""
-    for values in combinations:
+    for values in chosen:
         prompt = ctx.inputs.prompt(values)
         for attribute in ctx.conditions.attributes:
             for other in minus_of(ctx, values, attribute):

@@ -122,7 +122,7 @@ def inputs(ctx: Context, variant: Variant) -> dict[str, Any]:
     config = ctx.config
     return {
         "queries": questions.fingerprint(ctx.root / "queries"),
-        "model": model.sha256(ctx),
+        **model.key(ctx),
         "dataset": ctx.dataset.fingerprint,
         "variant": variant,
         "config": config.model_dump(
@@ -218,10 +218,6 @@ def solve(features: Features, queries: np.ndarray, multiples: Sequence[float]) -
         return fisher.solve(features.rows, queries, multiples, solver=features.solver)
     except ArithmeticError as error:
         raise StoreError(f"{features.place}: {error}") from None
-    except ValueError as error:
-        raise StoreError(
-            f"{features.place}: {error} Train the model longer, or use another method."
-        ) from None
 
 
 class Ranked(NamedTuple):

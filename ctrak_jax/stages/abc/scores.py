@@ -54,7 +54,7 @@ def write_scores(bench: Bench, exemplars: Part) -> None:
 def _score_inputs(bench: Bench, exemplars: Part) -> dict[str, Any]:
     config = bench.config
     return {
-        "model": model.sha256(bench.laion),
+        **model.key(bench.laion),
         "laion": [bench.laion.dataset.fingerprint, bench.laion.inputs.key],
         "exemplars": exemplars.inputs.key,
         "tasks": [
