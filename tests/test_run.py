@@ -285,10 +285,7 @@ def test_batch_chunk_tile_and_devices_do_not_change_a_feature(run, tmp_path, mod
 
 @pytest.mark.parametrize(
     ("setting", "value", "field"),
-    [
-        ("--projection.k", "96", "projection"),
-        ("--trajectory.guidance", "3", "trajectory"),
-    ],
+    [("--projection.k", "96", "projection"), ("--trajectory.guidance", "3", "trajectory")],
 )
 def test_features_of_other_settings_are_never_reused(copy, setting, value, field):
     done = ctrak("featurize", copy, setting, value)

@@ -386,7 +386,7 @@ def test_questions_stopped_at_their_end_are_asked_again(run, unasked, monkeypatc
     assert (unasked.root / table).read_text() == (run / table).read_text()
 
 
-def test_concepts_that_are_not_heard_are_not_asked_about(unasked, monkeypatch):
+def test_every_question_is_checked_for_words_that_are_not_heard(unasked, monkeypatch):
     told = []
     monkeypatch.setattr(query, "require_heard", lambda folder, asked: told.extend(asked))
     query.generate(unasked)
