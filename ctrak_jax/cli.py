@@ -15,7 +15,7 @@ from ctrak_jax import hosts, log, pipeline
 from ctrak_jax.data import build, draw_avatars, write_folder
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.report import write_answer
-from ctrak_jax.stages import abc, attribute, bench, info, plan, summary
+from ctrak_jax.stages import abc, attribute, bench, counterfactual, info, plan, summary
 from ctrak_jax.stages.context import Context
 
 HELP = {
@@ -128,6 +128,17 @@ def _abc(args: argparse.Namespace) -> None:
 
 def _config(args: argparse.Namespace) -> None:
     print(cfg.dump(load(args)[0]), end="")
+
+
+def _declare_counterfactual(parser: argparse.ArgumentParser) -> None:
+    _declare_config(parser)
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def _counterfactual(args: argparse.Namespace) -> None:
+    config, out = load(args)
+    found = counterfactual.run(out, pipeline.prepare(config, out))
+    print(json.dumps(found, indent=1) if args.json else counterfactual.text(found))
 
 
 def _declare_info(parser: argparse.ArgumentParser) -> None:
@@ -322,6 +333,11 @@ COMMANDS = {
     **{name: Command(_declare_stage, _stage(name), text) for name, text in HELP.items()},
     "attribute": Command(
         _declare_attribute, _attribute, "one question to an existing feature store"
+    ),
+    "counterfactual": Command(
+        _declare_counterfactual,
+        _counterfactual,
+        "retrain without the top samples: is the concept lost? counterfactual.json",
     ),
     "abc": Command(
         _declare_stage, _abc, "the AbC benchmark: exemplars among LAION, recall and mAP: abc.json"

@@ -3,6 +3,7 @@ is read and written (``file``)."""
 
 from ctrak_jax.config.file import dump, load
 from ctrak_jax.config.sections import (
+    Counterfactual,
     Data,
     Evaluate,
     Gradient,
@@ -21,6 +22,7 @@ from ctrak_jax.config.settings import Config, sections
 
 __all__ = [
     "Config",
+    "Counterfactual",
     "Data",
     "Evaluate",
     "Gradient",

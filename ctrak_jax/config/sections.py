@@ -295,3 +295,17 @@ class Evaluate(Section):
     """Depths of precision@k; the first chooses the damping."""
     bootstrap: int = Field(default=10_000, ge=100)
     """Bootstrap replicates of the confidence intervals."""
+
+
+class Counterfactual(Section):
+    """Retraining without the top samples (`ctrak counterfactual`)."""
+
+    remove: int = Field(default=500, ge=1)
+    """Training images left out: those that rank highest for a concept, among data.candidates."""
+    methods: tuple[str, ...] = ("concept-trak",)
+    """Methods whose rankings are put to the test; images at random always are."""
+    scenarios: tuple[Literal["id", "ood"], ...] = ("ood",)
+    """Whose global questions are asked: those of trained or of held-out combinations. One training
+    a method and question, and one for all without images at random."""
+    images: int = Field(default=64, ge=1)
+    """Images generated under each question's condition by each model."""

@@ -10,6 +10,7 @@ import pydantic
 from ctrak_jax.config.presets import PRESETS, below
 from ctrak_jax.config.sections import (
     Autoencoder,
+    Counterfactual,
     Data,
     Encode,
     Evaluate,
@@ -59,6 +60,7 @@ class Config(Section):
     unlearning: Unlearning = Unlearning()
     score: Score = Score()
     evaluate: Evaluate = Evaluate()
+    counterfactual: Counterfactual = Counterfactual()
 
     @property
     def opponents(self) -> int:
@@ -196,6 +198,8 @@ class Config(Section):
             "methods": self.methods,
             "run.seeds": self.run.seeds,
             "query.scopes": self.query.scopes,
+            "counterfactual.methods": self.counterfactual.methods,
+            "counterfactual.scenarios": self.counterfactual.scenarios,
         }
         full = distinct | {"score.damping": self.score.damping, "evaluate.k": self.evaluate.k}
         problems += [
@@ -205,11 +209,11 @@ class Config(Section):
             (len(set(values)) < len(values), f"{name}={list(values)} must name each one once")
             for name, values in (distinct | {"data.condition_on": self.data.condition_on}).items()
         ]
-        unknown = [m for m in self.methods if m not in METHODS]
-        if unknown:
-            near = difflib.get_close_matches(unknown[0], METHODS, 1)
-            advice = f"did you mean {near[0]!r}" if near else f"use some of {list(METHODS)}"
-            problems.append((True, f"methods: {unknown[0]!r} is not known; {advice}"))
+        for name in ("methods", "counterfactual.methods"):
+            for unknown in (m for m in full[name] if m not in METHODS):
+                near = difflib.get_close_matches(unknown, METHODS, 1)
+                advice = f"did you mean {near[0]!r}" if near else f"use some of {list(METHODS)}"
+                problems.append((True, f"{name}: {unknown!r} is not known; {advice}"))
         for wrong, message in problems:
             if wrong:
                 raise ValueError(message)

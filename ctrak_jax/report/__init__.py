@@ -11,11 +11,12 @@ from ..data.raw import Images
 from ..errors import UsageError
 from .answer import write_answer
 from .contact import write_contact_sheets
+from .counterfactual import write_counterfactual
 from .figures import write_figures
 from .page import write_page
 from .read import read_metrics, read_run
 
-__all__ = ["write_answer", "write_report"]
+__all__ = ["write_answer", "write_counterfactual", "write_report"]
 
 
 def write_report(

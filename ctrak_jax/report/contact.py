@@ -77,7 +77,7 @@ def write_contact_sheets(
     written: dict[Path, None] = {}
 
     def save(sheet: Image.Image, name: str) -> None:
-        path = folder / f"{_file_name(name)}.png"
+        path = folder / f"{file_name(name)}.png"
         if path in written:
             raise StoreError(f"{path}: two contact sheets of that name; rename the queries")
         # Level 1 halves the time of thousands of sheets and costs about a tenth in size.
@@ -110,7 +110,8 @@ def write_contact_sheets(
     return list(written)
 
 
-def _file_name(text: str) -> str:
+def file_name(text: str) -> str:
+    """The text with what a file name cannot have replaced."""
     return re.sub(r"[^\w.+-]", "_", text)
 
 

@@ -32,14 +32,10 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
     config = contexts[0].config
     for ctx in contexts:
         for variant in variants(config.controls):
-            if not score.done(ctx, variant):
-                raise StoreError(
-                    f"{folder(ctx, variant)}: no scores of these settings and questions; run "
-                    "`ctrak score` first."
-                )
+            score.require(ctx, variant)
     inputs = {
         "scores": [score.inputs(ctx, MAIN) for ctx in contexts],
-        "config": config.model_dump(mode="json", exclude={"out"}),
+        "config": config.model_dump(mode="json", exclude={"out", "counterfactual"}),
     }
     whole = replace(contexts[0], root=out)
     if whole.fresh("evaluate", inputs, out / "metrics.json"):
@@ -67,7 +63,7 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
             "summary": summarise(rows, config.evaluate.bootstrap),
             "damping": damping_curves(contexts),
             "controls": controls,
-            "settings": config.model_dump(mode="json"),
+            "settings": config.model_dump(mode="json", exclude={"counterfactual"}),
         }
         write_atomically(out / "metrics.json", json.dumps(result, indent=1) + "\n")
     whole.finish("evaluate", inputs)

@@ -1,7 +1,7 @@
 """Queries: generate images, keep those that show their concepts, and featurize the questions."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def generate(ctx: Context) -> None:
                 plan.append(("validation", config.query.validation))
             cond = ctx.inputs.condition(values, ctx.inputs.prompt(values))
             candidates = _candidates(ctx, denoiser, draw, cond, number)
-            accepts = _check(ctx, values)
+            accepts = accepted_by(ctx, values)
             for split, wanted in plan if "local" in config.query.scopes else []:
                 for n in range(wanted):
                     for image in candidates:
@@ -179,7 +179,8 @@ def _questions(
     return asked
 
 
-def _check(ctx: Context, values: dict[str, str]):
+def accepted_by(ctx: Context, values: dict[str, str]) -> Callable[[np.ndarray], bool]:
+    """The run's rule (config ``query.check``): does an image uint8 [H, W, 3] show these values?"""
     if ctx.config.query.check == "none":
         return lambda image: True
     data = ctx.config.data

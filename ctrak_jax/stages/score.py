@@ -38,6 +38,9 @@ BLOCK_BYTES = 2**25
 IN_MEMORY = ("spectrum", "dual")
 """Solvers that need all features at once."""
 
+AFTERWARDS = ("evaluate", "counterfactual")
+"""The sections of what is done with scores."""
+
 
 class Features(NamedTuple):
     """A method's training features, where they are kept, the weights of its samples [n] (or none),
@@ -117,6 +120,19 @@ def done(ctx: Context, variant: Variant) -> bool:
     return ctx.fresh(variant.title("score"), inputs(ctx, variant), *outputs)
 
 
+def require(ctx: Context, variant: Variant) -> None:
+    """Refuse to go on without the scores of these settings and questions.
+
+    Raises:
+        StoreError: they are missing, or of others.
+    """
+    if not done(ctx, variant):
+        raise StoreError(
+            f"{folder(ctx, variant)}: no scores of these settings and questions; run "
+            "`ctrak score` first."
+        )
+
+
 def inputs(ctx: Context, variant: Variant) -> dict[str, Any]:
     """What the scores depend on."""
     config = ctx.config
@@ -127,7 +143,7 @@ def inputs(ctx: Context, variant: Variant) -> dict[str, Any]:
         "variant": variant,
         "config": config.model_dump(
             mode="json",
-            exclude={"name", "out", "run", "mesh", "train", "evaluate", "controls", "store"},
+            exclude={"name", "out", "run", "mesh", "train", "controls", "store", *AFTERWARDS},
         ),
         "k": config.evaluate.k[0],
     }

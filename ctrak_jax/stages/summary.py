@@ -33,9 +33,10 @@ def table(out: Path) -> str:
     return "\n".join(parts)
 
 
-def _render(table: Table) -> str:
+def render(table: Table) -> str:
+    """A table as plain text."""
     text = io.StringIO()
-    Console(file=text, width=110).print(table)
+    Console(file=text, width=110, markup=False).print(table)
     return text.getvalue()
 
 
@@ -55,7 +56,7 @@ def _precision(rows: list[dict[str, Any]], title: str, depth: int) -> str:
             step = f" ({STEPS[method]})" if method in STEPS else ""
             found = [cells.get((method, *column)) for column in shown]
             table.add_row(method + step, *map(_cell, found))
-    return _render(table)
+    return render(table)
 
 
 def _cell(row: dict[str, Any] | None) -> str:
@@ -76,4 +77,4 @@ def _labels(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         if (row["scope"], row["scenario"]) == ("local", "ood"):
             table.add_row(row["method"], f"{row['picture_only']:.2f}", f"{row['label_only']:.2f}")
-    return _render(table)
+    return render(table)

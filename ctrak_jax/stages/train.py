@@ -36,8 +36,11 @@ def done(ctx: Context) -> bool:
     return True
 
 
-def run(ctx: Context) -> None:
+def run(ctx: Context, program: Trainer | None = None) -> None:
     """Leave a model in ``root/model``, trained unless there is one from the same inputs.
+
+    Args:
+        program: :func:`make_trainer` of this config and seed, to share what it compiles.
 
     Raises:
         StoreError: a model from other inputs is already there.
@@ -57,7 +60,7 @@ def run(ctx: Context) -> None:
         model.save(ctx, load_published(network, checkpoint, shape, size), inputs)
         return
     with stage(ctx.root, "train", ctx.mesh.size) as record:
-        found = _train(ctx, inputs)
+        found = _train(ctx, inputs, program or make_trainer(ctx))
         record.samples = found.steps * ctx.config.train.batch
         record.extra = {"loss": round(found.loss, 5), "seed": ctx.seed}
         model.save(ctx, found.params, inputs)
@@ -147,7 +150,8 @@ def _rule(train: TrainConfig, pace: TrainConfig | Autoencoder) -> Rule:
     )
 
 
-def _make_trainer(ctx: Context) -> Trainer:
+def make_trainer(ctx: Context) -> Trainer:
+    """The training of a class-conditional model; it does not depend on the images."""
     train = ctx.config.train
     return trainer(
         eps_fn_of(ctx.network, *ctx.noise),
@@ -160,14 +164,14 @@ def _make_trainer(ctx: Context) -> Trainer:
     )
 
 
-def _train(ctx: Context, inputs: dict[str, Any]) -> Trained:
+def _train(ctx: Context, inputs: dict[str, Any], program: Trainer) -> Trained:
     train = ctx.config.train
     if train.batch % ctx.mesh.size:
         raise UsageError(
             f"train.batch={train.batch} must be a multiple of the {ctx.mesh.size} devices."
         )
     return checkpointed(
-        _make_trainer(ctx),
+        program,
         create(
             dit_of(ctx.config.model), ctx.training_set.image_shape, ctx.conditions.size, ctx.seed
         ),

@@ -125,7 +125,7 @@ def _settings(
         "fisher": "LAION and the task's exemplars; lambda of LAION",
         "solvers": {method: c.solver for method, c in found.items()},
         "preset": preset,
-        "config": config.model_dump(mode="json"),
+        "config": config.model_dump(mode="json", exclude={"counterfactual"}),
     }
 
 

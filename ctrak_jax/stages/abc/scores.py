@@ -62,7 +62,10 @@ def _score_inputs(bench: Bench, exemplars: Part) -> dict[str, Any]:
             for task, q in zip(bench.abc.tasks, bench.asked, strict=True)
         ],
         "config": config.model_dump(
-            mode="json", exclude={"name", "out", "run", "mesh", "train", "controls", "store"}
+            mode="json",
+            exclude={
+                *("name", "out", "run", "mesh", "train", "controls", "store", "counterfactual")
+            },
         ),
     }
 

@@ -1,0 +1,342 @@
+r"""Retraining without the samples that rank highest for a concept: does the model lose it?
+
+The model is trained again, from the same seed and for as many steps, without the training images
+that a method ranks first for a global question (condition c, concept); and once without as many at
+random. Questions with the same images first share a training. Of each model theta' two things are
+measured under c, beside the run's own theta, from the same noise:
+
+* the concept's presence, the share of theta''s images that show it clearly by a rule on pixels
+  (what a concept's attribution is about, method section 1), where the run checks its queries so;
+* the rise of the denoising loss of theta's images (Wang et al. 2024 judge a ranking by it), mean
+  over images and attribution timesteps:
+
+.. math:: L(x; \theta') - L(x; \theta)                                                    \tag{20}
+
+A ranking that found the teachers takes the concept away where the random removal leaves it.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.table import Table
+
+from ctrak_jax.data import Dataset
+from ctrak_jax.data.dataset import to_unit
+from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.log import logger, stage
+from ctrak_jax.methods import METHODS
+from ctrak_jax.models.training import Trainer
+from ctrak_jax.report import write_counterfactual
+from ctrak_jax.stages import model, questions, score, train
+from ctrak_jax.stages.coder import in_batches
+from ctrak_jax.stages.context import Context, read_json, write_atomically
+from ctrak_jax.stages.gradients import denoising_errors
+from ctrak_jax.stages.query import accepted_by, sampler
+from ctrak_jax.stages.questions import Question
+from ctrak_jax.stages.summary import render
+from ctrak_jax.stages.variant import MAIN
+from ctrak_jax.store import read_scores
+from ctrak_jax.trajectory import forward_path
+from ctrak_jax.typing import Array, Params
+
+IMAGES_APART = 2**30
+"""Keeps the images looked at, and their noise, from being those of the questions."""
+DRAWN_BY = 4
+"""The random stream of the images left out at random."""
+NOTHING, RANDOM = "nothing", "random"
+"""What is left out for comparison: nothing, or images at random."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removal:
+    """Training images left out of one training.
+
+    Attributes:
+        by: the method that ranked them first, or :data:`RANDOM`, or :data:`NOTHING`.
+        index: of the data set, ascending. asked: the questions that are looked at afterwards.
+    """
+
+    by: str
+    index: np.ndarray
+    asked: tuple[Question, ...]
+
+    @property
+    def name(self) -> str:
+        """The folder of its model."""
+        which = hashlib.sha256(self.index.astype(np.int64).tobytes()).hexdigest()[:8]
+        return f"{self.by}-{len(self.index)}-{which}"
+
+
+def run(out: Path, contexts: Sequence[Context]) -> dict[str, Any]:
+    """Train, measure and draw; what is already there is not made again.
+
+    Returns:
+        What ``out/counterfactual.json`` holds: ``rows``, one a (seed, question, removal), and
+        ``settings``.
+
+    Raises:
+        UsageError: the run cannot be asked this. StoreError: a result of it is missing or damaged.
+    """
+    plans = [(ctx, removals(ctx)) for ctx in contexts]
+    config, file = contexts[0].config, out / "counterfactual.json"
+    wanted = config.counterfactual.model_dump(mode="json")
+    inputs = {"scores": [score.inputs(ctx, MAIN) for ctx in contexts], "counterfactual": wanted}
+    whole = replace(contexts[0], root=out)
+    if whole.fresh("counterfactual", inputs, file):
+        return read_json(file, "counterfactual")
+    measures = [_Measure(ctx) for ctx in contexts]  # reads the models before the first training
+    with stage(out, "counterfactual", whole.mesh.size) as record:
+        rows = [
+            row
+            for measure, (ctx, planned) in zip(measures, plans, strict=True)
+            for row in _measured(ctx, measure, planned)
+        ]
+        record.samples = len(rows)
+        result = {"rows": rows, "settings": config.model_dump(mode="json")}
+        write_atomically(file, json.dumps(result, indent=1) + "\n")
+    whole.finish("counterfactual", inputs)
+    return result
+
+
+def removals(ctx: Context) -> list[Removal]:
+    """What is left out for one seed: nothing, images at random, and the first of every ranking.
+
+    Raises:
+        UsageError: the run was not asked globally, keeps no scores, trained no model of its own or
+            has too few images. StoreError: scores are missing, damaged or of other settings.
+    """
+    _require_able(ctx)
+    wanted, candidates = ctx.config.counterfactual, ctx.dataset.train_index
+    if wanted.remove >= len(candidates):
+        raise UsageError(
+            f"counterfactual.remove={wanted.remove} must be less than the {len(candidates)} "
+            "training images that are ranked; lower it."
+        )
+    score.require(ctx, MAIN)
+    listed = questions.read(ctx.root / "queries" / "queries.csv")
+    chosen = {
+        i: q for i, q in enumerate(listed) if q.scope == "global" and q.scenario in wanted.scenarios
+    }
+    lacking = set(wanted.scenarios) - {q.scenario for q in chosen.values()}
+    if lacking:
+        raise UsageError(
+            f"counterfactual.scenarios={list(wanted.scenarios)}: the run has no global question "
+            f"of {sorted(lacking)}; leave it out, or hold a combination out (data.hold_out)."
+        )
+    if len(candidates) < len(ctx.training_set.train_index):
+        logger.warning(
+            "data.candidates: %d of %d training images are ranked; the others stay in training, "
+            "with what they teach",
+            len(candidates),
+            len(ctx.training_set.train_index),
+        )
+    drawn = np.random.default_rng((ctx.seed, DRAWN_BY)).permutation(candidates)[: wanted.remove]
+    every = tuple(chosen.values())
+    planned = [
+        Removal(by=NOTHING, index=np.array([], np.int64), asked=every),
+        Removal(by=RANDOM, index=np.sort(drawn), asked=every),
+    ]
+    for method in wanted.methods:
+        scores = read_scores(ctx.root / "scores" / f"{method}.zarr")
+        shared: dict[tuple[int, ...], list[Question]] = {}
+        for i, question in chosen.items():
+            first = np.argsort(-scores[i], kind="stable")[: wanted.remove]
+            shared.setdefault(tuple(np.sort(candidates[first]).tolist()), []).append(question)
+        planned += [
+            Removal(by=method, index=np.array(index), asked=tuple(asked))
+            for index, asked in shared.items()
+        ]
+    return planned
+
+
+def _require_able(ctx: Context) -> None:
+    config, wanted = ctx.config, ctx.config.counterfactual
+    if config.model.kind != "dit" or config.model.checkpoint is not None:
+        raise UsageError(
+            f"counterfactual trains the run's model again, which model.kind={config.model.kind}, "
+            f"model.checkpoint={config.model.checkpoint} does not allow; use model.kind: dit "
+            "without a checkpoint."
+        )
+    able = [m for m in config.methods if METHODS[m].train is not None]
+    absent = [m for m in wanted.methods if m not in able]
+    if absent:
+        advice = f"use some of {able}" if able else "add concept-trak to methods"
+        raise UsageError(
+            f"counterfactual.methods: {absent[0]!r} ranks for no global question of this run; "
+            f"{advice}."
+        )
+    if "global" not in config.query.scopes:
+        raise UsageError(
+            f"counterfactual needs global questions, query.scopes={list(config.query.scopes)}; add "
+            "global and run it again."
+        )
+    if not config.score.keep_all:
+        raise UsageError(
+            "counterfactual needs every score, score.keep_all=false keeps the first ones; set it "
+            "to true and run `ctrak score`."
+        )
+
+
+def without(data: Dataset, index: np.ndarray) -> Dataset:
+    """The same data with some images, by dataset index, kept out of training."""
+    return replace(data, train_index=np.setdiff1d(data.train_index, index))
+
+
+def presence(ctx: Context, images: np.ndarray, question: Question) -> float | None:
+    """Share of the images [n, H, W, 3] that show the concept; None where the run checks none."""
+    if ctx.config.query.check == "none":
+        return None
+    shows = accepted_by(ctx, {question.attribute: question.value})
+    return float(np.mean([shows(image) for image in images]))
+
+
+def _measured(
+    ctx: Context, measure: "_Measure", planned: Sequence[Removal]
+) -> list[dict[str, Any]]:
+    """The rows of one seed, and a sheet of images a question."""
+    rows, program = [], train.make_trainer(ctx)
+    sheets: dict[str, dict[str, np.ndarray]] = {}
+    for number, removal in enumerate(planned):
+        data, params = without(ctx.training_set, removal.index), measure.params
+        if removal.by != NOTHING:
+            logger.info(
+                "counterfactual (seed %d) %d/%d: without %d by %s",
+                *(ctx.seed, number, len(planned) - 1, len(removal.index), removal.by),
+            )
+            folder = ctx.root / "counterfactual" / removal.name
+            params = _trained(replace(ctx, root=folder, training_set=data), program)
+        drawn = {q.query: measure.sample(params, q) for q in removal.asked}
+        rise = {q.query: measure.loss_rise(params, q) for q in removal.asked}
+        for question in removal.asked:
+            images = drawn[question.query]
+            carriers = _count(ctx, removal.index, question)
+            row = {
+                "seed": ctx.seed,
+                "query": question.query,
+                "scope": question.scope,
+                "scenario": question.scenario,
+                "attribute": question.attribute,
+                "value": question.value,
+                "removed_by": removal.by,
+                "removed": len(removal.index),
+                "carriers_removed": carriers,
+                "carriers_left": _count(ctx, data.train_index, question),
+                "presence": presence(ctx, images, question),
+                "loss_rise": rise[question.query],
+            }
+            rows.append(row)
+            sheet = sheets.setdefault(f"{question.query}-{question.attribute}", {})
+            sheet[f"without {_left_out(removal.by, len(removal.index))}"] = images
+    for name, images in sheets.items():
+        write_counterfactual(ctx.root / "counterfactual", name, images)
+    return rows
+
+
+def _trained(again: Context, program: Trainer) -> Params:
+    """The model of ``again``, trained unless it is there."""
+    try:
+        train.run(again, program)
+        return model.load(again).params
+    except StoreError as error:
+        reason = str(error).partition(";")[0]
+        raise StoreError(
+            f"{reason}; delete {again.root} and run `ctrak counterfactual` again."
+        ) from error
+
+
+def _count(ctx: Context, index: np.ndarray, question: Question) -> int:
+    """How many of the images carry the concept."""
+    values = ctx.dataset.raw.attributes[question.attribute]
+    return sum(values[i] == question.value for i in index)
+
+
+class _Measure:
+    """Images and losses of one seed under any of its models."""
+
+    def __init__(self, ctx: Context) -> None:
+        denoiser = model.load(ctx)
+        self.params, self._ctx, self._eps_fn = denoiser.params, ctx, denoiser.eps_fn
+        self._draw = sampler(ctx, denoiser)
+        self._before: dict[str, tuple[np.ndarray, float]] = {}
+
+    def sample(self, params: Params, question: Question) -> np.ndarray:
+        """What a model makes under a question's condition: uint8 [n, H, W, 3]."""
+        cond = self._condition(question)
+        return self._over(lambda rows: self._draw(params, cond, rows + IMAGES_APART))
+
+    def loss_rise(self, params: Params, question: Question) -> float:
+        """Equation (20) of the run's own images."""
+        if question.query not in self._before:
+            images = self.sample(self.params, question)
+            self._before[question.query] = images, self._loss(self.params, question, images)
+        images, before = self._before[question.query]
+        return self._loss(params, question, images) - before
+
+    def _loss(self, params: Params, question: Question, images: np.ndarray) -> float:
+        x0, cond = to_unit(images), self._condition(question)
+        errors = self._over(lambda rows: self._errors(params, x0[rows], cond, rows))
+        return float(errors.mean())
+
+    @cached_property
+    def _errors(self) -> Callable[..., Array]:
+        ctx, key = self._ctx, jax.random.key(self._ctx.config.trajectory.seed)
+
+        def one(params: Params, x0: Array, cond: Array, index: Array) -> Array:
+            own = jax.random.fold_in(key, index + IMAGES_APART)
+            path = forward_path(ctx.schedule, x0, ctx.grid.recorded, own)
+            errors = denoising_errors(self._eps_fn, params, ctx.schedule, path, x0, cond)
+            return jnp.mean(errors)
+
+        return jax.jit(jax.vmap(one, (None, 0, None, 0)))
+
+    def _condition(self, question: Question) -> np.ndarray:
+        return self._ctx.inputs.condition(question.condition, question.prompt)
+
+    def _over(self, fn: Callable[[np.ndarray], Array]) -> np.ndarray:
+        count = self._ctx.config.counterfactual.images
+        return in_batches(fn, count, min(count, self._ctx.config.gradient.batch))
+
+
+def text(result: dict[str, Any]) -> str:
+    """The rows as a table, question by question, mean over training seeds."""
+    groups: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
+    for row in result["rows"]:
+        question = (row["query"].removesuffix("-global"), f"{row['attribute']}={row['value']}")
+        groups.setdefault(question, {}).setdefault(row["removed_by"], []).append(row)
+    seeds = len({row["seed"] for row in result["rows"]})
+    table = Table(title=f"retrained ({seeds} training seeds)", title_justify="left")
+    for column in ("images of", "concept", "left out"):
+        table.add_column(column)
+    for column in ("carriers", "left", "presence", "loss rise"):
+        table.add_column(column, justify="right")
+    for question, removed in groups.items():
+        for by, rows in removed.items():
+            table.add_row(*question, *_cells(by, rows))
+    return render(table)
+
+
+def _cells(by: str, rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    def mean(key: str) -> float:
+        return float(np.mean([row[key] for row in rows]))
+
+    present = "-" if rows[0]["presence"] is None else f"{mean('presence'):.2f}"
+    return (
+        _left_out(by, rows[0]["removed"]),
+        f"{mean('carriers_removed'):.0f}",
+        f"{mean('carriers_left'):.0f}",
+        present,
+        f"{mean('loss_rise'):+.4f}",
+    )
+
+
+def _left_out(by: str, count: int) -> str:
+    words = {NOTHING: NOTHING, RANDOM: f"{count} at random"}
+    return words.get(by, f"{count} by {by}")

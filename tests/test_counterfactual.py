@@ -1,0 +1,303 @@
+"""Retraining without the top samples, on rankings whose truth is known: they are planted."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ctrak_jax import config as cfg
+from ctrak_jax import pipeline
+from ctrak_jax.data import draw_dataset
+from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.report import write_counterfactual
+from ctrak_jax.stages import counterfactual, model, query, questions, score, train
+from ctrak_jax.stages.context import Context
+from ctrak_jax.stages.counterfactual import NOTHING, RANDOM
+from ctrak_jax.stages.variant import MAIN
+from ctrak_jax.store import write_scores
+from tests.command import ctrak
+from tests.programs import programs_kept
+
+TEACHERS, OTHERS, BLIND = "concept-trak", "d-trak", "trak"
+"""Whose scores are planted: one ranks the carriers of each concept first, one last, and one has the
+same ranking for every concept."""
+REMOVED, TRAINED, RANKED = 40, 126, 110
+CONFIG = cfg.Config(
+    data=cfg.Data(size=168, candidates=RANKED, hold_out=({"shape": "triangle", "color": "red"},)),
+    run=cfg.Run(devices=1),
+    model=cfg.Model(width=32, depth=2, heads=2),
+    train=cfg.Train(steps=400, batch=32, checkpoint_every=400),
+    trajectory=cfg.Trajectory(steps=10, record_every=2),
+    gradient=cfg.Gradient(time_chunk=4, batch=16),
+    query=cfg.Query(trajectories=2, per_combination=1, validation=1, check="none"),
+    methods=(TEACHERS, OTHERS, BLIND),
+    controls=(),
+    counterfactual=cfg.Counterfactual(remove=REMOVED, images=20, methods=(TEACHERS, OTHERS, BLIND)),
+)
+COLUMNS = draw_dataset(
+    size=168, image_size=16, shapes=("triangle", "circle"), colors=("red", "blue"), seed=0
+).attributes
+
+
+def plant_scores(ctx: Context) -> None:
+    """What the score stage leaves, with scores of our own."""
+    asked = questions.read(ctx.root / "queries" / "queries.csv")
+    carriers = np.stack([ctx.dataset.carries(q.attribute, q.value) for q in asked])
+    alike = np.tile(np.arange(RANKED), (len(asked), 1))
+    for method, scores in ((TEACHERS, 1.0 * carriers), (OTHERS, -1.0 * carriers), (BLIND, alike)):
+        (ctx.root / "fisher" / method).mkdir(parents=True)
+        write_scores(ctx.root / "scores" / f"{method}.zarr", scores)
+        top = ctx.root / "top" / f"{method}.csv"
+        top.parent.mkdir(exist_ok=True)
+        top.write_text("query,rank,index,score,attribute\n")
+    (ctx.root / "scores" / "damping.json").write_text("{}")
+    ctx.finish("score", score.inputs(ctx, MAIN))
+    assert score.done(ctx, MAIN)
+
+
+@pytest.fixture(scope="module")
+def asked_run(tmp_path_factory) -> Iterator[Context]:
+    """A trained model that was asked and ranked for; nothing was trained again yet."""
+    with programs_kept(tmp_path_factory.mktemp("programs")):
+        (found,) = pipeline.prepare(CONFIG, tmp_path_factory.mktemp("asked"))
+        train.run(found)
+        query.generate(found)
+        plant_scores(found)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def ctx(asked_run, tmp_path_factory) -> Context:
+    """The same once the command has gone through; tests that change it work on a copy."""
+    root = tmp_path_factory.mktemp("done") / "out"
+    shutil.copytree(asked_run.root, root)
+    found = replace(asked_run, root=root)
+    counterfactual.run(root, [found])
+    return found
+
+
+@pytest.fixture
+def copy(ctx, tmp_path) -> Context:
+    shutil.copytree(ctx.root, tmp_path / "out")
+    return replace(ctx, root=tmp_path / "out")
+
+
+def rows_of(ctx: Context) -> list[dict]:
+    return json.loads((ctx.root / "counterfactual.json").read_text())["rows"]
+
+
+def with_settings(ctx: Context, **sections) -> Context:
+    """The same run under other settings."""
+    return replace(ctx, config=cfg.Config.model_validate(CONFIG.model_dump() | sections))
+
+
+def carriers(index, row) -> int:
+    return sum(COLUMNS[row["attribute"]][i] == row["value"] for i in index)
+
+
+@pytest.mark.slow
+def test_the_first_of_each_ranking_are_left_out(ctx):
+    rows, ranked, trained = rows_of(ctx), ctx.dataset.train_index, ctx.training_set.train_index
+    assert (len(ranked), len(trained)) == (RANKED, TRAINED)
+    questions_asked = [("triangle-red-global", name) for name in ("shape", "color")]
+    by = [NOTHING, RANDOM, TEACHERS, OTHERS, BLIND]
+    assert sorted((r["query"], r["attribute"], r["removed_by"]) for r in rows) == sorted(
+        (*question, method) for question in questions_asked for method in by
+    )
+    for row in rows:
+        among = carriers(ranked, row)
+        expected = {
+            NOTHING: 0,
+            TEACHERS: min(REMOVED, among),
+            OTHERS: max(0, REMOVED - (RANKED - among)),
+            BLIND: carriers(ranked[-REMOVED:], row),
+        }
+        found = row["carriers_removed"]
+        assert found == expected.get(row["removed_by"], found)
+        assert found + row["carriers_left"] == carriers(trained, row)
+        assert row["removed"] == (0 if row["removed_by"] == NOTHING else REMOVED)
+
+
+@pytest.mark.slow
+def test_the_models_were_trained_without_them(ctx):
+    """Also: a ranking that is the same for both concepts costs one training."""
+    ranked = ctx.dataset.train_index
+    made = {
+        folder.name: model.about(folder / "model")["made_from"]["data"]
+        for folder in (ctx.root / "counterfactual").iterdir()
+        if folder.is_dir()
+    }
+    counts = {m: sum(n.startswith(f"{m}-") for n in made) for m in (*CONFIG.methods, RANDOM)}
+    assert counts == {TEACHERS: 2, OTHERS: 2, BLIND: 1, RANDOM: 1}
+    last = set(ranked[-REMOVED:])
+    kept = np.array([i for i in ctx.training_set.train_index if i not in last])
+    expected = replace(ctx.training_set, train_index=kept).fingerprint
+    assert [data for name, data in made.items() if name.startswith(f"{BLIND}-")] == [expected]
+
+
+@pytest.mark.slow
+def test_a_model_that_never_saw_the_concepts_loses_them(ctx):
+    """The run's images fit worse to models trained without the carriers of a concept than to those
+    trained without as many others; mean over both concepts."""
+
+    def rise(by: str) -> float:
+        return float(np.mean([row["loss_rise"] for row in rows_of(ctx) if row["removed_by"] == by]))
+
+    assert rise(TEACHERS) > max(rise(OTHERS), rise(RANDOM))
+
+
+def test_random_images_are_ranked_ones_and_others_for_another_seed(asked_run):
+    def drawn(seed: int) -> set[int]:
+        planned = counterfactual.removals(replace(asked_run, seed=seed))
+        (found,) = [r for r in planned if r.by == RANDOM]
+        return set(found.index.tolist())
+
+    assert len(drawn(0)) == len(drawn(1)) == REMOVED
+    assert drawn(0) != drawn(1)
+    assert drawn(0) <= set(asked_run.dataset.train_index.tolist())
+
+
+def test_presence_is_the_share_of_images_that_show_the_concept(asked_run):
+    """Of drawn images, whose values are known."""
+    checked = with_settings(asked_run, query={**CONFIG.query.model_dump(), "check": "shapes"})
+    asked = questions.read(asked_run.root / "queries" / "queries.csv")[0]
+    images = checked.dataset.raw.images[:50]
+    share = np.mean([value == asked.value for value in COLUMNS[asked.attribute][:50]])
+    assert counterfactual.presence(checked, images, asked) == pytest.approx(share)
+    assert counterfactual.presence(asked_run, images, asked) is None
+
+
+@pytest.mark.slow
+def test_a_second_run_makes_nothing_anew(copy):
+    before = {path: path.stat().st_mtime_ns for path in copy.root.rglob("*") if path.is_file()}
+    counterfactual.run(copy.root, [copy])
+    assert {p: p.stat().st_mtime_ns for p in copy.root.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.slow
+def test_models_that_are_there_are_measured_again_in_batches_of_any_size(copy):
+    rows = rows_of(copy)
+    other = with_settings(copy, gradient={**CONFIG.gradient.model_dump(), "batch": 7})
+    other.finish("score", score.inputs(other, MAIN))
+    again = counterfactual.run(copy.root, [other])["rows"]
+    for one, two in zip(rows, again, strict=True):
+        assert two == {**one, "loss_rise": pytest.approx(one["loss_rise"], rel=1e-3, abs=1e-6)}
+    logs = list((copy.root / "counterfactual").rglob("log.jsonl"))
+    assert [len(log.read_text().splitlines()) for log in logs] == [1] * 6
+
+
+@pytest.mark.slow
+def test_a_damaged_model_is_named_with_what_to_do(copy):
+    (folder,) = (copy.root / "counterfactual").glob(f"{RANDOM}-*")
+    (folder / "model" / "model.json").write_text("{")
+    (copy.root / "counterfactual.json").unlink()
+    with pytest.raises(StoreError, match="run `ctrak counterfactual` again") as refused:
+        counterfactual.run(copy.root, [copy])
+    assert f"delete {folder}" in str(refused.value)
+    assert "ctrak train" not in str(refused.value)
+
+
+@pytest.mark.slow
+def test_the_command_prints_what_is_written_and_draws(ctx):
+    done = ctrak("counterfactual", ctx.root, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"] == rows_of(ctx)
+    sheets = sorted((ctx.root / "counterfactual").glob("*.png"))
+    assert [s.stem for s in sheets] == ["triangle-red-global-color", "triangle-red-global-shape"]
+
+
+def test_the_table_has_a_line_a_removal_and_means_over_seeds():
+    def row(seed: int, by: str, present: float) -> dict:
+        return {
+            "seed": seed,
+            "query": "[/b]-red-global",
+            "attribute": "color",
+            "value": "[red]",
+            "removed_by": by,
+            "removed": 0 if by == NOTHING else 7,
+            "carriers_removed": 3,
+            "carriers_left": 5,
+            "presence": present,
+            "loss_rise": 0.5,
+        }
+
+    rows = [row(seed, by, 0.25 * seed) for seed in (1, 2) for by in (NOTHING, RANDOM, "trak")]
+    lines = [x for x in counterfactual.text({"rows": rows}).splitlines() if "color=" in x]
+    assert len(lines) == 3
+    for line, left_out in zip(lines, ("nothing", "7 at random", "7 by trak"), strict=True):
+        cells = [cell.strip() for cell in line.strip("│").split("│")]
+        assert cells == ["[/b]-red", "color=[red]", left_out, "3", "5", "0.38", "+0.5000"]
+
+
+def test_the_sheet_shows_every_image_in_its_row(tmp_path):
+    colours = {"without nothing": 10, "without 7 at random": 200}
+    drawn = {
+        name: np.full((3, 16, 16, 3), value, np.uint8)
+        + np.arange(3, dtype=np.uint8)[:, None, None, None]
+        for name, value in colours.items()
+    }
+    write_counterfactual(tmp_path / "sheets", "a/b", drawn)
+    sheet = np.asarray(Image.open(tmp_path / "sheets" / "a_b.png"))
+    rows = []
+    for value in colours.values():
+        places = [np.argwhere((sheet == value + n).all(-1)) for n in range(3)]
+        assert [len(place) for place in places] == [64 * 64] * 3
+        assert places[0][:, 1].max() < places[1][:, 1].min() <= places[1][:, 1].max()
+        assert places[1][:, 1].max() < places[2][:, 1].min()
+        rows.append(places[0][:, 0])
+    assert rows[0].max() < rows[1].min()
+
+
+LOCAL = {**CONFIG.query.model_dump(), "scopes": ["local"]}
+IN_AND_OUT = {"scenarios": ["id", "ood"]}
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"counterfactual": {"remove": RANKED}}, f"must be less than the {RANKED} training"),
+        (
+            {"counterfactual": {"methods": ["das"]}},
+            "use some of ['concept-trak', 'd-trak', 'trak']",
+        ),
+        ({"methods": ["unlearning"]}, "add concept-trak to methods"),
+        ({"score": {"keep_all": False}}, "score.keep_all=false keeps the first ones"),
+        ({"query": LOCAL}, "query.scopes=['local']; add global"),
+        ({"model": {"checkpoint": "a.safetensors"}}, "model.checkpoint=a.safetensors does not"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_anything_is_trained(asked_run, sections, message):
+    with pytest.raises(UsageError) as refused:
+        counterfactual.run(asked_run.root, [with_settings(asked_run, **sections)])
+    assert message in str(refused.value)
+    assert not (asked_run.root / "counterfactual").exists()
+
+
+def test_a_scenario_without_a_question_is_refused(asked_run, tmp_path):
+    shutil.copytree(asked_run.root, tmp_path / "out")
+    known = [q for q in questions.read(tmp_path / "out/queries/queries.csv") if q.scenario == "id"]
+    questions.write(tmp_path / "out" / "queries" / "queries.csv", known)
+    fewer = replace(asked_run, root=Path(tmp_path / "out"))
+    fewer.finish("score", score.inputs(fewer, MAIN))
+    with pytest.raises(UsageError, match=r"no global question of \['ood'\]"):
+        counterfactual.run(fewer.root, [fewer])
+
+
+def test_rankings_of_other_settings_are_refused(asked_run):
+    with pytest.raises(StoreError, match="run `ctrak score` first"):
+        counterfactual.run(asked_run.root, [with_settings(asked_run, projection={"k": 64})])
+
+
+def test_the_settings_of_the_command_leave_scores_and_metrics_as_they_are(asked_run):
+    other = with_settings(asked_run, counterfactual={"remove": 3})
+    assert score.done(other, MAIN)
+
+
+def test_an_unknown_method_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'concept-trak'"):
+        cfg.Config(counterfactual=cfg.Counterfactual(methods=("concept-trk",)))
