@@ -66,14 +66,19 @@ def random_parameters() -> Params:
     return jax.tree.unflatten(tree, noisy)
 
 
-def refuse_others(name: str, phi: np.ndarray, g: np.ndarray) -> None:
+def refuse_others(name: str, phi: np.ndarray, g: np.ndarray, sides: int = 1) -> None:
     """Stop at a projector whose features of a batch do not have the inner products of its gradients
-    up to one factor, which traker's lack, within what k entries can give."""
+    up to one factor, which traker's lack, within what k entries can give.
+
+    Args:
+        sides: 2 for two matrices a layer of sqrt(k) columns each, whose errors add up where a
+            layer's gradient has low rank.
+    """
     inner, exact = phi @ phi.T, g @ g.T
     exact *= np.trace(inner) / np.trace(exact)
     size = np.sqrt(np.diag(exact))
     error = np.sqrt(np.mean(((inner - exact) / np.outer(size, size)) ** 2))
-    allowed = 3 / np.sqrt(phi.shape[1])
+    allowed = 3 / np.sqrt(phi.shape[1]) if sides == 1 else np.sqrt(2) / phi.shape[1] ** 0.25
     if not error <= allowed:
         raise SystemExit(
             f"{name}: inner products are off by {error:.1e} of the norms, expected at most "
@@ -220,7 +225,7 @@ def main() -> None:
         refuse_others(name, np.asarray(projector(g_peer)), g_mine)
     if timed:
         refuse_others("ctrak_jax", np.asarray(project(g)), g_mine)
-        refuse_others("factored", np.asarray(by_factors(params, *mine)), g_mine)
+        refuse_others("factored", np.asarray(by_factors(params, *mine)), g_mine, sides=2)
     title = (
         f"batch {asked.batch}, d = {g_mine.shape[1]:,}, k = {asked.k:,}, gradients alone on "
         f"{mesh.size} device(s), {torch.get_num_threads()} threads; gradients apart by "
