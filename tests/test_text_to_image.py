@@ -395,7 +395,7 @@ def test_every_question_is_checked_for_words_that_are_not_heard(unasked, monkeyp
 
 
 def test_no_accepted_picture_is_an_error(unasked, monkeypatch):
-    monkeypatch.setattr(query, "_check", lambda ctx, values: lambda image: False)
+    monkeypatch.setattr(query, "accepted_by", lambda ctx, values: lambda image: False)
     with pytest.raises(StoreError, match=r"no image was accepted.*query.attempts"):
         query.generate(unasked)
 
