@@ -63,9 +63,7 @@ def _score_inputs(bench: Bench, exemplars: Part) -> dict[str, Any]:
         ],
         "config": config.model_dump(
             mode="json",
-            exclude={
-                *("name", "out", "run", "mesh", "train", "controls", "store", "counterfactual")
-            },
+            exclude={"name", "out", "run", "mesh", "train", "controls", "store", "counterfactual"},
         ),
     }
 
