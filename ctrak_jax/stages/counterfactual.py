@@ -205,11 +205,12 @@ def _measured(
     rows, program = [], train.make_trainer(ctx)
     sheets: dict[str, dict[str, np.ndarray]] = {}
     for number, removal in enumerate(planned):
+        left_out = _left_out(removal.by, len(removal.index))
         data, params = without(ctx.training_set, removal.index), measure.params
         if removal.by != NOTHING:
             logger.info(
-                "counterfactual (seed %d) %d/%d: without %d by %s",
-                *(ctx.seed, number, len(planned) - 1, len(removal.index), removal.by),
+                "counterfactual (seed %d) %d/%d: without %s",
+                *(ctx.seed, number, len(planned) - 1, left_out),
             )
             folder = ctx.root / "counterfactual" / removal.name
             params = _trained(replace(ctx, root=folder, training_set=data), program)
@@ -217,7 +218,6 @@ def _measured(
         rise = {q.query: measure.loss_rise(params, q) for q in removal.asked}
         for question in removal.asked:
             images = drawn[question.query]
-            carriers = _count(ctx, removal.index, question)
             row = {
                 "seed": ctx.seed,
                 "query": question.query,
@@ -227,14 +227,14 @@ def _measured(
                 "value": question.value,
                 "removed_by": removal.by,
                 "removed": len(removal.index),
-                "carriers_removed": carriers,
+                "carriers_removed": _count(ctx, removal.index, question),
                 "carriers_left": _count(ctx, data.train_index, question),
                 "presence": presence(ctx, images, question),
                 "loss_rise": rise[question.query],
             }
             rows.append(row)
             sheet = sheets.setdefault(f"{question.query}-{question.attribute}", {})
-            sheet[f"without {_left_out(removal.by, len(removal.index))}"] = images
+            sheet[f"without {left_out}"] = images
     for name, images in sheets.items():
         write_counterfactual(ctx.root / "counterfactual", name, images)
     return rows
