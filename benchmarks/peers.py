@@ -26,7 +26,7 @@ from trak.projectors import BasicProjector, ProjectionType
 
 import ctrak_jax as ct
 from benchmarks import torch_peer
-from ctrak_jax import mesh as devices
+from ctrak_jax import devices
 from ctrak_jax.gradient import flatten_samples, parameter_paths, project_layers
 from ctrak_jax.models import SIZES, DiT, create
 from ctrak_jax.models.denoiser import layers_fn_of

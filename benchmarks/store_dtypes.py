@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from ctrak_jax import config, fisher, pipeline
-from ctrak_jax.stages.context import Context, read_json
+from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.score import load_features, load_query_features
 from ctrak_jax.stages.variant import MAIN
 from ctrak_jax.store.encoding import Dtype, decode, encode
+from ctrak_jax.store.files import read_json
 
 DTYPES: tuple[Dtype, ...] = ("bfloat16", "int8")
 

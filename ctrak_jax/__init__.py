@@ -18,18 +18,7 @@ from ctrak_jax.gradient import (
 )
 from ctrak_jax.metrics import precision_at_k
 from ctrak_jax.projection import Projection, project
-from ctrak_jax.reward import (
-    cfg,
-    dps,
-    dsm,
-    l1,
-    l2,
-    mean,
-    reward_loss,
-    reward_x0,
-    reward_xt,
-    slider,
-)
+from ctrak_jax.reward import cfg, dps, dsm, l1, l2, mean, reward_loss, reward_x0, reward_xt, slider
 from ctrak_jax.schedule import Schedule, as_eps_fn
 from ctrak_jax.score import Ranking, error_weights, influence, top_k
 from ctrak_jax.trajectory import Grid, Guidance, Path, Sample, forward_path, grid, invert, sample

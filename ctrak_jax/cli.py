@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctrak_jax import abc, bench, hosts, log, pipeline
 from ctrak_jax import config as cfg
-from ctrak_jax import hosts, log, pipeline
 from ctrak_jax.data import build, draw_avatars, write_folder
 from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.plan import report as plan
 from ctrak_jax.report import write_answer
-from ctrak_jax.stages import abc, attribute, bench, counterfactual, info, plan, summary
+from ctrak_jax.stages import attribute, counterfactual, info
 from ctrak_jax.stages.context import Context
+from ctrak_jax.terminal import summary
 
 HELP = {
     "run": "every stage in order, each skipped where its result is there",

@@ -12,14 +12,15 @@ from pathlib import Path
 
 from ctrak_jax import data, hosts
 from ctrak_jax.config import Config, dump
+from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import stage
-from ctrak_jax.mesh import local_mesh
 from ctrak_jax.report import write_report
 from ctrak_jax.stages import encode, evaluate, featurize, model, query, questions, score, train
-from ctrak_jax.stages.context import Context, read_json, write_atomically
+from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import selection_of
 from ctrak_jax.stages.variant import variants
+from ctrak_jax.store.files import read_json, write_atomically
 
 
 def prepare(config: Config, out: Path) -> list[Context]:

@@ -3,7 +3,7 @@
 import pytest
 
 from ctrak_jax.errors import UsageError
-from ctrak_jax.stages import plan
+from ctrak_jax.plan import report as plan
 
 
 def _installed() -> bool:

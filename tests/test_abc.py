@@ -19,11 +19,6 @@ from ctrak_jax.data.pictures import Files, Pictures
 from ctrak_jax.errors import UsageError
 from ctrak_jax.methods import ABLATION
 from ctrak_jax.metrics import average_precision, recall_at_k
-from ctrak_jax.report.abc_tables import (
-    PUBLISHED_RECALL_AT_10,
-    ablation_table,
-    benchmark_table,
-)
 from ctrak_jax.retrieval import (
     Places,
     Retrieval,
@@ -33,6 +28,7 @@ from ctrak_jax.retrieval import (
     retrieval,
     summarise,
 )
+from ctrak_jax.terminal.abc import PUBLISHED_RECALL_AT_10, ablation_table, benchmark_table
 from tests.test_readers import encoded, picture
 
 COUNT = 5

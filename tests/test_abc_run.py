@@ -10,18 +10,17 @@ import numpy as np
 import pytest
 import yaml
 
-from ctrak_jax import cli
+from ctrak_jax import abc, cli
+from ctrak_jax.abc.inputs import Codec, Words
 from ctrak_jax.config import Config, dump, load
 from ctrak_jax.config.presets import PRESETS
-from ctrak_jax.mesh import local_mesh
+from ctrak_jax.devices import local_mesh
+from ctrak_jax.inputs.encoder import Coder
 from ctrak_jax.models.stable_diffusion.textual_inversion import (
     add_tokens,
     load_embeddings,
     save_embedding,
 )
-from ctrak_jax.stages import abc
-from ctrak_jax.stages.abc.inputs import Codec, Words
-from ctrak_jax.stages.coder import Coder
 from ctrak_jax.store import FeatureStore, read_manifest
 from tests.programs import programs_kept
 from tests.test_abc import dump as write_json

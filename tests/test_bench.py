@@ -7,12 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ctrak_jax import cli, config, score
+from ctrak_jax import bench, cli, config, score
+from ctrak_jax.bench import scaling, show, timing, work
+from ctrak_jax.bench.timing import Call, Row
 from ctrak_jax.errors import UsageError
 from ctrak_jax.methods import METHODS
-from ctrak_jax.stages import bench
-from ctrak_jax.stages.bench import scaling, show, timing, work
-from ctrak_jax.stages.bench.timing import Call, Row
 
 SIZES = bench.Sizes(batch=2, k=32, rows=150, repeats=3)
 FIELDS = set(Row._fields)

@@ -8,7 +8,7 @@ import pytest
 
 from ctrak_jax import config as cfg
 from ctrak_jax.data import build
-from ctrak_jax.mesh import local_mesh
+from ctrak_jax.devices import local_mesh
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.samples import samples_of
 

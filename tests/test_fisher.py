@@ -9,8 +9,8 @@ import pytest
 from jax.sharding import Mesh
 
 from ctrak_jax import fisher
+from ctrak_jax.devices import SAMPLES, SampleSum, ShardedRows, local_mesh
 from ctrak_jax.errors import StoreError
-from ctrak_jax.mesh import SAMPLES, SampleSum, ShardedRows, local_mesh
 from ctrak_jax.score import error_weights, influence, top_k
 from ctrak_jax.stages.score import Features, solve
 

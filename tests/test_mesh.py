@@ -9,18 +9,12 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from ctrak_jax import mesh as devices
+from ctrak_jax import devices
 from ctrak_jax.config import Config
 from ctrak_jax.data import build
 from ctrak_jax.errors import UsageError
 from ctrak_jax.stages.context import Context, dit_of
-from ctrak_jax.stages.gradients import (
-    Selected,
-    TrainRows,
-    selected,
-    train_rows,
-    train_specs,
-)
+from ctrak_jax.stages.gradients import Selected, TrainRows, selected, train_rows, train_specs
 from ctrak_jax.stages.samples import samples_of
 from ctrak_jax.stages.variant import MAIN
 from tests.tiny import random_params

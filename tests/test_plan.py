@@ -16,7 +16,8 @@ from ctrak_jax.config import Config, ProjectionConfig, Store
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models import SIZES, DiT, create
 from ctrak_jax.models.denoiser import eps_fn_of
-from ctrak_jax.stages import hlo, plan
+from ctrak_jax.plan import hlo
+from ctrak_jax.plan import report as plan
 from ctrak_jax.store import FeatureStore
 from ctrak_jax.trajectory import grid, invert
 from tests.command import ctrak

@@ -12,12 +12,12 @@ import pytest
 pytest.importorskip("diffusers", reason="needs the extra diffusers")
 
 from ctrak_jax.config import Config, load
+from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
-from ctrak_jax.mesh import local_mesh
 from ctrak_jax.models.stable_diffusion import CLIPText, huggingface, read_config
+from ctrak_jax.plan.compiling import context_of, step_of
 from ctrak_jax.stages import model
 from ctrak_jax.stages.gradients import selection_of
-from ctrak_jax.stages.plan_compile import context_of, step_of
 from ctrak_jax.stages.samples import described
 from ctrak_jax.stages.variant import MAIN
 from tests.command import ctrak

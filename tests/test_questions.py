@@ -11,19 +11,12 @@ from hypothesis import strategies as st
 
 from ctrak_jax import config as cfg
 from ctrak_jax.data import build
+from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import StoreError
-from ctrak_jax.mesh import local_mesh
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.query import combinations
 from ctrak_jax.stages.query_rows import stacked
-from ctrak_jax.stages.questions import (
-    HEADER,
-    Question,
-    combination_names,
-    minus_of,
-    read,
-    write,
-)
+from ctrak_jax.stages.questions import HEADER, Question, combination_names, minus_of, read, write
 
 COLORS = ("red", "blue", "green", "yellow")
 

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("diffusers", reason="needs the extra diffusers")
 
-from ctrak_jax import mesh as devices
+from ctrak_jax import devices
 from ctrak_jax import schedule as schedules
 from ctrak_jax.data.dataset import to_unit
 from ctrak_jax.errors import StoreError, UsageError
@@ -21,10 +21,10 @@ from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.models import stable_diffusion as sd
 from ctrak_jax.models.rows import one_product_a_layer
 from ctrak_jax.models.stable_diffusion import fit, huggingface, save, small, vocabulary, weights
+from ctrak_jax.models.stable_diffusion import small_training as stage
+from ctrak_jax.models.stable_diffusion.small_training import Fit, Settings, train_text_to_image
 from ctrak_jax.models.training import Progress, Rule, Trainer, TrainState
 from ctrak_jax.schedule import add_noise
-from ctrak_jax.stages import text_to_image as stage
-from ctrak_jax.stages.text_to_image import Fit, Settings, train_text_to_image
 from tests.programs import programs_kept
 
 MERGES = ("r e", "re d</w>", "s k", "sk y</w>", "a n", "an d</w>", "an</w> d")

@@ -17,11 +17,11 @@ from ctrak_jax import pipeline
 from ctrak_jax.config import Config
 from ctrak_jax.data import build, write_folder
 from ctrak_jax.data.raw import RawImages
+from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import StoreError, UsageError
-from ctrak_jax.mesh import local_mesh
+from ctrak_jax.inputs.encoder import Coder, require_heard
 from ctrak_jax.models.stable_diffusion import load_codecs
 from ctrak_jax.stages import attribute, encode, query, train
-from ctrak_jax.stages.coder import Coder, require_heard
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.samples import samples_of
 from tests.command import ctrak

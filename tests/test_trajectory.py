@@ -15,15 +15,7 @@ import pytest
 
 from ctrak_jax import schedule as schedules
 from ctrak_jax.schedule import level
-from ctrak_jax.trajectory import (
-    Guidance,
-    ddim_step,
-    forward_path,
-    grid,
-    guided,
-    invert,
-    sample,
-)
+from ctrak_jax.trajectory import Guidance, ddim_step, forward_path, grid, guided, invert, sample
 
 SCHEDULE = schedules.linear()
 MEAN, VARIANCE = 0.3, 0.25

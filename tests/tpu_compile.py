@@ -13,8 +13,7 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ctrak_jax import fisher
-from ctrak_jax import mesh as devices
+from ctrak_jax import devices, fisher
 from ctrak_jax.fisher import cg
 from ctrak_jax.projection import Projection, project
 

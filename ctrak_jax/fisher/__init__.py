@@ -21,16 +21,7 @@ from ctrak_jax.fisher.api import SOLVERS, Solution, Solver, Vectors, choose, gra
 from ctrak_jax.fisher.cg import Iterated, conjugate_gradient
 from ctrak_jax.fisher.direct import Spectrum, cholesky, dual, spectrum
 from ctrak_jax.fisher.gram import Gram, damping, init, merge, update
-from ctrak_jax.fisher.rows import (
-    Block,
-    Matrix,
-    RowFn,
-    Rows,
-    inner,
-    normal_product,
-    outer,
-    squares,
-)
+from ctrak_jax.fisher.rows import Block, Matrix, RowFn, Rows, inner, normal_product, outer, squares
 
 __all__ = [
     "SOLVERS",

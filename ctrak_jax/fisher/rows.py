@@ -6,7 +6,7 @@ r"""Features as the solvers see them, and the three sums over samples that they 
     v\, G = \sum_i (v \cdot \phi_i)\, \phi_i^\top                                          \tag{14}
 
 Whoever holds the features evaluates these sums: here, all at once on one device; in
-:mod:`ctrak_jax.mesh`, split over devices and block by block. Added zero rows change none of them.
+:mod:`ctrak_jax.devices`, split over devices and block by block. Added zero rows change none.
 """
 
 from collections.abc import Callable, Iterator

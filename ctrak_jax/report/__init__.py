@@ -1,20 +1,18 @@
 """The report of a run: a self-contained page, charts and contact sheets."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..data.raw import Images
-from ..errors import UsageError
-from .answer import write_answer
-from .contact import write_contact_sheets
-from .counterfactual import write_counterfactual
-from .figures import write_figures
-from .page import write_page
-from .read import read_metrics, read_run
+from ctrak_jax.data.raw import Images
+from ctrak_jax.errors import UsageError
+from ctrak_jax.report.answer import write_answer
+from ctrak_jax.report.contact import write_contact_sheets
+from ctrak_jax.report.counterfactual import write_counterfactual
+from ctrak_jax.report.figures import write_figures
+from ctrak_jax.report.page import write_page
+from ctrak_jax.report.read import read_metrics, read_run
 
 __all__ = ["write_answer", "write_counterfactual", "write_report"]
 

@@ -1,14 +1,12 @@
 """The answer to one prompt as a picture: what was asked about, and a row of images a concept."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .contact import GAP, INK, MARGIN, PAPER, picture_scale
+from ctrak_jax.report.contact import GAP, INK, MARGIN, PAPER, picture_scale
 
 CAPTION = 22
 """Pixels of a line of text."""

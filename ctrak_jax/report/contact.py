@@ -1,7 +1,5 @@
 """Contact sheets: a query beside the training images that each method ranks first."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -10,10 +8,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..data.raw import Images
-from ..errors import StoreError
-from .labels import concept_text, label
-from .read import TOP, Concept, Hit, Query, SeedRun
+from ctrak_jax.data.raw import Images
+from ctrak_jax.errors import StoreError
+from ctrak_jax.report.labels import concept_text, label
+from ctrak_jax.report.read import TOP, Concept, Hit, Query, SeedRun
 
 # Pixels. A tile is the picture enlarged by a whole number to at least MIN_PICTURE.
 MIN_PICTURE = 64

@@ -1,14 +1,12 @@
 """What the models make that were trained without some images: a row of pictures a model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .contact import GAP, INK, LABEL, MARGIN, PAPER, file_name, picture_scale
+from ctrak_jax.report.contact import GAP, INK, LABEL, MARGIN, PAPER, file_name, picture_scale
 
 ACROSS = 12
 """Pictures of a row."""

@@ -1,11 +1,9 @@
 """The damping curve as inline SVG, coloured by the page's style sheet."""
 
-from __future__ import annotations
-
 import math
 
-from .read import Damping
-from .rows import damping_lines
+from ctrak_jax.report.read import Damping
+from ctrak_jax.report.rows import damping_lines
 
 _WIDTH, _HEIGHT = 300, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 10, 8, 26

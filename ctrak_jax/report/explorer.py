@@ -4,8 +4,6 @@ Training images that occur in some top ten lie side by side in one atlas; a top 
 tile. Query images are data URIs, each once.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import math
@@ -17,9 +15,17 @@ from typing import Any
 
 from PIL import Image
 
-from ..data.raw import Images
-from .labels import SCENARIO_NAMES, SCENARIOS, SCOPES, concept_text, is_ablation, label, ordered
-from .read import Query, SeedRun
+from ctrak_jax.data.raw import Images
+from ctrak_jax.report.labels import (
+    SCENARIO_NAMES,
+    SCENARIOS,
+    SCOPES,
+    concept_text,
+    is_ablation,
+    label,
+    ordered,
+)
+from ctrak_jax.report.read import Query, SeedRun
 
 # Larger pictures are shrunk for the page, so that thousands of photographs stay a few megabytes.
 MAX_TILE = 96

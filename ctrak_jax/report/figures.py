@@ -1,7 +1,5 @@
 """Charts as PNG files, one function a chart, on the Agg canvas without pyplot's global state."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .labels import LADDER, MAIN, SCENARIO_SHORT, label, ordered
-from .read import Damping, Estimate, Metrics, Summary
-from .rows import (
+from ctrak_jax.report.labels import LADDER, MAIN, SCENARIO_SHORT, label, ordered
+from ctrak_jax.report.read import Damping, Estimate, Metrics, Summary
+from ctrak_jax.report.rows import (
     Column,
     base_rate,
     cells,

@@ -1,7 +1,5 @@
 """How methods, scenarios and concepts are called where a person reads them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 

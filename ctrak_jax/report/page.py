@@ -1,7 +1,5 @@
 """The page: `template.html` with style, script, tables and data put in; nothing from outside."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -10,10 +8,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..data.raw import Images
-from . import sections
-from .explorer import Explorer, build_explorer
-from .read import Metrics, SeedRun
+from ctrak_jax.data.raw import Images
+from ctrak_jax.report import sections
+from ctrak_jax.report.explorer import Explorer, build_explorer
+from ctrak_jax.report.read import Metrics, SeedRun
 
 
 def write_page(

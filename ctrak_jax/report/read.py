@@ -4,8 +4,6 @@ Files read: `metrics.json` at the run's root and, for each training seed, `queri
 the query images it names, `top/<method>.csv` and (optional) `samples.png`.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import math
@@ -14,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import StoreError
-from ..pairs import split
-from .labels import ordered
+from ctrak_jax.errors import StoreError
+from ctrak_jax.pairs import split
+from ctrak_jax.report.labels import ordered
 
 TOP = 10
 

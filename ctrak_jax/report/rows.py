@@ -1,12 +1,10 @@
 """Choosing rows of a summary: what tables, charts and the opening sentence share."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from .labels import LADDER, SCENARIOS, SCOPES, is_ablation, ordered
-from .read import Damping, Summary, WrongLabel
+from ctrak_jax.report.labels import LADDER, SCENARIOS, SCOPES, is_ablation, ordered
+from ctrak_jax.report.read import Damping, Summary, WrongLabel
 
 
 class Column(NamedTuple):

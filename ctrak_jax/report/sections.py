@@ -1,16 +1,14 @@
 """The page's written parts and tables as HTML; every value passes through `html.escape`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from .curve import damping_svg
-from .explorer import data_uri
-from .labels import LADDER, MAIN, SCENARIO_SHORT, is_ablation, label, ordered
-from .read import Damping, Estimate, Metrics, SeedRun, Summary
-from .rows import (
+from ctrak_jax.report.curve import damping_svg
+from ctrak_jax.report.explorer import data_uri
+from ctrak_jax.report.labels import LADDER, MAIN, SCENARIO_SHORT, is_ablation, label, ordered
+from ctrak_jax.report.read import Damping, Estimate, Metrics, SeedRun, Summary
+from ctrak_jax.report.rows import (
     Column,
     base_rate,
     cells,

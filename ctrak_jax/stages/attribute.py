@@ -9,17 +9,18 @@ import jax
 import numpy as np
 
 from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.inputs.encoder import require_heard
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.prompts import without
 from ctrak_jax.stages import model
-from ctrak_jax.stages.coder import require_heard
-from ctrak_jax.stages.context import Context, read_json
+from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import Selected, selected
 from ctrak_jax.stages.query import alternatives, read_image, sampler
 from ctrak_jax.stages.query_rows import QueryBatch, query_rows, stacked
 from ctrak_jax.stages.questions import Scope, in_common, minus_of
 from ctrak_jax.stages.score import damping_of, held, load_features, ranked, solve
 from ctrak_jax.stages.variant import MAIN
+from ctrak_jax.store.files import read_json
 
 
 class Asked(NamedTuple):

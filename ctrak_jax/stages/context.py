@@ -1,8 +1,6 @@
 """What every stage of one training seed works with."""
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,13 +11,15 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ctrak_jax import mesh as devices
+from ctrak_jax import devices, trajectory
 from ctrak_jax import schedule as schedules
-from ctrak_jax import trajectory
 from ctrak_jax.config import Config, ScheduleConfig
 from ctrak_jax.config import Model as ModelConfig
 from ctrak_jax.data import Conditions, Dataset
-from ctrak_jax.errors import StoreError
+from ctrak_jax.inputs.arrays import brought
+from ctrak_jax.inputs.base import Inputs, Pixels, Shapes
+from ctrak_jax.inputs.encoder import Coder
+from ctrak_jax.inputs.latents import Latents
 from ctrak_jax.models import SIZES, Denoiser, DiT
 from ctrak_jax.models.denoiser import denoiser_of
 from ctrak_jax.models.stable_diffusion import (
@@ -34,10 +34,7 @@ from ctrak_jax.models.stable_diffusion import (
 )
 from ctrak_jax.models.stable_diffusion.small import Size, unet_config
 from ctrak_jax.schedule import Schedule
-from ctrak_jax.stages.arrays import brought
-from ctrak_jax.stages.coder import Coder
-from ctrak_jax.stages.inputs import Inputs, Pixels, Shapes
-from ctrak_jax.stages.latents import Latents
+from ctrak_jax.store.files import digest, write_atomically
 from ctrak_jax.trajectory import Grid
 from ctrak_jax.typing import Params
 
@@ -180,32 +177,3 @@ def make_schedule(config: ScheduleConfig) -> Schedule:
         return schedules.cosine(config.steps)
     make = schedules.linear if config.kind == "linear" else schedules.scaled_linear
     return make(steps=config.steps)
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a JSON-able value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)
-
-
-def read_json(path: Path, made_by: str) -> Any:
-    """Read a result of another stage.
-
-    Raises:
-        StoreError: missing or damaged; names the command that makes it.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StoreError(f"{path} is missing; run `ctrak {made_by}` first.") from None
-    except ValueError as error:  # no JSON, or no text
-        raise StoreError(
-            f"{path} is damaged ({error}); delete it and run `ctrak {made_by}` again."
-        ) from None

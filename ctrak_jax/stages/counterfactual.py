@@ -30,20 +30,21 @@ from rich.table import Table
 
 from ctrak_jax.data import Dataset
 from ctrak_jax.data.dataset import to_unit
+from ctrak_jax.devices import in_batches
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.log import logger, stage
 from ctrak_jax.methods import METHODS
 from ctrak_jax.models.training import Trainer
 from ctrak_jax.report import write_counterfactual
 from ctrak_jax.stages import model, questions, score, train
-from ctrak_jax.stages.coder import in_batches
-from ctrak_jax.stages.context import Context, read_json, write_atomically
+from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import denoising_errors
 from ctrak_jax.stages.query import accepted_by, sampler
 from ctrak_jax.stages.questions import Question
-from ctrak_jax.stages.summary import render
 from ctrak_jax.stages.variant import MAIN
 from ctrak_jax.store import read_scores
+from ctrak_jax.store.files import read_json, write_atomically
+from ctrak_jax.terminal.summary import render
 from ctrak_jax.trajectory import forward_path
 from ctrak_jax.typing import Array, Params
 

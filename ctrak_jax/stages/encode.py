@@ -1,6 +1,6 @@
 """Encode a data set for a text-to-image model: images into latents, captions into embeddings.
 
-A data set folder that brings the two arrays (:mod:`ctrak_jax.stages.arrays`) is taken as it is.
+A data set folder that brings the two arrays (:mod:`ctrak_jax.inputs.arrays`) is taken as it is.
 Every process writes its own share of the rows; a chunk that is finished is not computed again.
 """
 
@@ -13,12 +13,13 @@ import numpy as np
 
 from ctrak_jax import hosts
 from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.inputs.arrays import LATENTS, TEXT, Encoded, brought
+from ctrak_jax.inputs.encoder import Coder
+from ctrak_jax.inputs.latents import require_captions
 from ctrak_jax.log import meter, stage
 from ctrak_jax.stages import model
-from ctrak_jax.stages.arrays import LATENTS, TEXT, Encoded, brought
-from ctrak_jax.stages.coder import Coder
-from ctrak_jax.stages.context import Context, digest, write_atomically
-from ctrak_jax.stages.latents import require_captions
+from ctrak_jax.stages.context import Context
+from ctrak_jax.store.files import digest, write_atomically
 
 CHUNK = 256
 """Images encoded, and after a kill encoded again, at a time."""

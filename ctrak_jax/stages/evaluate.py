@@ -13,12 +13,13 @@ from ctrak_jax import metrics
 from ctrak_jax.errors import StoreError
 from ctrak_jax.log import stage
 from ctrak_jax.stages import questions, score
-from ctrak_jax.stages.context import Context, read_json, write_atomically
+from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.featurize import folder
 from ctrak_jax.stages.questions import Question
 from ctrak_jax.stages.samples import labels_of
 from ctrak_jax.stages.variant import CONTROLS, MAIN, Variant, variants
 from ctrak_jax.store import read_scores
+from ctrak_jax.store.files import read_json, write_atomically
 
 Row = dict[str, Any]
 

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctrak_jax import hosts
-from ctrak_jax import mesh as devices
+from ctrak_jax import devices, hosts
 from ctrak_jax.data import read_ahead
 from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS, GradientSpec

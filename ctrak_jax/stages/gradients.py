@@ -10,17 +10,9 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Float
 
-from ctrak_jax import mesh as devices
-from ctrak_jax import reward
+from ctrak_jax import devices, reward
 from ctrak_jax.errors import UsageError
-from ctrak_jax.gradient import (
-    Layers,
-    Selection,
-    assemble,
-    path_gradients,
-    project_layers,
-    select,
-)
+from ctrak_jax.gradient import Layers, Selection, assemble, path_gradients, project_layers, select
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
 from ctrak_jax.projection import Projection, project_leaves
@@ -109,7 +101,7 @@ def selection_of(ctx: Context, params: Params, variant: Variant) -> Selection:
 def selected(ctx: Context, model: Denoiser, variant: Variant) -> Selected:
     """The part of a model that is differentiated.
 
-    Parameters may be in parts on the devices (:func:`ctrak_jax.mesh.gathering`), but for those
+    Parameters may be in parts on the devices (:func:`ctrak_jax.devices.gathering`), but for those
     whose gradients are taken directly.
     """
     selection = selection_of(ctx, model.params, variant)

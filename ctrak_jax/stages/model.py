@@ -10,12 +10,13 @@ import jax
 import numpy as np
 
 from ctrak_jax import hosts
+from ctrak_jax.devices import parameter_spec, put
 from ctrak_jax.errors import StoreError
 from ctrak_jax.gradient import parameter_paths
-from ctrak_jax.mesh import parameter_spec, put
 from ctrak_jax.models import Denoiser, create
 from ctrak_jax.models.stable_diffusion import UNet, load_codecs, load_unet
-from ctrak_jax.stages.context import Context, digest, dit_of, read_json, write_atomically
+from ctrak_jax.stages.context import Context, dit_of
+from ctrak_jax.store.files import digest, read_json, write_atomically
 from ctrak_jax.typing import Params
 
 

@@ -11,22 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from ctrak_jax import mesh as devices
+from ctrak_jax import devices
 from ctrak_jax.data.check import shape_reader
 from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.inputs.encoder import require_heard
 from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
 from ctrak_jax.stages import model, questions
-from ctrak_jax.stages.coder import require_heard
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.featurize import folder
-from ctrak_jax.stages.gradients import (
-    Selected,
-    feature_key,
-    guidance_of,
-    selected,
-)
+from ctrak_jax.stages.gradients import Selected, feature_key, guidance_of, selected
 from ctrak_jax.stages.query_rows import QueryBatch, query_rows, stacked
 from ctrak_jax.stages.questions import (
     Question,

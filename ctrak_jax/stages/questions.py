@@ -15,7 +15,8 @@ import numpy as np
 
 from ctrak_jax.errors import StoreError
 from ctrak_jax.pairs import join, split
-from ctrak_jax.stages.context import Context, write_atomically
+from ctrak_jax.stages.context import Context
+from ctrak_jax.store.files import write_atomically
 
 Scope = Literal["local", "global"]
 Split = Literal["validation", "report"]

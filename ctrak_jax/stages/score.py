@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from ctrak_jax import fisher, hosts, metrics, score
-from ctrak_jax import mesh as devices
+from ctrak_jax import devices, fisher, hosts, metrics, score
 from ctrak_jax.errors import StoreError
 from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS
 from ctrak_jax.stages import model, questions, unlearning
-from ctrak_jax.stages.context import Context, read_json, write_atomically
+from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.featurize import folder, place
 from ctrak_jax.stages.gradients import feature_key, selection_of, store_of
 from ctrak_jax.stages.query import query_key
@@ -30,6 +29,7 @@ from ctrak_jax.stages.questions import Question
 from ctrak_jax.stages.samples import relabelled_rows
 from ctrak_jax.stages.variant import MAIN, Variant
 from ctrak_jax.store import FeatureStore, write_scores
+from ctrak_jax.store.files import read_json, write_atomically
 
 BLOCK_BYTES = 2**25
 """Features are read from disk about so many bytes at a time."""

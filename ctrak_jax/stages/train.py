@@ -12,15 +12,16 @@ from ctrak_jax.config.sections import Autoencoder
 from ctrak_jax.config.sections import Train as TrainConfig
 from ctrak_jax.data import TrainingBatches
 from ctrak_jax.errors import UsageError
+from ctrak_jax.inputs.latents import require_captions
 from ctrak_jax.log import stage
 from ctrak_jax.models import create, load_published
+from ctrak_jax.models.checkpointed import Pace, Trained, checkpointed, refuse_other
 from ctrak_jax.models.denoiser import eps_fn_of
+from ctrak_jax.models.stable_diffusion.small_training import Fit, Settings, train_text_to_image
 from ctrak_jax.models.training import Rule, Trainer, optimizer, trainer
 from ctrak_jax.stages import model
-from ctrak_jax.stages.checkpointed import Pace, Trained, checkpointed, refuse_other
-from ctrak_jax.stages.context import Context, digest, dit_of
-from ctrak_jax.stages.latents import require_captions
-from ctrak_jax.stages.text_to_image import Fit, Settings, train_text_to_image
+from ctrak_jax.stages.context import Context, dit_of
+from ctrak_jax.store.files import digest
 
 
 def done(ctx: Context) -> bool:

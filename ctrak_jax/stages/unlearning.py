@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ctrak_jax import mesh as devices
+from ctrak_jax import devices
+from ctrak_jax.devices import in_batches
 from ctrak_jax.gradient import sample_gradient
 from ctrak_jax.log import meter
 from ctrak_jax.reward import dsm
 from ctrak_jax.stages import model
-from ctrak_jax.stages.coder import in_batches
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import Selected, Weights, denoising_errors, selected
 from ctrak_jax.stages.query import query_batch

@@ -22,16 +22,10 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
+from ctrak_jax.devices import host_array
 from ctrak_jax.errors import StoreError
-from ctrak_jax.mesh import host_array
 from ctrak_jax.store.encoding import SCALE, Dtype, Encoded, decode, encode
-from ctrak_jax.store.manifest import (
-    FILE,
-    differences,
-    plain,
-    read_manifest,
-    write_manifest,
-)
+from ctrak_jax.store.manifest import FILE, differences, plain, read_manifest, write_manifest
 from ctrak_jax.store.place import (
     Place,
     below,

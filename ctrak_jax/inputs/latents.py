@@ -9,10 +9,10 @@ import numpy as np
 from ctrak_jax.config import Trajectory
 from ctrak_jax.data import Dataset, opponents
 from ctrak_jax.errors import UsageError
+from ctrak_jax.inputs import arrays
+from ctrak_jax.inputs.base import Inputs, Shapes
+from ctrak_jax.inputs.encoder import Coder
 from ctrak_jax.prompts import without, words_of
-from ctrak_jax.stages import arrays
-from ctrak_jax.stages.coder import Coder
-from ctrak_jax.stages.inputs import Inputs, Shapes
 from ctrak_jax.typing import Array
 
 

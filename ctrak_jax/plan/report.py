@@ -1,7 +1,7 @@
 r"""What featurizing a training set would take on TPUs that are not here: ``ctrak plan``.
 
-The step that featurize runs is compiled for the topology (:mod:`ctrak_jax.stages.plan_compile`);
-what it takes is read from the program (:mod:`ctrak_jax.stages.hlo`). The rest is arithmetic. With
+The step that featurize runs is compiled for the topology (:mod:`ctrak_jax.plan.compiling`);
+what it takes is read from the program (:mod:`ctrak_jax.plan.hlo`). The rest is arithmetic. With
 :math:`F` FLOPs of the matrix unit in bfloat16 passes and :math:`M` bytes to and from memory, one
 call for :math:`b` samples on a chip of peak :math:`P` and bandwidth :math:`B` takes at least
 
@@ -264,7 +264,7 @@ def _row(
 def _compile(
     question: Mapping[str, Any], libtpu: Path
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Put the question to :mod:`ctrak_jax.stages.plan_compile`: the first line and the others."""
+    """Put the question to :mod:`ctrak_jax.plan.compiling`: the first line and the others."""
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "TPU_LIBRARY_PATH": str(libtpu),
@@ -275,7 +275,7 @@ def _compile(
     lines: list[dict[str, Any]] = []
     with tempfile.TemporaryFile("w+") as noise:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ctrak_jax.stages.plan_compile"],
+            [sys.executable, "-m", "ctrak_jax.plan.compiling"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=noise,

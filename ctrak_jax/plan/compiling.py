@@ -18,13 +18,15 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ctrak_jax import mesh as devices
+from ctrak_jax import devices
 from ctrak_jax.config import Config
 from ctrak_jax.data import Conditions, Dataset, build
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.errors import UsageError
+from ctrak_jax.plan import hlo
+from ctrak_jax.plan import report as plan
 from ctrak_jax.projection import implementation_of
-from ctrak_jax.stages import hlo, model, plan
+from ctrak_jax.stages import model
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import (
     Weights,

@@ -16,11 +16,13 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, UInt8
 
-from ctrak_jax import mesh as devices
+from ctrak_jax import devices
 from ctrak_jax.data import ShuffledRows
 from ctrak_jax.data.dataset import to_unit
+from ctrak_jax.devices import in_batches
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger
+from ctrak_jax.models.checkpointed import Pace, Trained, checkpointed, claim
 from ctrak_jax.models.stable_diffusion import (
     FLOAT32,
     KLAutoencoder,
@@ -38,9 +40,7 @@ from ctrak_jax.models.stable_diffusion import (
 from ctrak_jax.models.stable_diffusion.vocabulary import Vocabulary
 from ctrak_jax.models.training import Rule, Trainer, optimizer
 from ctrak_jax.schedule import Prediction
-from ctrak_jax.stages.checkpointed import Pace, Trained, checkpointed, claim
-from ctrak_jax.stages.coder import in_batches
-from ctrak_jax.stages.context import digest
+from ctrak_jax.store.files import digest
 from ctrak_jax.typing import Params, PRNGKey
 
 ENCODED = 64

@@ -194,6 +194,16 @@ def padded(rows: np.ndarray, multiple: int) -> np.ndarray:
     return np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % multiple, axis=0)])
 
 
+def in_batches(fn: Callable[[np.ndarray], Any], count: int, size: int) -> np.ndarray:
+    """``fn(rows)`` of all rows, end to end; it is always given ``size`` of them, so that it is
+    compiled once."""
+    parts = []
+    for first in range(0, count, size):
+        rows = np.arange(first, min(first + size, count))
+        parts.append(np.asarray(fn(padded(rows, size)))[: len(rows)])
+    return np.concatenate(parts)
+
+
 def memory(mesh: Mesh) -> int:
     """Bytes that a solve may take of one device: half of its own, or of its share of the host; the
     least of all processes, so that they choose alike."""

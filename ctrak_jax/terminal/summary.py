@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ctrak_jax.methods import ABLATION, METHODS
-from ctrak_jax.stages.context import read_json
+from ctrak_jax.store.files import read_json
 
 COLUMNS = (("local", "id"), ("local", "ood"), ("global", "id"), ("global", "ood"))
 STEPS = dict(zip(ABLATION, ("base", "A", "B", "C", "D"), strict=True))

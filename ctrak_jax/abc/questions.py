@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from ctrak_jax import mesh as devices
+from ctrak_jax import devices
+from ctrak_jax.abc.inputs import content, words_key
+from ctrak_jax.abc.prepared import Bench
 from ctrak_jax.log import meter, stage
 from ctrak_jax.methods import METHODS
 from ctrak_jax.stages import model
-from ctrak_jax.stages.abc.inputs import content, words_key
-from ctrak_jax.stages.abc.prepared import Bench
-from ctrak_jax.stages.context import digest
 from ctrak_jax.stages.gradients import Selected, feature_key, selected
 from ctrak_jax.stages.query_rows import QueryBatch, query_rows, stacked
 from ctrak_jax.stages.variant import MAIN
 from ctrak_jax.store import FeatureStore
+from ctrak_jax.store.files import digest
 
 
 def query_key(bench: Bench, chosen: Selected, method: str) -> dict[str, Any]:

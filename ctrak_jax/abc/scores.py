@@ -1,4 +1,4 @@
-"""Scores of all candidates: equation (19) of :mod:`ctrak_jax.stages.abc`."""
+"""Scores of all candidates: equation (19) of :mod:`ctrak_jax.abc`."""
 
 from pathlib import Path
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from ctrak_jax import fisher, hosts, score
+from ctrak_jax.abc.inputs import content, words_key
+from ctrak_jax.abc.prepared import Bench, Part
+from ctrak_jax.abc.questions import query_key, query_place
+from ctrak_jax.abc.results import Candidates, write
 from ctrak_jax.log import meter, stage
 from ctrak_jax.methods import METHODS
 from ctrak_jax.stages import featurize, model
-from ctrak_jax.stages.abc.inputs import content, words_key
-from ctrak_jax.stages.abc.prepared import Bench, Part
-from ctrak_jax.stages.abc.questions import query_key, query_place
-from ctrak_jax.stages.abc.results import Candidates, write
 from ctrak_jax.stages.gradients import Selected, feature_key, selected, store_of
 from ctrak_jax.stages.score import IN_MEMORY, held, load_features, solve
 from ctrak_jax.stages.variant import MAIN

@@ -14,8 +14,9 @@ import scipy.linalg
 
 from ctrak_jax import config as cfg
 from ctrak_jax import fisher
+from ctrak_jax.bench.timing import Call, Row, in_turns, nothing, of_program
 from ctrak_jax.data import build
-from ctrak_jax.mesh import ShardedRows, local_mesh
+from ctrak_jax.devices import ShardedRows, local_mesh
 from ctrak_jax.methods import METHODS
 from ctrak_jax.models import create
 from ctrak_jax.projection import (
@@ -26,7 +27,6 @@ from ctrak_jax.projection import (
     project_leaves,
     reference,
 )
-from ctrak_jax.stages.bench.timing import Call, Row, in_turns, nothing, of_program
 from ctrak_jax.stages.context import Context, dit_of
 from ctrak_jax.stages.gradients import Selected, selected, train_rows
 from ctrak_jax.stages.samples import TrainBatch, samples_of

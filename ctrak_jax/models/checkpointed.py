@@ -12,12 +12,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-from ctrak_jax import hosts
-from ctrak_jax import mesh as devices
+from ctrak_jax import devices, hosts
 from ctrak_jax.errors import StoreError
 from ctrak_jax.log import logger, meter
 from ctrak_jax.models.training import Trainer, TrainState
-from ctrak_jax.stages.context import read_json, write_atomically
+from ctrak_jax.store.files import read_json, write_atomically
 from ctrak_jax.typing import Params
 
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ctrak_jax.abc.inputs import Asked
 from ctrak_jax.config import Config
 from ctrak_jax.config.presets import IMITATED, NOT_IMITATED
 from ctrak_jax.data.abc import Task
 from ctrak_jax.log import logger
 from ctrak_jax.methods import ABLATION
-from ctrak_jax.report.abc_tables import ablation_table, benchmark_table
 from ctrak_jax.retrieval import (
     DEPTHS,
     Retrieval,
@@ -24,8 +24,8 @@ from ctrak_jax.retrieval import (
     retrieval,
     summarise,
 )
-from ctrak_jax.stages.abc.inputs import Asked
-from ctrak_jax.stages.context import write_atomically
+from ctrak_jax.store.files import write_atomically
+from ctrak_jax.terminal.abc import ablation_table, benchmark_table
 
 
 class Candidates(NamedTuple):

@@ -5,14 +5,11 @@ Understanding how diffusion models learn concepts through concept attribution", 
 were measured with the published code, whose differences from ours ``docs/abc.md`` lists.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from ctrak_jax.metrics import Interval
+from ctrak_jax.report.labels import LADDER, label, ordered
 from ctrak_jax.retrieval import Summary
-
-from .labels import LADDER, label, ordered
 
 PUBLISHED_RECALL_AT_10 = {
     "ablation-base": 0.04,

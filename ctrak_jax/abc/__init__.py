@@ -21,12 +21,12 @@ both, and every candidate is damped by its own share, as it must be to compare e
 from pathlib import Path
 
 from ctrak_jax import hosts
+from ctrak_jax.abc.prepared import exemplar_part, prepare
+from ctrak_jax.abc.questions import ask
+from ctrak_jax.abc.scores import write_scores
 from ctrak_jax.config import Config, dump
 from ctrak_jax.stages import featurize, model, train
-from ctrak_jax.stages.abc.prepared import exemplar_part, prepare
-from ctrak_jax.stages.abc.questions import ask
-from ctrak_jax.stages.abc.scores import write_scores
-from ctrak_jax.stages.context import write_atomically
+from ctrak_jax.store.files import write_atomically
 
 __all__ = ["run"]
 

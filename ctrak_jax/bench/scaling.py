@@ -2,7 +2,7 @@
 what does the splitting cost? All devices share one machine: more of them compute nothing faster.
 
 How many there are must be set before JAX starts, so each number has a process of its own
-(:mod:`ctrak_jax.stages.bench.forced`). They live side by side and compute in turns.
+(:mod:`ctrak_jax.bench.forced`). They live side by side and compute in turns.
 """
 
 import json
@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from ctrak_jax.bench.timing import Call, Program, Row, in_turns
+from ctrak_jax.bench.work import Sizes
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger
-from ctrak_jax.stages.bench.timing import Call, Program, Row, in_turns
-from ctrak_jax.stages.bench.work import Sizes
 
 DEVICES = (1, 2, 4, 8)
 TOLERANCE = 1e-5
@@ -93,7 +93,7 @@ def _process(devices: int) -> Iterator[subprocess.Popen[str]]:
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"{others} {FLAG}={devices}".strip(),
     }
-    command = [sys.executable, "-m", "ctrak_jax.stages.bench.forced"]
+    command = [sys.executable, "-m", "ctrak_jax.bench.forced"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:

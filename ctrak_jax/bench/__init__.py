@@ -17,10 +17,10 @@ from typing import Any
 
 import jax
 
-from ctrak_jax.stages.bench import scaling, work
-from ctrak_jax.stages.bench.show import table, write
-from ctrak_jax.stages.bench.timing import Row, matmul_peak, with_share
-from ctrak_jax.stages.bench.work import Sizes
+from ctrak_jax.bench import scaling, work
+from ctrak_jax.bench.show import table, write
+from ctrak_jax.bench.timing import Row, matmul_peak, with_share
+from ctrak_jax.bench.work import Sizes
 
 __all__ = ["BENCHES", "Row", "Sizes", "run", "table", "write"]
 

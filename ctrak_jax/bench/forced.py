@@ -1,4 +1,4 @@
-"""A process with forced host devices, for :mod:`ctrak_jax.stages.bench.scaling`.
+"""A process with forced host devices, for :mod:`ctrak_jax.bench.scaling`.
 
 The first line on stdin, ``{"batch", "k", "method", "file"}``, is answered with what is known of the
 compiled program; each further line, when the features are computed and written to the file.
@@ -11,10 +11,10 @@ from functools import partial
 import jax
 import numpy as np
 
-from ctrak_jax import mesh as devices
+from ctrak_jax import devices
+from ctrak_jax.bench.timing import compiled
+from ctrak_jax.bench.work import subject
 from ctrak_jax.methods import METHODS
-from ctrak_jax.stages.bench.timing import compiled
-from ctrak_jax.stages.bench.work import subject
 from ctrak_jax.stages.gradients import train_rows
 
 

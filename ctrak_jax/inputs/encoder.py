@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ctrak_jax import mesh as devices
+from ctrak_jax import devices
 from ctrak_jax.data.dataset import to_uint8, to_unit
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.stable_diffusion import CLIPText, Codecs, Part, load_codecs, text_tokenizer
@@ -74,7 +74,7 @@ class Coder:
         return devices.over_samples(jax.vmap(fn, (None, 0)), self._mesh)
 
     def _run(self, fn: Callable[..., Any], params: Params, items: np.ndarray) -> np.ndarray:
-        return in_batches(lambda rows: fn(params, items[rows]), len(items), self._batch)
+        return devices.in_batches(lambda rows: fn(params, items[rows]), len(items), self._batch)
 
 
 def require_heard(model: Path, asked: Iterable[tuple[str, str]]) -> None:
@@ -95,13 +95,3 @@ def require_heard(model: Path, asked: Iterable[tuple[str, str]]) -> None:
                 "words between them, or they come after its last token; use a shorter prompt or "
                 "other words."
             )
-
-
-def in_batches(fn: Callable[[np.ndarray], Array], count: int, size: int) -> np.ndarray:
-    """``fn(rows)`` of all rows, end to end; it is always given ``size`` of them, so that it is
-    compiled once."""
-    parts = []
-    for first in range(0, count, size):
-        rows = np.arange(first, min(first + size, count))
-        parts.append(np.asarray(fn(devices.padded(rows, size)))[: len(rows)])
-    return np.concatenate(parts)

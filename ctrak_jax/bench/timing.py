@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ctrak_jax.log import logger
-from ctrak_jax.stages import hlo
+from ctrak_jax.plan import hlo
 
 PEAK_SIDE = 2048
 """The matmul peak is that of square float32 matrices of this side."""

@@ -20,13 +20,13 @@ from ctrak_jax.config import Trajectory
 from ctrak_jax.data.abc import EMBEDDINGS, LATENTS, Laion, Task
 from ctrak_jax.data.pictures import Files, Pictures
 from ctrak_jax.errors import UsageError
+from ctrak_jax.inputs import arrays
+from ctrak_jax.inputs.base import Inputs
+from ctrak_jax.inputs.encoder import Coder
 from ctrak_jax.models.stable_diffusion import CLIPText, Part
 from ctrak_jax.models.stable_diffusion.textual_inversion import add_tokens, load_embeddings
 from ctrak_jax.prompts import without
-from ctrak_jax.stages import arrays
-from ctrak_jax.stages.coder import Coder
-from ctrak_jax.stages.context import digest
-from ctrak_jax.stages.inputs import Inputs
+from ctrak_jax.store.files import digest
 from ctrak_jax.typing import Array
 
 TOKEN = re.compile(r"<[^<>\s]+>")

@@ -7,16 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctrak_jax.config import Config
-from ctrak_jax.data import Conditions, Dataset
-from ctrak_jax.data.abc import Abc, read_abc
-from ctrak_jax.data.raw import RawImages
-from ctrak_jax.errors import UsageError
-from ctrak_jax.log import logger
-from ctrak_jax.mesh import local_mesh
-from ctrak_jax.methods import METHODS
-from ctrak_jax.models.stable_diffusion import FLOAT32, read_config, text_length, unet_of
-from ctrak_jax.stages.abc.inputs import (
+from ctrak_jax.abc.inputs import (
     APART,
     Asked,
     Codec,
@@ -26,9 +17,18 @@ from ctrak_jax.stages.abc.inputs import (
     asked_of,
     exemplars_of,
 )
-from ctrak_jax.stages.coder import Coder, require_heard
+from ctrak_jax.config import Config
+from ctrak_jax.data import Conditions, Dataset
+from ctrak_jax.data.abc import Abc, read_abc
+from ctrak_jax.data.raw import RawImages
+from ctrak_jax.devices import local_mesh
+from ctrak_jax.errors import UsageError
+from ctrak_jax.inputs.base import Inputs
+from ctrak_jax.inputs.encoder import Coder, require_heard
+from ctrak_jax.log import logger
+from ctrak_jax.methods import METHODS
+from ctrak_jax.models.stable_diffusion import FLOAT32, read_config, text_length, unet_of
 from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.inputs import Inputs
 
 FEWEST = 10
 """LAION rows: Recall@10 needs as many candidates."""

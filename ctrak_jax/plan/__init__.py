@@ -1,0 +1,1 @@
+"""What featurizing would take on TPUs, found without one: ``ctrak plan``."""

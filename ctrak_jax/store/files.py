@@ -1,0 +1,38 @@
+"""Small files of a run: JSON and text, written whole or not at all, and what they are hashed to."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ctrak_jax.errors import StoreError
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON-able value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def read_json(path: Path, made_by: str) -> Any:
+    """Read a result of another stage.
+
+    Raises:
+        StoreError: missing or damaged; names the command that makes it.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StoreError(f"{path} is missing; run `ctrak {made_by}` first.") from None
+    except ValueError as error:  # no JSON, or no text
+        raise StoreError(
+            f"{path} is damaged ({error}); delete it and run `ctrak {made_by}` again."
+        ) from None
