@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.again import again
-from ctrak_jax.config.settings import ProjectionConfig
+from ctrak_jax.config import ProjectionConfig
 
 METHODS = ("concept-trak", "trak", "d-trak", "das")
 

@@ -43,22 +43,25 @@ configs = st.builds(
     out=st.none() | st.just(Path("some/where")),
     methods=st.lists(st.sampled_from(list(METHODS)), min_size=1, unique=True).map(tuple),
     controls=st.sampled_from([(), ("wrong-label",), ("no-condition-embedding", "wrong-label")]),
-    run=st.builds(cfg.Run, seeds=st.lists(st.integers(0, 99), min_size=1, unique=True).map(tuple)),
+    run=st.builds(
+        cfg.RunConfig, seeds=st.lists(st.integers(0, 99), min_size=1, unique=True).map(tuple)
+    ),
     data=st.builds(
-        cfg.Data,
+        cfg.DataConfig,
         size=st.integers(1, 10**6),
         path=st.none() | st.just(Path("no such folder/at all")),
         hold_out=st.lists(st.dictionaries(words, words, max_size=3), max_size=2).map(tuple),
         condition_on=st.lists(words, min_size=1, unique=True, max_size=3).map(tuple),
     ),
-    train=st.builds(cfg.Train, learning_rate=positive, ema=st.floats(0, 0.999)),
+    train=st.builds(cfg.TrainConfig, learning_rate=positive, ema=st.floats(0, 0.999)),
     projection=st.builds(
         cfg.ProjectionConfig,
         k=st.integers(1, 500).map(lambda n: 32 * n),
         seed=st.integers(0, 2**32 - 1),
     ),
     score=st.builds(
-        cfg.Score, damping=st.sets(positive, min_size=1, max_size=4).map(lambda r: tuple(sorted(r)))
+        cfg.ScoreConfig,
+        damping=st.sets(positive, min_size=1, max_size=4).map(lambda r: tuple(sorted(r))),
     ),
 )
 

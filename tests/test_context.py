@@ -16,8 +16,8 @@ from ctrak_jax.stages.samples import samples_of
 def context(**trajectory) -> Context:
     held_out = ({"shape": "triangle", "color": "red"},)
     config = cfg.Config(
-        data=cfg.Data(size=64, image_size=8, hold_out=held_out),
-        trajectory=cfg.Trajectory(**trajectory),
+        data=cfg.DataConfig(size=64, image_size=8, hold_out=held_out),
+        trajectory=cfg.TrajectoryConfig(**trajectory),
     )
     data = build(config.data)
     return Context(

@@ -28,16 +28,20 @@ TEACHERS, OTHERS, BLIND = "concept-trak", "d-trak", "trak"
 same ranking for every concept."""
 REMOVED, TRAINED, RANKED = 40, 126, 110
 CONFIG = cfg.Config(
-    data=cfg.Data(size=168, candidates=RANKED, hold_out=({"shape": "triangle", "color": "red"},)),
-    run=cfg.Run(devices=1),
-    model=cfg.Model(width=32, depth=2, heads=2),
-    train=cfg.Train(steps=400, batch=32, checkpoint_every=400),
-    trajectory=cfg.Trajectory(steps=10, record_every=2),
-    gradient=cfg.Gradient(time_chunk=4, batch=16),
-    query=cfg.Query(trajectories=2, per_combination=1, validation=1, check="none"),
+    data=cfg.DataConfig(
+        size=168, candidates=RANKED, hold_out=({"shape": "triangle", "color": "red"},)
+    ),
+    run=cfg.RunConfig(devices=1),
+    model=cfg.ModelConfig(width=32, depth=2, heads=2),
+    train=cfg.TrainConfig(steps=400, batch=32, checkpoint_every=400),
+    trajectory=cfg.TrajectoryConfig(steps=10, record_every=2),
+    gradient=cfg.GradientConfig(time_chunk=4, batch=16),
+    query=cfg.QueryConfig(trajectories=2, per_combination=1, validation=1, check="none"),
     methods=(TEACHERS, OTHERS, BLIND),
     controls=(),
-    counterfactual=cfg.Counterfactual(remove=REMOVED, images=20, methods=(TEACHERS, OTHERS, BLIND)),
+    counterfactual=cfg.CounterfactualConfig(
+        remove=REMOVED, images=20, methods=(TEACHERS, OTHERS, BLIND)
+    ),
 )
 COLUMNS = draw_dataset(
     size=168, image_size=16, shapes=("triangle", "circle"), colors=("red", "blue"), seed=0
@@ -300,4 +304,4 @@ def test_the_settings_of_the_command_leave_scores_and_metrics_as_they_are(asked_
 
 def test_an_unknown_method_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'concept-trak'"):
-        cfg.Config(counterfactual=cfg.Counterfactual(methods=("concept-trk",)))
+        cfg.Config(counterfactual=cfg.CounterfactualConfig(methods=("concept-trk",)))

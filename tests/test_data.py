@@ -188,7 +188,7 @@ def test_values_that_cannot_be_drawn_are_named(changes, words):
 
 def test_held_out_combinations_are_not_trained_on():
     hold_out = ({"shape": "triangle", "color": "red"}, {"shape": "circle", "color": "blue"})
-    data = build(cfg.Data(size=40, hold_out=hold_out))
+    data = build(cfg.DataConfig(size=40, hold_out=hold_out))
     shape, color = (np.array(data.raw.attributes[a]) for a in ("shape", "color"))
     out = (shape == "triangle") & (color == "red") | (shape == "circle") & (color == "blue")
     assert out.any()
@@ -204,7 +204,7 @@ def test_held_out_combinations_are_not_trained_on():
 
 def test_combinations_that_never_occur_are_neither_trained_nor_held_out(tmp_path):
     """A folder without blue circles, with red triangles held out."""
-    raw = build(cfg.Data(size=40)).raw
+    raw = build(cfg.DataConfig(size=40)).raw
     shape, color = (np.array(raw.attributes[a]) for a in ("shape", "color"))
     keep = ~((shape == "circle") & (color == "blue"))
     write_folder(
@@ -216,14 +216,14 @@ def test_combinations_that_never_occur_are_neither_trained_nor_held_out(tmp_path
         tmp_path / "part",
     )
     red_triangle = {"shape": "triangle", "color": "red"}
-    data = build(cfg.Data(kind="folder", path=tmp_path / "part", hold_out=(red_triangle,)))
+    data = build(cfg.DataConfig(kind="folder", path=tmp_path / "part", hold_out=(red_triangle,)))
     trained, held_out = data.combinations
     assert {tuple(c.values()) for c in trained} == {("triangle", "blue"), ("circle", "red")}
     assert held_out == [red_triangle]
 
 
 def test_one_value_may_be_held_out_alone():
-    data = build(cfg.Data(size=40, hold_out=({"color": "red"},)))
+    data = build(cfg.DataConfig(size=40, hold_out=({"color": "red"},)))
     assert {values["color"] for values in data.train_values} == {"blue"}
     assert data.conditions.vocabulary["color"] == ("red", "blue"), "it can still be asked for"
 
@@ -232,14 +232,14 @@ def test_hold_out_by_an_attribute_that_is_no_condition_is_refused():
     """The stages ask of every combination of the condition whether it is held out: they could not
     tell, and no query could ask for what was held out."""
     with pytest.raises(UsageError, match=r"data\.hold_out: .*'color'.*data\.condition_on"):
-        build(cfg.Data(size=40, condition_on=("shape",), hold_out=({"color": "red"},)))
-    data = build(cfg.Data(size=40, condition_on=("shape",), hold_out=({"shape": "circle"},)))
+        build(cfg.DataConfig(size=40, condition_on=("shape",), hold_out=({"color": "red"},)))
+    data = build(cfg.DataConfig(size=40, condition_on=("shape",), hold_out=({"shape": "circle"},)))
     assert [data.is_held_out(values) for values in data.conditions.combinations()] == [False, True]
 
 
 def test_condition_on_gives_order_and_length():
     data = build(
-        cfg.Data(size=12, condition_on=("color", "shape"), colors=("red", "blue", "green"))
+        cfg.DataConfig(size=12, condition_on=("color", "shape"), colors=("red", "blue", "green"))
     )
     assert data.conditions.attributes == ("color", "shape")
     assert data.train_conditions.shape == (12, 5)
@@ -256,7 +256,7 @@ def test_condition_on_gives_order_and_length():
 )
 def test_what_does_not_occur_or_leaves_nothing_is_refused(changes, words):
     with pytest.raises(UsageError, match=words):
-        build(cfg.Data(size=40, **changes))
+        build(cfg.DataConfig(size=40, **changes))
 
 
 def test_the_fingerprint_is_of_everything_features_depend_on(tmp_path):
@@ -265,7 +265,7 @@ def test_the_fingerprint_is_of_everything_features_depend_on(tmp_path):
     base = {"kind": "folder", "path": tmp_path}
 
     def fingerprint(**changes):
-        return build(cfg.Data(**(base | changes))).fingerprint
+        return build(cfg.DataConfig(**(base | changes))).fingerprint
 
     first = fingerprint()
     assert fingerprint() == first
@@ -325,9 +325,9 @@ def test_values_of_any_text_survive_the_folder(tmp_path):
 
 
 def test_a_folder_trains_like_the_drawn_set(tmp_path):
-    direct = build(cfg.Data(size=16))
+    direct = build(cfg.DataConfig(size=16))
     write_folder(direct.raw, tmp_path)
-    data = build(cfg.Data(kind="folder", path=tmp_path))
+    data = build(cfg.DataConfig(kind="folder", path=tmp_path))
     np.testing.assert_array_equal(data.train_images(), direct.train_images())
     assert data.train_values == direct.train_values
     assert data.conditions.vocabulary == {"shape": ("circle", "triangle"), "color": ("blue", "red")}
@@ -409,7 +409,7 @@ def test_an_attribute_given_twice_is_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def dataset():
-    return build(cfg.Data(size=24, hold_out=({"shape": "triangle", "color": "red"},)))
+    return build(cfg.DataConfig(size=24, hold_out=({"shape": "triangle", "color": "red"},)))
 
 
 def rows_of(dataset, x0: np.ndarray) -> list[int]:

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from ctrak_jax import cli
 from ctrak_jax import schedule as schedules
-from ctrak_jax.config import Config, ProjectionConfig, Store
+from ctrak_jax.config import Config, ProjectionConfig, StoreConfig
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models import SIZES, DiT, create
 from ctrak_jax.models.denoiser import eps_fn_of
@@ -129,7 +129,7 @@ def test_store_bytes_are_those_of_real_stores(tmp_path, dtype):
     config = Config(
         methods=("trak", "das"),
         projection=ProjectionConfig(k=64),
-        store=Store(chunk=8, dtype=dtype),
+        store=StoreConfig(chunk=8, dtype=dtype),
     )
     for name, widths in {"trak": {"features": 64}, "das": {"features": 64, "errors": 9}}.items():
         store = FeatureStore.create(

@@ -28,8 +28,8 @@ def context(
     **data,
 ) -> Context:
     sections = {"colors": COLORS, "size": 16, "image_size": 8} | data
-    asked = cfg.Query(minus=minus, **(query or {}))  # type: ignore[arg-type]
-    config = cfg.Config(data=cfg.Data(**sections), query=asked)
+    asked = cfg.QueryConfig(minus=minus, **(query or {}))  # type: ignore[arg-type]
+    config = cfg.Config(data=cfg.DataConfig(**sections), query=asked)
     data_set, mesh = build(config.data), local_mesh(1)
     return Context(
         config=config, root=root, seed=0, training_set=data_set, dataset=data_set, mesh=mesh

@@ -139,7 +139,7 @@ def test_the_fingerprint_follows_the_bytes_and_the_side(tmp_path):
 
     def fingerprint(**changes):
         return build(
-            cfg.Data(kind="folder", path=tmp_path, condition_on=("style",), **changes)
+            cfg.DataConfig(kind="folder", path=tmp_path, condition_on=("style",), **changes)
         ).fingerprint
 
     first = fingerprint()
@@ -154,7 +154,7 @@ def test_batches_are_the_same_decoded_or_in_memory(tmp_path):
     files(tmp_path / "images")
     rows = "".join(f"{i},{v}\n" for i, v in enumerate(ATTRIBUTES["style"]))
     (tmp_path / "attributes.csv").write_text(f"index,style\n{rows}")
-    data = cfg.Data(kind="folder", path=tmp_path, condition_on=("style",))
+    data = cfg.DataConfig(kind="folder", path=tmp_path, condition_on=("style",))
     write_folder(build(data).raw, tmp_path / "array")
     arrays = data.model_copy(update={"path": tmp_path / "array"})
     lazy, mapped = (TrainingBatches(build(d), batch=3, seed=1)(2, 4) for d in (data, arrays))
@@ -502,5 +502,5 @@ def test_ctrak_data_decodes_a_set_once_for_all(tmp_path, capsys):
     lazy, decoded = read_celeba(tmp_path / "faces", side=16), read_folder(out)
     np.testing.assert_array_equal(decoded.images, lazy.images[:])
     assert decoded.attributes == lazy.attributes
-    data = cfg.Data(kind="folder", path=out, condition_on=("Male",))
+    data = cfg.DataConfig(kind="folder", path=out, condition_on=("Male",))
     np.testing.assert_array_equal(build(data).train_images(), to_unit(lazy.images[:]))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctrak_jax.config import Trajectory
+from ctrak_jax.config import TrajectoryConfig
 from ctrak_jax.data.abc import EMBEDDINGS, LATENTS, Laion, Task
 from ctrak_jax.data.pictures import Files, Pictures
 from ctrak_jax.errors import UsageError
@@ -150,7 +150,7 @@ class AbcInputs(Inputs):
         self,
         laion: Laion,
         codec: Codec,
-        trajectory: Trajectory,
+        trajectory: TrajectoryConfig,
         index: np.ndarray,
     ) -> None:
         """

@@ -20,7 +20,7 @@ class Section(BaseModel):
     )
 
 
-class Run(Section):
+class RunConfig(Section):
     """Seeds and devices."""
 
     seeds: tuple[Seed, ...] = (0,)
@@ -29,7 +29,7 @@ class Run(Section):
     """Local devices to use; empty for all."""
 
 
-class Mesh(Section):
+class MeshConfig(Section):
     """How a process's devices are laid out."""
 
     model: int = Field(default=1, ge=1)
@@ -37,7 +37,7 @@ class Mesh(Section):
     are split over all devices either way."""
 
 
-class Data(Section):
+class DataConfig(Section):
     """The training images."""
 
     kind: Literal["synthetic", "folder", "celeba", "abc"] = "synthetic"
@@ -67,7 +67,7 @@ class Data(Section):
     """Combinations of values kept out of training: the out-of-distribution queries."""
 
 
-class Model(Section):
+class ModelConfig(Section):
     """The network."""
 
     kind: Literal["dit", "text-to-image"] = "dit"
@@ -105,7 +105,7 @@ class ScheduleConfig(Section):
     """What the network predicts."""
 
 
-class Train(Section):
+class TrainConfig(Section):
     """Training of the network."""
 
     steps: int = Field(default=6000, ge=1)
@@ -135,7 +135,7 @@ class Train(Section):
     """Steps between checkpoints; a multiple of scan."""
 
 
-class Autoencoder(Section):
+class AutoencoderConfig(Section):
     """Training of the autoencoder, before the network of a text-to-image model trained here."""
 
     steps: int = Field(default=1200, ge=1)
@@ -150,7 +150,7 @@ class Autoencoder(Section):
     """Weight of the latents' distance from a unit normal."""
 
 
-class Trajectory(Section):
+class TrajectoryConfig(Section):
     """Paths of the training samples."""
 
     steps: int = Field(default=50, ge=2)
@@ -176,7 +176,7 @@ class Trajectory(Section):
     """Seed of the forward noise, one draw a (sample, timestep)."""
 
 
-class Encode(Section):
+class EncodeConfig(Section):
     """Latents and text embeddings of a data set (text-to-image)."""
 
     flip: bool = False
@@ -185,7 +185,7 @@ class Encode(Section):
     """How both are kept."""
 
 
-class Gradient(Section):
+class GradientConfig(Section):
     """Per-sample gradients."""
 
     include: tuple[str, ...] = ("*",)
@@ -215,7 +215,7 @@ class ProjectionConfig(Section):
     """What makes the matrix: a kernel where the backend has one, or always the one named."""
 
 
-class Store(Section):
+class StoreConfig(Section):
     """Features on disk."""
 
     chunk: int = Field(default=64, ge=1)
@@ -227,7 +227,7 @@ class Store(Section):
     opens, such as gs://bucket/folder or s3://bucket/folder."""
 
 
-class Query(Section):
+class QueryConfig(Section):
     """The questions asked."""
 
     scopes: tuple[Literal["local", "global"], ...] = ("local", "global")
@@ -261,7 +261,7 @@ class Query(Section):
     """Seed of the generated queries."""
 
 
-class Unlearning(Section):
+class UnlearningConfig(Section):
     """The unlearning baseline."""
 
     learning_rate: float = Field(default=1e-5, gt=0)
@@ -271,7 +271,7 @@ class Unlearning(Section):
     """Training samples behind the diagonal Fisher."""
 
 
-class Score(Section):
+class ScoreConfig(Section):
     """Damping and rankings."""
 
     damping: tuple[Positive, ...] = (0.01, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4)
@@ -288,7 +288,7 @@ class Score(Section):
     """Keep every score, not only the top ones."""
 
 
-class Evaluate(Section):
+class EvaluateConfig(Section):
     """Metrics."""
 
     k: tuple[Natural, ...] = (10,)
@@ -297,7 +297,7 @@ class Evaluate(Section):
     """Bootstrap replicates of the confidence intervals."""
 
 
-class Counterfactual(Section):
+class CounterfactualConfig(Section):
     """Retraining without the top samples (`ctrak counterfactual`)."""
 
     remove: int = Field(default=500, ge=1)

@@ -9,24 +9,24 @@ import pydantic
 
 from ctrak_jax.config.presets import PRESETS, below
 from ctrak_jax.config.sections import (
-    Autoencoder,
-    Counterfactual,
-    Data,
-    Encode,
-    Evaluate,
-    Gradient,
-    Mesh,
-    Model,
+    AutoencoderConfig,
+    CounterfactualConfig,
+    DataConfig,
+    EncodeConfig,
+    EvaluateConfig,
+    GradientConfig,
+    MeshConfig,
+    ModelConfig,
     ProjectionConfig,
-    Query,
-    Run,
+    QueryConfig,
+    RunConfig,
     ScheduleConfig,
-    Score,
+    ScoreConfig,
     Section,
-    Store,
-    Train,
-    Trajectory,
-    Unlearning,
+    StoreConfig,
+    TrainConfig,
+    TrajectoryConfig,
+    UnlearningConfig,
 )
 from ctrak_jax.methods import METHODS
 
@@ -44,23 +44,23 @@ class Config(Section):
     """Attribution methods compared."""
     controls: tuple[Literal["no-condition-embedding", "wrong-label"], ...] = ("wrong-label",)
     """Control experiments reported beside the main table."""
-    run: Run = Run()
-    mesh: Mesh = Mesh()
-    data: Data = Data()
-    model: Model = Model()
+    run: RunConfig = RunConfig()
+    mesh: MeshConfig = MeshConfig()
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-    train: Train = Train()
-    autoencoder: Autoencoder = Autoencoder()
-    encode: Encode = Encode()
-    trajectory: Trajectory = Trajectory()
-    gradient: Gradient = Gradient()
+    train: TrainConfig = TrainConfig()
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
+    encode: EncodeConfig = EncodeConfig()
+    trajectory: TrajectoryConfig = TrajectoryConfig()
+    gradient: GradientConfig = GradientConfig()
     projection: ProjectionConfig = ProjectionConfig()
-    store: Store = Store()
-    query: Query = Query()
-    unlearning: Unlearning = Unlearning()
-    score: Score = Score()
-    evaluate: Evaluate = Evaluate()
-    counterfactual: Counterfactual = Counterfactual()
+    store: StoreConfig = StoreConfig()
+    query: QueryConfig = QueryConfig()
+    unlearning: UnlearningConfig = UnlearningConfig()
+    score: ScoreConfig = ScoreConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    counterfactual: CounterfactualConfig = CounterfactualConfig()
 
     @property
     def opponents(self) -> int:

@@ -134,7 +134,7 @@ def _held_out(values: Mapping[str, str], hold_out: Sequence[Mapping[str, str]]) 
     return any(all(values[a] == v for a, v in combo.items()) for combo in hold_out)
 
 
-def build(data: cfg.Data) -> Dataset:
+def build(data: cfg.DataConfig) -> Dataset:
     """The data set of a config.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctrak_jax.config import Trajectory
+from ctrak_jax.config import TrajectoryConfig
 from ctrak_jax.data import Dataset, opponents
 from ctrak_jax.data.dataset import to_uint8, to_unit
 from ctrak_jax.typing import Array
@@ -77,7 +77,7 @@ class Inputs(ABC):
 class Pixels(Inputs):
     """Images and one-hot attributes: what a class-conditional network takes."""
 
-    def __init__(self, dataset: Dataset, trajectory: Trajectory) -> None:
+    def __init__(self, dataset: Dataset, trajectory: TrajectoryConfig) -> None:
         self._dataset, self._trajectory = dataset, trajectory
 
     @property

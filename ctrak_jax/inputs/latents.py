@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctrak_jax.config import Trajectory
+from ctrak_jax.config import TrajectoryConfig
 from ctrak_jax.data import Dataset, opponents
 from ctrak_jax.errors import UsageError
 from ctrak_jax.inputs import arrays
@@ -35,7 +35,7 @@ class Latents(Inputs):
     def __init__(
         self,
         dataset: Dataset,
-        trajectory: Trajectory,
+        trajectory: TrajectoryConfig,
         coder: Coder,
         encoded: Path,
         shapes: Shapes,

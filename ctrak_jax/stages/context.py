@@ -13,8 +13,7 @@ from jax.sharding import Mesh
 
 from ctrak_jax import devices, trajectory
 from ctrak_jax import schedule as schedules
-from ctrak_jax.config import Config, ScheduleConfig
-from ctrak_jax.config import Model as ModelConfig
+from ctrak_jax.config import Config, ModelConfig, ScheduleConfig
 from ctrak_jax.data import Conditions, Dataset
 from ctrak_jax.inputs.arrays import brought
 from ctrak_jax.inputs.base import Inputs, Pixels, Shapes

@@ -8,8 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ctrak_jax.config.sections import Autoencoder
-from ctrak_jax.config.sections import Train as TrainConfig
+from ctrak_jax.config import AutoencoderConfig, TrainConfig
 from ctrak_jax.data import TrainingBatches
 from ctrak_jax.errors import UsageError
 from ctrak_jax.inputs.latents import require_captions
@@ -138,7 +137,7 @@ def _train_text_to_image(ctx: Context) -> None:
         record.extra = {"seed": ctx.seed}
 
 
-def _rule(train: TrainConfig, pace: TrainConfig | Autoencoder) -> Rule:
+def _rule(train: TrainConfig, pace: TrainConfig | AutoencoderConfig) -> Rule:
     """The optimiser of ``train``, for the steps and at the rates of ``pace``."""
     return Rule(
         pace.steps,
