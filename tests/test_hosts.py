@@ -14,7 +14,7 @@ import pytest
 
 from ctrak_jax.store import read_manifest, read_scores
 from tests.command import command, ctrak, environment
-from tests.test_run import CONFIG, METHODS, features
+from tests.test_pipeline import CONFIG, METHODS, features
 
 SECONDS = 500
 

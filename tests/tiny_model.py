@@ -11,8 +11,9 @@ from flax.serialization import msgpack_serialize
 
 from ctrak_jax.models import stable_diffusion as sd
 from ctrak_jax.models.stable_diffusion import FLOAT32, huggingface, unet_of, weights
+from tests.paths import FIXTURES
 
-UNET = Path(__file__).parent / "fixtures" / "sd_unet"
+UNET = FIXTURES / "sd_unet"
 SHALLOW = {
     "block_out_channels": [32],
     "down_block_types": ["CrossAttnDownBlock2D"],

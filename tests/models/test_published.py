@@ -1,7 +1,6 @@
 """Agreement with the published PyTorch code: tests/fixtures holds its float64 results."""
 
 from functools import cache
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +17,8 @@ from ctrak_jax.models.dit import sincos_positions
 from ctrak_jax.models.published import convert
 from ctrak_jax.trajectory import Guidance, forward_path, grid, invert
 from ctrak_jax.trajectory import Path as States
+from tests.paths import FIXTURES
 
-FIXTURES = Path(__file__).parent / "fixtures"
 CHECKPOINT = FIXTURES / "dit_checkpoint.safetensors"
 NETWORK = DiT(width=32, depth=2, heads=2, patch=4)
 SCHEDULE = schedules.linear()

@@ -21,9 +21,10 @@ from ctrak_jax.models.stable_diffusion import CLIPText, Part
 from ctrak_jax.models.stable_diffusion import textual_inversion as ti
 from ctrak_jax.models.stable_diffusion.huggingface import text_encoder, tokenizer
 from ctrak_jax.typing import Array
+from tests.paths import FIXTURES
 from tests.tiny_model import TEXT, VOCABULARY, random_like, write
 
-BIN = Path(__file__).parent / "fixtures" / "learned_embeds.bin"
+BIN = FIXTURES / "learned_embeds.bin"
 RAMP = np.arange(96, dtype=np.float32).reshape(3, 32) / 64
 SCHEDULE = schedules.scaled_linear()
 SHAPE = (2, 2, 1)

@@ -12,8 +12,7 @@ import yaml
 
 from ctrak_jax import abc, cli
 from ctrak_jax.abc.inputs import Codec, Words
-from ctrak_jax.config import Config, dump, load
-from ctrak_jax.config.presets import PRESETS
+from ctrak_jax.config import Config
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.inputs.encoder import Coder
 from ctrak_jax.models.stable_diffusion.textual_inversion import (
@@ -22,9 +21,9 @@ from ctrak_jax.models.stable_diffusion.textual_inversion import (
     save_embedding,
 )
 from ctrak_jax.store import FeatureStore, read_manifest
+from tests.data.abc_files import dump as write_json
+from tests.data.abc_files import put
 from tests.programs import programs_kept
-from tests.test_abc import dump as write_json
-from tests.test_abc import put
 from tests.tiny_model import write_model
 
 COUNT = 12
@@ -353,29 +352,3 @@ def complaint(content: dict[str, Any], folder: Path, capsys, command: str = "abc
     assert "Traceback" not in err
     (line,) = [line for line in err.splitlines() if line.startswith("ctrak: ")]
     return line
-
-
-# The preset
-
-
-def test_a_preset_goes_below_what_is_given(tmp_path):
-    file = tmp_path / "some.yaml"
-    file.write_text("preset: published\ntrajectory: {guidance: 3}\n")
-    found = load(file, {"query.eta": "0"})
-    assert (found.trajectory.guidance, found.query.eta) == (3.0, 0.0)
-    assert found.trajectory.against == "null"
-    assert (found.projection.kind, found.projection.k) == ("mask", 32768)
-    assert (found.query.guidance, found.query.scale) == (7.5, 7.5)
-    again = tmp_path / "again.yaml"
-    again.write_text(dump(found))
-    assert load(again) == found
-
-
-def test_a_preset_sets_its_own_fields_alone():
-    plain = Config().model_dump()
-    preset = Config.model_validate({"preset": "published"}).model_dump()
-    for section, fields in PRESETS["published"].items():
-        for field, value in fields.items():
-            assert preset[section][field] == value
-            preset[section][field] = plain[section][field]
-    assert preset | {"preset": None} == plain

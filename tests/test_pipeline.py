@@ -16,6 +16,7 @@ from ctrak_jax.data import draw_dataset
 from ctrak_jax.stages import questions
 from ctrak_jax.store import FeatureStore, read_manifest, read_scores
 from tests.command import command, ctrak, environment
+from tests.paths import ROOT
 
 CONFIG = """
 name: Small run
@@ -367,7 +368,7 @@ def test_one_question_to_the_store(run):
 
 
 def test_the_notebook_reads_the_run(run):
-    notebook = Path(__file__).parents[1] / "notebooks" / "read_a_run.py"
+    notebook = ROOT / "notebooks" / "read_a_run.py"
     done = subprocess.run(
         [sys.executable, notebook, run],
         capture_output=True,

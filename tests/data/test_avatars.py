@@ -18,6 +18,7 @@ from ctrak_jax.data.avatars.draw import Settings, draw, draw_checked
 from ctrak_jax.data.avatars.styles import ATTRIBUTES, COLORS, STYLES, options
 from ctrak_jax.errors import UsageError
 from tests.command import command, environment
+from tests.paths import ROOT
 
 for package in ("dicebear", "dicebear_styles", "resvg_py"):
     pytest.importorskip(package, reason="needs the extra avatars")
@@ -281,7 +282,7 @@ def test_a_killed_command_leaves_no_process_and_goes_on(tmp_path):
 def test_the_config_holds_out_what_it_says(few, tmp_path):
     avatars.draw_avatars(tmp_path / "set", per_combination=1)
     config = load(
-        Path(__file__).parents[1] / "configs" / "avatars.yaml",
+        ROOT / "configs" / "avatars.yaml",
         {"data.path": str(tmp_path / "set"), "data.hold_out": "[{style: voxel-art, hair: red}]"},
     )
     data = build(config.data)

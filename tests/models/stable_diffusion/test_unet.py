@@ -31,8 +31,8 @@ from ctrak_jax.models.stable_diffusion import (
 )
 from ctrak_jax.trajectory import Path as States
 from ctrak_jax.typing import Array
+from tests.paths import FIXTURES
 
-FIXTURES = Path(__file__).parent / "fixtures"
 SCHEDULE = schedules.scaled_linear()
 LOSSES = ("dsm", "dps", "slider")
 BFLOAT16 = Compute(dtype="bfloat16")

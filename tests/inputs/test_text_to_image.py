@@ -1,0 +1,198 @@
+"""A text-to-image model through every stage: featurize, ask, score."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("diffusers", reason="needs the extra diffusers")
+
+from ctrak_jax import pipeline
+from ctrak_jax.config import Config
+from ctrak_jax.data import build
+from ctrak_jax.devices import local_mesh
+from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.inputs.encoder import require_heard
+from ctrak_jax.stages import attribute, query, train
+from ctrak_jax.stages.context import Context
+from ctrak_jax.stages.samples import samples_of
+from tests.command import ctrak
+from tests.inputs.words import PAIRS, config
+
+
+def test_questions_are_put_in_words(run):
+    with (run / "queries" / "queries.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    for row in rows:
+        values = dict(pair.split("=") for pair in row["condition"].split(";"))
+        minus = dict(pair.split("=") for pair in row["minus"].split(";"))
+        assert row["prompt"] == f"{values['noun']} ab {values['tail']}"
+        assert row["minus_prompt"] == f"{minus['noun']} ab {minus['tail']}"
+        assert row["prompt"] != row["minus_prompt"]
+
+
+def test_the_answer_is_there_and_is_finite(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert {row["method"] for row in metrics["rows"]} == {"concept-trak", "d-trak"}
+    assert {row["scenario"] for row in metrics["rows"]} == {"id", "ood"}
+    about = json.loads((run / "model" / "model.json").read_text())
+    assert about["architecture"]["network"] == "UNet"
+    assert (run / "report" / "index.html").exists()
+
+
+def test_a_second_run_computes_nothing(run, data, model_folder):
+    before = (run / "log.jsonl").read_text()
+    pipeline.run(config(data, model_folder), run)
+    assert (run / "log.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("against", "texts"),
+    [
+        ({"against": "null"}, {""}),
+        ({"against": "prompt", "prompt": "d a"}, {"d a"}),
+        ({"against": "attribute", "opponents": 2}, {"b ab c", "a ab d"}),
+        ({"against": "opposite", "opponents": 1}, {"b ab d"}),
+        ({"against": "other", "opponents": 2}, {"b ab c", "b ab d"}),
+    ],
+)
+def test_inversions_are_guided_against_texts(run, data, model_folder, against, texts):
+    """The first training image is "a ab c"; "a ab d" is held out, but its caption is a text."""
+    settings = config(data, model_folder, trajectory=against)
+    ctx = Context(
+        config=settings,
+        root=run,
+        seed=0,
+        training_set=build(settings.data),
+        dataset=build(settings.data),
+        mesh=local_mesh(1),
+    )
+    found = samples_of(ctx).batch(np.arange(2)).against[0]
+    wanted = {text: ctx.inputs.condition({}, text) for text in texts}
+    assert found.shape == (len(texts), 77, 32)
+    for embedding in found:
+        near = [text for text, known in wanted.items() if np.allclose(embedding, known, atol=1e-4)]
+        assert len(near) == 1
+        wanted.pop(near[0])
+
+
+def training(data: Path, out: Path, **sections: dict) -> Context:
+    """A run that trains its own model."""
+    given = config(data, out, **sections).model_dump() | {"model": {"kind": "text-to-image"}}
+    return pipeline.prepare(Config.model_validate(given), out)[0]
+
+
+def test_training_without_captions_is_refused(data, tmp_path):
+    own = Path(shutil.copytree(data, tmp_path / "data"))
+    (own / "prompts.txt").unlink()
+    with pytest.raises(UsageError, match=r"a caption for every image; add prompts.txt"):
+        train.run(training(own, tmp_path / "out"))
+
+
+def test_the_network_is_trained_for_what_it_is_read_as(data, tmp_path, monkeypatch):
+    asked = []
+
+    def stopped(_folder, _images, _captions, settings, *_: Any, **__: Any) -> None:
+        asked.append((settings.schedule, settings.schedule_steps, settings.prediction))
+        raise InterruptedError
+
+    monkeypatch.setattr(train, "train_text_to_image", stopped)
+    wanted = {"kind": "cosine", "steps": 100, "prediction": "v"}
+    with pytest.raises(InterruptedError):
+        train.run(training(data, tmp_path / "out", schedule=wanted))
+    assert asked == [("cosine", 100, "v")]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "concept"), [("ab zz", "zz"), ("ab " * 80 + "d", "d")], ids=["unknown", "cut off"]
+)
+def test_words_that_are_not_heard_are_refused(run, data, model_folder, prompt, concept):
+    (ctx,) = pipeline.prepare(config(data, model_folder), run)
+    asked: dict[str, Any] = {"prompt": prompt, "concepts": [concept], "minus": (), "image": None}
+    asked |= {"image_seed": 0, "scope": "local", "method": "concept-trak", "top": 3}
+    with pytest.raises(UsageError, match="does not know the words between them, or they come"):
+        attribute.ask_prompt(ctx, **asked)
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
+def test_a_lost_tokenizer_is_named(model_folder, tmp_path, name):
+    shutil.copytree(model_folder, tmp_path / "model")
+    (tmp_path / "model" / "tokenizer" / name).unlink()
+    with pytest.raises(UsageError, match=f"{name} is missing"):
+        require_heard(tmp_path / "model", [("a ab", "a")])
+
+
+def test_a_prompt_to_no_model_names_the_command(data, tmp_path):
+    (ctx,) = pipeline.prepare(config(data, None), tmp_path)
+    asked: dict[str, Any] = {"prompt": "a ab", "concepts": ["a"], "minus": (), "image": None}
+    asked |= {"image_seed": 0, "scope": "local", "method": "concept-trak", "top": 3}
+    with pytest.raises(StoreError, match="run `ctrak train` first"):
+        attribute.ask_prompt(ctx, **asked)
+
+
+def test_features_of_another_precision_are_never_reused(run):
+    done = ctrak("featurize", run, "--model.dtype", "bfloat16")
+    assert done.returncode == 1
+    assert "differing fields: compute" in done.stderr
+
+
+@pytest.fixture
+def unasked(run, data, model_folder, tmp_path) -> Context:
+    """A run before its questions."""
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("queries*"))
+    (ctx,) = pipeline.prepare(config(data, model_folder), tmp_path / "run")
+    return ctx
+
+
+def test_questions_stopped_at_their_end_are_asked_again(run, unasked, monkeypatch):
+    """The table comes after all else: without it the questions are not complete."""
+
+    def stopped(self, stage, inputs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Context, "finish", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            query.generate(unasked)
+    query.generate(unasked)
+    table = Path("queries", "queries.csv")
+    assert (unasked.root / table).read_text() == (run / table).read_text()
+
+
+def test_every_question_is_checked_for_words_that_are_not_heard(unasked, monkeypatch):
+    told = []
+    monkeypatch.setattr(query, "require_heard", lambda folder, asked: told.extend(asked))
+    query.generate(unasked)
+    assert ("a ab c", "b ab c") in told
+    assert len(told) == 2 * len(PAIRS), "each of the two words of every caption"
+
+
+def test_no_accepted_picture_is_an_error(unasked, monkeypatch):
+    monkeypatch.setattr(query, "accepted_by", lambda ctx, values: lambda image: False)
+    with pytest.raises(StoreError, match=r"no image was accepted.*query.attempts"):
+        query.generate(unasked)
+
+
+def test_prompts_are_asked_by_their_words(run, tmp_path):
+    asked = ["attribute", run, "--prompt", "a ab d", "--top", 4, "--json"]
+    found = ctrak(*asked, "--concepts", "a", "d", "--picture", tmp_path / "answer.png")
+    assert found.returncode == 0, found.stderr
+    answer = json.loads(found.stdout)
+    assert [(c["concept"], c["minus"]) for c in answer["concepts"]] == [
+        ("a", "ab d"),
+        ("d", "a ab"),
+    ]
+    for one in answer["concepts"]:
+        scores = [row["score"] for row in one["top"]]
+        assert scores == sorted(scores, reverse=True)
+        assert all(row["prompt"] for row in one["top"])
+    with Image.open(tmp_path / "answer.png") as picture:
+        width, height = picture.size
+    assert width > 5 * 64
+    assert height > 2 * 64
