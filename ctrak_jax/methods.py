@@ -1,4 +1,4 @@
-"""The attribution methods as one table (method, section 6).
+"""The attribution methods as one table (method.md, section 6).
 
 A method is a training gradient and a query gradient. Each gradient is a loss, the path its states
 come from and whether every timestep is normalised. Methods with the same training gradient share
@@ -7,8 +7,8 @@ one feature store.
 
 from typing import Literal, NamedTuple
 
-# The noise of ``forward`` is one draw a (sample, timestep) for every loss (method, section 4), also
-# for D-TRAK, which its authors describe with one draw a timestep for all samples.
+# The noise of ``forward`` is one draw per (sample, timestep) for every loss (method.md, section 4).
+# D-TRAK's authors describe one draw per timestep for all samples.
 
 
 class GradientSpec(NamedTuple):
@@ -30,8 +30,8 @@ class Method(NamedTuple):
 
     Attributes:
         train, query: the two gradients; ``None`` where the method does not work by gradients.
-        error_weight: how a sample's denoising errors mse_t weigh its score: ``sum`` of mse_t, or
-            ``rms``, the mean over t of sqrt(mse_t) / ||sqrt(mse)|| (norm over training samples).
+        error_weight: how a sample's denoising errors weigh its score: ``sum``, equation (6.1), or
+            ``rms``, equation (6.2).
     """
 
     train: GradientSpec | None

@@ -1,4 +1,4 @@
-"""How good a ranking is, and how sure we are (NumPy)."""
+"""How good a ranking is, with confidence intervals (method.md, section 7; NumPy)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,10 +9,11 @@ from ctrak_jax.typing import Array
 
 
 def precision_at_k(ranked: Array, relevant: Array, k: int) -> float:
-    """Share of the first ``k`` ranked samples that are relevant.
+    """Share of the first ``k`` ranked samples that are relevant: equation (7.1).
 
     Args:
-        ranked: sample numbers, best first [rank]. relevant: bool [sample].
+        ranked: sample numbers, best first [rank].
+        relevant: bool [sample].
 
     Raises:
         ValueError: fewer than ``k`` samples are ranked.
@@ -23,10 +24,11 @@ def precision_at_k(ranked: Array, relevant: Array, k: int) -> float:
 
 
 def recall_at_k(ranked: Array, relevant: Array, k: int) -> float:
-    """Share of the relevant samples that are among the first ``k`` ranked.
+    """Share of the relevant samples that are among the first ``k`` ranked: equation (7.3).
 
     Args:
-        ranked: sample numbers, best first [rank]. relevant: bool [sample].
+        ranked: sample numbers, best first [rank].
+        relevant: bool [sample].
 
     Raises:
         ValueError: fewer than ``k`` samples are ranked, or none is relevant.
@@ -38,11 +40,12 @@ def recall_at_k(ranked: Array, relevant: Array, k: int) -> float:
 
 
 def average_precision(ranked: Array, relevant: Array) -> float:
-    """The mean over relevant samples of the precision at each one's rank; its mean over queries is
-    the mean average precision.
+    """The mean over relevant samples of the precision at each one's rank, equation (7.4); its mean
+    over queries is the mean average precision.
 
     Args:
-        ranked: ALL sample numbers, best first [sample]. relevant: bool [sample].
+        ranked: ALL sample numbers, best first [sample].
+        relevant: bool [sample].
 
     Raises:
         ValueError: not all samples are ranked, or none is relevant.
@@ -89,7 +92,7 @@ def bootstrap_mean(
     count. With one group only the queries vary.
 
     Args:
-        groups: one array [cluster, value] or [cluster] a group.
+        groups: one array [cluster, value] or [cluster] per group.
 
     Raises:
         ValueError: no group, or an empty one.
@@ -98,7 +101,7 @@ def bootstrap_mean(
         raise ValueError(f"bootstrap needs values in every group, got {[len(g) for g in groups]}.")
     means = [np.asarray(g, float).reshape(len(g), -1).mean(1) for g in groups]
     rng = np.random.default_rng(seed)
-    # One table of replicates a group; a replicate then picks among groups.
+    # One table of replicates per group; a replicate then picks among groups.
     drawn = np.stack(
         [m[rng.integers(len(m), size=(len(means), replicates, len(m)))].mean(-1) for m in means]
     )

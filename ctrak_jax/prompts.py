@@ -1,6 +1,6 @@
 """Captions without a concept: the default for c without the concept, c_minus.
 
-A phrase is cut out of a prompt and the seam is mended by rules on words alone, so that what is left
+A phrase is cut out of a prompt and the gap is closed by rules on words alone, so that what is left
 reads like a caption of the same kind: "a portrait with red hair and glasses" without "red hair" is
 "a portrait with glasses". The rules know no grammar. Show the result to the user, who may write a
 better one.
@@ -44,7 +44,7 @@ def without(prompt: str, concept: str) -> str:
     the word that now follows.
 
     Returns:
-        the mended prompt; the empty caption if the prompt is the concept and nothing else.
+        the prompt that is left; the empty caption if the prompt is the concept and nothing else.
 
     Raises:
         UsageError: the concept is empty or not in the prompt, or only words such as "a" or
@@ -116,7 +116,7 @@ def _close(left: str, *, listed: bool) -> str:
     """Without the words at its end that have lost their noun.
 
     Args:
-        listed: the list goes on. If not, its last comma takes the conjunction's place: "A, B and"
+        listed: the list continues. If not, its last comma takes the conjunction's place: "A, B and"
             becomes "A and B".
     """
     kept = DANGLING.sub("", left)

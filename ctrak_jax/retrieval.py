@@ -1,17 +1,17 @@
-r"""How high a task's exemplars rank among all candidates (NumPy).
+r"""How high a task's exemplars rank among all candidates (method.md, section 7; NumPy).
 
 The candidates are the E exemplars, then N others; ties go to the lower index, so an exemplar goes
 before any other candidate of its score. What follows depends on the exemplars' ranks r alone:
 
 .. math::
-    r_i = 1 + \#\{j : s_j > s_i\} + \#\{j < i : s_j = s_i\}                                \tag{16}
+    r_i = 1 + \sum_j [s_j \gt s_i] + \sum_{j \lt i} [s_j = s_i]                           \tag{7.2}
 .. math::
-    \text{Recall@}k = \#\{i : r_i \le k\} / E                                              \tag{17}
+    \text{Recall@}k = \frac{1}{E} \sum_i [r_i \le k]                                      \tag{7.3}
 .. math::
-    \text{AP} = \tfrac{1}{E} \sum_i i / r_{(i)}, \quad r_{(1)} < r_{(2)} < \dots           \tag{18}
+    \text{AP} = \frac{1}{E} \sum_i i / r_{(i)}, \qquad r_{(1)} \lt r_{(2)} \lt \dots      \tag{7.4}
 
-so scores may come block by block and no ranking is ever made. The mean of (18) over tasks is the
-mean average precision. :mod:`ctrak_jax.metrics` has both for a ranking that is there.
+so scores may come block by block and no ranking is ever made. The mean of equation (7.4) over tasks
+is the mean average precision. :mod:`ctrak_jax.metrics` has both for a whole ranking.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,7 +32,8 @@ class Places(NamedTuple):
     """Where a task's exemplars stand among its candidates.
 
     Attributes:
-        ranks: 1 = best, ascending [exemplar]. candidates: how many there are, exemplars included.
+        ranks: 1 = best, ascending [exemplar].
+        candidates: how many there are, exemplars included.
     """
 
     ranks: np.ndarray
@@ -47,11 +48,12 @@ class Retrieval(NamedTuple):
 
 
 def places_by_score(exemplars: Array, others: Array | Iterable[Array]) -> Places:
-    """Equation (16).
+    """Equation (7.2).
 
     Args:
-        exemplars: their scores [exemplar]. others: the scores of all other candidates [other], or
-            blocks of them in any order, each of which is looked at once.
+        exemplars: their scores [exemplar].
+        others: the scores of all other candidates [other], or blocks of them in any order, each of
+            which is looked at once.
 
     Raises:
         ValueError: there is no exemplar, a score is NaN, or an array is not flat.
@@ -70,11 +72,11 @@ def places_by_score(exemplars: Array, others: Array | Iterable[Array]) -> Places
 
 
 def places_by_ranking(ranked: Array, exemplars: int) -> Places:
-    """The places in a ranking that is there.
+    """The places in a whole ranking.
 
     Args:
-        ranked: ALL candidates, best first [candidate]. exemplars: the candidates below this number
-            are the exemplars.
+        ranked: ALL candidates, best first [candidate].
+        exemplars: the candidates below this number are the exemplars.
 
     Raises:
         ValueError: ``ranked`` is no permutation, or there is no exemplar or too many.
@@ -97,7 +99,7 @@ def places_by_ranking(ranked: Array, exemplars: int) -> Places:
 
 
 def retrieval(places: Places, depths: Sequence[int] = DEPTHS) -> Retrieval:
-    """Equations (17) and (18).
+    """Equations (7.3) and (7.4).
 
     Raises:
         ValueError: a depth is not between 1 and the number of candidates.
@@ -124,8 +126,11 @@ class Summary(NamedTuple):
     """A row of the table: means over tasks with 95% intervals.
 
     Attributes:
-        method: its name. group, value: which tasks, such as "test_case" and "test_bamfg"; "all" and
-            "all" for the row over all of them. tasks: how many. recall: by depth.
+        method: its name.
+        group, value: which tasks, such as "test_case" and "test_bamfg"; "all" and "all" for the row
+            over all of them.
+        tasks: how many.
+        recall: by depth.
     """
 
     method: str

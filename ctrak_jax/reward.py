@@ -1,16 +1,16 @@
-r"""The losses of ONE sample at ONE step (method, section 2).
+r"""The losses of ONE sample at ONE step (method.md, section 2).
 
 For a differentiable reward R the reward loss is
 
 .. math::
-    L_R(\theta) = \tfrac1D \| \mathrm{sg}[\epsilon(x_t, c) + \delta] - \epsilon(x_t, c) \|^2,
-    \qquad \delta = -w_t \nabla_x R                                                      \tag{5}
+    L_R(\theta) = \frac{1}{D} \Vert \mathrm{sg}[\epsilon(x_t, c) + \delta] -
+    \epsilon(x_t, c) \Vert^2, \qquad \delta = -w_t \nabla_x R(x_t)                        \tag{2.1}
 
 with D the number of elements of the image. Its gradient is a vector-Jacobian product,
 
 .. math::
-    \nabla_\theta L_R = u^\top \frac{\partial\epsilon}{\partial\theta},\qquad
-    u = -\tfrac2D\,\delta                                                                \tag{6}
+    \nabla_\theta L_R = u^\top \frac{\partial\epsilon}{\partial\theta}, \qquad
+    u = -\frac{2}{D} \delta                                                               \tag{2.2}
 
 so a loss here is the function that gives the cotangent u at one step. That form never takes the
 difference of two nearly equal predictions, keeps u in float32 whatever the network computes in, and
@@ -23,9 +23,9 @@ loss          what it is                                        cotangent u
 ``l2``        mean eps^2 (D-TRAK)                               2 eps / D
 ``l1``        mean abs eps (DAS, as compared)                   sign(eps) / D
 ``mean``      mean eps (DAS, as its authors publish it)         1 / D
-``dps``       reward - mean (x0_hat - x0)^2                     (6), through the network to x
-``slider``    reward log p(concept | x) by two conditions       (6), delta = s (eps - eps_minus)
-``reward``    any R(x_t) or R(x0_hat)                           (6)
+``dps``       reward - mean (x0_hat - x0)^2                     -2 delta / D, through the network
+``slider``    reward log p(concept | x) by two conditions       -2 s (eps - eps_minus) / D
+``reward``    any R(x_t) or R(x0_hat)                           -2 delta / D
 ============ ================================================ =================================
 """
 
@@ -44,8 +44,10 @@ class Step(NamedTuple):
     """The network at one point of one trajectory, with what a loss may ask of it.
 
     Attributes:
-        x: the state. t: its timestep. eps: the prediction there, float32.
-        pull_x: u -> u^T d eps / d x, the way back through the network to the state.
+        x: the state.
+        t: its timestep.
+        eps: the prediction there, float32.
+        pull_x: u -> u^T d eps / d x, the backward pass through the network to the state.
         eps_under: another condition -> the prediction at the same state.
     """
 
@@ -75,12 +77,13 @@ def linearise(eps_fn: EpsFn, params: Params, x: Image, t: Timestep, cond: Cond) 
 
 
 def reward_cotangent(delta: Image) -> Image:
-    """Equation (6): the cotangent of the reward loss with target shift ``delta``."""
+    """Equation (2.2): the cotangent of the reward loss with target shift ``delta``."""
     return -2.0 * delta / delta.size
 
 
 def reward_loss(eps: Image, delta: Image) -> Scalar:
-    """Equation (5) as a scalar, for reading and for tests: ``jax.grad`` of it gives (6)."""
+    """Equation (2.1) as a scalar, for reading and for tests: ``jax.grad`` of it gives
+    equation (2.2)."""
     target = jax.lax.stop_gradient(eps + delta)
     return jnp.mean((target - eps) ** 2)
 
@@ -116,10 +119,14 @@ def reward_xt(reward: Reward, weight: float = 1.0) -> Loss:
 
 
 def reward_x0(reward: Reward, schedule: Schedule, weight: float = 1.0) -> Loss:
-    """Any reward of the posterior mean: delta = - weight grad_x R(x0_hat(x)).
+    r"""Any reward of the posterior mean: delta = - weight grad_x R(x0_hat(x)).
 
-    The gradient goes through the network, by the chain rule on equation (1):
-    grad_x R = (r - noise pull_x(r)) / signal with r = grad R at x0_hat.
+    The gradient goes through the network. With r = grad R at x0_hat,
+
+    .. math::
+        \nabla_x R(\hat x_0(x_t)) = \Bigl( r - \sqrt{1-\bar\alpha_t}
+        \Bigl(\frac{\partial\epsilon}{\partial x_t}\Bigr)^\top r \Bigr)
+        / \sqrt{\bar\alpha_t}                                                            \tag{2.3}
     """
 
     def loss(step: Step) -> Image:
@@ -133,7 +140,7 @@ def reward_x0(reward: Reward, schedule: Schedule, weight: float = 1.0) -> Loss:
 
 def dps(schedule: Schedule, x0: Image, scale: float = 1.0) -> Loss:
     """Concept-TRAK's training loss: the reward is minus the squared reconstruction error,
-    R = - mean (x0_hat(x_t) - x0)^2, so delta = + scale grad_x mean (x0_hat - x0)^2.
+    R = - mean (x0_hat(x_t) - x0)^2, so delta = + scale grad_x mean (x0_hat - x0)^2, equation (2.4).
 
     Its direction is that of the unsquared norm; with per-timestep normalisation they are equal.
     Source: Chung et al. 2023 (the guidance), Concept-TRAK 2026 (the loss).
@@ -145,7 +152,8 @@ class Mixture(NamedTuple):
     """Several conditions without a concept, and how much each counts.
 
     Attributes:
-        conditions: stacked [alternative, ...]. weights: [alternative], summing to 1.
+        conditions: stacked [alternative, ...].
+        weights: [alternative], summing to 1.
     """
 
     conditions: Cond
@@ -154,11 +162,11 @@ class Mixture(NamedTuple):
 
 def slider(minus: Cond, scale: float = 1.0, contrast: Contrast | None = None) -> Loss:
     """A concept's reward log p(concept | x) by the condition without it:
-    delta = + scale (eps(c) - eps(c_minus)).
+    delta = + scale (eps(c) - eps(c_minus)), equation (2.6).
 
     With the null condition as ``minus`` this is classifier-free guidance, :func:`cfg`. By Bayes'
-    rule grad log p(concept | x) = grad log p(x | c) - sum_v p(v | x) grad log p(x | c_v) over the
-    values v that the concept is one of; a :class:`Mixture` takes fixed weights for p(v | x).
+    rule, equation (2.5), c_minus is a mixture over the values of the concept's attribute; a
+    :class:`Mixture` takes fixed weights for p(v | x).
     Source: Gandikota et al. 2024 (the slider), Concept-TRAK 2026 (the loss).
 
     Args:

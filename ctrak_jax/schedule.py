@@ -1,13 +1,18 @@
-r"""Noise schedules and the conversions between predictions (method, section 1).
+r"""Noise schedules and the conversions between predictions (method.md, section 1).
 
 .. math::
-    x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1-\bar\alpha_t}\, n                           \tag{1a}
+    x_t = \sqrt{\bar\alpha_t} x_0 + \sqrt{1-\bar\alpha_t} n                               \tag{1.1}
+.. math::
+    \hat x_0(x_t) = (x_t - \sqrt{1-\bar\alpha_t} \epsilon) / \sqrt{\bar\alpha_t}          \tag{1.2}
 
-    \hat x_0(x_t) = (x_t - \sqrt{1-\bar\alpha_t}\,\epsilon) / \sqrt{\bar\alpha_t}           \tag{1}
+A network may predict the noise (``eps``), the clean image (``x0``) or the velocity (``v``, Salimans
+and Ho 2022):
 
-A network may predict the noise (``eps``), the velocity
-:math:`v = \sqrt{\bar\alpha_t}\,n - \sqrt{1-\bar\alpha_t}\,x_0` (``v``, Salimans & Ho 2022) or the
-clean image (``x0``). :func:`predicted_noise` is the one place where these become noise predictions.
+.. math::
+    v = \sqrt{\bar\alpha_t} n - \sqrt{1-\bar\alpha_t} x_0, \qquad
+    \epsilon = \sqrt{\bar\alpha_t} v + \sqrt{1-\bar\alpha_t} x_t                          \tag{1.3}
+
+:func:`predicted_noise` is the one place where these become noise predictions.
 """
 
 from typing import Literal, NamedTuple
@@ -22,7 +27,7 @@ Prediction = Literal["eps", "v", "x0"]
 
 
 class Schedule(NamedTuple):
-    """The cumulative signal powers :math:`\\bar\\alpha_t`, decreasing, one a timestep."""
+    """The cumulative signal powers :math:`\\bar\\alpha_t`, decreasing, one per timestep."""
 
     alphas_cumprod: Float[Array, " steps"]
 
@@ -72,19 +77,19 @@ def level(schedule: Schedule, t: Int[Array, "*n"] | int) -> Level:
 
 
 def add_noise(schedule: Schedule, x0: Image, t: Timestep, noise: Image) -> Image:
-    """Equation (1a) for one image."""
+    """Equation (1.1) for one image."""
     signal, sigma = level(schedule, t)
     return signal * x0 + sigma * noise
 
 
 def posterior_mean(schedule: Schedule, x: Image, t: Timestep, eps: Image) -> Image:
-    """Equation (1): the clean image that ``eps`` implies at ``(x, t)``."""
+    """Equation (1.2): the clean image that ``eps`` implies at ``(x, t)``."""
     signal, sigma = level(schedule, t)
     return (x - sigma * eps) / signal
 
 
 def implied_noise(schedule: Schedule, x: Image, t: Timestep, x0: Image) -> Image:
-    """The noise n of (1a) that leads from ``x0`` to ``x`` at ``t``.
+    """The noise n of equation (1.1) that leads from ``x0`` to ``x`` at ``t``.
 
     Under forward noising it is the noise that was added; on an inversion path it is the one noise
     that belongs to the state and timestep at hand.

@@ -1,7 +1,7 @@
-r"""Influence scores and rankings (method, sections 1, 5 and 6).
+r"""Influence scores and rankings (method.md, sections 1, 5 and 6).
 
 .. math::
-    I(i, q) = w_i\, \phi_i^\top (G + \lambda I)^{-1} \phi_q                                \tag{12}
+    I(i, q) = w_i \phi_i^\top (G + \lambda I)^{-1} \phi_q                                 \tag{5.11}
 
 Positive = proponent: a gradient step on sample i lowers the query's loss. The weights w are one,
 except for DAS, which weighs a sample by its denoising errors.
@@ -22,10 +22,12 @@ def influence(
     z: Float[Array, "query proj"],
     weights: Float[Array, " sample"] | None = None,
 ) -> Float[Array, "query sample"]:
-    """Equation (12) for many queries at once.
+    """Equation (5.11) for many queries at once.
 
     Args:
-        features: Phi. z: solved queries, see :func:`ctrak_jax.fisher.solve`. weights: w, or one.
+        features: Phi.
+        z: solved queries, see :func:`ctrak_jax.fisher.solve`.
+        weights: w, or one.
     """
     scores = jnp.matmul(z, features.T, precision=jax.lax.Precision.HIGHEST)
     return scores if weights is None else scores * weights[None]
@@ -36,8 +38,8 @@ def error_weights(
 ) -> Float[Array, " sample"]:
     """DAS's weight of every training sample from its denoising errors mse_t.
 
-    ``sum``: sum_t mse_t, as the Concept-TRAK release compares DAS. ``rms``: the mean over t of
-    sqrt(mse_t) / ||sqrt(mse_t)||, norms over samples, as its authors publish it (Lin et al. 2025).
+    ``sum``: equation (6.1), as the Concept-TRAK release compares DAS. ``rms``: equation (6.2), as
+    its authors publish it (Lin et al. 2025).
     """
     if form == "sum":
         return errors.sum(axis=1)

@@ -1,25 +1,25 @@
-r"""Deterministic paths between images and noise (method, section 4), for ONE sample.
+r"""Deterministic paths between images and noise (method.md, section 4), for ONE sample.
 
 On a grid :math:`0 = t_0 < t_1 < \dots < t_S`, with :math:`\epsilon_j = \epsilon(x_{t_j}, t_j)`,
 
 .. math::
-    x_{t_{j'}} = \sqrt{\bar\alpha_{t_{j'}}}\,\hat x_0(x_{t_j}) +
-        \sqrt{1-\bar\alpha_{t_{j'}} - \sigma^2}\,\epsilon_j + \sigma z                     \tag{2}
+    x_{t_{j'}} = \sqrt{\bar\alpha_{t_{j'}}} \hat x_0(x_{t_j}) +
+        \sqrt{1-\bar\alpha_{t_{j'}} - \sigma^2} \epsilon_j + \sigma z                     \tag{4.1}
 
 leads up (inversion, :math:`j' = j+1`) or down (sampling, :math:`j' = j-1`). With the noisier level
 :math:`\bar\alpha_h` and the cleaner one :math:`\bar\alpha_l` of the two,
 
 .. math::
     \sigma^2 = \eta^2 \frac{1-\bar\alpha_l}{1-\bar\alpha_h}
-        \Bigl(1 - \frac{\bar\alpha_h}{\bar\alpha_l}\Bigr)                                  \tag{3}
+        \Bigl(1 - \frac{\bar\alpha_h}{\bar\alpha_l}\Bigr)                                 \tag{4.2}
 
 so that :math:`\eta = 0` is the deterministic map (Song et al. 2021). Guidance replaces the
 prediction by
 
 .. math::
-    \tilde\epsilon = \epsilon(x, c') + g\,(\epsilon(x, c) - \epsilon(x, c'))              \tag{4}
+    \tilde\epsilon = \epsilon(x, c') + g (\epsilon(x, c) - \epsilon(x, c'))               \tag{4.3}
 
-against any other condition :math:`c'`: the null, another sample's, a given one.
+against a negative condition :math:`c'`: the null, another sample's, a given one.
 """
 
 from typing import NamedTuple
@@ -51,7 +51,7 @@ class Grid(NamedTuple):
 
 
 class Guidance(NamedTuple):
-    """Scale g and the condition c' of equation (4)."""
+    """Scale g and the negative condition c' of equation (4.3)."""
 
     scale: float
     against: Cond
@@ -90,7 +90,7 @@ def grid(
 
 
 def guided(eps_fn: EpsFn, guidance: Guidance | None) -> EpsFn:
-    """The prediction of equation (4); ``None`` is the plain prediction (one network call)."""
+    """The prediction of equation (4.3); ``None`` is the plain prediction (one network call)."""
     if guidance is None:
         return eps_fn
 
@@ -113,11 +113,13 @@ def ddim_step(
     eta: float = 0.0,
     noise: Image | None = None,
 ) -> Image:
-    """Equation (2) from ``t`` to ``t_next`` in either direction.
+    """Equation (4.1) from ``t`` to ``t_next`` in either direction.
 
     Args:
-        x: the state at ``t``. eps: the prediction there.
-        eta: the share of fresh noise in (3); needs ``noise`` (unit normal, like ``x``) where > 0.
+        x: the state at ``t``.
+        eps: the prediction there.
+        eta: the share of fresh noise in equation (4.2); needs ``noise`` (unit normal,
+            like ``x``) where > 0.
     """
     x0_hat = posterior_mean(schedule, x, t, eps)
     signal, sigma = level(schedule, t_next)
@@ -135,7 +137,9 @@ def forward_path(schedule: Schedule, x0: Image, times: Int[Array, " time"], key:
     ``fold_in(key, t)``, so that neither batches nor the choice of timesteps can change it.
 
     Args:
-        x0: the clean image. times: the timesteps. key: the sample's own key.
+        x0: the clean image.
+        times: the timesteps.
+        key: the sample's own key.
     """
     times = jnp.asarray(times, jnp.int32)
 
@@ -197,12 +201,13 @@ def invert(
     """DDIM inversion of one image: the states at the recorded timesteps, ascending.
 
     The image is taken as the state at ``grid.times[0]``; the walk ends at the last recorded
-    timestep. Equations (2) to (4).
+    timestep. Equations (4.1) to (4.3).
 
     Args:
-        x0: one clean image. cond: its condition.
-        guidance: scale and the other condition; ``None`` for the plain prediction.
-        eta: share of fresh noise a step (0 = the deterministic map), drawn from ``key``.
+        x0: one clean image.
+        cond: its condition.
+        guidance: scale and negative condition; ``None`` for the plain prediction.
+        eta: share of fresh noise per step (0 = the deterministic map), drawn from ``key``.
 
     Returns:
         Path with x [time, ...] and t [time].
@@ -232,7 +237,8 @@ def sample(
     key: PRNGKey | None = None,
 ) -> Sample:
     """DDIM sampling of one image from unit normal ``noise`` at ``grid.times[-1]`` down to
-    ``grid.times[0]``; its recorded states are the trajectory of the global scope (section 3).
+    ``grid.times[0]``; its recorded states are the trajectory of the global scope (method.md,
+    section 3).
 
     Arguments as for :func:`invert`.
     """

@@ -46,7 +46,9 @@ class Seen(NamedTuple):
     """A prediction and the linear layers it came through, by their path in the parameters.
 
     Attributes:
-        eps: the prediction. inputs: layer -> [..., in]. outputs: layer -> [..., out].
+        eps: the prediction.
+        inputs: layer -> [..., in].
+        outputs: layer -> [..., out].
     """
 
     eps: Image

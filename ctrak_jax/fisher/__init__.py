@@ -1,16 +1,16 @@
-r"""The Fisher approximation over projected gradients and its solves (method, section 5).
+r"""The Fisher approximation over projected gradients and its solves (method.md, section 5).
 
 .. math::
-    G = \sum_i \phi_i \phi_i^\top,\qquad
-    \lambda = 0.1\, r\, \mathrm{tr}(G) / k,\qquad (G + \lambda I)\, z = \phi                 \tag{9}
+    G = \sum_i \phi_i \phi_i^\top, \qquad
+    \lambda = 0.1 r \mathrm{tr}(G) / k, \qquad (G + \lambda I) z = \phi_q                 \tag{5.10}
 
-:func:`solve` is the entry: it picks a solver by n, k and the memory it may use, and its result says
-which one ran. Features come as :class:`Rows`, in memory, split over devices or read from disk.
+:func:`solve` picks a solver by n, k and the memory it may use, and its result says which one ran.
+Features come as :class:`Rows`, in memory, split over devices or read from disk.
 
 =========  ===========================  ======================================================
 solver     memory                       taken where
 =========  ===========================  ======================================================
-spectrum   Phi and min(n, k)^2, float64 min(n, k) <= 4,096: any number of dampings for one price
+spectrum   Phi and min(n, k)^2, float64 min(n, k) <= 4,096: any number of dampings at one cost
 cholesky   k^2                          k <= n
 dual       Phi and n^2                  n < k
 cg         a block of Phi               none of the others fits

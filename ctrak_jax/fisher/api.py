@@ -1,4 +1,4 @@
-"""One ``solve``: it picks the solver and says which."""
+"""One ``solve``, which picks the solver and names it."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -48,9 +48,11 @@ class Solution(Protocol):
     """Solved queries.
 
     Attributes:
-        solver: which one ran. products: passes over the features that an iterative one took.
+        solver: which one ran.
+        products: passes over the features that an iterative one took.
         residual: ``||phi - (G + lambda I) z|| / ||phi||``, the largest of all queries, by damping;
-            empty for the float64 spectrum. shape: (damping values, queries).
+            empty for the float64 spectrum.
+        shape: (damping values, queries).
     """
 
     @property
@@ -71,7 +73,7 @@ class Solution(Protocol):
 
 
 class Vectors(NamedTuple):
-    """A solution by z of equation (9)."""
+    """A solution by z of equation (5.10)."""
 
     solver: Solver
     z: Float[Array, "damping query proj"]
@@ -88,7 +90,7 @@ class Vectors(NamedTuple):
 
 
 class Diagonal(NamedTuple):
-    """A solution in the eigenbasis: equation (11), float64 inside."""
+    """A solution in the eigenbasis: equation (5.14), float64 inside."""
 
     spectrum: Spectrum
     right: Float[np.ndarray, "query side"]
@@ -126,13 +128,17 @@ def solve(
     tolerance: float = 1e-3,
     limit: int = 2000,
 ) -> Solution:
-    """Solve equation (9) for every query and every damping multiple r.
+    """Solve equation (5.10) for every query and every damping multiple r.
 
     Args:
-        rows: the features Phi. queries: phi, one a row. multiples: values of r.
-        solver: ``auto`` takes what :func:`choose` says. memory: bytes it may use.
+        rows: the features Phi.
+        queries: phi, one per row.
+        multiples: values of r.
+        solver: ``auto`` takes what :func:`choose` says.
+        memory: bytes it may use.
         tolerance: relative residual that ``cg`` iterates to. At r = 0.01 float32 reaches 1e-4 to
-            1e-3, whichever the solver. limit: of the passes of ``cg`` over Phi.
+            1e-3, whichever the solver.
+        limit: of the passes of ``cg`` over Phi.
 
     Warns:
         RuntimeWarning: a residual above ``tolerance``; names the damping multiples.

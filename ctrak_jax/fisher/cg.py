@@ -1,13 +1,13 @@
 r"""Matrix-free solves by preconditioned conjugate gradients (Hestenes and Stiefel 1952).
 
 .. math::
-    (G + \lambda I)\, z = \phi,\qquad M = \mathrm{diag}(G) + \lambda I                     \tag{15}
+    (G + \lambda I) z = \phi, \qquad M = \mathrm{diag}(G) + \lambda I                     \tag{5.15}
 
 All queries and all damping values advance side by side, so that one product with G - one pass over
 the features, wherever they are - serves them all; a damping whose queries are all solved leaves
 the block. The smallest damping fixes the number of passes. Measured on 4,000 features of length
 2,048 with variances falling as 1/j, seven dampings from r = 0.01 to 1e4, tolerance 1e-3: 247 passes
-and 604 products a query together, 624 passes one damping after the other, 259 passes and products
+and 604 products per query together, 624 passes one damping after the other, 259 passes and products
 for the smallest alone. The Krylov space that all dampings share (Frommer and Maass 1999) was not
 tried: it should cost about the latter, but admits no preconditioner other than a multiple of I and
 cannot be restarted. Restarts matter: with variances falling as 1/j^2 and r = 0.01 among them, it
@@ -43,7 +43,8 @@ class Iterated(NamedTuple):
     """What conjugate gradients reached.
 
     Attributes:
-        z: the solutions. products: with G, each one pass over the features.
+        z: the solutions.
+        products: with G, each one pass over the features.
         residual: ``||phi - (G + lambda I) z|| / ||phi||``, the largest of all queries.
     """
 
@@ -70,12 +71,15 @@ def conjugate_gradient(
     tolerance: float,
     limit: int,
 ) -> Iterated:
-    """Solve equation (15) for every damping and query.
+    """Solve equation (5.15) for every damping and query.
 
     Args:
-        product: v -> v G. diagonal: diag(G). phi: right-hand sides; a zero one gives zero.
+        product: v -> v G.
+        diagonal: diag(G).
+        phi: right-hand sides; a zero one gives zero.
         lams: damping values lambda > 0.
-        tolerance: largest ``||phi - (G + lambda I) z|| / ||phi||`` wanted. limit: of the products.
+        tolerance: largest ``||phi - (G + lambda I) z|| / ||phi||`` wanted.
+        limit: of the products.
 
     Returns:
         The solutions with the residuals they have, above ``tolerance`` where the limit was reached

@@ -3,14 +3,14 @@ r"""Direct solves: Cholesky of G, of the n x n dual, and one eigendecomposition 
 With fewer samples than coordinates the dual gives the same z,
 
 .. math::
-    z = \bigl(\phi - \Phi^\top (\Phi\Phi^\top + \lambda I)^{-1} \Phi\phi\bigr) / \lambda  \tag{10}
+    z = \bigl(\phi - \Phi^\top (\Phi\Phi^\top + \lambda I)^{-1} \Phi\phi\bigr) / \lambda  \tag{5.13}
 
 :func:`spectrum` diagonalises the smaller side once, in float64, and then gives the scores
 :math:`\Phi z` for any number of damping values,
 
 .. math::
-    \Phi (G + \lambda I)^{-1} \phi = U\,(S + \lambda)^{-1} U^\top \Phi\phi,\quad
-    \Phi\Phi^\top = U S U^\top                                                             \tag{11}
+    \Phi (G + \lambda I)^{-1} \phi = U (S + \lambda)^{-1} U^\top \Phi\phi, \qquad
+    \Phi\Phi^\top = U S U^\top                                                            \tag{5.14}
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ from ctrak_jax.typing import Array
 def cholesky(
     gram: Gram, phi: Float[Array, "query proj"], multiples: Sequence[float]
 ) -> Float[Array, "damping query proj"]:
-    """z of equation (9) by a Cholesky factor of G + lambda I for each damping.
+    """z of equation (5.10) by a Cholesky factor of G + lambda I for each damping.
 
     float32: a positive definite matrix needs a multiple well above k times the float32 rounding
     (1e-2 is safe for k up to a few thousand); NaN is returned where it is not.
@@ -44,7 +44,8 @@ def dual(
     phi: Float[Array, "query proj"],
     multiples: Sequence[float],
 ) -> Float[Array, "damping query proj"]:
-    """The same for fewer samples than coordinates: equation (10), an n x n factor each damping."""
+    """The same for fewer samples than coordinates: equation (5.13), an n x n factor for
+    each damping."""
     features, k = jnp.asarray(features, jnp.float32), features.shape[1]
     kernel = jnp.matmul(features, features.T, precision=HIGHEST)
     lams = [damping(jnp.trace(kernel), k, multiple) for multiple in multiples]
@@ -74,7 +75,8 @@ def _dual(features: Array, kernel: Array, phi: Array, lam: Array) -> Array:
 
 
 def _refined(solve: Callable[[Array], Array], apply: Callable[[Array], Array], b: Array) -> Array:
-    """Two steps of iterative refinement: in the dual the difference of equation (10) cancels."""
+    """Two steps of iterative refinement: in the dual the difference of equation (5.13)
+    cancels."""
     z = solve(b)
     for _ in range(2):
         z += solve(b - apply(z))
@@ -85,8 +87,11 @@ class Spectrum(NamedTuple):
     """Eigendecomposition of the smaller of G and Phi Phi^T, float64 on the host.
 
     Attributes:
-        values: eigenvalues [side]. vectors: eigenvectors [side, side], by column.
-        dual: the sample side was diagonalised. trace: tr(G). k: length of a feature.
+        values: eigenvalues [side].
+        vectors: eigenvectors [side, side], by column.
+        dual: the sample side was diagonalised.
+        trace: tr(G).
+        k: length of a feature.
     """
 
     values: np.ndarray

@@ -1,4 +1,4 @@
-"""The Gram matrix of equation (9), accumulated over batches of features."""
+"""The Gram matrix of equation (5.10), accumulated over batches of features."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from ctrak_jax.typing import Array
 
 
 class Gram(NamedTuple):
-    """G of equation (9) and the number of features in it."""
+    """G of equation (5.10) and the number of features in it."""
 
     matrix: Float[Array, "proj proj"]
     samples: Int[Array, ""]
@@ -44,5 +44,5 @@ def merge(grams: Sequence[Gram]) -> Gram:
 
 
 def damping(trace: float | Array, k: int, multiple: float | Array) -> float | Array:
-    """lambda of equation (9)."""
+    """lambda of equation (5.10)."""
     return 0.1 * multiple * trace / k

@@ -1,11 +1,11 @@
 r"""Features as the solvers see them, and the three sums over samples that they need.
 
 .. math::
-    G = \sum_i \phi_i \phi_i^\top,\qquad
-    \mathrm{diag}(G) = \sum_i \phi_i \odot \phi_i,\qquad
-    v\, G = \sum_i (v \cdot \phi_i)\, \phi_i^\top                                          \tag{14}
+    G = \sum_i \phi_i \phi_i^\top, \qquad
+    \mathrm{diag}(G) = \sum_i \phi_i \odot \phi_i, \qquad
+    v G = \sum_i (v \cdot \phi_i) \phi_i^\top                                             \tag{5.12}
 
-Whoever holds the features evaluates these sums: here, all at once on one device; in
+They are evaluated where the features are: here, all at once on one device; in
 :mod:`ctrak_jax.devices`, split over devices and block by block. Added zero rows change none.
 """
 
@@ -23,7 +23,7 @@ from ctrak_jax.typing import Array
 HIGHEST = jax.lax.Precision.HIGHEST
 
 RowFn = Callable[[Any, Array], Array]
-"""fn(shared, features [sample, proj]): a sum over samples, or one row a sample. Defined once, at
+"""fn(shared, features [sample, proj]): a sum over samples, or one row per sample. Defined once, at
 the top of a module: compilations are kept by the function."""
 
 
@@ -57,7 +57,7 @@ class Rows(Protocol):
         ...
 
     def each(self, fn: RowFn, shared: Any) -> Iterator[Block]:
-        """``fn(shared, rows)``, one row a sample, block by block, on the host."""
+        """``fn(shared, rows)``, one row per sample, block by block, on the host."""
         ...
 
 
@@ -91,20 +91,20 @@ _compiled = cache(jax.jit)
 
 
 def outer(_: None, features: Float[Array, "sample proj"]) -> Float[Array, "proj proj"]:
-    """G of equation (14), in float32 at the highest matmul precision."""
+    """G of equation (5.12), in float32 at the highest matmul precision."""
     features = features.astype(jnp.float32)
     return jnp.matmul(features.T, features, precision=HIGHEST)
 
 
 def squares(_: None, features: Float[Array, "sample proj"]) -> Float[Array, " proj"]:
-    """diag(G) of equation (14)."""
+    """diag(G) of equation (5.12)."""
     return jnp.sum(features.astype(jnp.float32) ** 2, axis=0)
 
 
 def normal_product(
     v: Float[Array, "vector proj"], features: Float[Array, "sample proj"]
 ) -> Float[Array, "vector proj"]:
-    """v G of equation (14) without G: 4 n k flops a vector."""
+    """v G of equation (5.12) without G: 4 n k flops per vector."""
     return jnp.matmul(inner(v, features).T, features, precision=HIGHEST)
 
 

@@ -1,17 +1,17 @@
-r"""The sums of equation (7) by layer, without the gradient of any single step.
+r"""The sums of equation (4.4) by layer, without the gradient of any single step.
 
 A linear layer y = x W that maps rows (tokens) :math:`A_t` [row, in] at step t and gets the
 cotangent :math:`D_t` [row, out] has the gradient :math:`A_t^\top D_t`. Its norm needs no gradient,
 and the weighted sum over steps is one contraction over steps and rows at once:
 
 .. math::
-    \|A_t^\top D_t\|^2 = \langle A_t A_t^\top, D_t D_t^\top\rangle,\qquad
-    \sum_t w_t A_t^\top D_t                                                             \tag{7a}
+    \Vert A_t^\top D_t \Vert^2 = \langle A_t A_t^\top, D_t D_t^\top \rangle, \qquad
+    \sum_t w_t A_t^\top D_t                                                               \tag{4.5}
 
-with :math:`w_t = 1 / \|g_t\|` or 1. So a path costs the passes through the network and one product
-a layer, and holds [time, row, in + out] a layer where the plain form holds [time, d]. Parameters
-that are no kernel of a linear layer (biases, norms) keep their gradients step by step.
-Source of the norm: Goodfellow 2015 for one row a sample; Rochette et al. 2019 for several.
+with :math:`w_t = 1 / \Vert g_t \Vert` or 1. A path costs the passes through the network and one
+product per layer, and holds [time, row, in + out] per layer where the plain form holds [time, d].
+Parameters that are no kernel of a linear layer (biases, norms) keep their gradients step by step.
+Source of the norm: Goodfellow 2015 for one row per sample; Rochette et al. 2019 for several.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,8 @@ class Layers(NamedTuple):
     """Gradients of ONE sample at every step of its path, a linear layer's as its two factors.
 
     Attributes:
-        inputs: kernel -> A [time, row, in]. pulls: kernel -> D [time, row, out].
+        inputs: kernel -> A [time, row, in].
+        pulls: kernel -> D [time, row, out].
         others: every other parameter -> its gradients [time, ...].
     """
 
@@ -44,7 +45,7 @@ class Layers(NamedTuple):
 
 
 Finish = Callable[[Layers, Float[Array, " time"]], Any]
-"""What becomes of the gradients of a path, given a weight a step: linear in the weights."""
+"""What becomes of the gradients of a path, given a weight per step: linear in the weights."""
 
 
 def path_layers(
@@ -73,7 +74,7 @@ def path_layers(
         def eps_under(other: Cond) -> Image:
             return layers_fn(params, {}, x, t, other).eps.astype(jnp.float32)
 
-        # One forward pass serves the way back to the state and that to the layers.
+        # One forward pass serves the backward passes to the state and to the layers.
         eps, pull, inputs = jax.vjp(tapped, x, taps, others, has_aux=True)
         state = Step(x, t, eps.astype(jnp.float32), lambda u: pull_back(pull, eps, u)[0], eps_under)
         _, pulls, rest = pull_back(pull, eps, loss(state))
@@ -91,7 +92,7 @@ def _rows(tokens: Array) -> Float[Array, "row width"]:
 
 
 def step_norms(layers: Layers) -> Float[Array, " time"]:
-    """||g_t|| over all parameters at every step: equation (7a), or by the gradient of the step for
+    """||g_t|| over all parameters at every step: equation (4.5), or by the gradient of the step for
     a layer with so many rows that this is cheaper."""
     squares = [jnp.square(g).reshape(g.shape[0], -1).sum(1) for g in layers.others.values()]
     for kernel, a in layers.inputs.items():
@@ -121,7 +122,7 @@ def assemble(layers: Layers, weights: Float[Array, " time"]) -> dict[str, Array]
 def project_layers(
     layers: Layers, weights: Float[Array, " time"], projection: Projection
 ) -> Float[Array, " proj"]:
-    """The ``factored`` projection of sum_t w_t g_t, without any layer's gradient: equation (8a)."""
+    """The ``factored`` projection of sum_t w_t g_t without any layer's gradient: equation (5.9)."""
     k, seed = projection.k, projection.seed
     total = jnp.zeros(k)
     row = 0
@@ -150,10 +151,11 @@ def path_gradients(
     time_chunk: int | None = None,
     finish: Finish = assemble,
 ) -> list[Any]:
-    """g of equation (7) of ONE sample: what :func:`ctrak_jax.gradient.sample_gradient` gives.
+    """g of equation (4.4) of ONE sample: what :func:`ctrak_jax.gradient.sample_gradient` gives.
 
     Args:
-        loss: the cotangent at one step. params: the parameters to differentiate, by path.
+        loss: the cotangent at one step.
+        params: the parameters to differentiate, by path.
         path: states x [time, ...] and timesteps t [time].
         normalise: one sum for each entry; they share the passes through the network.
         time_chunk: timesteps side by side; must divide the path's length. ``None``: all.

@@ -1,13 +1,13 @@
-r"""Parameter gradients of one sample along its path (method, sections 2 and 4).
+r"""Parameter gradients of one sample along its path (method.md, sections 2 and 4).
 
 .. math::
-    g_t = u_t^\top \frac{\partial \epsilon(x_t)}{\partial\theta},\qquad
-    \bar g_t = g_t / \|g_t\|_2 \ (0 \text{ stays } 0),\qquad
-    g = \textstyle\sum_t g_t \ \text{ or } \ \sum_t \bar g_t                               \tag{7}
+    g_t = u_t^\top \frac{\partial\epsilon(x_t)}{\partial\theta}, \qquad
+    \bar g_t = g_t / \Vert g_t \Vert_2 \text{ (0 stays 0)}, \qquad
+    g = \sum_t g_t \text{ or } \sum_t \bar g_t                                            \tag{4.4}
 
-The norm runs over all selected parameters. Timesteps go through in chunks of ``time_chunk``: memory
-is [time_chunk, d] a sample where gradients are normalised. Without normalisation a chunk is one
-backward pass, in which every layer contracts over timesteps at once, and [d] is all it holds.
+The norm runs over all selected parameters. Timesteps are computed in chunks of ``time_chunk``:
+memory is [time_chunk, d] per sample where gradients are normalised. Without normalisation a chunk
+is one backward pass, in which every layer contracts over timesteps at once, and it holds [d].
 
 This is the reference, for any ``eps_fn``; :mod:`ctrak_jax.gradient.layers` gives the same sums
 without [time, d] for a network that shows its linear layers.
@@ -28,7 +28,7 @@ from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, Timestep
 def step_gradient(
     loss: Loss, eps_fn: EpsFn, params: Params, x: Image, t: Timestep, cond: Cond
 ) -> Params:
-    """g_t of equation (7): the parameter gradient of one loss at one step.
+    """g_t of equation (4.4): the parameter gradient of one loss at one step.
 
     One forward pass, one backward pass to x where the loss asks for it, one to the parameters.
     """
@@ -82,7 +82,7 @@ def sample_gradient(
     normalise: bool,
     time_chunk: int | None = None,
 ) -> Params:
-    """g of equation (7): the gradient of ONE sample, summed over its path.
+    """g of equation (4.4): the gradient of ONE sample, summed over its path.
 
     ``jax.vmap`` over samples gives per-sample gradients [sample, ...]::
 

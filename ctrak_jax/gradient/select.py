@@ -13,7 +13,8 @@ class Selection(NamedTuple):
     """A split of the parameters into those whose gradient is taken and the rest.
 
     Attributes:
-        params: the selected leaves, path -> array. others: the other leaves, path -> array.
+        params: the selected leaves, path -> array.
+        others: the other leaves, path -> array.
         merge: selected and other leaves -> the full pytree.
     """
 

@@ -1,5 +1,8 @@
-r"""Random projections :math:`\phi = R^\top g` with :math:`E\langle\phi_i,\phi_j\rangle =
-\langle g_i, g_j\rangle` (method, section 5)."""
+r"""Random projections that keep inner products on average (method.md, section 5).
+
+.. math::
+    \phi = R^\top g, \qquad E \langle R^\top g, R^\top h \rangle = \langle g, h \rangle   \tag{5.1}
+"""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
@@ -32,9 +35,10 @@ class Projection(NamedTuple):
 
     Attributes:
         k: columns, a multiple of 32: the length of a feature.
-        kind: distribution of the entries. seed: 0 <= seed < 2^32; fixes the matrix.
+        kind: distribution of the entries.
+        seed: 0 <= seed < 2^32; fixes the matrix.
         tile: rows made at a time by ``xla`` (memory and speed; the matrix does not depend on it);
-            ``sjlt`` takes k / 4 rows a step and ``mask`` has none.
+            ``sjlt`` takes k / 4 rows per step and ``mask`` has none.
         implementation: ``auto`` takes the backend's kernel where that serves the kind.
     """
 
@@ -56,13 +60,14 @@ def project(
 
     The relative variance of an inner product of unit vectors is (1 + cos^2) / k for ``gaussian``
     and at most that for ``rademacher`` (Achlioptas 2003), ``sjlt`` (Kane & Nelson 2014) and
-    ``srht`` (Tropp 2011), equation (13); ``mask`` has no such bound. A sample costs O(d k) for the
+    ``srht`` (Tropp 2011), equation (5.8); ``mask`` has no such bound. A sample costs O(d k) for the
     first two, O(4 d), O(d log k) and O(k) for the others. Peak memory beyond input and output is
     one step's: tile x k numbers for the first two, or nothing with a kernel; tile or k numbers a
     sample for ``srht``, k for ``sjlt``.
 
     Args:
-        g: per-sample gradients [sample, d]. projection: the matrix.
+        g: per-sample gradients [sample, d].
+        projection: the matrix.
         first_row: the row of R that the first column of ``g`` meets.
         rows: rows of R in all (default: first_row + d). Only ``mask`` depends on it, which draws
             its coordinates from all of them.
@@ -73,7 +78,7 @@ def project(
     Raises:
         ValueError: ``k`` is not a positive multiple of 32, an unknown kind or implementation, a bad
             tile, seed or first_row, fewer rows than ``g`` meets, or for ``mask`` fewer rows than k.
-            NotImplementedError: the implementation asked for cannot serve this.
+        NotImplementedError: the implementation asked for cannot serve this.
     """
     k, kind, seed, tile, _ = projection
     last = first_row + g.shape[1]

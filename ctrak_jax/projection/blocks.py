@@ -26,7 +26,8 @@ def over_blocks(
 
     Args:
         add: (total, number of the first block, float32 [sample, whole blocks]) -> total.
-        block: rows of a block. count: blocks of a step; at the ends there may be fewer.
+        block: rows of a block.
+        count: blocks of a step; at the ends there may be fewer.
     """
     d, step = g.shape[1], block * count
     number, before = divmod(first_row, block)

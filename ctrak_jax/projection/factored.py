@@ -1,20 +1,20 @@
-r"""The ``factored`` projection: two small matrices a linear layer instead of one large one.
+r"""The ``factored`` projection: two small matrices per linear layer instead of one large one.
 
 The gradient of a linear layer is a matrix :math:`G` [in, out], a sum of outer products
 :math:`A^\top D` of its inputs and output cotangents. With sign matrices P [in, a] and Q [out, b],
 a b = k,
 
 .. math::
-    \phi = \sum_{\text{layers}} \mathrm{vec}(P^\top G\, Q) + R^\top g_{\text{others}},\qquad
-    P^\top G\, Q = (A P)^\top (D Q)                                                       \tag{8a}
+    \phi = \sum_{\text{layers}} \mathrm{vec}(P^\top G Q) + R^\top g_{\text{others}}, \qquad
+    P^\top G Q = (A P)^\top (D Q)                                                         \tag{5.9}
 
-needs A and D alone: O(rows (in a + out b + k)) a layer, never G. Parameters that are no matrix meet
-the ``rademacher`` matrix R. The layers have independent matrices, so inner products are unbiased;
+needs A and D alone: O(rows (in a + out b + k)) per layer, never G. All other parameters meet the
+``rademacher`` matrix R. The layers have independent matrices, so inner products are unbiased;
 their variance is that of a product of two sign projections, larger than ``rademacher``'s.
 Source: Kronecker-structured projections as in Choe et al. 2024 (LoGra), with random P and Q.
 
-All entries come from equation (8) of :mod:`ctrak_jax.projection.reference`: every leaf, in
-flattening order, takes the next rows of the counter hash, a matrix in rows for P, then out for Q.
+All entries come from the counter hash, equation (5.2): every leaf, in flattening order, takes the
+next rows of it, a matrix in rows for P, then out for Q.
 """
 
 from typing import NamedTuple
@@ -64,7 +64,7 @@ def project_outer(
     seed: int,
     first_row: int,
 ) -> Float[Array, "*batch proj"]:
-    """vec(P^T A^T D Q), equation (8a)."""
+    """vec(P^T A^T D Q), equation (5.9)."""
     p, q = _matrices(a.shape[-1], d.shape[-1], k, seed, first_row)
     highest = jax.lax.Precision.HIGHEST
     left = jnp.matmul(a, p, precision=highest)

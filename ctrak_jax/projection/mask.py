@@ -1,7 +1,7 @@
 """The ``mask`` projection: k of the d coordinates, chosen by seed, O(k).
 
-Equation (12) of :mod:`ctrak_jax.projection.reference`. What the published code does, kept to
-compare with: no Johnson-Lindenstrauss map, its error grows as the products g_i g'_i concentrate in
+Equation (5.7). It is what the published code does, kept for comparison. It is no
+Johnson-Lindenstrauss map: its error grows as the products g_i g'_i concentrate in
 few coordinates.
 """
 
@@ -28,7 +28,7 @@ def project(
 
 
 def coordinates(seed: int, k: int, rows: int) -> Int64[np.ndarray, " proj"]:
-    """Equation (12): k distinct numbers below ``rows``, ascending.
+    """Equation (5.7): k distinct numbers below ``rows``, ascending.
 
     Raises:
         ValueError: k > rows.

@@ -1,7 +1,7 @@
 r"""The ``rademacher`` projection as one Pallas kernel for NVIDIA GPUs (Triton): R is never stored.
 
 A program holds the sums of ``COLUMNS`` columns for ``samples`` samples over one stretch of the rows
-of R. One hash of (row, word) gives the signs of 32 neighbouring columns (equation (8)). The
+of R. One hash of (row, word) gives the signs of 32 neighbouring columns, equation (5.2). The
 stretches fill the GPU where the columns alone would not; their sums are added outside, in order.
 """
 
@@ -22,7 +22,7 @@ from ctrak_jax.typing import Array
 COLUMNS = 64
 """Columns a program holds."""
 ROWS = 64
-"""Rows of R a step."""
+"""Rows of R per step."""
 STRETCHES = 16
 """Parts that the rows are split into."""
 

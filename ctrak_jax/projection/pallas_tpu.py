@@ -1,7 +1,7 @@
 r"""The ``rademacher`` projection as one Pallas kernel for TPUs: R is never stored.
 
 A program holds the sums of ``WORDS`` words of columns, 32 columns a word, and walks down the rows
-of R. One hash of (row, word) gives 32 signs (equation (8)): bit b of all words is a matrix
+of R. One hash of (row, word) gives 32 signs, equation (5.2): bit b of all words is a matrix
 of signs [rows, words], which the matrix unit multiplies at once, so that the hash is paid once in
 32 columns and no bit ever changes its lane. Column 32 w + b of the result is found at [b, :, w] and
 put in its place outside, [sample, k] numbers a call.
@@ -24,7 +24,7 @@ from ctrak_jax.typing import Array
 WORDS = 128
 """Words of columns a program holds: the lanes of the vector unit."""
 ROWS = 512
-"""Rows of R a step."""
+"""Rows of R per step."""
 SAMPLES = 128
 """Samples a program holds."""
 

@@ -1,10 +1,11 @@
-r"""The projection matrix written out, in NumPy: what every implementation must reproduce.
+r"""The projection matrix written out, in NumPy: what every implementation must reproduce
+(method.md, section 5).
 
 Entry (i, j) of the d x k matrix R comes from a counter hash of (seed, i, j), with f the finaliser
 of MurmurHash3 (Appleby 2011), a bijection of 32-bit words that mixes every bit into every other:
 
 .. math::
-    w(s, i, c) = f\bigl(f(i \oplus f(s \oplus a)) \oplus f(c \oplus f(s \oplus b))\bigr)     \tag{8}
+    w(s, i, c) = f\bigl(f(i \oplus f(s \oplus a)) \oplus f(c \oplus f(s \oplus b))\bigr)  \tag{5.2}
 
 * ``rademacher``: bit j mod 32 of w(seed, i, j div 32) is the sign, +1 where it is 0 (one word
   serves 32 columns);
@@ -19,21 +20,21 @@ of MurmurHash3 (Appleby 2011), a bijection of 32-bit words that mixes every bit 
   .. math::
       l \leftarrow l + \lfloor A F_t(r) / 2^{16} \rfloor \bmod A, \qquad
       r \leftarrow r + \lfloor B F_t(l) / 2^{16} \rfloor \bmod B, \qquad
-      F_t(x) = \lfloor f(w(seed, q, k + 4 b + t) \oplus x) / 2^{16} \rfloor                \tag{9}
+      F_t(x) = \lfloor f(w(seed, q, k + 4 b + t) \oplus x) / 2^{16} \rfloor               \tag{5.3}
 
   so that rows of a group never meet, rows of two groups meet in a block with probability 1/K, and
 
   .. math::
-      R_{q K + \pi(c),\, b K + c} = \pm 1 / \sqrt s;                                      \tag{10}
+      R_{q K + \pi(c), b K + c} = \pm 1 / \sqrt s                                         \tag{5.4}
 
 * ``srht`` (Ailon & Chazelle 2009; Tropp 2011): column j is column c_j of the Hadamard matrix over
   row numbers, after a sign D_i for each row, bit 31 of w(seed, i, 1):
 
   .. math::
-      R_{ij} = D_i\,(-1)^{\mathrm{popcount}(i \wedge c_j)} / \sqrt k, \qquad
-      c_j = B\,w(seed, j, 0) + (j \bmod B),                                               \tag{11}
+      R_{ij} = D_i (-1)^{\mathrm{popcount}(i \wedge c_j)} / \sqrt k, \qquad
+      c_j = B w(seed, j, 0) + (j \bmod B)                                                 \tag{5.5}
 
-  B the largest power of two that divides k. The domain has B 2^32 rows, those beyond d zero.
+  with B the largest power of two that divides k. The domain has B 2^32 rows, those beyond d zero.
   Columns are sampled in strata: the low part of c_j takes every value k/B times, the high part is
   drawn with replacement. Any columns leave the inner product unbiased, by D alone; these make rows
   of one block of B orthogonal, which fewer or more of some low parts would not: two rows that
@@ -42,14 +43,14 @@ of MurmurHash3 (Appleby 2011), a bijection of 32-bit words that mixes every bit 
 
   .. math::
       \text{the first } k \text{ distinct of } w(seed, n, 0) \bmod 2^m \text{ below } d,
-      \quad n = 0, 1, \ldots, \quad m = \lceil\log_2 d\rceil, \text{ ascending.}          \tag{12}
+      \quad n = 0, 1, \dots, \quad m = \lceil\log_2 d\rceil, \text{ ascending}            \tag{5.7}
 
 The entries of the first two are scaled by :math:`1/\sqrt k`; for every kind
 :math:`E\langle R^\top g, R^\top h\rangle = \langle g, h\rangle`. For all but ``mask``
 
 .. math::
-    \mathrm{Var}\langle R^\top g, R^\top h\rangle = \frac1k \sum_{i,j}
-    (g_i^2 h_j^2 + g_i h_i g_j h_j)\,v_{ij}                                               \tag{13}
+    \mathrm{Var}\langle R^\top g, R^\top h\rangle = \frac{1}{k} \sum_{i,j}
+    (g_i^2 h_j^2 + g_i h_i g_j h_j) v_{ij}                                                \tag{5.8}
 
 with v = 1 everywhere (``gaussian``), but 0 at i = j (``rademacher``), for rows of one group of K
 (``sjlt``) or of one block of B (``srht``). For ``mask`` it is (d/k)(d - k)/(d - 1) times the
@@ -66,26 +67,27 @@ ROW_SALT = 0x9E3779B9
 COLUMN_SALT = 0x7F4A7C15
 WORD = 32
 NONZEROS = 4
-"""Entries s of a row of ``sjlt``. Equation (13) holds for every s, but few entries have heavy tails
-where few coordinates are large: of log-normal vectors (sigma = 2, k = 1024) the squared norm is off
-by more than 0.21, 0.23, 0.15, 0.13 once in a thousand at s = 1, 2, 4, 8; with dense signs 0.14."""
+"""Entries s of a row of ``sjlt``. Equation (5.8) holds for every s, but few entries have heavy
+tails where few coordinates are large: of log-normal vectors (sigma = 2, k = 1024) the squared norm
+is off by more than 0.21, 0.23, 0.15, 0.13 once in a thousand at s = 1, 2, 4, 8; with dense signs
+0.14."""
 ROUNDS = 4
 """Rounds of the permutation of ``sjlt``."""
 
 
 def sides(size: int) -> tuple[int, int]:
-    """A and B of equation (9): A B = size, A the largest divisor up to the root."""
+    """A and B of equation (5.3): A B = size, A the largest divisor up to the root."""
     a = next(a for a in range(math.isqrt(size), 0, -1) if size % a == 0)
     return a, size // a
 
 
 def block_rows(k: int) -> int:
-    """B of equation (11): the largest power of two that divides k."""
+    """B of equation (5.5): the largest power of two that divides k."""
     return k & -k
 
 
 def mix(h: np.ndarray) -> np.ndarray:
-    """f of equation (8) on uint32."""
+    """f of equation (5.2) on uint32."""
     h = h ^ (h >> np.uint32(16))
     h = h * np.uint32(0x85EBCA6B)
     h = h ^ (h >> np.uint32(13))
@@ -94,12 +96,12 @@ def mix(h: np.ndarray) -> np.ndarray:
 
 
 def key(seed: int, salt: int) -> int:
-    """f(s XOR salt), the seed's part of equation (8)."""
+    """f(s XOR salt), the seed's part of equation (5.2)."""
     return int(mix(np.array([seed ^ salt], np.uint32))[0])
 
 
 def words(seed: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """w of equation (8): uint32 [rows, columns]."""
+    """w of equation (5.2): uint32 [rows, columns]."""
     row_hash = mix(rows.astype(np.uint32) ^ np.uint32(key(seed, ROW_SALT)))
     column_hash = mix(columns.astype(np.uint32) ^ np.uint32(key(seed, COLUMN_SALT)))
     return mix(row_hash[:, None] ^ column_hash[None])
@@ -141,7 +143,7 @@ def _sjlt(seed: int, rows: np.ndarray, k: int, d: int) -> np.ndarray:
 
 
 def _permutation(seed: int, group: int, block: int, k: int) -> np.ndarray:
-    """pi of equation (9) at 0 .. K - 1."""
+    """pi of equation (5.3) at 0 .. K - 1."""
     a, b = sides(k // NONZEROS)
     left, right = np.divmod(np.arange(a * b), b)
     for t in range(ROUNDS):
@@ -154,7 +156,7 @@ def _permutation(seed: int, group: int, block: int, k: int) -> np.ndarray:
 
 
 def _upper(key: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """F of equation (9) as int64."""
+    """F of equation (5.3) as int64."""
     return (mix(key ^ x.astype(np.uint32)) >> np.uint32(16)).astype(np.int64)
 
 

@@ -1,9 +1,8 @@
 """The ``sjlt`` projection: a sparse sign matrix, applied by gathering instead of scattering.
 
-Equations (9) and (10) are those of :mod:`ctrak_jax.projection.reference`. The s entries of a row
-lie in s blocks of columns, and the rows of a group never meet: a group of gradients is put in a
-keyed order for each block, signed and added, O(d s) in all. The one index array is that of a group,
-k numbers.
+Equations (5.3) and (5.4). The s entries of a row lie in s blocks of columns, and the rows of a
+group never meet: a group of gradients is put in a keyed order for each block, signed and added,
+O(d s) in all. The one index array is that of a group, k numbers.
 """
 
 import jax.numpy as jnp
@@ -39,7 +38,7 @@ def project(
 
 
 def orders(seed: int, group: UInt32[Array, ""], k: int) -> Int32[Array, "block column"]:
-    """Equation (9): the row of a group that each column of each block meets."""
+    """Equation (5.3): the row of a group that each column of each block meets."""
     a, b = sides(k // NONZEROS)
     numbers = jnp.arange(k, k + NONZEROS * ROUNDS, dtype=jnp.uint32)
     keys = words(seed, group[None], numbers).reshape(NONZEROS, ROUNDS)

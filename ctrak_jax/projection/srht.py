@@ -1,12 +1,12 @@
 r"""The ``srht`` projection: random signs, then chosen columns of a Hadamard matrix, O(d log B).
 
-Equation (11) of :mod:`ctrak_jax.projection.reference`, streamed in blocks of B rows:
-the popcount over a whole row number is that over its high part, the number of the block, plus that
-over its low part, so that with the Walsh-Hadamard transform H_B of B rows
+Equation (5.5), streamed in blocks of B rows: the popcount over a whole row number is that over its
+high part, the number of the block, plus that over its low part, so that with the Walsh-Hadamard
+transform H_B of B rows
 
 .. math::
-    \sqrt k\,\phi_j = \sum_h (-1)^{\mathrm{popcount}(w_j \wedge h)}\,
-    \bigl(H_B D_h g_h\bigr)_{j \bmod B}.
+    \sqrt k \phi_j = \sum_h (-1)^{\mathrm{popcount}(w_j \wedge h)}
+    \bigl(H_B D_h g_h\bigr)_{j \bmod B}                                                   \tag{5.6}
 
 One transform of a block serves all columns, and column j reads it at j mod B: nothing is gathered.
 """

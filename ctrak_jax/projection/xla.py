@@ -1,6 +1,6 @@
-"""A dense matrix in plain JAX, for every backend: a tile of rows of R is made, used and forgotten.
+"""A dense matrix in plain JAX, for every backend: a tile of rows of R is made, used and dropped.
 
-Equation (8), ``rademacher`` and ``gaussian`` are those of :mod:`ctrak_jax.projection.reference`.
+The kinds ``rademacher`` and ``gaussian`` of :mod:`ctrak_jax.projection.reference`.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Words = UInt32[Array, "..."]
 
 
 def mix(h: Words) -> Words:
-    """The finaliser f of equation (8)."""
+    """The finaliser f of equation (5.2)."""
     h = h ^ (h >> 16)
     h = h * jnp.uint32(0x85EBCA6B)
     h = h ^ (h >> 13)
@@ -27,7 +27,7 @@ def mix(h: Words) -> Words:
 
 
 def words(seed: int, rows: Words, columns: Words) -> Words:
-    """w of equation (8) at rows x columns."""
+    """w of equation (5.2) at rows x columns."""
     row_hash = mix(rows ^ mix(jnp.uint32(seed ^ ROW_SALT)))
     column_hash = mix(columns ^ mix(jnp.uint32(seed ^ COLUMN_SALT)))
     return mix(row_hash[:, None] ^ column_hash[None])
