@@ -10,15 +10,15 @@ report, and solving where all features fit into memory.
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
-from orbax.checkpoint import options as ocp_options
 
 from ctrak_jax.errors import UsageError
+
+if TYPE_CHECKING:
+    from orbax.checkpoint.options import MultiprocessingOptions
 
 Item = TypeVar("Item")
 
@@ -106,6 +106,8 @@ def joined_up(values: np.ndarray, axis: int) -> np.ndarray:
     every process."""
     if count() == 1:
         return values
+    from jax.experimental import multihost_utils
+
     lengths = multihost_utils.process_allgather(np.asarray(values.shape[axis]))
     width = [(0, 0)] * values.ndim
     width[axis] = (0, int(lengths.max()) - values.shape[axis])
@@ -117,15 +119,19 @@ def joined_up(values: np.ndarray, axis: int) -> np.ndarray:
 def barrier(name: str) -> None:
     """Wait until every process is here."""
     if count() > 1:
+        from jax.experimental import multihost_utils
+
         multihost_utils.sync_global_devices(name)
 
 
-def checkpoints() -> ocp_options.MultiprocessingOptions:
+def checkpoints() -> "MultiprocessingOptions":
     """Orbax: a checkpoint is this process's own business, whoever else is there."""
+    from orbax.checkpoint.options import MultiprocessingOptions
+
     if count() == 1:
-        return ocp_options.MultiprocessingOptions()
+        return MultiprocessingOptions()
     me = jax.process_index()
-    return ocp_options.MultiprocessingOptions(
+    return MultiprocessingOptions(
         primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process-{me}"
     )
 
@@ -137,4 +143,6 @@ def savable(tree: Any) -> Any:
 
 def checkpointer() -> Any:
     """Orbax's checkpointer of one pytree, for this process alone."""
+    import orbax.checkpoint as ocp
+
     return ocp.StandardCheckpointer(multiprocessing_options=checkpoints())

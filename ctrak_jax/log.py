@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jax
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import (
@@ -119,6 +118,8 @@ class StageRecord:
 def stage(root: Path, name: str, devices: int = 1) -> Iterator[StageRecord]:
     """Time a stage that uses so many devices; append its line to ``root/log.jsonl``, also where it
     fails."""
+    import jax
+
     record, start, clock = StageRecord(), datetime.now(UTC), time.monotonic()
     logger.info("%s ...", name)
     status = "failed"

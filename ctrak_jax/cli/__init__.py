@@ -1,0 +1,140 @@
+"""The command line: ctrak COMMAND CONFIG [--out DIR] [--section.field VALUE ...].
+
+Each command is a module of this package, imported when it is called: ``declare(parser)`` adds its
+arguments, ``act(args)`` does the work and imports what that takes, so that help and errors in the
+arguments come before JAX is loaded.
+"""
+
+import argparse
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ctrak_jax.errors import StoreError, UsageError
+
+
+class Command(NamedTuple):
+    """A command: its module in this package, and its line of help."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "run": Command("stages", "every stage in order, each skipped where its result is there"),
+    "train": Command("stages", "train the model"),
+    "encode": Command(
+        "stages", "images to latents and captions to text embeddings (text-to-image)"
+    ),
+    "featurize": Command("stages", "per-sample gradient features of the training images"),
+    "query": Command(
+        "stages", "generate images, ask about their concepts, featurize the questions"
+    ),
+    "score": Command("stages", "score every training image for every question"),
+    "evaluate": Command(
+        "stages", "precision@k with intervals, damping curves, controls: metrics.json"
+    ),
+    "report": Command("stages", "the page and the pictures"),
+    "attribute": Command("attribute", "one question to an existing feature store"),
+    "counterfactual": Command(
+        "counterfactual",
+        "retrain without the top samples: is the concept lost? counterfactual.json",
+    ),
+    "abc": Command(
+        "abc", "the AbC benchmark: exemplars among LAION images, recall and mAP: abc.json"
+    ),
+    "config": Command("config", "print the full resolved config"),
+    "data": Command(
+        "data", "write a config's data set in the folder format; `data avatars` draws portraits"
+    ),
+    "data avatars": Command("avatars", "draw the avatar benchmark: six styles, six attributes"),
+    "info": Command("info", "what a run or store holds; verifies its features"),
+    "plan": Command(
+        "plan", "memory, time and store size of featurize on a TPU topology, without a TPU"
+    ),
+    "bench": Command("bench", "throughput of the hot parts on this machine"),
+}
+
+
+def module_of(command: str) -> Any:
+    """The module that declares and carries out a command."""
+    return importlib.import_module(f"{__name__}.{COMMANDS[command].module}")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise UsageError(f"{message}; see {self.prog} --help.")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """A command line as values; only the command that is called declares its arguments.
+
+    Raises:
+        UsageError: an unknown command or argument, or a value of the wrong type.
+    """
+    two = " ".join(argv[:2])
+    words = [two, *argv[2:]] if two in COMMANDS else list(argv)
+    called = next((word for word in words if not word.startswith("-")), None)
+    root = _Parser(prog="ctrak", description=_summary(), allow_abbrev=False)
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(
+            name, help=command.help, description=command.help, allow_abbrev=False
+        )
+        if name == called:
+            module_of(name).declare(sub)
+    return root.parse_args(words)
+
+
+def _summary() -> str:
+    return (__doc__ or "").partition("\n")[0]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 2 bad usage or config, 1 anything else, 130 interrupted."""
+    try:
+        status = _main(sys.argv[1:] if argv is None else argv)
+    except BaseException:
+        if _joined():
+            traceback.print_exc()
+            _leave(1)
+        raise
+    if status and _joined():
+        _leave(status)
+    return status
+
+
+def _main(argv: Sequence[str]) -> int:
+    try:
+        args = parse(argv)
+        from ctrak_jax import log
+
+        log.set_up()
+        module_of(args.command).act(args)
+    except UsageError as error:
+        print(f"ctrak: {error}", file=sys.stderr)
+        return 2
+    except (StoreError, OSError) as error:
+        print(f"ctrak: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "ctrak: interrupted; finished work is kept, the same command resumes it.",
+            file=sys.stderr,
+        )
+        return 130
+    return 0
+
+
+def _joined() -> bool:
+    """Do other processes take part? Without ``hosts`` nothing was joined."""
+    hosts = sys.modules.get("ctrak_jax.hosts")
+    return hosts is not None and hosts.joined()
+
+
+def _leave(status: int) -> None:
+    from ctrak_jax import hosts
+
+    hosts.leave(status)

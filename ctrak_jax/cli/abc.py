@@ -1,0 +1,23 @@
+"""``ctrak abc``: the AbC benchmark."""
+
+import argparse
+
+from ctrak_jax.cli import arguments
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a stage."""
+    arguments.declare_config(parser)
+    arguments.declare_processes(parser)
+    arguments.declare_json(parser)
+
+
+def act(args: argparse.Namespace) -> None:
+    """Run the benchmark and print its table."""
+    config, out = arguments.load(args)
+    from ctrak_jax import abc, hosts
+
+    arguments.join(args)
+    abc.run(config, out)
+    if hosts.is_first():
+        print((out / ("abc.json" if args.json else "abc.md")).read_text(), end="")

@@ -1,0 +1,90 @@
+"""Arguments that several commands share, and the config that a command line stands for."""
+
+import argparse
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ctrak_jax import config as cfg
+
+
+class Target(NamedTuple):
+    """The config of a command line, and the folder of its results."""
+
+    config: cfg.Config
+    out: Path
+
+
+def declare_settings(parser: argparse.ArgumentParser) -> None:
+    """CONFIG, and every setting as ``--section.field``."""
+    parser.add_argument(
+        "config", type=Path, metavar="CONFIG", help="YAML file, or the folder of an earlier run"
+    )
+    group = parser.add_argument_group("settings (defaults in brackets)")
+    fields: list[tuple[str, Any]] = [
+        (f, i) for f, i in cfg.Config.model_fields.items() if f not in cfg.sections() and f != "out"
+    ]
+    for section, model in cfg.sections().items():
+        fields += [(f"{section}.{f}", i) for f, i in model.model_fields.items()]
+    for dotted, field in fields:
+        default = "" if field.default is None else field.default
+        shown = list(default) if isinstance(default, tuple) else default
+        text = f"{field.description or ''} [{shown}]".replace("%", "%%")
+        group.add_argument(f"--{dotted}", metavar="VALUE", help=text, default=argparse.SUPPRESS)
+
+
+def declare_config(parser: argparse.ArgumentParser) -> None:
+    """CONFIG, its settings, and ``--out``."""
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the results go")
+    declare_settings(parser)
+
+
+def declare_json(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def declare_processes(parser: argparse.ArgumentParser) -> None:
+    """How several processes find each other."""
+    group = parser.add_argument_group("several processes (the same command in each; docs/)")
+    group.add_argument(
+        "--distributed",
+        action="store_true",
+        help="join the processes of the cluster (TPU pod, Slurm, MPI, Kubernetes)",
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="or: where the first one listens")
+    group.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    group.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
+
+
+def join(args: argparse.Namespace) -> None:
+    """Join the other processes, if the command line names any."""
+    from ctrak_jax import hosts
+
+    where = hosts.Hosts(args.coordinator, args.processes, args.process)
+    if args.distributed or where != hosts.Hosts():
+        hosts.join(where)
+
+
+def load(args: argparse.Namespace) -> Target:
+    """The config of a command line, and ``--out``, the run's folder, or what the config says."""
+    config = load_config(args)
+    path: Path = args.config
+    if path.is_dir():
+        return Target(config, args.out or path)
+    return Target(config, args.out or config.out or Path("runs") / path.stem)
+
+
+def load_config(args: argparse.Namespace) -> cfg.Config:
+    """The config of a command line.
+
+    Raises:
+        UsageError: as :func:`ctrak_jax.config.load`.
+    """
+    known = {*cfg.Config.model_fields, *cfg.sections()}
+    overrides = {
+        name: value
+        for name, value in vars(args).items()
+        if name.split(".")[0] in known and name != "out"
+    }
+    path: Path = args.config
+    return cfg.load(path / "config.yaml" if path.is_dir() else path, overrides)

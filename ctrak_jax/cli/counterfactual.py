@@ -1,0 +1,22 @@
+"""``ctrak counterfactual``: retraining without the top samples."""
+
+import argparse
+import json
+
+from ctrak_jax.cli import arguments
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """A config and ``--json``."""
+    arguments.declare_config(parser)
+    arguments.declare_json(parser)
+
+
+def act(args: argparse.Namespace) -> None:
+    """Retrain, generate, and print what came of it."""
+    config, out = arguments.load(args)
+    from ctrak_jax import pipeline
+    from ctrak_jax.stages import counterfactual
+
+    found = counterfactual.run(out, pipeline.prepare(config, out))
+    print(json.dumps(found, indent=1) if args.json else counterfactual.text(found))

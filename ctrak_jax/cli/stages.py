@@ -1,0 +1,30 @@
+"""``ctrak run``, and each of its stages: ``ctrak train``, ``ctrak featurize``, ..."""
+
+import argparse
+import json
+
+from ctrak_jax.cli import arguments
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a stage."""
+    arguments.declare_config(parser)
+    arguments.declare_processes(parser)
+    arguments.declare_json(parser)
+
+
+def act(args: argparse.Namespace) -> None:
+    """The stage that the command names, or all of them; then what there is to say of it."""
+    config, out = arguments.load(args)
+    from ctrak_jax import hosts, log, pipeline
+    from ctrak_jax.terminal import summary
+
+    arguments.join(args)
+    name = args.command
+    pipeline.run(config, out, tuple(pipeline.STAGES) if name == "run" else (name,))
+    if not hosts.is_first():
+        return
+    if name in ("run", "evaluate"):
+        print(json.dumps(summary.read(out)) if args.json else summary.table(out))
+    elif args.json:
+        print(json.dumps(log.records()))
