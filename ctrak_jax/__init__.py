@@ -110,4 +110,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), "__version__", *_MODULES]
+    return sorted({*globals(), "__version__", *_MODULES})

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from ctrak_jax.errors import StoreError, UsageError
 
+DESCRIPTION = "Concept-level data attribution: which training images taught a model this concept?"
+
 
 class Command(NamedTuple):
     """A command: its module in this package, and its line of help."""
@@ -77,7 +79,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     two = " ".join(argv[:2])
     words = [two, *argv[2:]] if two in COMMANDS else list(argv)
     called = next((word for word in words if not word.startswith("-")), None)
-    root = _Parser(prog="ctrak", description=_summary(), allow_abbrev=False)
+    root = _Parser(prog="ctrak", description=DESCRIPTION, allow_abbrev=False)
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         sub = commands.add_parser(
@@ -86,10 +88,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         if name == called:
             module_of(name).declare(sub)
     return root.parse_args(words)
-
-
-def _summary() -> str:
-    return (__doc__ or "").partition("\n")[0]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
