@@ -1,5 +1,5 @@
 """The method's training features in PyTorch with ``torch.func``: the peers that
-:mod:`benchmarks.peers` times. Written from the formulas (method, sections 1, 2, 4 and 7); the
+:mod:`benchmarks.peers` times. Written from the formulas (method.md, sections 1, 2, 4 and 7); the
 parameters are those of :class:`ctrak_jax.models.DiT` under their paths.
 
 :func:`gradients_of_loss` differentiates the loss as it is defined, step by step, as the published

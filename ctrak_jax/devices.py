@@ -57,7 +57,7 @@ def topology_mesh(topology: str, model: int = 1) -> Mesh:
     Raises:
         UsageError: libtpu knows no such topology.
     """
-    # The two cores of a v4 chip work as one device; its compiler alone has to be told.
+    # The two cores of a v4 chip work as one device; only its compiler needs the flag.
     given = {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
     try:
         found = topologies.get_topology_desc(topology, "tpu", **given).devices
@@ -308,8 +308,8 @@ class ShardedRows:
     Args:
         blocks: opens the rows of a range, in order; a block is overwritten when the next is asked
             for.
-        block: rows of a block, the last one may have fewer. resident: read them once and keep
-            them on the devices, n k / devices floats each.
+        block: rows of a block, the last one may have fewer.
+        resident: read them once and keep them on the devices, n k / devices floats each.
         part: this process's rows, all by default; among several processes, all of them take sums
             together, and each sees the blocks and rows of its own part.
     """

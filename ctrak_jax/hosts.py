@@ -27,8 +27,11 @@ class Hosts(NamedTuple):
     """How the processes find each other.
 
     Attributes:
-        coordinator: host:port of the first process. processes: how many. process: this one, from 0.
-        All ``None``: found out from the cluster (TPU pod, Slurm, MPI, Kubernetes).
+        coordinator: host:port of the first process.
+        processes: how many.
+        process: this one, from 0.
+
+    Where all are ``None`` the cluster says (TPU pod, Slurm, MPI, Kubernetes).
     """
 
     coordinator: str | None = None

@@ -12,7 +12,7 @@ all_tasks.json             the questions, with the keys ``TASK_KEYS``: a list of
 
 Paths in json/ start with ``dataset/``, which stands for the folder itself. Opening the set reads
 the JSON files, the names of the pictures and where the captions' lines end; arrays are mapped, and
-nothing else is read before it is asked for. Sources: Wang et al. 2023 (the benchmark) and 2024
+nothing else is read before it is needed. Sources: Wang et al. 2023 (the benchmark) and 2024
 (latents, embeddings and tasks).
 """
 
@@ -55,10 +55,13 @@ class Task(NamedTuple):
     """A question: which candidates taught the model what this generated image shows?
 
     Attributes:
-        image: the generated picture. prompt: what it was generated from.
+        image: the generated picture.
+        prompt: what it was generated from.
         train_prompt: what the exemplars were customised under, with the new token.
-        category: the concept's kind in a word. test_case: one of ``TEST_CASES``; entry: its place
-            in that file; class_id: the name of its customised model.
+        category: the concept's kind in a word.
+        test_case: one of ``TEST_CASES``.
+        entry: its place in that file.
+        class_id: the name of its customised model.
         model: the customised model's folder, whose files are the adapter's to read and to check.
         exemplars: the pictures that were customised to, 1 to 21: the truth.
     """
@@ -79,9 +82,11 @@ class Laion:
     """The candidates that every task shares, by row.
 
     Attributes:
-        latents: [N, 64, 64, 4]. flipped: those of the mirrored pictures, in the same order.
+        latents: [N, 64, 64, 4].
+        flipped: those of the mirrored pictures, in the same order.
         text: embeddings [N, 77, 768], mapped; a picture and its mirror image share one.
-        captions: N lines. images: N files, for ``Files`` of :mod:`ctrak_jax.data.pictures`.
+        captions: N lines.
+        images: N files, for ``Files`` of :mod:`ctrak_jax.data.pictures`.
     """
 
     latents: ChannelsLast
@@ -112,7 +117,8 @@ def read_abc(
     """Open the benchmark.
 
     Args:
-        path: the folder. tasks: another list of questions than ``path/all_tasks.json``.
+        path: the folder.
+        tasks: another list of questions than ``path/all_tasks.json``.
         latent, text: shapes of a latent on disk and of a text embedding, where the model's are
             others than those of the released files.
 

@@ -30,7 +30,7 @@ LICENCE = "non-commercial research only; see the terms of CelebA and CelebA-HQ"
 
 
 def read_celeba(path: Path, *, side: int) -> RawImages:
-    """Read CelebA-HQ or CelebA; pictures are decoded when they are asked for.
+    """Read CelebA-HQ or CelebA; pictures are decoded when they are read.
 
     Args:
         path: the folder that holds the table and the folder of pictures (see ``LAYOUTS``).

@@ -86,8 +86,9 @@ class Conditions:
         them. What comes out need not occur among ``conditions``.
 
         Args:
-            conditions: [n, condition]. index: dataset index of each row. count: how many
-                attributes; all of them where there are fewer.
+            conditions: [n, condition].
+            index: dataset index of each row.
+            count: how many attributes; all of them where there are fewer.
 
         Returns:
             float32 [n, count, condition].
@@ -113,7 +114,8 @@ class Conditions:
         :meth:`with_one_changed`; an attribute of one value becomes null.
 
         Args:
-            conditions: [n, condition], without nulls. index: dataset index of each row.
+            conditions: [n, condition], without nulls.
+            index: dataset index of each row.
             count: how many; all of them where there are fewer.
 
         Returns:
@@ -143,8 +145,10 @@ def opponents(
     and fixed by the sample's dataset index, so that neither order nor batch can change them.
 
     Args:
-        conditions: of all samples [n, condition]. rows: of the samples asked about [m].
-        index: their dataset indices [m]. count: how many; all the others where there are fewer.
+        conditions: of all samples [n, condition].
+        rows: of the samples in question [m].
+        index: their dataset indices [m].
+        count: how many; all the others where there are fewer.
 
     Returns:
         int [m, count], rows of ``conditions``.

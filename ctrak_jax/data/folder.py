@@ -2,9 +2,9 @@
 
 images.npy        uint8 [N, H, W, 3]; or images/*.png, *.jpg, *.jpeg, *.webp (sorted by name); or
                   shards, images/*.tar (webdataset) or images/*.parquet
-attributes.csv    header index,<attribute>,...; one row an image; values are text. Shards may carry
+attributes.csv    header index,<attribute>,...; one row per image; values are text. Shards may carry
                   attributes and captions themselves (see ``shards``); the files here win.
-prompts.txt       one line an image: optional, or in place of attributes.csv
+prompts.txt       one line per image: optional, or in place of attributes.csv
 meta.json         optional: name, licence, source
 """
 
@@ -27,10 +27,11 @@ BLOCK = 1024
 
 
 def read_folder(path: Path, *, side: int | None = None) -> RawImages:
-    """Read a data set folder. Pictures are decoded when they are asked for.
+    """Read a data set folder. Pictures are decoded when they are read.
 
     Args:
-        path: the folder. side: crop each picture to its centred square and resize it to this side.
+        path: the folder.
+        side: crop each picture to its centred square and resize it to this side.
 
     Raises:
         UsageError: a missing or unreadable file, images that are not uint8 [N, H, W, 3] or hold

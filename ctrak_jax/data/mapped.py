@@ -1,4 +1,4 @@
-"""Rows, lines and names of large sets: found when a set is opened, read when asked for."""
+"""Rows, lines and names of large sets: found when a set is opened, read when used."""
 
 import os
 from collections.abc import Iterator, Sequence

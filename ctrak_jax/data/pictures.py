@@ -1,4 +1,4 @@
-"""Encoded pictures (PNG, JPEG, WebP) read by row and decoded when they are asked for.
+"""Encoded pictures (PNG, JPEG, WebP) read and decoded by row, when used.
 
 Opening a set reads names, places and headers; pixels are decoded for the rows that a batch wants
 and not kept. Where that is too slow for training, ``ctrak data`` decodes a set once for all.

@@ -1,4 +1,4 @@
-"""What a source of images gives, before anything is held out or coded."""
+"""What a source of images gives, before anything is held out or encoded."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +16,10 @@ class RawImages:
     """Images with attribute values.
 
     Attributes:
-        name: of the data set. images: uint8 [N, H, W, 3].
-        attributes: attribute -> N values. prompts: N captions, or none at all.
+        name: of the data set.
+        images: uint8 [N, H, W, 3].
+        attributes: attribute -> N values.
+        prompts: N captions, or none at all.
         vocabulary: attribute -> its values in order, where the source fixes an order.
         meta: name, licence, source and the like, as the source states them.
     """

@@ -23,14 +23,15 @@ from ctrak_jax.errors import UsageError
 CACHED_ROW_GROUPS = 4
 """Row groups of Parquet files kept in memory: batches in order come out of one or two."""
 CAPTIONS = ("caption", "text")
-"""Columns of Parquet files that hold captions, the first of them that is there."""
+"""Columns of Parquet files that may hold captions; the first that is found counts."""
 
 
 class Shards(NamedTuple):
     """What shards hold, by row.
 
     Attributes:
-        encoded: the pictures. attributes: attribute -> values; empty where there are none.
+        encoded: the pictures.
+        attributes: attribute -> values; empty where there are none.
         prompts: captions; empty where there are none.
     """
 

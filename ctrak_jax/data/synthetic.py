@@ -1,5 +1,5 @@
 """The synthetic benchmark: a white canvas, one outlined shape in one colour at a random place
-(method, section 7). Every image is a function of (seed, index) and the configuration alone."""
+(method.md, section 7). Every image is a function of (seed, index) and the configuration alone."""
 
 from collections.abc import Callable, Sequence
 from itertools import product

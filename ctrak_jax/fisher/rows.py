@@ -28,7 +28,7 @@ the top of a module: compilations are kept by the function."""
 
 
 class Block(NamedTuple):
-    """Consecutive samples and their rows, valid until the next block is asked for."""
+    """Consecutive samples and their rows, valid until the next block is read."""
 
     rows: range
     features: Float[Array, "sample proj"]

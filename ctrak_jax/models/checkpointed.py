@@ -1,4 +1,4 @@
-"""A training run that goes on where it was stopped: checkpoints by Orbax in a folder of its own."""
+"""A training run that resumes where it was stopped: checkpoints by Orbax in a folder of its own."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -37,7 +37,7 @@ class Trained(NamedTuple):
 
 
 def refuse_other(folder: Path, inputs: Mapping[str, Any], made_from: Mapping[str, Any]) -> None:
-    """Refuse to go on with what was made from other inputs.
+    """Refuse to resume what was made from other inputs.
 
     Raises:
         StoreError: it was.
@@ -79,9 +79,11 @@ def checkpointed(
     """Train to the end, from the last checkpoint in ``folder`` where there is one.
 
     Args:
-        params: where training starts. batches: stacked batches of steps ``first ... first + count -
-            1``, read ahead in a thread. inputs: what the run is made from, as JSON.
-        title: of the progress bar. too_fast: the setting to lower where the loss is not finite.
+        params: where training starts.
+        batches: stacked batches of steps ``first ... first + count - 1``, read ahead in a thread.
+        inputs: what the run is made from, as JSON.
+        title: of the progress bar.
+        too_fast: the setting to lower where the loss is not finite.
 
     Raises:
         StoreError: checkpoints of other inputs, a damaged one, or a loss that is not finite.

@@ -24,7 +24,8 @@ class Denoiser(NamedTuple):
     """A noise prediction of one sample with its parameters.
 
     Attributes:
-        eps_fn: ``eps_fn(params, x, t, cond)``. layers_fn: the same with its linear layers shown.
+        eps_fn: ``eps_fn(params, x, t, cond)``.
+        layers_fn: the same with its linear layers shown.
         exact_fn: the same in full precision, for the small difference of two predictions.
     """
 
@@ -83,7 +84,7 @@ def denoiser_of(
     """A network with its parameters.
 
     Args:
-        remat: keep only the outputs named :data:`BLOCK` for the way back and compute what lies
+        remat: keep only the outputs named :data:`BLOCK` for the backward pass and compute what lies
             between them again: about a third more work, and one block's memory instead of all.
     """
     eps_fn = eps_fn_of(network, schedule, prediction)

@@ -1,4 +1,4 @@
-r"""A diffusion transformer for ONE image (method, section 7).
+r"""A diffusion transformer for ONE image (method.md, section 7).
 
 Patches are tokens; a sine-cosine table (a constant) marks their places, and rotary embeddings turn
 queries and keys by their row and column. Blocks are pre-norm (RMSNorm) attention with query-key
@@ -159,7 +159,9 @@ class DiT(nn.Module):
     """The network: ``apply({"params": params}, x, t, cond)`` for one image x [H, W, C].
 
     Attributes:
-        width: channels of a token; a multiple of 4 * heads. depth: blocks. heads: attention heads.
+        width: channels of a token; a multiple of 4 * heads.
+        depth: blocks.
+        heads: attention heads.
         patch: side of a patch; divides H = W.
     """
 

@@ -1,7 +1,8 @@
 r"""Low-rank adapters (LoRA) on the linear layers of a network.
 
 .. math::
-    y = x\,(W + s A B) + b,\qquad A \in \mathbb{R}^{in \times r},\ B \in \mathbb{R}^{r \times out}
+    y = x (W + s A B) + b, \qquad A \in \mathbb{R}^{in \times r}, \quad
+    B \in \mathbb{R}^{r \times out}                                                       \tag{B.5}
 
 B starts at zero, so that an adapted network begins as the network it adapts. The adapters live in
 the same pytree as the network's own parameters, beside the kernel that they adapt:
@@ -40,8 +41,10 @@ def add_adapters(params: Params, include: Sequence[str], rank: int, key: PRNGKey
     """The parameters with adapters on the chosen kernels.
 
     Args:
-        params: of the network: a nested dict. include: patterns on paths; the matching kernels of
-            linear layers [in, out] are adapted. rank: r. key: of A, normal with variance 1 / in.
+        params: of the network: a nested dict.
+        include: patterns on paths; the matching kernels of linear layers [in, out] are adapted.
+        rank: r.
+        key: of A, normal with variance 1 / in.
 
     Raises:
         UsageError: no kernel of a linear layer matches, or the rank is not below a kernel's sides.
@@ -102,7 +105,8 @@ class Adapted:
     """A network whose parameters hold adapters; a :class:`ctrak_jax.models.network.Network`.
 
     Attributes:
-        network: what is adapted. scale: s.
+        network: what is adapted.
+        scale: s.
     """
 
     network: Network
@@ -147,11 +151,14 @@ def train_adapters(
     """Minimise the noise loss over the adapters; every other parameter stays as it is.
 
     Args:
-        eps_fn: of the adapted network. params: with adapters (:func:`add_adapters`).
+        eps_fn: of the adapted network.
+        params: with adapters (:func:`add_adapters`).
         rule: the optimiser, whose state covers the adapters alone.
-        x0: training images or latents. cond: their conditions, a pytree [sample, ...].
-        steps: optimiser steps. batch: samples a step, drawn with replacement. Every random number
-            of step s comes from ``fold_in(key, s)``.
+        x0: training images or latents.
+        cond: their conditions, a pytree [sample, ...].
+        steps: optimiser steps.
+        batch: samples per step, drawn with replacement. Every random number of step s comes from
+            ``fold_in(key, s)``.
 
     Raises:
         ValueError: the parameters hold no adapters.

@@ -1,7 +1,7 @@
 r"""Training a class-conditional denoiser: noise loss, attribute dropout, averaged weights.
 
 .. math::
-    L(\theta) = \mathbb{E}_{x_0, c, t, n}\, \mathrm{mean}\,(n - \epsilon_\theta(x_t, t, c'))^2
+    L(\theta) = E_{x_0, c, t, n} \mathrm{mean} (n - \epsilon_\theta(x_t, t, c'))^2        \tag{B.1}
 
 with :math:`c'` the condition in which each attribute is null with a fixed probability, so that null
 conditions mean something. Every random number of step s comes from ``fold_in(key, s)``: a resumed

@@ -1,7 +1,7 @@
-r"""The noise loss over a few parameters, with all others held as they are.
+r"""The noise loss over a few parameters; all others stay as they are.
 
 .. math::
-    L(\phi) = \mathbb{E}_{x_0, t, n}\, \mathrm{mean}\,(n - \epsilon_\phi(x_t, t))^2
+    L(\psi) = E_{x_0, t, n} \mathrm{mean} (n - \epsilon_\psi(x_t, t))^2                   \tag{B.4}
 
 Every random number of step s comes from ``fold_in(key, s)``.
 """
@@ -43,10 +43,13 @@ def tune(
     """Minimise the noise loss over ``chosen``.
 
     Args:
-        predict: the noise prediction of one sample. chosen: what is trained, and what alone the
-            optimiser keeps a state of. frozen: what else ``predict`` takes.
-        rule: the optimiser. x0: training images or latents.
-        steps: optimiser steps. batch: samples a step, drawn with replacement.
+        predict: the noise prediction of one sample.
+        chosen: what is trained, and what alone the optimiser keeps a state of.
+        frozen: what else ``predict`` takes.
+        rule: the optimiser.
+        x0: training images or latents.
+        steps: optimiser steps.
+        batch: samples per step, drawn with replacement.
     """
 
     def sample_loss(chosen: Params, frozen: Params, index: Array, key: PRNGKey) -> Array:

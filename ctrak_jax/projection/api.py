@@ -78,7 +78,7 @@ def project(
     Raises:
         ValueError: ``k`` is not a positive multiple of 32, an unknown kind or implementation, a bad
             tile, seed or first_row, fewer rows than ``g`` meets, or for ``mask`` fewer rows than k.
-        NotImplementedError: the implementation asked for cannot serve this.
+        NotImplementedError: the implementation that was named cannot serve this.
     """
     k, kind, seed, tile, _ = projection
     last = first_row + g.shape[1]

@@ -50,7 +50,7 @@ def rows_of(shape: tuple[int, ...]) -> int:
 def project_matrix(
     g: Float[Array, "*batch in out"], *, k: int, seed: int, first_row: int
 ) -> Float[Array, "*batch proj"]:
-    """vec(P^T G Q) of a gradient that is there whole: the reference for
+    """vec(P^T G Q) of a whole gradient: the reference for
     :func:`project_outer`."""
     p, q = _matrices(g.shape[-2], g.shape[-1], k, seed, first_row)
     return _vec(jnp.einsum("ia,...io,ob->...ab", p, g, q, precision=jax.lax.Precision.HIGHEST))

@@ -4,7 +4,7 @@ A program holds the sums of ``WORDS`` words of columns, 32 columns a word, and w
 of R. One hash of (row, word) gives 32 signs, equation (5.2): bit b of all words is a matrix
 of signs [rows, words], which the matrix unit multiplies at once, so that the hash is paid once in
 32 columns and no bit ever changes its lane. Column 32 w + b of the result is found at [b, :, w] and
-put in its place outside, [sample, k] numbers a call.
+put in its place outside, [sample, k] numbers per call.
 """
 
 from functools import partial

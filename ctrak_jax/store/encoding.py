@@ -1,8 +1,12 @@
-r"""How features are kept: float32, bfloat16, or int8 with a scale a row.
+r"""How features are kept: float32, bfloat16, or int8 with a scale per row (method.md, section 5).
 
-``int8`` keeps :math:`q = \mathrm{round}(\phi / s)` with :math:`s = \max|\phi| / 127` for every row,
-and gives :math:`q s` back: an absolute error of at most s / 2 a coordinate. ``bfloat16`` keeps 8
-significant bits, a relative error of at most 2^-8.
+``int8`` has an absolute error of at most s / 2 per coordinate:
+
+.. math::
+    q = \mathrm{round}(\phi / s), \qquad s = \max \vert \phi \vert / 127, \qquad
+    \phi \approx q s                                                                     \tag{5.16}
+
+``bfloat16`` keeps 8 significant bits, a relative error of at most 2^-8.
 """
 
 from typing import Literal, NamedTuple

@@ -2,14 +2,14 @@
 
     <store>/manifest.json      what the rows are made from, and which row chunks are complete
     <store>/complete/<row>     a mark for every chunk completed since the manifest was written
-    <store>/features           zarr v3 [rows, k], one row a sample, crc32c on every chunk
+    <store>/features           zarr v3 [rows, k], one row per sample, crc32c on every chunk
     <store>/scale              zarr v3 [rows] float32, beside features kept as int8
     <store>/index              zarr v3 [rows] int64, the dataset index of every row
     <store>/errors             zarr v3 [rows, time] float32, denoising errors, where needed
 
-Every chunk is written, zeros too, so that one that is not there is a lost one. A chunk is marked as
+Every chunk is written, zeros too, so that a missing one is a lost one. A chunk is marked as
 complete only after its data are written, so a killed run loses at most what it was computing and
-the chunk before it. Writing goes on in the background. Several processes fill one store side by
+the chunk before it. Writing continues in the background. Several processes fill one store side by
 side: each writes chunks and marks of its own, and when all are done one of them seals the store:
 the marks become the manifest's list. A store is never reused for anything but what its manifest
 says.
@@ -45,8 +45,9 @@ class FeatureStore:
     """A feature store of fixed length, complete or not.
 
     Attributes:
-        place: its folder or URL. key: what the rows are made from. index: dataset index of every
-            row.
+        place: its folder or URL.
+        key: what the rows are made from.
+        index: dataset index of every row.
     """
 
     def __init__(self, place: Place, manifest: dict[str, Any]) -> None:
@@ -103,8 +104,10 @@ class FeatureStore:
         """Open the store at ``place``, or make an empty one.
 
         Args:
-            key: what the rows are made from (JSON-able). index: dataset index of every row.
-            widths: array name -> columns. chunk: rows a chunk.
+            key: what the rows are made from (JSON-able).
+            index: dataset index of every row.
+            widths: array name -> columns.
+            chunk: rows per chunk.
             dtype: how ``features`` are kept; other arrays are float32.
             together: the stores filled by one program, this one among them.
 
@@ -279,7 +282,7 @@ class FeatureStore:
         at a time, whole chunks where ``part`` begins with one.
 
         The chunks of the next block are read, side by side, while the caller works on the present
-        one. Two blocks of memory serve in turn: an array holds until the next one is asked for.
+        one. Two blocks of memory serve in turn: an array is valid until the next one is read.
         (Fresh memory for each halves the rate: 6.2 against 2.5 GB/s from the page cache.)
 
         Raises:

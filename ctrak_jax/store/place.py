@@ -72,7 +72,7 @@ def write_bytes(place: Place, name: str, content: bytes) -> None:
 
 
 def open_array(place: Place) -> ts.TensorStore:
-    """A zarr array that is there.
+    """An existing zarr array.
 
     Raises:
         StoreError: missing or damaged.

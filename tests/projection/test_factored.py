@@ -37,7 +37,7 @@ def signs(seed: int, first: int, rows: int, columns: int) -> np.ndarray:
 
 
 def expected(gradients: Any, k: int, seed: int) -> np.ndarray:
-    """Equation (8a) in float64 with every matrix written out."""
+    """Equation (5.9) in float64 with every matrix written out."""
     a, b = sides(k)
     total, row = np.zeros((SAMPLES, k)), 0
     for name in sorted(gradients):

@@ -186,13 +186,13 @@ def test_entries_have_mean_zero_variance_one_and_no_neighbours(kind):
 
 
 def groups_of(kind: str, rows: np.ndarray, k: int) -> np.ndarray | None:
-    """Rows of one group have no part in the variance of equation (13)."""
+    """Rows of one group have no part in the variance of equation (5.8)."""
     size = {"rademacher": 1, "sjlt": k // reference.NONZEROS, "srht": reference.block_rows(k)}
     return rows // size[kind] if kind in size else None
 
 
 def predicted_variance(kind: str, g: np.ndarray, h: np.ndarray, k: int) -> np.ndarray:
-    """Var<phi, phi'> of pairs [pair, d]: equation (13), and of ``mask``."""
+    """Var<phi, phi'> of pairs [pair, d]: equation (5.8), and of ``mask``."""
     d = g.shape[1]
     if kind == "mask":
         return d / k * (d - k) / (d - 1) * d * (g * h).var(1)
@@ -212,7 +212,7 @@ def predicted_variance(kind: str, g: np.ndarray, h: np.ndarray, k: int) -> np.nd
 @pytest.mark.parametrize("kind", KINDS)
 def test_norms_and_inner_products_are_kept_as_the_theory_says(kind):
     """200 random vectors, unrelated and correlated: E<phi, phi'> = <g, g'>, and the variance is
-    that of equation (13)."""
+    that of equation (5.8)."""
     count, d, k = 200, 2048, 384
     rng = np.random.default_rng(4)
     g = rng.standard_normal((count, d))

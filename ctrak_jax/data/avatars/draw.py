@@ -61,12 +61,14 @@ def draw_avatars(
 ) -> None:
     """Draw the benchmark into a data set folder, captions included.
 
-    Finished work is kept in ``out/.parts``, so that the same call goes on after a kill; a finished
+    Finished work is kept in ``out/.parts``, so that the same call resumes after a kill; a finished
     folder of the same settings is left as it is.
 
     Args:
-        out: the folder. size: side in pixels. per_combination: pictures of each of the 1,440
-            combinations. workers: processes; all cores where ``None``.
+        out: the folder.
+        size: side in pixels.
+        per_combination: pictures of each of the 1,440 combinations.
+        workers: processes; all cores where ``None``.
 
     Raises:
         UsageError: the packages of the extra ``avatars`` are missing, or ``out`` holds something
@@ -107,7 +109,8 @@ def draw(values: Mapping[str, str], seed: str, size: int) -> np.ndarray:
     """One avatar, uint8 [size, size, 3].
 
     Args:
-        values: a value of every attribute. seed: decides what they leave open.
+        values: a value of every attribute.
+        seed: decides what they leave open.
     """
     from dicebear import Avatar
     from resvg_py import svg_to_bytes
@@ -190,7 +193,7 @@ def _finished(out: Path, made_by: dict[str, Any]) -> bool:
 
 
 def _claim(parts: Path, made_by: dict[str, Any]) -> None:
-    """Make the folder of parts, or go on in it where it was begun with the same settings."""
+    """Make the folder of parts, or resume in it where it was begun with the same settings."""
     begun = parts / "drawn_by.json"
     if begun.exists():
         found = begun.read_text()

@@ -1,4 +1,4 @@
-"""What an avatar can be, and how each style is asked for it.
+"""What an avatar can be, and how each style is configured for it.
 
 The six styles of DiceBear name their parts differently; :func:`options` turns one set of attribute
 values into the options of any of them. Only parts that show are allowed: hair cuts that cover
@@ -148,8 +148,9 @@ def options(values: Mapping[str, str], seed: str) -> dict[str, Any]:
     """DiceBear's options of one avatar.
 
     Args:
-        values: a value of every attribute. seed: decides all that ``values`` leaves open (cut,
-            eyes, mouth, clothes); the same seed with one value changed keeps the rest.
+        values: a value of every attribute.
+        seed: decides all that ``values`` leaves open (cut, eyes, mouth, clothes); the same seed
+            with one value changed keeps the rest.
     """
     style = STYLES[values["style"]]
     colors = {f"{name}Color": COLORS["hair"][values["hair"]] for name in style.hair_colors}

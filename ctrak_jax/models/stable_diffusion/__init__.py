@@ -1,6 +1,6 @@
 """Stable Diffusion 1.x and 2.x out of a local folder in diffusers' format, for ONE sample.
 
-The folder holds ``model_index.json`` and a folder a part, each with its config and its weights
+The folder holds ``model_index.json`` and a folder per part, each with its config and its weights
 (Flax msgpack or PyTorch safetensors; PyTorch itself is not needed)::
 
     unet/           the denoiser: latent [h, w, c], timestep, text embedding [token, width]
@@ -72,7 +72,8 @@ class TextToImage(NamedTuple):
 
     Attributes:
         denoiser: the noise prediction of one latent under one text embedding [token, width].
-        network: the UNet. noise: its schedule and prediction.
+        network: the UNet.
+        noise: its schedule and prediction.
     """
 
     denoiser: Denoiser

@@ -37,8 +37,9 @@ class KLAutoencoder:
     """Implements :class:`ctrak_jax.models.network.Autoencoder`.
 
     Attributes:
-        module: FlaxAutoencoderKL, or what is called like it. scale: latents are multiplied by it,
-            to about unit variance. shrink: image sides over latent sides.
+        module: FlaxAutoencoderKL, or what is called like it.
+        scale: latents are multiplied by it, to about unit variance.
+        shrink: image sides over latent sides.
     """
 
     module: Any

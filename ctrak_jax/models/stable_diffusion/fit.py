@@ -4,13 +4,13 @@ The autoencoder, whose latent of an image x has mean :math:`\mu` and variance :m
 trained to give the image back from a draw, with latents near a unit normal:
 
 .. math::
-    L = \mathrm{mean}\,|D(\mu + \sigma n) - x| +
-        \kappa\, \mathrm{mean}\,\tfrac12 (\mu^2 + \sigma^2 - 1 - \log\sigma^2)               \tag{a}
+    L = \mathrm{mean} \vert D(\mu + \sigma n) - x \vert +
+        \kappa \mathrm{mean} \frac{1}{2} (\mu^2 + \sigma^2 - 1 - \log\sigma^2)            \tag{B.2}
 
 The denoiser and the text encoder :math:`\tau` are trained together, on latents z and tokens y:
 
 .. math::
-    L = \mathrm{mean}\,(n - \epsilon_\theta(z_t, t, \tau_\theta(y')))^2                      \tag{b}
+    L = \mathrm{mean} (n - \epsilon_\theta(z_t, t, \tau_\theta(y')))^2                    \tag{B.3}
 
 with :math:`y'` the tokens of the empty caption with a fixed probability, so that the empty caption
 means something. Every random number of step s comes from ``fold_in(key, s)``, see
@@ -52,10 +52,11 @@ def autoencoder_trainer(
     ema: float,
     key: PRNGKey,
 ) -> Trainer:
-    """Train on images [step, batch, H, W, 3] in [-1, 1] by equation (a).
+    """Train on images [step, batch, H, W, 3] in [-1, 1] by equation (B.2).
 
     Args:
-        network: with ``scale`` 1: the latents are measured after training. kl: the weight kappa.
+        network: with ``scale`` 1: the latents are measured after training.
+        kl: the weight kappa.
         ema: decay of the running average of the parameters.
     """
 
@@ -82,10 +83,11 @@ def denoiser_trainer(
     key: PRNGKey,
 ) -> Trainer:
     """Train :class:`DenoiserParams` on latents [step, batch, h, w, c] and tokens [step, batch,
-    token] by equation (b).
+    token] by equation (B.3).
 
     Args:
-        empty: the tokens of the empty caption. text_dropout: how often they take a caption's place.
+        empty: the tokens of the empty caption.
+        text_dropout: how often they take a caption's place.
         ema: decay of the running average of the parameters.
     """
     eps_fn = eps_fn_of(unet, *noise)

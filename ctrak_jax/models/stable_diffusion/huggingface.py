@@ -94,8 +94,10 @@ class Tokenizer:
     """CLIP's byte-pair tokens of a text, padded or cut to ``length``: int32 [token].
 
     Attributes:
-        read: transformers' tokenizer. folder: where it is. added: each token that the vocabulary
-            did not have -> the tokens that it stands for, one a vector of its embedding.
+        read: transformers' tokenizer.
+        folder: where it is.
+        added: each token that the vocabulary did not have -> the tokens that it stands for, one per
+            vector of its embedding.
     """
 
     read: Any
@@ -131,8 +133,9 @@ def tokenizer(
     """The tokenizer in a folder.
 
     Args:
-        folder: holds vocab.json, merges.txt and what names the special tokens. length: tokens a
-            text. added: see :class:`Tokenizer`; they take the next numbers, in this order.
+        folder: holds vocab.json, merges.txt and what names the special tokens.
+        length: tokens per text.
+        added: see :class:`Tokenizer`; they take the next numbers, in this order.
     """
     with _extra():
         from transformers import AddedToken, CLIPTokenizer

@@ -28,8 +28,8 @@ def save_part(folder: Path, config: Mapping[str, Any], params: Params, names: Fi
     """Write one part: its weights (float32) and, after them, its config.
 
     Args:
-        folder: of the part, e.g. ``unet``. names: ``weights.DIFFUSERS``, or
-            ``weights.TRANSFORMERS`` for a text encoder.
+        folder: of the part, e.g. ``unet``.
+        names: ``weights.DIFFUSERS``, or ``weights.TRANSFORMERS`` for a text encoder.
     """
     plain = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), dict(params))
     _write(folder / names.flax, msgpack_serialize(plain))

@@ -12,12 +12,15 @@ class Size(NamedTuple):
     """What a small model is made of.
 
     Attributes:
-        image: side of the images. latent_channels: of the latents, whose side is that of the images
-            halved once a level of the autoencoder but the first.
-        autoencoder: its channels by level. autoencoder_groups: of its norms.
-        unet: its channels by level, multiples of 32. heads: of every attention.
-        text_width, text_layers, text_heads: the text encoder. tokens: of a caption at most, with
-            the two that mark its start and end.
+        image: side of the images.
+        latent_channels: of the latents, whose side is that of the images halved once per level of
+            the autoencoder but the first.
+        autoencoder: its channels by level.
+        autoencoder_groups: of its norms.
+        unet: its channels by level, multiples of 32.
+        heads: of every attention.
+        text_width, text_layers, text_heads: the text encoder.
+        tokens: of a caption at most, with the two that mark its start and end.
     """
 
     image: int = 32

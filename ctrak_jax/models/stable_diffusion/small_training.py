@@ -1,6 +1,6 @@
 """Train a small Stable Diffusion from scratch on captioned images: a folder in diffusers' format.
 
-Three steps, each of which goes on where it was stopped: the autoencoder; its latents, scaled to
+Three steps, each of which resumes where it was stopped: the autoencoder; its latents, scaled to
 unit variance, of all images; the denoiser together with the text encoder.
 """
 
@@ -44,7 +44,7 @@ from ctrak_jax.store.files import digest
 from ctrak_jax.typing import Params, PRNGKey
 
 ENCODED = 64
-"""Images a call of the encoder."""
+"""Images per call of the encoder."""
 SECTIONS = {"autoencoder": "autoencoder", "denoiser": "train"}
 """Where the config says how each part is trained."""
 
@@ -61,10 +61,14 @@ class Settings(NamedTuple):
     """How a small model is trained.
 
     Attributes:
-        size: its parts. autoencoder, denoiser: their training. kl: weight of the latents' distance
-            from a unit normal. text_dropout: how often the empty caption takes a caption's place.
-        schedule, schedule_steps: the noise. prediction: what the denoiser predicts.
-        scan: steps a call. checkpoint_every: steps, a multiple of ``scan``.
+        size: its parts.
+        autoencoder, denoiser: their training.
+        kl: weight of the latents' distance from a unit normal.
+        text_dropout: how often the empty caption takes a caption's place.
+        schedule, schedule_steps: the noise.
+        prediction: what the denoiser predicts.
+        scan: steps per call.
+        checkpoint_every: steps, a multiple of ``scan``.
     """
 
     size: small.Size = small.Size()
@@ -93,10 +97,11 @@ def train_text_to_image(
 
     Args:
         folder: becomes the model's; what is there of an interrupted training is gone on with.
-        images: what to train on. captions: one an image.
+        images: what to train on.
+        captions: one per image.
         seed: of the parameters, the order and the noise.
-        words: the byte-pair vocabulary, CLIP's by default. mesh: the devices, all local ones by
-            default.
+        words: the byte-pair vocabulary, CLIP's by default.
+        mesh: the devices, all local ones by default.
 
     Raises:
         UsageError: images and captions do not fit the settings or each other; no vocabulary.
@@ -138,7 +143,8 @@ class _Run(NamedTuple):
         """Train on rows that are shuffled anew each epoch.
 
         Args:
-            columns: rows, int [step, batch] -> what the trainer takes. size: rows there are.
+            columns: rows, int [step, batch] -> what the trainer takes.
+            size: rows there are.
         """
         rows = ShuffledRows(size, batch=how.batch, seed=self.seed)
         found = checkpointed(

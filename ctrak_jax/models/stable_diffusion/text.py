@@ -23,8 +23,10 @@ class CLIPText:
     """Implements :class:`ctrak_jax.models.network.TextEncoder`.
 
     Attributes:
-        module: the transformer. tokenize: a text's token numbers, padded or cut to ``length``.
-        length: tokens a text. width: of the embedding.
+        module: the transformer.
+        tokenize: a text's token numbers, padded or cut to ``length``.
+        length: tokens per text.
+        width: of the embedding.
     """
 
     module: Any

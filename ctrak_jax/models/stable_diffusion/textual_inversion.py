@@ -5,7 +5,7 @@ of <cat-toy>", c without it "a photo". Of the whole model only the token's rows 
 table are trained,
 
 .. math::
-    \min_E\ \mathbb{E}_{x_0, t, n}\, \mathrm{mean}\,(n - \epsilon(x_t, t, \tau_E(\text{prompt})))^2
+    \min_E E_{x_0, t, n} \mathrm{mean} (n - \epsilon(x_t, t, \tau_E(\text{prompt})))^2    \tag{B.6}
 
 with :math:`\tau_E` the text encoder whose table holds E. A token of n vectors is written once in a
 prompt and stands for n tokens, ``<cat-toy> <cat-toy>_1 ...``, as in diffusers; its files are those
@@ -92,7 +92,8 @@ def add_tokens(
     """The text encoder with more tokens, numbered after those it has.
 
     Args:
-        text: as :func:`load_text_encoder` gives it. embeddings: token -> its vectors [n, width].
+        text: as :func:`load_text_encoder` gives it.
+        embeddings: token -> its vectors [n, width].
 
     Raises:
         UsageError: a token that exists, that is blank, or vectors of another width.
@@ -142,7 +143,9 @@ class Learned(NamedTuple):
     """A trained token.
 
     Attributes:
-        text: the text encoder that has it. rows: its vectors. losses: of every step.
+        text: the text encoder that has it.
+        rows: its vectors.
+        losses: of every step.
     """
 
     text: Part[CLIPText]
@@ -169,12 +172,16 @@ def train_embedding(
     """Minimise the noise loss over a new token's vectors; all else stays as it is.
 
     Args:
-        eps_fn: of the denoiser. params: its parameters. text: without the token.
+        eps_fn: of the denoiser.
+        params: its parameters.
+        text: without the token.
         rule: the optimiser, whose state covers the vectors alone.
-        x0: latents. prompts: one a latent, each with the token.
+        x0: latents.
+        prompts: one per latent, each with the token.
         initial: a word of one token, whose embedding every vector starts from.
-        steps: optimiser steps. batch: latents a step, drawn with replacement. Every random number
-            of step s comes from ``fold_in(key, s)``.
+        steps: optimiser steps.
+        batch: latents per step, drawn with replacement. Every random number of step s comes from
+            ``fold_in(key, s)``.
 
     Raises:
         UsageError: not one prompt a latent, a prompt without the token, ``initial`` is not one

@@ -61,7 +61,7 @@ class Compute(NamedTuple):
 
     Attributes:
         dtype: of the products and activations inside the network; statistics of norms are float32.
-        remat: keep only the blocks' outputs for the way back, see
+        remat: keep only the blocks' outputs for the backward pass, see
             :func:`ctrak_jax.models.denoiser.denoiser_of`.
         efficient_attention: attention over chunks of queries, whose weights are never held as a
             whole (Rabe & Staats 2021).
@@ -80,7 +80,8 @@ class UNet:
     """The denoiser for one sample: a :class:`ctrak_jax.models.network.Network`.
 
     Attributes:
-        module: FlaxUNet2DConditionModel, or what is called like it. latent_shape: [h, w, c].
+        module: FlaxUNet2DConditionModel, or what is called like it.
+        latent_shape: [h, w, c].
         text_width: of the text embedding.
     """
 

@@ -45,7 +45,8 @@ def load(folder: Path, names: FileNames, template: Params) -> Params:
     Where there are several files, full precision goes before half, and PyTorch's before Flax's.
 
     Args:
-        folder: holds the weights. template: the parameters' shapes, as ``jax.eval_shape`` gives.
+        folder: holds the weights.
+        template: the parameters' shapes, as ``jax.eval_shape`` gives.
 
     Raises:
         UsageError: no weights, a file that cannot be read, or parameters that are not those of
