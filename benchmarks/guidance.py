@@ -1,9 +1,9 @@
-"""What the inversions of the training samples are guided against: all kinds, on one model.
+"""Every kind of negative condition for the inversions of the training samples, on one model.
 
-    python -m benchmarks.guidance RUN [--opponents 2] [--prompt "a portrait"]
+    python -m benchmarks.guidance RUN [--negatives 2] [--prompt "a portrait"]
 
 RUN is a finished run of configs/text_to_image.yaml; its own line comes first. Everything but
-``trajectory.against`` and the number of opponents is the run's; damping is chosen on validation
+``trajectory.negative`` and ``trajectory.negatives`` is the run's; damping is chosen on validation
 questions, by kind.
 """
 
@@ -23,29 +23,29 @@ def main() -> None:
     """One line a kind."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path)
-    parser.add_argument("--opponents", type=int, default=2)
+    parser.add_argument("--negatives", type=int, default=2)
     parser.add_argument("--prompt", default="a portrait")
     asked = parser.parse_args()
     settings = config.load(asked.run / "config.yaml")
     names = settings.data.condition_on
-    table = Table("against", "opponents", "ID", "OOD", *(f"{name}, OOD" for name in names))
+    table = Table("negative", "negatives", "ID", "OOD", *(f"{name}, OOD" for name in names))
 
-    def add(kind: str, opponents: int, by: Found) -> None:
+    def add(kind: str, negatives: int, by: Found) -> None:
         values = [by.precision(METHOD, "id"), by.precision(METHOD, "ood")]
         values += [by.precision(METHOD, "ood", name) for name in names]
-        cells = [kind, str(opponents), *(f"{value:.2f}" for value in values)]
+        cells = [kind, str(negatives), *(f"{value:.2f}" for value in values)]
         table.add_row(*cells)
         print(*cells, flush=True)
 
-    add(settings.trajectory.against, settings.opponents, read(asked.run))
+    add(settings.trajectory.negative, settings.negatives, read(asked.run))
     for kind in ("null", "prompt", "other", "opposite", "attribute"):
-        opponents = 1 if kind in ("null", "prompt") else asked.opponents
+        negatives = 1 if kind in ("null", "prompt") else asked.negatives
         changed = {
-            "trajectory.against": kind,
-            "trajectory.opponents": opponents,
-            "trajectory.prompt": asked.prompt if kind == "prompt" else "",
+            "trajectory.negative": kind,
+            "trajectory.negatives": negatives,
+            "trajectory.negative_prompt": asked.prompt if kind == "prompt" else "",
         }
-        add(kind, opponents, again(asked.run, [METHOD], changed))
+        add(kind, negatives, again(asked.run, [METHOD], changed))
     Console(width=120).print(table)
 
 

@@ -276,18 +276,18 @@ RULES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
         {"trajectory.timesteps": "3", "gradient.time_chunk": "3"},
     ),
     **{
-        f"{against} without attributes": (
-            {**FOLDER, **TEXT, "data.condition_on": "[]", "trajectory.against": against},
-            f"trajectory.against={against} changes attributes",
+        f"{negative} without attributes": (
+            {**FOLDER, **TEXT, "data.condition_on": "[]", "trajectory.negative": negative},
+            f"trajectory.negative={negative} changes attributes",
             {
                 **FOLDER,
                 **TEXT,
                 "data.condition_on": "[]",
-                "trajectory.against": "other",
+                "trajectory.negative": "other",
                 "controls": "[]",
             },
         )
-        for against in ("attribute", "opposite")
+        for negative in ("attribute", "opposite")
     },
     "checkpoint_every": (
         {"train.checkpoint_every": "70"},
@@ -314,13 +314,13 @@ RULES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
         {"methods": "[trak]"},
     ),
     "label control without labels": (
-        {**FOLDER, **TEXT, "data.condition_on": "[]", "trajectory.against": "other"},
+        {**FOLDER, **TEXT, "data.condition_on": "[]", "trajectory.negative": "other"},
         "controls=wrong-label",
         {
             **FOLDER,
             **TEXT,
             "data.condition_on": "[]",
-            "trajectory.against": "other",
+            "trajectory.negative": "other",
             "controls": "[]",
         },
     ),
@@ -375,11 +375,11 @@ def test_overrides_are_read_as_yaml():
             "score.keep_all": "no",
             "controls": "[]",
             "out": "a/b",
-            "trajectory.against": "null",
+            "trajectory.negative": "null",
             "query.minus": '"null"',
         },
     )
-    assert (config.trajectory.against, config.query.minus) == ("null", "null")
+    assert (config.trajectory.negative, config.query.minus) == ("null", "null")
     assert config.data.hold_out == ({"shape": "triangle", "color": "red"},)
     assert config.train.learning_rate == 1e-3
     assert config.run.seeds == (1, 2)
@@ -420,3 +420,22 @@ def test_an_override_below_what_is_no_section(tmp_path, section):
     else:
         assert section == "data:\n"
         assert config.data.size == 5
+
+
+# Renamed settings
+
+
+@pytest.mark.parametrize(("old", "new"), cfg.RENAMED.items())
+def test_an_old_name_is_answered_by_the_new_one(tmp_path, old, new):
+    section, field = old.split(".")
+    path = write(tmp_path, f"name: x\n{section}:\n  {field}: 1\n")
+    assert refused(path) == f"{path}:3: {old} is now {new}; write the new name."
+    assert refused(None, {old: "1"}) == f"--{old}: {old} is now {new}; write the new name."
+    assert new.split(".")[1] in cfg.sections()[section].model_fields
+
+
+def test_all_old_names_of_a_config_are_named_at_once(tmp_path):
+    lines = [f"  {old.split('.')[1]}: 1" for old in cfg.RENAMED]
+    message = refused(write(tmp_path, "\n".join(["trajectory:", *lines])))
+    assert ":2: " in message
+    assert all(f"{old} is now {new}" in message for old, new in cfg.RENAMED.items())

@@ -170,17 +170,17 @@ class AbcInputs(Inputs):
 
     def against(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
         wanted = self._trajectory
-        if wanted.against == "other":
+        if wanted.negative == "other":
             count = len(self._laion)
-            opponents = min(wanted.opponents, count - 1)
+            negatives = min(wanted.negatives, count - 1)
             others = [
                 # A row itself is 0 steps from it: every other LAION row may be drawn.
-                (i + 1 + np.random.default_rng((0, i)).choice(count - 1, opponents, replace=False))
+                (i + 1 + np.random.default_rng((0, i)).choice(count - 1, negatives, replace=False))
                 % count
                 for i in self._index[rows].tolist()
             ]
             return self._laion.text[np.stack(others)].astype(np.float32)
-        prompt = wanted.prompt if wanted.against == "prompt" else ""
+        prompt = wanted.negative_prompt if wanted.negative == "prompt" else ""
         text = self._codec.embedding(Words(prompt))
         return np.broadcast_to(text, (len(rows), 1, *text.shape))
 

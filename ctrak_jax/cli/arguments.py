@@ -30,6 +30,8 @@ def declare_settings(parser: argparse.ArgumentParser) -> None:
         shown = list(default) if isinstance(default, tuple) else default
         text = f"{field.description or ''} [{shown}]".replace("%", "%%")
         group.add_argument(f"--{dotted}", metavar="VALUE", help=text, default=argparse.SUPPRESS)
+    for old in cfg.RENAMED:  # refused where the config is read, by one line with the new name
+        group.add_argument(f"--{old}", help=argparse.SUPPRESS, default=argparse.SUPPRESS)
 
 
 def declare_config(parser: argparse.ArgumentParser) -> None:

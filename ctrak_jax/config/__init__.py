@@ -1,7 +1,7 @@
 """Configuration: what can be set (``sections``), what a whole config is (``settings``), and how it
 is read and written (``file``)."""
 
-from ctrak_jax.config.file import dump, load
+from ctrak_jax.config.file import RENAMED, dump, load
 from ctrak_jax.config.sections import (
     AutoencoderConfig,
     CounterfactualConfig,
@@ -24,6 +24,7 @@ from ctrak_jax.config.sections import (
 from ctrak_jax.config.settings import Config, sections
 
 __all__ = [
+    "RENAMED",
     "AutoencoderConfig",
     "Config",
     "CounterfactualConfig",

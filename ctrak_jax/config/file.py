@@ -18,6 +18,13 @@ from ctrak_jax.errors import UsageError
 TEXT_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 """YAML tags of the keys a config may have: text, and the merge key."""
 
+RENAMED = {
+    "trajectory.against": "trajectory.negative",
+    "trajectory.opponents": "trajectory.negatives",
+    "trajectory.prompt": "trajectory.negative_prompt",
+}
+"""Settings by the names they once had."""
+
 Place = tuple[str | int, ...]
 """Keys and list positions that lead to a value."""
 
@@ -109,6 +116,10 @@ def _places(root: yaml.Node, path: Path) -> dict[Place, str]:
 
 
 def _reject_unknown(raw: Mapping[str, Any], lines: Mapping[Place, str]) -> None:
+    old = [name for name in RENAMED if tuple(name.split(".")) in lines]
+    if old:
+        changes = ", ".join(f"{name} is now {RENAMED[name]}" for name in old)
+        raise UsageError(f"{lines[tuple(old[0].split('.'))]}: {changes}; write the new name.")
     known = {name: list(section.model_fields) for name, section in sections().items()}
     every = [*Config.model_fields, *(f"{s}.{f}" for s, fields in known.items() for f in fields)]
     for key, value in raw.items():

@@ -161,17 +161,17 @@ class TrajectoryConfig(Section):
     """Attribution timesteps, those of the least noise; empty for all that are recorded."""
     guidance: float = Field(default=2.0, ge=0)
     """Guidance scale of the training samples' inversion; 1 for none, 7.5 as published."""
-    against: Annotated[Literal["attribute", "opposite", "other", "null", "prompt"], NullByName] = (
+    negative: Annotated[Literal["attribute", "opposite", "other", "null", "prompt"], NullByName] = (
         "attribute"
     )
-    """What guidance is against, fixed by the sample's index. attribute: its condition with one
-    attribute changed; opposite: with every attribute changed; other: another training condition;
-    null; prompt: one text."""
-    prompt: str = ""
-    """The prompt guided against (against: prompt)."""
-    opponents: int = Field(default=2, ge=1)
-    """Conditions a sample is guided against, one inversion each (against: attribute, at most one
-    for each; opposite, at most the product of their numbers of values less one; other)."""
+    """The negative condition of guidance, fixed by the sample's index. attribute: its condition
+    with one attribute changed; opposite: with every attribute changed; other: another training
+    condition; null; prompt: one text."""
+    negative_prompt: str = ""
+    """The negative prompt (negative: prompt)."""
+    negatives: int = Field(default=2, ge=1)
+    """Negative conditions per sample, one inversion each (negative: attribute, at most one per
+    attribute; opposite, at most the product of their numbers of values less one; other)."""
     seed: int = Field(default=0, ge=0)
     """Seed of the forward noise, one draw a (sample, timestep)."""
 

@@ -63,13 +63,13 @@ class Config(Section):
     counterfactual: CounterfactualConfig = CounterfactualConfig()
 
     @property
-    def opponents(self) -> int:
-        """Conditions a sample is guided against, where the data set has so many."""
-        against, asked = self.trajectory.against, self.trajectory.opponents
+    def negatives(self) -> int:
+        """Negative conditions of a sample, where the data set has so many."""
+        kind, asked = self.trajectory.negative, self.trajectory.negatives
         attributes = len(self.data.condition_on)
         opposite = asked if attributes else 0
         most = {"null": 1, "prompt": 1, "attribute": attributes, "opposite": opposite}
-        return min(asked, most.get(against, asked))
+        return min(asked, most.get(kind, asked))
 
     @property
     def recorded(self) -> int:
@@ -144,9 +144,9 @@ class Config(Section):
                 "a Stable Diffusion model",
             ),
             (
-                self.data.kind == "abc" and self.trajectory.against in ("attribute", "opposite"),
-                "data.kind=abc has no attributes, so trajectory.against="
-                f"{self.trajectory.against} means nothing; use null, other or prompt",
+                self.data.kind == "abc" and self.trajectory.negative in ("attribute", "opposite"),
+                "data.kind=abc has no attributes, so trajectory.negative="
+                f"{self.trajectory.negative} means nothing; use null, other or prompt",
             ),
             (
                 self.model.kind == "dit"
@@ -160,18 +160,18 @@ class Config(Section):
                 "data.condition_on is empty; give at least one",
             ),
             (
-                not self.opponents,
-                f"trajectory.against={self.trajectory.against} changes attributes of "
+                not self.negatives,
+                f"trajectory.negative={self.trajectory.negative} changes attributes of "
                 "data.condition_on, which is empty; use other, null or prompt",
             ),
             (
-                (self.trajectory.against == "prompt") != bool(self.trajectory.prompt),
-                "trajectory.against=prompt and trajectory.prompt belong together; give both or "
-                "neither",
+                (self.trajectory.negative == "prompt") != bool(self.trajectory.negative_prompt),
+                "trajectory.negative=prompt and trajectory.negative_prompt belong together; give "
+                "both or neither",
             ),
             (
-                self.trajectory.against == "prompt" and self.model.kind != "text-to-image",
-                f"trajectory.against=prompt needs a text, model.kind={self.model.kind} knows none; "
+                self.trajectory.negative == "prompt" and self.model.kind != "text-to-image",
+                f"trajectory.negative=prompt needs a text, model.kind={self.model.kind} has none; "
                 "use attribute, opposite, other or null",
             ),
             (

@@ -1,7 +1,7 @@
 """Data sets: drawn or read, one form for every stage."""
 
 from ctrak_jax.data.avatars import draw_avatars
-from ctrak_jax.data.conditions import Conditions, opponents, other_indices
+from ctrak_jax.data.conditions import Conditions, negatives, other_indices
 from ctrak_jax.data.dataset import Dataset, build
 from ctrak_jax.data.folder import read_folder, write_folder
 from ctrak_jax.data.loader import ShuffledRows, TrainingBatches, read_ahead
@@ -17,7 +17,7 @@ __all__ = [
     "build",
     "draw_avatars",
     "draw_dataset",
-    "opponents",
+    "negatives",
     "other_indices",
     "read_ahead",
     "read_folder",

@@ -135,7 +135,7 @@ class Conditions:
         return changed
 
 
-def opponents(
+def negatives(
     conditions: np.ndarray, rows: np.ndarray, index: np.ndarray, *, seed: int, count: int
 ) -> np.ndarray:
     """For some training samples the rows of ``count`` samples under other conditions than their
@@ -161,7 +161,7 @@ def opponents(
     if not others:
         raise UsageError(
             "all training samples have the same condition, so there is no other one to guide "
-            "against; use trajectory.against: null."
+            "against; use trajectory.negative: null."
         )
     steps = [
         1 + np.random.default_rng((seed, i)).permutation(others)[:count] for i in index.tolist()
@@ -170,5 +170,6 @@ def opponents(
 
 
 def other_indices(conditions: np.ndarray, index: np.ndarray, seed: int) -> np.ndarray:
-    """One opponent of every training sample: int [n]; see :func:`opponents`."""
-    return opponents(conditions, np.arange(len(index)), index, seed=seed, count=1)[:, 0]
+    """One sample under another condition for every training sample: int [n]; see
+    :func:`negatives`."""
+    return negatives(conditions, np.arange(len(index)), index, seed=seed, count=1)[:, 0]

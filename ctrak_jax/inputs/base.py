@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ctrak_jax.config import TrajectoryConfig
-from ctrak_jax.data import Dataset, opponents
+from ctrak_jax.data import Dataset, negatives
 from ctrak_jax.data.dataset import to_uint8, to_unit
 from ctrak_jax.typing import Array
 
@@ -50,7 +50,7 @@ class Inputs(ABC):
 
     @abstractmethod
     def against(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """What the inversions of ``rows`` are guided against, [row, opponent, ...], for samples
+        """What the inversions of ``rows`` are guided against, [row, negative, ...], for samples
         that bear the conditions of ``labels`` (int [n], a row for every training sample)."""
 
     @abstractmethod
@@ -101,15 +101,15 @@ class Pixels(Inputs):
 
     def against(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
         own, index = self._dataset.train_conditions, self._dataset.train_index
-        count = self._trajectory.opponents
-        match self._trajectory.against:
+        count = self._trajectory.negatives
+        match self._trajectory.negative:
             case "null":
                 return np.zeros((len(rows), 1, len(self.null)), np.float32)
             case "attribute" | "opposite" as what:
                 coding = self._dataset.conditions
                 return coding.changed(what, own[labels[rows]], index[rows], seed=0, count=count)
             case "other":
-                others = opponents(own[labels], rows, index[rows], seed=0, count=count)
+                others = negatives(own[labels], rows, index[rows], seed=0, count=count)
                 return own[labels[others]]
             case "prompt":
                 raise ValueError("a class-conditional network has no prompts.")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ctrak_jax.config import TrajectoryConfig
-from ctrak_jax.data import Dataset, opponents
+from ctrak_jax.data import Dataset, negatives
 from ctrak_jax.errors import UsageError
 from ctrak_jax.inputs import arrays
 from ctrak_jax.inputs.base import Inputs, Shapes
@@ -75,21 +75,21 @@ class Latents(Inputs):
 
     def against(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
         index, wanted = self._dataset.train_index, self._trajectory
-        match wanted.against:
+        match wanted.negative:
             case "null" | "prompt":
-                text = self._text(wanted.prompt if wanted.against == "prompt" else "")
+                text = self._text(wanted.negative_prompt if wanted.negative == "prompt" else "")
                 return np.broadcast_to(text, (len(rows), 1, *text.shape))
             case "other":
-                others = opponents(
-                    self._captions[labels], rows, index[rows], seed=0, count=wanted.opponents
+                others = negatives(
+                    self._captions[labels], rows, index[rows], seed=0, count=wanted.negatives
                 )
                 return np.stack([self.conditions(labels[column]) for column in others.T], axis=1)
             case "attribute" | "opposite" as what:
                 coding, own = self._dataset.conditions, self._dataset.train_conditions
                 codes = coding.changed(
-                    what, own[labels[rows]], index[rows], seed=0, count=wanted.opponents
+                    what, own[labels[rows]], index[rows], seed=0, count=wanted.negatives
                 )
-                advice = "For the inversions' opponents, use trajectory.against: other or null."
+                advice = "As negative conditions use trajectory.negative: other or null."
                 found = np.array(
                     [[self._captioned(coding.decode(c), advice) for c in r] for r in codes]
                 )

@@ -130,7 +130,7 @@ class Context:
         """Conditions a sample is guided against: for a text-to-image network as many as the config
         asks for, which holds for every data set that has so many."""
         if isinstance(self.network, UNet):
-            return self.config.opponents
+            return self.config.negatives
         rows = np.arange(len(self.dataset.train_index))
         return self.inputs.against(rows[:1], rows).shape[1]
 

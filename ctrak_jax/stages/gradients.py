@@ -330,7 +330,7 @@ def feature_key(
     config, p = ctx.config, ctx.config.projection
     trajectory: dict[str, Any] = {"path": spec.path, "seed": config.trajectory.seed}
     if spec.path == "inversion":
-        unused = set() if config.trajectory.prompt else {"prompt"}
+        unused = set() if config.trajectory.negative_prompt else {"negative_prompt"}
         trajectory |= config.trajectory.model_dump(mode="json", exclude=unused)
     return {
         **made_by,

@@ -103,6 +103,10 @@ COMMANDS = {
     "missing config": (("train", "none.yaml"), "none.yaml"),
     "an empty folder for a config": (("train", "."), "config.yaml"),
     "unknown setting": (("config", "c.yaml", "--train.stepz", "3"), "--train.stepz"),
+    "setting by its old name": (
+        ("config", "c.yaml", "--trajectory.against", "null"),
+        "is now trajectory.negative",
+    ),
     "setting without value": (("config", "c.yaml", "--train.steps"), "--train.steps"),
     "shortened setting": (("config", "c.yaml", "--train.step", "3"), "--train.step"),
     "setting of wrong type": (("config", "c.yaml", "--train.steps", "many"), "--train.steps"),

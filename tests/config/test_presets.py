@@ -9,7 +9,7 @@ def test_a_preset_goes_below_what_is_given(tmp_path):
     file.write_text("preset: published\ntrajectory: {guidance: 3}\n")
     found = load(file, {"query.eta": "0"})
     assert (found.trajectory.guidance, found.query.eta) == (3.0, 0.0)
-    assert found.trajectory.against == "null"
+    assert found.trajectory.negative == "null"
     assert (found.projection.kind, found.projection.k) == ("mask", 32768)
     assert (found.query.guidance, found.query.scale) == (7.5, 7.5)
     again = tmp_path / "again.yaml"

@@ -198,5 +198,5 @@ def test_the_changed_attributes_and_values_are_fixed_by_the_dataset_index_and_eq
 
 
 def test_one_condition_has_no_other():
-    with pytest.raises(UsageError, match=r"trajectory\.against: null"):
+    with pytest.raises(UsageError, match=r"trajectory\.negative: null"):
         other_indices(np.ones((4, 2), np.float32), np.arange(4), 0)

@@ -55,11 +55,11 @@ def test_a_second_run_computes_nothing(run, data, model_folder):
 @pytest.mark.parametrize(
     ("against", "texts"),
     [
-        ({"against": "null"}, {""}),
-        ({"against": "prompt", "prompt": "d a"}, {"d a"}),
-        ({"against": "attribute", "opponents": 2}, {"b ab c", "a ab d"}),
-        ({"against": "opposite", "opponents": 1}, {"b ab d"}),
-        ({"against": "other", "opponents": 2}, {"b ab c", "b ab d"}),
+        ({"negative": "null"}, {""}),
+        ({"negative": "prompt", "negative_prompt": "d a"}, {"d a"}),
+        ({"negative": "attribute", "negatives": 2}, {"b ab c", "a ab d"}),
+        ({"negative": "opposite", "negatives": 1}, {"b ab d"}),
+        ({"negative": "other", "negatives": 2}, {"b ab c", "b ab d"}),
     ],
 )
 def test_inversions_are_guided_against_texts(run, data, model_folder, against, texts):

@@ -14,7 +14,7 @@ SETTINGS = {
     "run": {"devices": 1},
     "model": {"kind": "text-to-image"},
     "gradient": {"include": ["*attn2*"], "time_chunk": 1, "batch": 4},
-    "trajectory": {"steps": 4, "record_every": 2, "against": "other", "opponents": 1},
+    "trajectory": {"steps": 4, "record_every": 2, "negative": "other", "negatives": 1},
     "projection": {"k": 32},
     "query": {
         "check": "none",

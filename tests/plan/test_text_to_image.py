@@ -36,7 +36,7 @@ SHALLOW = {
 def config(folder: Path = SD14, **trajectory: Any) -> Config:
     found = load(Path("configs/sd14.yaml"), {"model.checkpoint": str(folder)})
     return Config.model_validate(
-        found.model_dump() | {"trajectory": {"against": "other"} | trajectory}
+        found.model_dump() | {"trajectory": {"negative": "other"} | trajectory}
     )
 
 
@@ -51,19 +51,19 @@ def shallow(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("trajectory", "opponents"),
+    ("trajectory", "negatives"),
     [
         ({}, 2),
-        ({"opponents": 3}, 3),
-        ({"against": "null"}, 1),
-        ({"against": "prompt", "prompt": "a picture"}, 1),
+        ({"negatives": 3}, 3),
+        ({"negative": "null"}, 1),
+        ({"negative": "prompt", "negative_prompt": "a picture"}, 1),
     ],
 )
-def test_a_batchs_shapes_need_no_data(trajectory, opponents):
+def test_a_batchs_shapes_need_no_data(trajectory, negatives):
     found = described(context_of(config(**trajectory), local_mesh(1)), 4)
     assert found.x0.shape == (4, 64, 64, 4)
     assert found.cond.shape == (4, 77, 768)
-    assert found.against.shape == (4, opponents, 77, 768)
+    assert found.against.shape == (4, negatives, 77, 768)
     assert (found.index.shape, found.index.dtype) == ((4,), np.int64)
 
 
@@ -105,7 +105,7 @@ def test_a_missing_folder_is_one_line():
 
 def test_attributes_that_are_not_there_cannot_be_changed():
     with pytest.raises(ValueError, match="use other, null or prompt"):
-        config(against="attribute")
+        config(negative="attribute")
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ def test_a_schedule_first_asked_for_under_a_trace_is_values_afterwards():
 
 
 def test_one_attribute_at_a_time_meets_also_what_was_never_trained():
-    ctx = context(against="attribute")
+    ctx = context(negative="attribute")
     conditions = ctx.dataset.train_conditions
     against = against_of(ctx)
     assert against.shape == (len(conditions), 2, 4)
@@ -47,15 +47,15 @@ def test_one_attribute_at_a_time_meets_also_what_was_never_trained():
     assert not (conditions == red_triangle).all(-1).any()
 
 
-@pytest.mark.parametrize("opponents", [1, 4])
-def test_of_two_attributes_of_two_values_one_condition_is_opposite(opponents):
-    ctx = context(against="opposite", opponents=opponents)
+@pytest.mark.parametrize("negatives", [1, 4])
+def test_of_two_attributes_of_two_values_one_condition_is_opposite(negatives):
+    ctx = context(negative="opposite", negatives=negatives)
     conditions = ctx.dataset.train_conditions
     np.testing.assert_array_equal(against_of(ctx), 1 - conditions[:, None])
 
 
 def test_others_are_conditions_of_the_training_set():
-    ctx = context(against="other", opponents=2)
+    ctx = context(negative="other", negatives=2)
     conditions = ctx.dataset.train_conditions
     against = against_of(ctx)
     known = {tuple(c) for c in conditions}
@@ -64,6 +64,6 @@ def test_others_are_conditions_of_the_training_set():
 
 
 def test_the_null_is_one_opponent():
-    ctx = context(against="null")
+    ctx = context(negative="null")
     conditions = ctx.dataset.train_conditions
     np.testing.assert_array_equal(against_of(ctx), np.zeros((len(conditions), 1, 4)))
