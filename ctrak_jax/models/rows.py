@@ -1,8 +1,8 @@
 """Batched linear layers as one matrix product, for training on a CPU.
 
 Under ``vmap`` a layer of one sample maps rows [batch, row, in]; the backward pass to its kernel
-then contracts over two axes, and XLA's CPU backend first writes the cotangent transposed: 34 ms for a
-layer of 8,192 rows, 128 to 680, where the same product over one axis of 8,192 takes 10 (jax
+then contracts over two axes, and XLA's CPU backend first writes the cotangent transposed: 34 ms for
+a layer of 8,192 rows, 128 to 680, where the same product over one axis of 8,192 takes 10 (jax
 0.10.2, 2 cores). Per-sample gradients have no such sum over the batch and do without.
 """
 
