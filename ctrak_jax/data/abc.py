@@ -1,6 +1,6 @@
 """AbC (attribution by customisation) as its files are distributed.
 
-json/test_<case>.json      the truth, one entry a customised model: {"exemplar": [paths], "synth":
+json/test_<case>.json      the truth, one entry per customised model: {"exemplar": [paths], "synth":
                            {kind: [paths]}, "class_id": ..., "category": ...}; see ``TEST_CASES``
 exemplar/, synth/          the exemplars' pictures, and those that the customised models generated
 laion_subset/images/       N pictures; their order is that of their names

@@ -1,7 +1,7 @@
 """CelebA and CelebA-HQ as they are distributed: a folder of pictures beside a table of attributes.
 
 The table's first line is the number of pictures, its second the names of the attributes, then comes
-a line ``file 1 -1 ...`` a picture. The order of the table is the order of the images; 1 and -1 are
+a line ``file 1 -1 ...`` per picture. The order of the table is that of the images; 1 and -1 are
 read as ``yes`` and ``no``.
 """
 

@@ -100,7 +100,7 @@ def attend(
 ) -> Float[Array, "token head dim"]:
     """softmax(q k^T) v of every head, q scaled before.
 
-    The weights are divided by their sum after the product with v: [token, dim] numbers a head
+    The weights are divided by their sum after the product with v: [token, dim] numbers per head
     instead of [token, token]. 128 images of 64 tokens take 4 ms instead of 23 on a CPU.
     """
     scores = jnp.einsum("qhd,khd->hqk", q, k)

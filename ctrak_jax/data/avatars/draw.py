@@ -44,7 +44,7 @@ SHARD = 8
 
 
 class Settings(NamedTuple):
-    """What decides the pictures: side in pixels, pictures a combination, seed."""
+    """What decides the pictures: side in pixels, pictures per combination, seed."""
 
     size: int
     per_combination: int
