@@ -7,7 +7,9 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from ctrak_jax.run.metrics import PrecisionSummary, read_metrics
 
 KEPT = ("config.yaml", "model", "encoded", ".stages", "queries/images", "queries/queries.csv")
 CTRAK = (sys.executable, "-m", "ctrak_jax.cli")
@@ -22,23 +24,22 @@ class Found(NamedTuple):
     """
 
     seconds: dict[str, float]
-    rows: list[dict[str, Any]]
+    rows: Sequence[PrecisionSummary]
 
     def precision(self, method: str, scenario: str, attribute: str = "all") -> float:
         """Mean local precision@10."""
-        asked = {"method": method, "scenario": scenario, "attribute": attribute}
-        asked |= {"scope": "local", "k": 10}
-        found = [row for row in self.rows if asked.items() <= row.items()]
-        if not found:
-            raise SystemExit(f"metrics.json has no {asked}; run {method} with evaluate.k of 10.")
-        return float(found[0]["precision"])
+        wanted = (method, "local", scenario, attribute, 10)
+        for row in self.rows:
+            if (row.method, row.scope, row.scenario, row.attribute, row.k) == wanted:
+                return row.precision
+        raise SystemExit(f"metrics.json has no {wanted}; run {method} with evaluate.k of 10.")
 
 
 def read(run: Path) -> Found:
     """What a finished run found."""
     lines = map(json.loads, (run / "log.jsonl").read_text().splitlines())
     seconds = {line["stage"]: line["seconds"] for line in lines}
-    return Found(seconds, json.loads((run / "metrics.json").read_text())["summary"])
+    return Found(seconds, read_metrics(run / "metrics.json").summary)
 
 
 def again(run: Path, methods: Sequence[str], settings: Mapping[str, object]) -> Found:

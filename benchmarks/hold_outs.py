@@ -18,9 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ctrak_jax import config, metrics, pipeline
-from ctrak_jax.stages import questions
+from ctrak_jax.run.questions import Question, read_questions
 from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.questions import Question
 from ctrak_jax.store import read_scores
 
 DEPTH = 10
@@ -53,7 +52,7 @@ def main() -> None:
     for method in settings.methods:
         rows: dict[str, list[tuple[float, float]]] = {}
         for ctx in contexts:
-            asked = questions.read(ctx.root / "queries" / "queries.csv")
+            asked = read_questions(ctx.root / "queries" / "queries.csv")
             scores = read_scores(ctx.root / "scores" / f"{method}.zarr")
             for question, row in zip(asked, scores, strict=True):
                 if question.split == "validation":

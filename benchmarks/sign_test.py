@@ -19,7 +19,8 @@ import numpy as np
 from ctrak_jax import config, pipeline
 from ctrak_jax.gradient import global_norm, sample_gradient
 from ctrak_jax.reward import dps
-from ctrak_jax.stages import model, questions
+from ctrak_jax.run.questions import read_questions
+from ctrak_jax.stages import model
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import guided_inversions, selected
 from ctrak_jax.stages.query import query_batch
@@ -61,7 +62,7 @@ def changes(ctx: Context) -> dict[str, np.ndarray]:
         return jnp.mean(delta**2) - jnp.mean((before + delta - predict(moved, cond)) ** 2)
 
     gradient_of, change_of = jax.jit(train_gradient), jax.jit(reward_change)
-    asked = questions.read(ctx.root / "queries" / "queries.csv")
+    asked = read_questions(ctx.root / "queries" / "queries.csv")
     scores = read_scores(ctx.root / "scores" / "concept-trak.zarr")
     samples = samples_of(ctx)
     rng = np.random.default_rng(0)

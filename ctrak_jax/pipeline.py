@@ -16,7 +16,8 @@ from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import stage
 from ctrak_jax.report import write_report
-from ctrak_jax.stages import encode, evaluate, featurize, model, query, questions, score, train
+from ctrak_jax.run.questions import fingerprint
+from ctrak_jax.stages import encode, evaluate, featurize, model, query, score, train
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import selection_of
 from ctrak_jax.stages.variant import variants
@@ -110,7 +111,7 @@ def run_report(out: Path, contexts: list[Context]) -> None:
     whole = replace(first, root=out)
     inputs = {
         "metrics": read_json(out / "metrics.json", "evaluate"),
-        "queries": [questions.fingerprint(ctx.root / "queries") for ctx in contexts],
+        "queries": [fingerprint(ctx.root / "queries") for ctx in contexts],
     }
     if whole.fresh("report", inputs, out / "report" / "index.html"):
         return

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import asdict
 
 from ctrak_jax.cli import arguments
 
@@ -17,6 +18,10 @@ def act(args: argparse.Namespace) -> None:
     config, out = arguments.load(args)
     from ctrak_jax import pipeline
     from ctrak_jax.stages import counterfactual
+    from ctrak_jax.terminal.counterfactual import counterfactual_table
 
     found = counterfactual.run(out, pipeline.prepare(config, out))
-    print(json.dumps(found, indent=1) if args.json else counterfactual.text(found))
+    if args.json:
+        print(json.dumps(asdict(found), indent=1))
+    else:
+        print(counterfactual_table(found.rows))

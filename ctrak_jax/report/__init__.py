@@ -9,12 +9,13 @@ from ctrak_jax.data.raw import Images
 from ctrak_jax.errors import UsageError
 from ctrak_jax.report.answer import write_answer
 from ctrak_jax.report.contact import write_contact_sheets
-from ctrak_jax.report.counterfactual import write_counterfactual
+from ctrak_jax.report.counterfactual import write_counterfactual_sheet
 from ctrak_jax.report.figures import write_figures
 from ctrak_jax.report.page import write_page
-from ctrak_jax.report.read import read_metrics, read_run
+from ctrak_jax.report.read import read_answers, results_of
+from ctrak_jax.run.metrics import read_metrics
 
-__all__ = ["write_answer", "write_counterfactual", "write_report"]
+__all__ = ["write_answer", "write_counterfactual_sheet", "write_report"]
 
 
 def write_report(
@@ -55,29 +56,24 @@ def write_report(
             raise UsageError(f"attributes[{name!r}]: {len(values)} values, {len(images)} images")
     if not runs:
         raise UsageError("runs is empty; give at least one training seed's folder")
-    metrics = read_metrics(out / "metrics.json")
+    results = results_of(read_metrics(out / "metrics.json"))
     seeds = [
-        read_run(seed, runs[seed], images=len(images), methods=methods) for seed in sorted(runs)
+        read_answers(
+            seed, runs[seed], images=len(images), attributes=list(attributes), methods=methods
+        )
+        for seed in sorted(runs)
     ]
-    for run in seeds:
-        for query in run.queries:
-            for concept in query.concepts:
-                if concept.attribute not in attributes:
-                    raise UsageError(
-                        f"{runs[run.seed] / 'queries' / 'queries.csv'}: attribute "
-                        f"{concept.attribute!r} of {query.id}, expected one of {list(attributes)}"
-                    )
     folder = out / "report"
     folder.mkdir(parents=True, exist_ok=True)
     page = write_page(
         folder / "index.html",
         title=title,
-        metrics=metrics,
+        results=results,
         seeds=seeds,
         images=images,
         attributes=attributes,
         limit=explorer_limit,
     )
-    figures = write_figures(folder, metrics)
+    figures = write_figures(folder, results)
     sheets = write_contact_sheets(folder / "contact", seeds[0], images, attributes)
     return [page, *figures, *sheets]

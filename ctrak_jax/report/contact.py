@@ -11,7 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 from ctrak_jax.data.raw import Images
 from ctrak_jax.errors import StoreError
 from ctrak_jax.report.labels import concept_text, label
-from ctrak_jax.report.read import TOP, Concept, Hit, Query, SeedRun
+from ctrak_jax.report.read import TOP, Answers, QueryImage
+from ctrak_jax.run.questions import Question
+from ctrak_jax.run.tops import Hit
 
 # Pixels. A tile is the picture enlarged by a whole number to at least MIN_PICTURE.
 MIN_PICTURE = 64
@@ -44,7 +46,7 @@ def sheet_size(height: int, width: int, rows: int) -> tuple[int, int]:
 
 
 def write_contact_sheets(
-    folder: Path, run: SeedRun, images: Images, attributes: Mapping[str, Sequence[str]]
+    folder: Path, run: Answers, images: Images, attributes: Mapping[str, Sequence[str]]
 ) -> list[Path]:
     """Write `<query>-<attribute>-<method>.png` and `<query>-<attribute>.png` (all methods).
 
@@ -85,26 +87,26 @@ def write_contact_sheets(
     for query in run.queries:
         with Image.open(query.image) as opened:
             picture = opened.convert("RGB")
-        for concept in query.concepts:
-            values = attributes[concept.attribute]
+        for question in query.questions:
+            values = attributes[question.attribute]
             strips: list[tuple[str, Image.Image]] = []
             for method in run.methods:
-                hits = run.hits.get((method, query.id, concept.attribute))
+                hits = run.hits.get((method, *question.key))
                 if hits is None:
                     continue
-                carriers = [values[hit.index] == concept.value for hit in hits]
+                carriers = [values[hit.index] == question.value for hit in hits]
                 tiles = [
                     tile(hit.index, carrier) for hit, carrier in zip(hits, carriers, strict=True)
                 ]
                 strip = _strip(method, hits, carriers, tiles)
                 strips.append((method, strip))
-                sheet = _sheet(query, concept, picture, [strip], (height, width))
-                save(sheet, f"{query.id}-{concept.attribute}-{method}")
+                sheet = _sheet(query, question, picture, [strip], (height, width))
+                save(sheet, f"{query.id}-{question.attribute}-{method}")
             if strips:
                 sheet = _sheet(
-                    query, concept, picture, [strip for _, strip in strips], (height, width)
+                    query, question, picture, [strip for _, strip in strips], (height, width)
                 )
-                save(sheet, f"{query.id}-{concept.attribute}")
+                save(sheet, f"{query.id}-{question.attribute}")
     return list(written)
 
 
@@ -155,8 +157,8 @@ def _strip(
 
 
 def _sheet(
-    query: Query,
-    concept: Concept,
+    query: QueryImage,
+    question: Question,
     picture: Image.Image,
     strips: Sequence[Image.Image],
     shape: tuple[int, int],
@@ -164,7 +166,7 @@ def _sheet(
     """The header, the query's picture between label and images, and one strip a method."""
     sheet = Image.new("RGB", sheet_size(*shape, rows=len(strips)), PAPER)
     draw = ImageDraw.Draw(sheet)
-    asked = concept_text(concept.attribute, concept.value)
+    asked = concept_text(question.attribute, question.value)
     draw.text(
         (MARGIN, MARGIN - 2),
         f"{query.id}   Which training images taught “{asked}”?",

@@ -12,7 +12,7 @@ ACROSS = 12
 """Pictures of a row."""
 
 
-def write_counterfactual(folder: Path, name: str, drawn: Mapping[str, np.ndarray]) -> None:
+def write_counterfactual_sheet(folder: Path, name: str, drawn: Mapping[str, np.ndarray]) -> None:
     """Write the sheet.
 
     Args:

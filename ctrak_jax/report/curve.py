@@ -2,14 +2,14 @@
 
 import math
 
-from ctrak_jax.report.read import Damping
 from ctrak_jax.report.rows import damping_lines
+from ctrak_jax.run.metrics import DampingCurve
 
 _WIDTH, _HEIGHT = 300, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 10, 8, 26
 
 
-def damping_svg(damping: Damping) -> str:
+def damping_svg(damping: DampingCurve) -> str:
     """Precision against r on a log axis, the chosen r as vertical lines.
 
     Args:

@@ -1,7 +1,7 @@
 """The explorer's data: queries, top tens and the pictures they need, as one JSON value.
 
 Training images that occur in some top ten lie side by side in one atlas; a top ten names them by
-tile. Query images are data URIs, each once.
+tile. QueryImage images are data URIs, each once.
 """
 
 import base64
@@ -25,7 +25,7 @@ from ctrak_jax.report.labels import (
     label,
     ordered,
 )
-from ctrak_jax.report.read import Query, SeedRun
+from ctrak_jax.report.read import Answers, QueryImage
 
 # Larger pictures are shrunk for the page, so that thousands of photographs stay a few megabytes.
 MAX_TILE = 96
@@ -49,7 +49,7 @@ def data_uri(png: bytes) -> str:
 
 
 def build_explorer(
-    seeds: Sequence[SeedRun],
+    seeds: Sequence[Answers],
     images: Images,
     attributes: Mapping[str, Sequence[str]],
     base_rates: Mapping[tuple[str, str], float],
@@ -71,9 +71,9 @@ def build_explorer(
             hit.index
             for run in seeds
             for query in kept[run.seed]
-            for concept in query.concepts
+            for question in query.questions
             for method in run.methods
-            for hit in run.hits.get((method, query.id, concept.attribute), ())
+            for hit in run.hits.get((method, *question.key), ())
         }
     )
     tile_of = {index: tile for tile, index in enumerate(used)}
@@ -86,10 +86,10 @@ def build_explorer(
     methods = ordered(method for run in seeds for method in run.methods)
     place = {method: nth for nth, method in enumerate(methods)}
 
-    def asked(run: SeedRun, query: Query) -> list[dict[str, Any]]:
+    def asked(run: Answers, query: QueryImage) -> list[dict[str, Any]]:
         found = []
-        for concept in query.concepts:
-            values = attributes[concept.attribute]
+        for question in query.questions:
+            values = attributes[question.attribute]
             rows = [
                 [
                     place[method],
@@ -97,21 +97,21 @@ def build_explorer(
                         [
                             tile_of[hit.index],
                             float(f"{hit.score:.4g}"),
-                            int(values[hit.index] == concept.value),
+                            int(values[hit.index] == question.value),
                         ]
-                        for hit in run.hits[(method, query.id, concept.attribute)]
+                        for hit in run.hits[(method, *question.key)]
                     ],
                 ]
                 for method in run.methods
-                if (method, query.id, concept.attribute) in run.hits
+                if (method, *question.key) in run.hits
             ]
             found.append(
                 {
-                    "attribute": concept.attribute,
-                    "value": concept.value,
-                    "text": concept_text(concept.attribute, concept.value),
-                    "minus": concept.minus,
-                    "base_rate": base_rates.get((concept.attribute, concept.value)),
+                    "attribute": question.attribute,
+                    "value": question.value,
+                    "text": concept_text(question.attribute, question.value),
+                    "minus": "; ".join(f"{k}={v}" for k, v in question.minus.items()),
+                    "base_rate": base_rates.get((question.attribute, question.value)),
                     "rows": rows,
                 }
             )
@@ -162,12 +162,12 @@ def build_explorer(
     )
 
 
-def condition_text(query: Query) -> str:
+def condition_text(query: QueryImage) -> str:
     """The condition a query was generated under, as `triangle, red`."""
     return ", ".join(concept_text(name, value) for name, value in query.condition.items())
 
 
-def _first(queries: Iterable[Query], limit: int) -> list[Query]:
+def _first(queries: Iterable[QueryImage], limit: int) -> list[QueryImage]:
     """At most `limit` queries of each kind, local before global and OOD before ID."""
     seen: Counter[tuple[str, ...]] = Counter()
     kept = []
@@ -177,7 +177,7 @@ def _first(queries: Iterable[Query], limit: int) -> list[Query]:
         if seen[kind] <= limit:
             kept.append(query)
 
-    def order(query: Query) -> tuple[int, int, str]:
+    def order(query: QueryImage) -> tuple[int, int, str]:
         scope = SCOPES.index(query.scope) if query.scope in SCOPES else len(SCOPES)
         scenario = -SCENARIOS.index(query.scenario) if query.scenario in SCENARIOS else 1
         return scope, scenario, condition_text(query)
@@ -186,7 +186,7 @@ def _first(queries: Iterable[Query], limit: int) -> list[Query]:
 
 
 def _tooltip_attributes(
-    attributes: Mapping[str, Sequence[str]], seeds: Sequence[SeedRun]
+    attributes: Mapping[str, Sequence[str]], seeds: Sequence[Answers]
 ) -> list[str]:
     if len(attributes) <= MAX_TOOLTIP_ATTRIBUTES:
         return list(attributes)
@@ -194,7 +194,7 @@ def _tooltip_attributes(
         name
         for run in seeds
         for query in run.queries
-        for name in (*query.condition, *(concept.attribute for concept in query.concepts))
+        for name in (*query.condition, *(question.attribute for question in query.questions))
     }
     return [name for name in attributes if name in named]
 

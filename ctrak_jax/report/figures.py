@@ -1,14 +1,15 @@
 """Charts as PNG files, one function a chart, on the Agg canvas without pyplot's global state."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ctrak_jax.metrics import Interval
 from ctrak_jax.report.labels import LADDER, MAIN, SCENARIO_SHORT, label, ordered
-from ctrak_jax.report.read import Damping, Estimate, Metrics, Summary
+from ctrak_jax.report.read import Results
 from ctrak_jax.report.rows import (
     Column,
     base_rate,
@@ -17,8 +18,8 @@ from ctrak_jax.report.rows import (
     damping_lines,
     ladder_methods,
     main_methods,
-    percentile_scale,
 )
+from ctrak_jax.run.metrics import DampingCurve, PrecisionSummary
 
 _INK, _FAINT, _GRID = "#22262b", "#6b7280", "#e5e7eb"
 _ACCENT = "#0072b2"
@@ -39,14 +40,14 @@ _LINE_STYLE = {
 _DPI = 160
 
 
-def write_figures(folder: Path, metrics: Metrics) -> list[Path]:
-    """Write every chart that `metrics` has the data for; returns the files written."""
+def write_figures(folder: Path, results: Results) -> list[Path]:
+    """Write every chart that `results` has the data for; returns the files written."""
     charts = {
-        "precision.png": _precision(metrics),
-        "ablation.png": _ablation(metrics),
-        "damping.png": _damping(metrics.damping, metrics.k),
-        "wrong_label.png": _wrong_label(metrics),
-        "no_condition_embedding.png": _no_condition_embedding(metrics),
+        "precision.png": _precision(results),
+        "ablation.png": _ablation(results),
+        "damping.png": _damping(results.damping, results.k),
+        "wrong_label.png": _wrong_label(results),
+        "no_condition_embedding.png": _no_condition_embedding(results),
     }
     written = []
     for name, figure in charts.items():
@@ -77,15 +78,12 @@ def _axes(
     return figure, panels
 
 
-def _bar(
-    axes: Axes, x: float, estimate: Estimate, *, width: float, colour: str, scale: float = 1
-) -> None:
-    value, lo, hi = estimate
-    axes.bar(x, value / scale, width=width, color=colour)
-    if lo is not None and hi is not None:
-        # An interval need not hold the mean's rounded value; an error bar cannot be negative.
-        reach = [[max(0.0, value - lo) / scale], [max(0.0, hi - value) / scale]]
-        axes.errorbar(x, value / scale, yerr=reach, color=_INK, linewidth=1, capsize=2.5)
+def _bar(axes: Axes, x: float, interval: Interval, *, width: float, colour: str) -> None:
+    mean, low, high = interval
+    axes.bar(x, mean, width=width, color=colour)
+    # An interval need not hold the mean's rounded value; an error bar cannot be negative.
+    reach = [[max(0.0, mean - low)], [max(0.0, high - mean)]]
+    axes.errorbar(x, mean, yerr=reach, color=_INK, linewidth=1, capsize=2.5)
 
 
 def _legend(figure: Figure, entries: Sequence[tuple[str, str]]) -> None:
@@ -104,10 +102,10 @@ def _colour(method: str) -> str:
     return _COLOURS.get(method, "#b0b0b0")
 
 
-def _precision(metrics: Metrics) -> Figure | None:
-    table = cells(metrics.summary)
-    methods = main_methods(metrics.summary)
-    shown = columns(metrics.summary)
+def _precision(results: Results) -> Figure | None:
+    table = cells(results.summary)
+    methods = main_methods(results.summary)
+    shown = columns(results.summary)
     scopes = list(dict.fromkeys(column.scope for column in shown))
     if not table:
         return None
@@ -120,31 +118,31 @@ def _precision(metrics: Metrics) -> Figure | None:
                 row = table.get((method, column))
                 if row is not None:
                     x = place - 0.4 + (nth + 0.5) * width
-                    _bar(axes, x, row.precision, width=0.88 * width, colour=_colour(method))
+                    _bar(axes, x, row.interval, width=0.88 * width, colour=_colour(method))
             chance = base_rate(table.values(), column)
             if chance is not None:
                 axes.hlines(chance, place - 0.45, place + 0.45, colors=_INK, linestyles=":")
         axes.set_xticks(range(len(groups)), [SCENARIO_SHORT[g.scenario] for g in groups])
         axes.set_xlim(-0.6, len(groups) - 0.4)
         axes.set_title(f"{scope} queries (dotted: chance)", fontsize=10, color=_INK, loc="left")
-    panels[0].set_ylabel(f"precision@{metrics.k}", color=_INK)
+    panels[0].set_ylabel(f"precision@{results.k}", color=_INK)
     _legend(figure, [(label(method).short, _colour(method)) for method in methods])
     return figure
 
 
-def _ablation(metrics: Metrics) -> Figure | None:
-    steps = ladder_methods(metrics.summary)
-    shown = columns(row for row in metrics.summary if row.method in steps)
+def _ablation(results: Results) -> Figure | None:
+    steps = ladder_methods(results.summary)
+    shown = columns(row for row in results.summary if row.method in steps)
     if not steps:
         return None
     scope = shown[0].scope
     groups = [column for column in shown if column.scope == scope]
     figure, (axes,) = _axes(1, width=7.2, height=3.6)
     names = dict(LADDER)
-    _pairs(axes, metrics.summary, steps, groups, ("#9ecae1", _ACCENT))
+    _pairs(axes, results.summary, steps, groups, ("#9ecae1", _ACCENT))
     ticks = [f"{names[step].short}\n{names[step].note}" for step in steps]
     axes.set_xticks(range(len(steps)), [_wrap(tick) for tick in ticks], fontsize=8)
-    axes.set_ylabel(f"precision@{metrics.k}, {scope} queries", color=_INK)
+    axes.set_ylabel(f"precision@{results.k}, {scope} queries", color=_INK)
     names_of_groups = [SCENARIO_SHORT[group.scenario] for group in groups]
     _legend(figure, list(zip(names_of_groups, ("#9ecae1", _ACCENT), strict=False)))
     return figure
@@ -152,7 +150,7 @@ def _ablation(metrics: Metrics) -> Figure | None:
 
 def _pairs(
     axes: Axes,
-    rows: Sequence[Summary],
+    rows: Sequence[PrecisionSummary],
     methods: Sequence[str],
     groups: Sequence[Column],
     colours: Sequence[str],
@@ -165,7 +163,7 @@ def _pairs(
             row = table.get((method, column))
             if row is not None:
                 x = place - 0.35 + (nth + 0.5) * width
-                _bar(axes, x, row.precision, width=0.9 * width, colour=colours[nth])
+                _bar(axes, x, row.interval, width=0.9 * width, colour=colours[nth])
 
 
 def _wrap(text: str, width: int = 18) -> str:
@@ -178,8 +176,8 @@ def _wrap(text: str, width: int = 18) -> str:
     return "\n".join(lines)
 
 
-def _damping(dampings: Sequence[Damping], k: int) -> Figure | None:
-    drawn = [damping for damping in dampings if damping_lines(damping)]
+def _damping(dampings: Mapping[str, DampingCurve], k: int) -> Figure | None:
+    drawn = {method: damping for method, damping in dampings.items() if damping_lines(damping)}
     if not drawn:
         return None
     across = min(len(drawn), 3)
@@ -187,7 +185,7 @@ def _damping(dampings: Sequence[Damping], k: int) -> Figure | None:
     figure, panels = _axes(
         len(drawn), width=1 + 2.9 * across, height=0.6 + 2.6 * rows, across=across
     )
-    for axes, damping in zip(panels, drawn, strict=True):
+    for axes, (method, damping) in zip(panels, drawn.items(), strict=True):
         for line in damping_lines(damping):
             colour, style = _LINE_STYLE[(line.split, line.scenario)]
             r, precision = zip(*line.points, strict=True)
@@ -197,7 +195,7 @@ def _damping(dampings: Sequence[Damping], k: int) -> Figure | None:
         axes.set_xscale("log")
         axes.minorticks_off()
         axes.set_xlabel("damping factor r", color=_INK)
-        axes.set_title(label(damping.method).short, fontsize=10, color=_INK, loc="left")
+        axes.set_title(label(method).short, fontsize=10, color=_INK, loc="left")
     for axes in panels[::across]:
         axes.set_ylabel(f"precision@{k}", color=_INK)
     entries = [
@@ -220,23 +218,22 @@ def _method_ticks(axes: Axes, methods: Sequence[str]) -> None:
     )
 
 
-def _wrong_label(metrics: Metrics) -> Figure | None:
-    rows = {(row.method, row.scenario): row for row in metrics.wrong_label if row.scope == "local"}
+def _wrong_label(results: Results) -> Figure | None:
+    rows = {(row.method, row.scenario): row for row in results.wrong_label if row.scope == "local"}
     if not rows:
         return None
     methods = ordered(method for method, _ in rows)
     scenarios = [name for name in SCENARIO_SHORT if any(s == name for _, s in rows)]
-    scale = percentile_scale(metrics.wrong_label)
     figure, panels = _axes(len(scenarios), width=2 + 3.6 * len(scenarios), height=3.4)
     colours = {"picture only": _ACCENT, "label only": "#e69f00"}
     for axes, scenario in zip(panels, scenarios, strict=True):
         for place, method in enumerate(methods):
             row = rows.get((method, scenario))
             if row is not None:
-                for shift, estimate, colour in zip(
-                    (-0.19, 0.19), (row.picture_only, row.label_only), colours.values(), strict=True
+                for shift, interval, colour in zip(
+                    (-0.19, 0.19), row.intervals, colours.values(), strict=True
                 ):
-                    _bar(axes, place + shift, estimate, width=0.34, colour=colour, scale=scale)
+                    _bar(axes, place + shift, interval, width=0.34, colour=colour)
         _method_ticks(axes, methods)
         axes.set_title(SCENARIO_SHORT[scenario], fontsize=10, color=_INK, loc="left")
     panels[0].set_ylabel("mean rank percentile (1 = top)", color=_INK)
@@ -244,23 +241,23 @@ def _wrong_label(metrics: Metrics) -> Figure | None:
     return figure
 
 
-def _no_condition_embedding(metrics: Metrics) -> Figure | None:
-    control = [row for row in metrics.no_condition_embedding if row.scope == "local"]
+def _no_condition_embedding(results: Results) -> Figure | None:
+    control = [row for row in results.no_condition_embedding if row.scope == "local"]
     groups = columns(control)
     if not groups:
         return None
     methods = ordered(row.method for row in control)
     figure, panels = _axes(len(groups), width=2 + 3.6 * len(groups), height=3.4)
     colours = {"all parameters": _ACCENT, "without condition embedding": "#9ecae1"}
-    tables = (cells(metrics.summary), cells(control))
+    tables = (cells(results.summary), cells(control))
     for axes, column in zip(panels, groups, strict=True):
         for place, method in enumerate(methods):
             for shift, table, colour in zip((-0.19, 0.19), tables, colours.values(), strict=True):
                 row = table.get((method, column))
                 if row is not None:
-                    _bar(axes, place + shift, row.precision, width=0.34, colour=colour)
+                    _bar(axes, place + shift, row.interval, width=0.34, colour=colour)
         _method_ticks(axes, methods)
         axes.set_title(SCENARIO_SHORT[column.scenario], fontsize=10, color=_INK, loc="left")
-    panels[0].set_ylabel(f"precision@{metrics.k}, local queries", color=_INK)
+    panels[0].set_ylabel(f"precision@{results.k}, local queries", color=_INK)
     _legend(figure, list(colours.items()))
     return figure

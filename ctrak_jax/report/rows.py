@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ctrak_jax.report.labels import LADDER, SCENARIOS, SCOPES, is_ablation, ordered
-from ctrak_jax.report.read import Damping, Summary, WrongLabel
+from ctrak_jax.run.metrics import DampingCurve, PrecisionSummary
 
 
 class Column(NamedTuple):
@@ -22,7 +22,7 @@ class Line(NamedTuple):
     points: tuple[tuple[float, float], ...]
 
 
-def columns(rows: Iterable[Summary]) -> tuple[Column, ...]:
+def columns(rows: Iterable[PrecisionSummary]) -> tuple[Column, ...]:
     """The (scope, scenario) pairs that occur in `rows`, local before global, ID before OOD."""
     present = {(row.scope, row.scenario) for row in rows}
     known = [(scope, scenario) for scope in SCOPES for scenario in SCENARIOS]
@@ -30,8 +30,8 @@ def columns(rows: Iterable[Summary]) -> tuple[Column, ...]:
 
 
 def cells(
-    rows: Iterable[Summary], *, attribute: str = "all"
-) -> Mapping[tuple[str, Column], Summary]:
+    rows: Iterable[PrecisionSummary], *, attribute: str = "all"
+) -> Mapping[tuple[str, Column], PrecisionSummary]:
     """Summary rows of one attribute by (method, column)."""
     return {
         (row.method, Column(row.scope, row.scenario)): row
@@ -40,46 +40,36 @@ def cells(
     }
 
 
-def main_methods(rows: Iterable[Summary]) -> tuple[str, ...]:
+def main_methods(rows: Iterable[PrecisionSummary]) -> tuple[str, ...]:
     """Methods of the main table: all but the ladder's steps, or those if nothing else ran."""
     present = ordered(row.method for row in rows)
     return tuple(method for method in present if not is_ablation(method)) or present
 
 
-def ladder_methods(rows: Iterable[Summary]) -> tuple[str, ...]:
+def ladder_methods(rows: Iterable[PrecisionSummary]) -> tuple[str, ...]:
     """The ladder's steps that ran, base first; empty without an ablation."""
     present = {row.method for row in rows}
     steps = tuple(method for method, _ in LADDER if method in present)
     return steps if any(is_ablation(method) for method in steps) else ()
 
 
-def base_rate(rows: Iterable[Summary], column: Column) -> float | None:
+def base_rate(rows: Iterable[PrecisionSummary], column: Column) -> float | None:
     """Chance precision in `column`: every method faces the same queries, so any row's will do."""
-    found = [
-        row.base_rate
-        for row in rows
-        if Column(row.scope, row.scenario) == column and row.base_rate is not None
-    ]
+    found = [row.base_rate for row in rows if Column(row.scope, row.scenario) == column]
     return sum(found) / len(found) if found else None
 
 
-def damping_lines(damping: Damping) -> Sequence[Line]:
+def damping_lines(damping: DampingCurve) -> Sequence[Line]:
     """Validation ID, report ID, report OOD of the local queries (global where no local ran)."""
     scopes = {point.scope for point in damping.curve}
     scope = next((scope for scope in SCOPES if scope in scopes), None)
     lines = []
     for split, scenario in (("validation", "id"), ("report", "id"), ("report", "ood")):
-        points = tuple(
+        points = sorted(
             (point.r, point.precision)
             for point in damping.curve
             if (point.scope, point.split, point.scenario) == (scope, split, scenario)
         )
         if points:
-            lines.append(Line(split, scenario, points))
+            lines.append(Line(split, scenario, tuple(points)))
     return lines
-
-
-def percentile_scale(rows: Iterable[WrongLabel]) -> float:
-    """100 where the percentiles are given in percent, 1 where as shares."""
-    values = [part.value for row in rows for part in (row.picture_only, row.label_only)]
-    return 100.0 if any(value > 1 for value in values) else 1.0

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
+from ctrak_jax.metrics import Interval
 from ctrak_jax.report.curve import damping_svg
 from ctrak_jax.report.explorer import data_uri
 from ctrak_jax.report.labels import LADDER, MAIN, SCENARIO_SHORT, is_ablation, label, ordered
-from ctrak_jax.report.read import Damping, Estimate, Metrics, SeedRun, Summary
+from ctrak_jax.report.read import Answers, Results
 from ctrak_jax.report.rows import (
     Column,
     base_rate,
@@ -16,18 +17,17 @@ from ctrak_jax.report.rows import (
     damping_lines,
     ladder_methods,
     main_methods,
-    percentile_scale,
 )
+from ctrak_jax.run.metrics import DampingCurve, PrecisionSummary
 
 _NO_CELL = '<span class="none">&ndash;</span>'
 
 
 class Entry(NamedTuple):
-    """A number for a table cell, `scale` being the right end of its track."""
+    """A number for a table cell."""
 
-    estimate: Estimate
+    interval: Interval
     base_rate: float | None = None
-    scale: float = 1.0
 
 
 class Line(NamedTuple):
@@ -38,9 +38,9 @@ class Line(NamedTuple):
     entries: Sequence[Entry | None]
 
 
-def answer(metrics: Metrics) -> str:
+def answer(results: Results) -> str:
     """One sentence: Concept-TRAK against its best rival, out of distribution where there is one."""
-    table = cells(metrics.summary)
+    table = cells(results.summary)
     order = [Column("local", "ood"), Column("local", "id")]
     order += [Column("global", "ood"), Column("global", "id")]
     column = next((column for column in order if (MAIN, column) in table), None)
@@ -59,15 +59,15 @@ def answer(metrics: Metrics) -> str:
     )
     if column.scope == "global":
         setting += " (global queries)"
-    k = metrics.k
+    k = results.k
     text = (
-        f"{setting}, <strong>{_of_top(ours.precision.value, k)} of {escape(label(MAIN).short)}’s "
+        f"{setting}, <strong>{_of_top(ours.precision, k)} of {escape(label(MAIN).short)}’s "
         f"top {k}</strong> training images carry the queried concept{_interval(ours, k)}"
     )
     chance = base_rate(table.values(), column)
     if rivals:
-        best = max(row.precision.value for row in rivals)
-        leaders = [row for row in rivals if row.precision.value == best]
+        best = max(row.precision for row in rivals)
+        leaders = [row for row in rivals if row.precision == best]
         names = " and ".join(
             escape(label(method).short) for method in ordered(row.method for row in leaders)
         )
@@ -78,13 +78,13 @@ def answer(metrics: Metrics) -> str:
     return text + "."
 
 
-def main_table(metrics: Metrics) -> str:
+def main_table(results: Results) -> str:
     """Methods by scope and scenario, with intervals and the chance line."""
-    shown = columns(metrics.summary)
-    table = cells(metrics.summary)
+    shown = columns(results.summary)
+    table = cells(results.summary)
     lines = [
         Line(label(method).short, label(method).note, [_entry(table, method, c) for c in shown])
-        for method in main_methods(metrics.summary)
+        for method in main_methods(results.summary)
     ]
     heads = [
         (
@@ -97,13 +97,13 @@ def main_table(metrics: Metrics) -> str:
     return _table(heads, lines, chance=chance)
 
 
-def ladder_table(metrics: Metrics) -> str:
+def ladder_table(results: Results) -> str:
     """The ablation, one ingredient a line; empty if it was not run."""
-    steps = ladder_methods(metrics.summary)
+    steps = ladder_methods(results.summary)
     if not steps:
         return ""
-    shown = columns(row for row in metrics.summary if is_ablation(row.method))
-    table = cells(metrics.summary)
+    shown = columns(row for row in results.summary if is_ablation(row.method))
+    table = cells(results.summary)
     names = dict(LADDER)
     lines = [
         Line(names[step].short, names[step].note, [_entry(table, step, c) for c in shown])
@@ -118,23 +118,23 @@ def ladder_table(metrics: Metrics) -> str:
     )
 
 
-def attribute_tables(metrics: Metrics) -> str:
+def attribute_tables(results: Results) -> str:
     """Precision attribute by attribute, one table a scope."""
-    names = sorted({row.attribute for row in metrics.summary} - {"all"})
+    names = sorted({row.attribute for row in results.summary} - {"all"})
     body = ""
-    for scope in dict.fromkeys(column.scope for column in columns(metrics.summary)):
+    for scope in dict.fromkeys(column.scope for column in columns(results.summary)):
         shown = [
             (name, column)
             for name in names
-            for column in columns(row for row in metrics.summary if row.attribute == name)
+            for column in columns(row for row in results.summary if row.attribute == name)
             if column.scope == scope
         ]
         if not shown:
             continue
-        tables = {name: cells(metrics.summary, attribute=name) for name in names}
+        tables = {name: cells(results.summary, attribute=name) for name in names}
         lines = [
             Line(label(m).short, label(m).note, [_entry(tables[n], m, c) for n, c in shown])
-            for m in ordered(row.method for row in metrics.summary if row.attribute != "all")
+            for m in ordered(row.method for row in results.summary if row.attribute != "all")
             if any((m, column) in tables[name] for name, column in shown)
         ]
         heads = [(f"{name}, {SCENARIO_SHORT[column.scenario]}", "") for name, column in shown]
@@ -144,14 +144,14 @@ def attribute_tables(metrics: Metrics) -> str:
     return _section("attributes", "By attribute", "Which concepts are easy, which are hard.", body)
 
 
-def damping_section(dampings: Sequence[Damping]) -> str:
+def damping_section(dampings: Mapping[str, DampingCurve]) -> str:
     """A small curve for each method that has a damping factor."""
     plots = ""
-    for damping in dampings:
+    for method, damping in dampings.items():
         if damping_lines(damping):
             values = ", ".join(f"{r:g}" for r in sorted(set(damping.chosen.values())))
             plots += (
-                f"<figure><figcaption>{escape(label(damping.method).full)}"
+                f"<figure><figcaption>{escape(label(method).full)}"
                 f'<span class="ci">chosen r: {escape(values)}</span></figcaption>'
                 f"{damping_svg(damping)}</figure>"
             )
@@ -169,16 +169,16 @@ def damping_section(dampings: Sequence[Damping]) -> str:
     return _section("damping", "Damping", lead, key + f'<div class="plots">{plots}</div>')
 
 
-def controls_section(metrics: Metrics) -> str:
+def controls_section(results: Results) -> str:
     """Controls: without the condition embedding, and wrong labels."""
-    body = _without_embedding(metrics) + _wrong_labels(metrics)
+    body = _without_embedding(results) + _wrong_labels(results)
     if not body:
         return ""
     lead = "Does the ranking read the picture, or only the label it was trained with?"
     return _section("controls", "Controls", lead, body)
 
 
-def samples_section(runs: Sequence[SeedRun]) -> str:
+def samples_section(runs: Sequence[Answers]) -> str:
     """What each seed's model generates, where a contact sheet was made."""
     sheets = "".join(
         f"<figure><figcaption>training seed {run.seed}</figcaption>"
@@ -215,48 +215,38 @@ def _of_top(share: float, k: int) -> str:
     return f"{share * k:.1f}"
 
 
-def _interval(row: Summary, k: int) -> str:
-    _, lo, hi = row.precision
-    if lo is None or hi is None:
-        return ""
+def _interval(row: PrecisionSummary, k: int) -> str:
+    _, lo, hi = row.interval
     return f" (95% interval {_of_top(lo, k)} to {_of_top(hi, k)})"
 
 
-def _query_count(rows: Iterable[Summary]) -> str:
+def _query_count(rows: Iterable[PrecisionSummary]) -> str:
     counts = [row.queries for row in rows]
     return f"{max(counts)} queries" if counts else ""
 
 
 def _entry(
-    table: Mapping[tuple[str, Column], Summary], method: str, column: Column
+    table: Mapping[tuple[str, Column], PrecisionSummary], method: str, column: Column
 ) -> Entry | None:
     row = table.get((method, column))
-    return None if row is None else Entry(row.precision, row.base_rate)
+    return None if row is None else Entry(row.interval, row.base_rate)
 
 
-def _percent(value: float, scale: float) -> str:
-    return f"{100 * min(1.0, max(0.0, value / scale)):.1f}%"
-
-
-def _number(value: float, scale: float) -> str:
-    return f"{value:.2f}" if scale == 1 else f"{value:.0f}"
+def _percent(value: float) -> str:
+    return f"{100 * min(1.0, max(0.0, value)):.1f}%"
 
 
 def _cell(entry: Entry | None, head: str, best: bool) -> str:
     if entry is None:
         return f'<td data-head="{escape(head)}">{_NO_CELL}</td>'
-    (value, lo, hi), scale = entry.estimate, entry.scale
-    interval = band = ""
-    if lo is not None and hi is not None:
-        span = f"{_number(lo, scale)}&ndash;{_number(hi, scale)}"
-        interval = f'<span class="ci">{span}</span>'
-        left, right = _percent(lo, scale), _percent(scale - hi, scale)
-        band = f'<i class="band" style="left:{left};right:{right}"></i>'
+    value, lo, hi = entry.interval
+    interval = f'<span class="ci">{lo:.2f}&ndash;{hi:.2f}</span>'
+    band = f'<i class="band" style="left:{_percent(lo)};right:{_percent(1 - hi)}"></i>'
     tick = ""
     if entry.base_rate is not None:
-        tick = f'<i class="tick" style="left:{_percent(entry.base_rate, scale)}"></i>'
-    number = f'<span class="num{" best" if best else ""}">{_number(value, scale)}</span>'
-    dot = f'<i class="dot" style="left:{_percent(value, scale)}"></i>'
+        tick = f'<i class="tick" style="left:{_percent(entry.base_rate)}"></i>'
+    number = f'<span class="num{" best" if best else ""}">{value:.2f}</span>'
+    dot = f'<i class="dot" style="left:{_percent(value)}"></i>'
     return (
         f'<td data-head="{escape(head)}">{number}{interval}'
         f'<span class="track" aria-hidden="true">{tick}{band}{dot}</span></td>'
@@ -272,7 +262,7 @@ def _table(
 ) -> str:
     """A table of numbers with their intervals; the best of a column is set bold."""
     best = [
-        max((entry.estimate.value for entry in column if entry is not None), default=None)
+        max((entry.interval.mean for entry in column if entry is not None), default=None)
         for column in zip(*(line.entries for line in lines), strict=True)
     ]
     # A phone shows no head row: each cell then carries its own head.
@@ -284,7 +274,7 @@ def _table(
     body = ""
     for line in lines:
         row = "".join(
-            _cell(entry, title, mark_best and entry is not None and entry.estimate.value == top)
+            _cell(entry, title, mark_best and entry is not None and entry.interval.mean == top)
             for entry, title, top in zip(line.entries, titles, best, strict=True)
         )
         note = f'<span class="note">{escape(line.note)}</span>' if line.note else ""
@@ -301,12 +291,12 @@ def _table(
     )
 
 
-def _without_embedding(metrics: Metrics) -> str:
-    rows = metrics.no_condition_embedding
+def _without_embedding(results: Results) -> str:
+    rows = results.no_condition_embedding
     shown = columns(rows)
     if not shown:
         return ""
-    main, control = cells(metrics.summary), cells(rows)
+    main, control = cells(results.summary), cells(rows)
     heads = [
         (f"{SCENARIO_SHORT[c.scenario]}, {c.scope}", note)
         for c in shown
@@ -327,8 +317,8 @@ def _without_embedding(metrics: Metrics) -> str:
     )
 
 
-def _wrong_labels(metrics: Metrics) -> str:
-    rows = metrics.wrong_label
+def _wrong_labels(results: Results) -> str:
+    rows = results.wrong_label
     shown = list(
         dict.fromkeys(
             Column(scope, scenario)
@@ -339,7 +329,6 @@ def _wrong_labels(metrics: Metrics) -> str:
     )
     if not shown:
         return ""
-    scale = percentile_scale(rows)
     table = {(row.method, Column(row.scope, row.scenario)): row for row in rows}
     heads = [
         (f"{SCENARIO_SHORT[c.scenario]}, {c.scope}", note)
@@ -351,16 +340,12 @@ def _wrong_labels(metrics: Metrics) -> str:
         entries: list[Entry | None] = []
         for column in shown:
             row = table.get((method, column))
-            entries += (
-                [None, None]
-                if row is None
-                else [Entry(row.picture_only, scale=scale), Entry(row.label_only, scale=scale)]
-            )
+            entries += [None, None] if row is None else list(map(Entry, row.intervals))
         lines.append(Line(label(method).short, label(method).note, entries))
     return (
         "<h3>Wrong labels</h3>"
         "<p>Some training images were given a wrong label. Mean rank percentile (the top of the "
-        f"ranking is {scale:g}) of those that show the concept without its label (picture only) "
+        "ranking is 1) of those that show the concept without its label (picture only) "
         "and of those that carry its label without showing it (label only).</p>"
         + _table(heads, lines, mark_best=False)
     )

@@ -12,15 +12,16 @@ from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.encoder import require_heard
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.prompts import without
+from ctrak_jax.run.dampings import read_dampings
+from ctrak_jax.run.questions import Scope
 from ctrak_jax.stages import model
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import Selected, selected
 from ctrak_jax.stages.query import alternatives, read_image, sampler
 from ctrak_jax.stages.query_rows import QueryBatch, query_rows, stacked
-from ctrak_jax.stages.questions import Scope, in_common, minus_of
-from ctrak_jax.stages.score import damping_of, held, load_features, ranked, solve
+from ctrak_jax.stages.questions import in_common, minus_of
+from ctrak_jax.stages.score import held, load_features, ranked, solve
 from ctrak_jax.stages.variant import MAIN
-from ctrak_jax.store.files import read_json
 
 
 class Asked(NamedTuple):
@@ -227,7 +228,7 @@ def _damping(ctx: Context, method: str, attribute: str | None = None) -> float:
     inner product, which a Fisher of few samples cannot spoil."""
     path = ctx.root / "scores" / "damping.json"
     if path.exists():
-        choices = read_json(path, "score")
-        if method in choices:
-            return damping_of(choices[method], attribute)
+        dampings = read_dampings(path)
+        if method in dampings:
+            return dampings[method].of(attribute)
     return max(ctx.config.score.damping)

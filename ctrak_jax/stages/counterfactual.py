@@ -16,17 +16,14 @@ A ranking that found the teachers takes the concept away where the random remova
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.table import Table
 
 from ctrak_jax.data import Dataset
 from ctrak_jax.data.dataset import to_unit
@@ -35,16 +32,23 @@ from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.log import logger, stage
 from ctrak_jax.methods import METHODS
 from ctrak_jax.models.training import Trainer
-from ctrak_jax.report import write_counterfactual
-from ctrak_jax.stages import model, questions, score, train
+from ctrak_jax.report import write_counterfactual_sheet
+from ctrak_jax.run.counterfactual import (
+    NOTHING,
+    RANDOM,
+    RemovalRow,
+    RemovalTable,
+    read_counterfactual,
+    write_counterfactual,
+)
+from ctrak_jax.run.questions import Question, read_questions
+from ctrak_jax.stages import model, score, train
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import denoising_errors
 from ctrak_jax.stages.query import accepted_by, sampler
-from ctrak_jax.stages.questions import Question
 from ctrak_jax.stages.variant import MAIN
 from ctrak_jax.store import read_scores
-from ctrak_jax.store.files import read_json, write_atomically
-from ctrak_jax.terminal.summary import render
+from ctrak_jax.terminal.counterfactual import left_out
 from ctrak_jax.trajectory import forward_path
 from ctrak_jax.typing import Array, Params
 
@@ -52,8 +56,6 @@ IMAGES_APART = 2**30
 """Keeps the images looked at, and their noise, from being those of the questions."""
 DRAWN_BY = 4
 """The random stream of the images left out at random."""
-NOTHING, RANDOM = "nothing", "random"
-"""What is left out for comparison: nothing, or images at random."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +78,11 @@ class Removal:
         return f"{self.by}-{len(self.index)}-{which}"
 
 
-def run(out: Path, contexts: Sequence[Context]) -> dict[str, Any]:
+def run(out: Path, contexts: Sequence[Context]) -> RemovalTable:
     """Train, measure and draw; what is already there is not made again.
 
     Returns:
-        What ``out/counterfactual.json`` holds: ``rows``, one a (seed, question, removal), and
-        ``settings``.
+        What ``out/counterfactual.json`` holds.
 
     Raises:
         UsageError: the run cannot be asked this. StoreError: a result of it is missing or damaged.
@@ -92,17 +93,17 @@ def run(out: Path, contexts: Sequence[Context]) -> dict[str, Any]:
     inputs = {"scores": [score.inputs(ctx, MAIN) for ctx in contexts], "counterfactual": wanted}
     whole = replace(contexts[0], root=out)
     if whole.fresh("counterfactual", inputs, file):
-        return read_json(file, "counterfactual")
+        return read_counterfactual(file)
     measures = [_Measure(ctx) for ctx in contexts]  # reads the models before the first training
     with stage(out, "counterfactual", whole.mesh.size) as record:
-        rows = [
+        rows = tuple(
             row
             for measure, (ctx, planned) in zip(measures, plans, strict=True)
             for row in _measured(ctx, measure, planned)
-        ]
+        )
         record.samples = len(rows)
-        result = {"rows": rows, "settings": config.model_dump(mode="json")}
-        write_atomically(file, json.dumps(result, indent=1) + "\n")
+        result = RemovalTable(rows=rows, settings=config.model_dump(mode="json"))
+        write_counterfactual(file, result)
     whole.finish("counterfactual", inputs)
     return result
 
@@ -122,7 +123,7 @@ def removals(ctx: Context) -> list[Removal]:
             "training images that are ranked; lower it."
         )
     score.require(ctx, MAIN)
-    listed = questions.read(ctx.root / "queries" / "queries.csv")
+    listed = read_questions(ctx.root / "queries" / "queries.csv")
     chosen = {
         i: q for i, q in enumerate(listed) if q.scope == "global" and q.scenario in wanted.scenarios
     }
@@ -199,19 +200,17 @@ def presence(ctx: Context, images: np.ndarray, question: Question) -> float | No
     return float(np.mean([shows(image) for image in images]))
 
 
-def _measured(
-    ctx: Context, measure: "_Measure", planned: Sequence[Removal]
-) -> list[dict[str, Any]]:
+def _measured(ctx: Context, measure: "_Measure", planned: Sequence[Removal]) -> list[RemovalRow]:
     """The rows of one seed, and a sheet of images a question."""
     rows, program = [], train.make_trainer(ctx)
     sheets: dict[str, dict[str, np.ndarray]] = {}
     for number, removal in enumerate(planned):
-        left_out = _left_out(removal.by, len(removal.index))
+        named = left_out(removal.by, len(removal.index))
         data, params = without(ctx.training_set, removal.index), measure.params
         if removal.by != NOTHING:
             logger.info(
                 "counterfactual (seed %d) %d/%d: without %s",
-                *(ctx.seed, number, len(planned) - 1, left_out),
+                *(ctx.seed, number, len(planned) - 1, named),
             )
             folder = ctx.root / "counterfactual" / removal.name
             params = _trained(replace(ctx, root=folder, training_set=data), program)
@@ -219,25 +218,25 @@ def _measured(
         rise = {q.query: measure.loss_rise(params, q) for q in removal.asked}
         for question in removal.asked:
             images = drawn[question.query]
-            row = {
-                "seed": ctx.seed,
-                "query": question.query,
-                "scope": question.scope,
-                "scenario": question.scenario,
-                "attribute": question.attribute,
-                "value": question.value,
-                "removed_by": removal.by,
-                "removed": len(removal.index),
-                "carriers_removed": _count(ctx, removal.index, question),
-                "carriers_left": _count(ctx, data.train_index, question),
-                "presence": presence(ctx, images, question),
-                "loss_rise": rise[question.query],
-            }
+            row = RemovalRow(
+                seed=ctx.seed,
+                query=question.query,
+                scope=question.scope,
+                scenario=question.scenario,
+                attribute=question.attribute,
+                value=question.value,
+                removed_by=removal.by,
+                removed=len(removal.index),
+                carriers_removed=_count(ctx, removal.index, question),
+                carriers_left=_count(ctx, data.train_index, question),
+                presence=presence(ctx, images, question),
+                loss_rise=rise[question.query],
+            )
             rows.append(row)
             sheet = sheets.setdefault(f"{question.query}-{question.attribute}", {})
-            sheet[f"without {left_out}"] = images
+            sheet[f"without {named}"] = images
     for name, images in sheets.items():
-        write_counterfactual(ctx.root / "counterfactual", name, images)
+        write_counterfactual_sheet(ctx.root / "counterfactual", name, images)
     return rows
 
 
@@ -304,40 +303,3 @@ class _Measure:
     def _over(self, fn: Callable[[np.ndarray], Array]) -> np.ndarray:
         count = self._ctx.config.counterfactual.images
         return in_batches(fn, count, min(count, self._ctx.config.gradient.batch))
-
-
-def text(result: dict[str, Any]) -> str:
-    """The rows as a table, question by question, mean over training seeds."""
-    groups: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
-    for row in result["rows"]:
-        question = (row["query"].removesuffix("-global"), f"{row['attribute']}={row['value']}")
-        groups.setdefault(question, {}).setdefault(row["removed_by"], []).append(row)
-    seeds = len({row["seed"] for row in result["rows"]})
-    table = Table(title=f"retrained ({seeds} training seeds)", title_justify="left")
-    for column in ("images of", "concept", "left out"):
-        table.add_column(column)
-    for column in ("carriers", "left", "presence", "loss rise"):
-        table.add_column(column, justify="right")
-    for question, removed in groups.items():
-        for by, rows in removed.items():
-            table.add_row(*question, *_cells(by, rows))
-    return render(table)
-
-
-def _cells(by: str, rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    def mean(key: str) -> float:
-        return float(np.mean([row[key] for row in rows]))
-
-    present = "-" if rows[0]["presence"] is None else f"{mean('presence'):.2f}"
-    return (
-        _left_out(by, rows[0]["removed"]),
-        f"{mean('carriers_removed'):.0f}",
-        f"{mean('carriers_left'):.0f}",
-        present,
-        f"{mean('loss_rise'):+.4f}",
-    )
-
-
-def _left_out(by: str, count: int) -> str:
-    words = {NOTHING: NOTHING, RANDOM: f"{count} at random"}
-    return words.get(by, f"{count} by {by}")

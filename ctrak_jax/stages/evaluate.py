@@ -1,27 +1,36 @@
 """Evaluation over all training seeds: writes ``metrics.json``."""
 
-import csv
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from ctrak_jax import metrics
-from ctrak_jax.errors import StoreError
 from ctrak_jax.log import stage
-from ctrak_jax.stages import questions, score
+from ctrak_jax.run.dampings import DampingPoint, read_dampings
+from ctrak_jax.run.metrics import (
+    DampingCurve,
+    LabelShiftRow,
+    LabelShiftSummary,
+    LabelShiftTable,
+    Metrics,
+    PrecisionRow,
+    PrecisionSummary,
+    PrecisionTable,
+    write_metrics,
+)
+from ctrak_jax.run.questions import Question, read_questions
+from ctrak_jax.run.tops import read_tops
+from ctrak_jax.stages import score
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.featurize import folder
-from ctrak_jax.stages.questions import Question
 from ctrak_jax.stages.samples import labels_of
 from ctrak_jax.stages.variant import CONTROLS, MAIN, Variant, variants
 from ctrak_jax.store import read_scores
-from ctrak_jax.store.files import read_json, write_atomically
 
-Row = dict[str, Any]
+T = TypeVar("T")
 
 
 def run(out: Path, contexts: Sequence[Context]) -> None:
@@ -42,61 +51,42 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
     if whole.fresh("evaluate", inputs, out / "metrics.json"):
         return
     with stage(out, "evaluate") as record:
-        rows = [row for ctx in contexts for row in precision_rows(ctx, MAIN)]
-        record.samples = len(rows)
-        controls: dict[str, Any] = {}
+        main = _precision_table(contexts, MAIN)
+        record.samples = len(main.rows)
+        controls: dict[str, PrecisionTable | LabelShiftTable] = {}
         for name in config.controls:
-            variant = CONTROLS[name]
-            if variant.relabel:
-                shifts = [row for ctx in contexts for row in label_rows(ctx, variant)]
-                controls[name] = {
-                    "rows": shifts,
-                    "summary": summarise_labels(shifts, config.evaluate.bootstrap),
-                }
-            else:
-                control = [row for ctx in contexts for row in precision_rows(ctx, variant)]
-                controls[name] = {
-                    "rows": control,
-                    "summary": summarise(control, config.evaluate.bootstrap),
-                }
-        result = {
-            "rows": rows,
-            "summary": summarise(rows, config.evaluate.bootstrap),
-            "damping": damping_curves(contexts),
-            "controls": controls,
-            "settings": config.model_dump(mode="json", exclude={"counterfactual"}),
-        }
-        write_atomically(out / "metrics.json", json.dumps(result, indent=1) + "\n")
+            table = _label_table if CONTROLS[name].relabel else _precision_table
+            controls[name] = table(contexts, CONTROLS[name])
+        result = Metrics(
+            rows=main.rows,
+            summary=main.summary,
+            damping=damping_curves(contexts),
+            controls=controls,
+            settings=config.model_dump(mode="json", exclude={"counterfactual"}),
+        )
+        write_metrics(out / "metrics.json", result)
     whole.finish("evaluate", inputs)
 
 
-def read_top(path: Path) -> dict[tuple[str, str], list[int]]:
-    """top/<method>.csv as (query, attribute) -> dataset indices, best first.
+def _precision_table(contexts: Sequence[Context], variant: Variant) -> PrecisionTable:
+    rows = tuple(row for ctx in contexts for row in precision_rows(ctx, variant))
+    return PrecisionTable(rows=rows, summary=summarise(rows, contexts[0].config.evaluate.bootstrap))
 
-    Raises:
-        StoreError: missing or damaged.
-    """
-    ranked: dict[tuple[str, str], list[int]] = {}
-    try:
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                ranked.setdefault((row["query"], row["attribute"]), []).append(int(row["index"]))
-    except FileNotFoundError:
-        raise StoreError(f"{path} is missing; run `ctrak score` first.") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(
-            f"{path} is damaged ({error!r}); delete it and run `ctrak score`."
-        ) from None
-    return ranked
+
+def _label_table(contexts: Sequence[Context], variant: Variant) -> LabelShiftTable:
+    rows = tuple(row for ctx in contexts for row in label_rows(ctx, variant))
+    return LabelShiftTable(
+        rows=rows, summary=summarise_labels(rows, contexts[0].config.evaluate.bootstrap)
+    )
 
 
 def reported(ctx: Context) -> list[Question]:
     """The questions whose answers are reported."""
-    asked = questions.read(ctx.root / "queries" / "queries.csv")
+    asked = read_questions(ctx.root / "queries" / "queries.csv")
     return [q for q in asked if q.split == "report"]
 
 
-def precision_rows(ctx: Context, variant: Variant) -> list[Row]:
+def precision_rows(ctx: Context, variant: Variant) -> list[PrecisionRow]:
     """precision@k of every method, reported question and depth."""
     rows = []
     asked = reported(ctx)
@@ -105,73 +95,79 @@ def precision_rows(ctx: Context, variant: Variant) -> list[Row]:
         for key in {(q.attribute, q.value) for q in asked}
     }
     for method in ctx.config.methods:
-        ranked = read_top(folder(ctx, variant) / "top" / f"{method}.csv")
+        tops = read_tops(folder(ctx, variant) / "top" / f"{method}.csv")
         for q in asked:
-            if (q.query, q.attribute) not in ranked:
+            if q.key not in tops:
                 continue
             relevant = carriers[q.attribute, q.value]
-            for k in ctx.config.evaluate.k:
-                top = np.array(ranked[q.query, q.attribute])
-                rows.append(
-                    {
-                        "seed": ctx.seed,
-                        "method": method,
-                        "scope": q.scope,
-                        "scenario": q.scenario,
-                        "query": q.query,
-                        "attribute": q.attribute,
-                        "value": q.value,
-                        "k": k,
-                        "precision": metrics.precision_at_k(top, relevant, k),
-                        "base_rate": float(relevant[ctx.dataset.train_index].mean()),
-                    }
+            ranked = np.array([hit.index for hit in tops[q.key]])
+            rows += [
+                PrecisionRow(
+                    seed=ctx.seed,
+                    method=method,
+                    scope=q.scope,
+                    scenario=q.scenario,
+                    query=q.query,
+                    attribute=q.attribute,
+                    value=q.value,
+                    k=k,
+                    precision=metrics.precision_at_k(ranked, relevant, k),
+                    base_rate=float(relevant[ctx.dataset.train_index].mean()),
                 )
+                for k in ctx.config.evaluate.k
+            ]
     return rows
 
 
-def _grouped(rows: Iterable[Row], *keys: str) -> dict[tuple, list[Row]]:
-    groups: dict[tuple, list[Row]] = {}
+def _grouped(rows: Iterable[T], *keys: str) -> dict[tuple, list[T]]:
+    groups: dict[tuple, list[T]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+        groups.setdefault(tuple(getattr(row, key) for key in keys), []).append(row)
     return groups
 
 
-def _interval(rows: list[Row], field: str, replicates: int) -> metrics.Interval:
+def _interval(rows: Iterable[Any], field: str, replicates: int) -> metrics.Interval:
     """Over training seeds and, inside each, over images (all concepts of an image together)."""
     groups = [
         np.array(
-            [np.mean([row[field] for row in image]) for image in _grouped(seed, "query").values()]
+            [
+                np.mean([getattr(row, field) for row in image])
+                for image in _grouped(seed, "query").values()
+            ]
         )
         for seed in _grouped(rows, "seed").values()
     ]
     return metrics.bootstrap_mean(groups, replicates)
 
 
-def summarise(rows: list[Row], replicates: int) -> list[Row]:
+def summarise(rows: Sequence[PrecisionRow], replicates: int) -> tuple[PrecisionSummary, ...]:
     """Means with intervals by method, scope, scenario, k; over all attributes and each one."""
     summary = []
-    keys = ("method", "scope", "scenario", "k")
-    for group, members in _grouped(rows, *keys).items():
+    for (method, scope, scenario, k), members in _grouped(
+        rows, "method", "scope", "scenario", "k"
+    ).items():
         parts = {("all",): members, **_grouped(members, "attribute")}
         for (attribute,), part in parts.items():
-            mean, low, high = _interval(part, "precision", replicates)
-            summary.append(
-                {
-                    **dict(zip(keys, group, strict=True)),
-                    "attribute": attribute,
-                    "precision": mean,
-                    "ci95": [low, high],
-                    "queries": len(_grouped(part, "seed", "query")),
-                    "base_rate": float(np.mean([row["base_rate"] for row in part])),
-                }
+            interval = _interval(part, "precision", replicates)
+            entry = PrecisionSummary(
+                method=method,
+                scope=scope,
+                scenario=scenario,
+                k=k,
+                attribute=attribute,
+                precision=interval.mean,
+                ci95=interval[1:],
+                queries=len(_grouped(part, "seed", "query")),
+                base_rate=float(np.mean([row.base_rate for row in part])),
             )
-    return summary
+            summary.append(entry)
+    return tuple(summary)
 
 
-def label_rows(ctx: Context, variant: Variant) -> list[Row]:
+def label_rows(ctx: Context, variant: Variant) -> list[LabelShiftRow]:
     """The wrong-label control: percentiles of every method and reported local question."""
     rows = []
-    asked = questions.read(ctx.root / "queries" / "queries.csv")
+    asked = read_questions(ctx.root / "queries" / "queries.csv")
     labels = labels_of(ctx, variant)
     for method in ctx.config.methods:
         scores = read_scores(folder(ctx, variant) / "scores" / f"{method}.zarr")
@@ -181,59 +177,69 @@ def label_rows(ctx: Context, variant: Variant) -> list[Row]:
             shift = label_shift(ctx, labels, q, row)
             if shift is None:
                 continue
-            rows.append(
-                {
-                    "seed": ctx.seed,
-                    "method": method,
-                    "scope": q.scope,
-                    "scenario": q.scenario,
-                    "query": q.query,
-                    "attribute": q.attribute,
-                    "value": q.value,
-                    "picture_only": shift.picture_only,
-                    "label_only": shift.label_only,
-                }
+            entry = LabelShiftRow(
+                seed=ctx.seed,
+                method=method,
+                scope=q.scope,
+                scenario=q.scenario,
+                query=q.query,
+                attribute=q.attribute,
+                value=q.value,
+                picture_only=shift.picture_only,
+                label_only=shift.label_only,
             )
+            rows.append(entry)
     return rows
 
 
-def summarise_labels(rows: list[Row], replicates: int) -> list[Row]:
+def summarise_labels(
+    rows: Sequence[LabelShiftRow], replicates: int
+) -> tuple[LabelShiftSummary, ...]:
     """Means with intervals of both percentiles by method, scope and scenario."""
     summary = []
-    keys = ("method", "scope", "scenario")
-    for group, members in _grouped(rows, *keys).items():
-        entry: Row = dict(zip(keys, group, strict=True))
-        for field in ("picture_only", "label_only"):
-            mean, low, high = _interval(members, field, replicates)
-            entry |= {field: mean, f"{field}_ci95": [low, high]}
-        summary.append(entry | {"queries": len(_grouped(members, "seed", "query"))})
-    return summary
+    for (method, scope, scenario), members in _grouped(rows, "method", "scope", "scenario").items():
+        picture = _interval(members, "picture_only", replicates)
+        label = _interval(members, "label_only", replicates)
+        entry = LabelShiftSummary(
+            method=method,
+            scope=scope,
+            scenario=scenario,
+            picture_only=picture.mean,
+            picture_only_ci95=picture[1:],
+            label_only=label.mean,
+            label_only_ci95=label[1:],
+            queries=len(_grouped(members, "seed", "query")),
+        )
+        summary.append(entry)
+    return tuple(summary)
 
 
-def damping_curves(contexts: Sequence[Context]) -> dict[str, Any]:
+def damping_curves(contexts: Sequence[Context]) -> dict[str, DampingCurve]:
     """Chosen damping by seed (``0``, or ``0/<attribute>``) and the mean curve over seeds, by
     method."""
-    by_seed = {
-        ctx.seed: read_json(ctx.root / "scores" / "damping.json", "score") for ctx in contexts
-    }
-    curves: dict[str, Any] = {}
+    by_seed = {ctx.seed: read_dampings(ctx.root / "scores" / "damping.json") for ctx in contexts}
+    curves = {}
     for method in next(iter(by_seed.values())):
-        points = [point for choice in by_seed.values() for point in choice[method]["curve"]]
-        keys = ("r", "split", "scope", "scenario")
-        curves[method] = {
-            "chosen": {
-                f"{seed}/{name}" if name else f"{seed}": r
-                for seed, choice in by_seed.items()
-                for name, r in choice[method]
-                .get("by_attribute", {"": choice[method]["chosen"]})
-                .items()
-            },
-            "curve": [
-                dict(zip(keys, group, strict=True))
-                | {"precision": float(np.mean([point["precision"] for point in members]))}
-                for group, members in _grouped(points, *keys).items()
-            ],
-        }
+        found = {seed: dampings[method] for seed, dampings in by_seed.items()}
+        points = [point for damping in found.values() for point in damping.curve]
+        chosen = {}
+        for seed, damping in found.items():
+            chosen |= {f"{seed}/{name}": r for name, r in damping.by_attribute.items()} or {
+                f"{seed}": damping.chosen
+            }
+        curve = [
+            DampingPoint(
+                r=r,
+                split=split,
+                scope=scope,
+                scenario=scenario,
+                precision=float(np.mean([point.precision for point in members])),
+            )
+            for (r, split, scope, scenario), members in _grouped(
+                points, "r", "split", "scope", "scenario"
+            ).items()
+        ]
+        curves[method] = DampingCurve(chosen=chosen, curve=tuple(curve))
     return curves
 
 

@@ -18,19 +18,21 @@ from ctrak_jax.inputs.encoder import require_heard
 from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
-from ctrak_jax.stages import model, questions
-from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.featurize import folder
-from ctrak_jax.stages.gradients import Selected, feature_key, guidance_of, selected
-from ctrak_jax.stages.query_rows import QueryBatch, query_rows, stacked
-from ctrak_jax.stages.questions import (
+from ctrak_jax.run.questions import (
     Question,
     Scope,
     Split,
     combination_names,
-    in_common,
-    minus_of,
+    fingerprint,
+    read_questions,
+    write_questions,
 )
+from ctrak_jax.stages import model
+from ctrak_jax.stages.context import Context
+from ctrak_jax.stages.featurize import folder
+from ctrak_jax.stages.gradients import Selected, feature_key, guidance_of, selected
+from ctrak_jax.stages.query_rows import QueryBatch, query_rows, stacked
+from ctrak_jax.stages.questions import in_common, minus_of
 from ctrak_jax.stages.variant import MAIN, Variant
 from ctrak_jax.store import FeatureStore
 from ctrak_jax.trajectory import sample
@@ -140,7 +142,7 @@ def generate(ctx: Context) -> None:
                 "query.attempts, or use query.check: none."
             )
         ctx.finish("query-images", inputs)  # before the table, which completes it
-        questions.write(table, asked)
+        write_questions(table, asked)
 
 
 def _told(ctx: Context, chosen: Sequence[dict[str, str]]) -> Iterator[tuple[str, str]]:
@@ -210,7 +212,7 @@ def _candidates(ctx: Context, denoiser: Denoiser, draw, cond, number: int) -> It
 
 def featurize(ctx: Context, variant: Variant = MAIN) -> None:
     """Complete ``queries/<method>/`` for every method that works by gradients."""
-    asked = questions.read(ctx.root / "queries" / "queries.csv")
+    asked = read_questions(ctx.root / "queries" / "queries.csv")
     denoiser = model.load(ctx)
     chosen = selected(ctx, denoiser, variant)
     made_by = model.key(ctx)
@@ -230,7 +232,7 @@ def featurize(ctx: Context, variant: Variant = MAIN) -> None:
             widths={"features": ctx.config.projection.k},
             chunk=concepts,  # an image and its questions
         )
-        questions.write(out / name / "queries.csv", asked)
+        write_questions(out / name / "queries.csv", asked)
     lacking = {name: {c.start: c for c in store.missing} for name, store in stores.items()}
     lacking = {name: chunks for name, chunks in lacking.items() if chunks}
     if not lacking:
@@ -256,7 +258,7 @@ def query_key(ctx: Context) -> dict[str, Any]:
     """What the features of the questions depend on beside the gradients' settings."""
     return {
         "query": ctx.config.query.model_dump(mode="json"),
-        "images": questions.fingerprint(ctx.root / "queries"),
+        "images": fingerprint(ctx.root / "queries"),
     }
 
 

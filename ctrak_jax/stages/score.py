@@ -7,9 +7,7 @@ share block by block, and the top lists are merged block by block and then over 
 diagonal, count and trace.
 """
 
-import csv
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,16 +18,17 @@ from ctrak_jax import devices, fisher, hosts, metrics, score
 from ctrak_jax.errors import StoreError
 from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS
-from ctrak_jax.stages import model, questions, unlearning
+from ctrak_jax.run.dampings import Damping, DampingPoint, read_dampings, write_dampings
+from ctrak_jax.run.questions import Question, fingerprint, read_questions
+from ctrak_jax.run.tops import Hit, write_tops
+from ctrak_jax.stages import model, unlearning
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.featurize import folder, place
 from ctrak_jax.stages.gradients import feature_key, selection_of, store_of
 from ctrak_jax.stages.query import query_key
-from ctrak_jax.stages.questions import Question
 from ctrak_jax.stages.samples import relabelled_rows
 from ctrak_jax.stages.variant import MAIN, Variant
 from ctrak_jax.store import FeatureStore, write_scores
-from ctrak_jax.store.files import read_json, write_atomically
 
 BLOCK_BYTES = 2**25
 """Features are read from disk about so many bytes at a time."""
@@ -68,7 +67,7 @@ class Scored(NamedTuple):
 def run(ctx: Context, variant: Variant = MAIN) -> None:
     """Write ``scores/``, ``top/`` and ``fisher/`` of the config's methods."""
     out, finished = folder(ctx, variant), done(ctx, variant)
-    asked = questions.read(ctx.root / "queries" / "queries.csv")
+    asked = read_questions(ctx.root / "queries" / "queries.csv")
     hosts.barrier("scoring")  # all have looked before the first one writes
     if finished:
         return
@@ -105,7 +104,7 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
                 record.samples += count
             bar.advance(1)
     if hosts.is_first():
-        write_atomically(out / "scores" / "damping.json", json.dumps(choices, indent=1))
+        write_dampings(out / "scores" / "damping.json", choices)
         ctx.finish(variant.title("score"), inputs(ctx, variant))
     hosts.barrier("scored")
 
@@ -137,7 +136,7 @@ def inputs(ctx: Context, variant: Variant) -> dict[str, Any]:
     """What the scores depend on."""
     config = ctx.config
     return {
-        "queries": questions.fingerprint(ctx.root / "queries"),
+        "queries": fingerprint(ctx.root / "queries"),
         **model.key(ctx),
         "dataset": ctx.dataset.fingerprint,
         "variant": variant,
@@ -282,7 +281,7 @@ def _by_features(
     asked: list[Question],
     features: Features,
     solution: fisher.Solution,
-) -> tuple[Scored, dict]:
+) -> tuple[Scored, Damping]:
     """Scores at the chosen damping, and the choice with its curve."""
     multiples = ctx.config.score.damping
     depth = min(ctx.config.score.top, features.rows.n)
@@ -301,8 +300,8 @@ def _by_features(
 
     if variant.relabel:
         # The control changes labels only: the damping stays the main experiment's.
-        main = read_json(ctx.root / "scores" / "damping.json", "score")[method]
-        return at([damping_of(main, q.attribute) for q in asked]), main
+        main = read_dampings(ctx.root / "scores" / "damping.json")[method]
+        return at([main.of(q.attribute) for q in asked]), main
     precision = np.array(
         [
             [_precision(ctx, row, q) for row, q in zip(samples, asked, strict=True)]
@@ -310,34 +309,30 @@ def _by_features(
         ]
     )
     validation = np.array([q.split == "validation" for q in asked])
-    choice: dict[str, Any] = {"chosen": max(multiples)}
+    chosen, by_attribute = max(multiples), {}
     if validation.any():
-        choice["chosen"] = multiples[choose_damping(precision[:, validation])]
+        chosen = multiples[choose_damping(precision[:, validation])]
     else:
         logger.warning("no validation question: %s takes the largest damping", method)
     if ctx.config.score.damping_for == "attribute":
         attributes = np.array([q.attribute for q in asked])
-        choice["by_attribute"] = {
+        by_attribute = {
             name: multiples[choose_damping(precision[:, validation & (attributes == name)])]
             for name in dict.fromkeys(attributes[validation].tolist())
         }
-    choice["curve"] = [
-        {"r": r, "split": split, "scope": scope, "scenario": scenario, "precision": float(mean)}
+    curve = tuple(
+        DampingPoint(
+            r=r,
+            split=split,
+            scope=scope,
+            scenario=scenario,
+            precision=float(precision[i, rows].mean()),
+        )
         for i, r in enumerate(multiples)
         for (split, scope, scenario), rows in _groups(asked).items()
-        for mean in [precision[i, rows].mean()]
-    ]
-    return at([damping_of(choice, q.attribute) for q in asked]), choice
-
-
-def damping_of(choice: Mapping[str, Any], attribute: str | None) -> float:
-    """The damping of a method for questions about an attribute.
-
-    Args:
-        choice: the method's entry of ``scores/damping.json``.
-        attribute: None where a concept is no value of one.
-    """
-    return choice.get("by_attribute", {}).get(attribute, choice["chosen"])
+    )
+    damping = Damping(chosen=chosen, by_attribute=by_attribute, curve=curve)
+    return at([damping.of(q.attribute) for q in asked]), damping
 
 
 def choose_damping(precision: np.ndarray) -> int:
@@ -377,17 +372,14 @@ def _write(ctx: Context, out: Path, method: str, asked: list[Question], scored: 
     ranking, scores = scored
     if scores is not None and ctx.config.score.keep_all:
         write_scores(out / "scores" / f"{method}.zarr", scores)
-    path = out / "top" / f"{method}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["query", "rank", "index", "score", "attribute"])
-        index, value = np.asarray(ranking.samples), np.asarray(ranking.score)
-        for q, rows, values in zip(asked, index, value, strict=True):
-            if np.isnan(values).any():
-                continue  # the method does not answer this question (unlearning, global scope)
-            for rank, (row, v) in enumerate(zip(rows, values, strict=True), 1):
-                dataset_index = int(ctx.dataset.train_index[row])
-                writer.writerow([q.query, rank, dataset_index, f"{v:.6g}", q.attribute])
-    part.replace(path)
+    dataset_index = ctx.dataset.train_index[np.asarray(ranking.samples)]
+    write_tops(
+        out / "top" / f"{method}.csv",
+        {
+            q.key: [Hit(*hit) for hit in zip(index.tolist(), values.tolist(), strict=True)]
+            for q, index, values in zip(
+                asked, dataset_index, np.asarray(ranking.score), strict=True
+            )
+            if not np.isnan(values).any()  # the method does not answer it (unlearning, global)
+        },
+    )

@@ -21,11 +21,11 @@ from ctrak_jax.devices import in_batches
 from ctrak_jax.gradient import sample_gradient
 from ctrak_jax.log import meter
 from ctrak_jax.reward import dsm
+from ctrak_jax.run.questions import Question
 from ctrak_jax.stages import model
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.gradients import Selected, Weights, denoising_errors, selected
 from ctrak_jax.stages.query import query_batch
-from ctrak_jax.stages.questions import Question
 from ctrak_jax.stages.samples import Samples, relabelled_rows, samples_of
 from ctrak_jax.stages.variant import MAIN, Variant
 from ctrak_jax.store import read_scores

@@ -1,6 +1,8 @@
 """The measured table of a run, as text."""
 
 import io
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ctrak_jax.methods import ABLATION, METHODS
-from ctrak_jax.store.files import read_json
+from ctrak_jax.run.metrics import (
+    LabelShiftSummary,
+    LabelShiftTable,
+    PrecisionSummary,
+    read_metrics,
+)
 
 COLUMNS = (("local", "id"), ("local", "ood"), ("global", "id"), ("global", "ood"))
 STEPS = dict(zip(ABLATION, ("base", "A", "B", "C", "D"), strict=True))
@@ -16,19 +23,19 @@ STEPS = dict(zip(ABLATION, ("base", "A", "B", "C", "D"), strict=True))
 
 def read(out: Path) -> list[dict[str, Any]]:
     """The summary rows of metrics.json."""
-    return read_json(out / "metrics.json", "evaluate")["summary"]
+    return [asdict(row) for row in read_metrics(out / "metrics.json").summary]
 
 
 def table(out: Path) -> str:
     """precision@k by method and scenario with 95% intervals, comparison and ablation; controls."""
-    metrics = read_json(out / "metrics.json", "evaluate")
-    depth = metrics["settings"]["evaluate"]["k"][0]
-    parts = [_precision(metrics["summary"], f"precision@{depth} (95% interval)", depth)]
-    for name, control in metrics["controls"].items():
-        if name == "wrong-label":
-            parts.append(_labels(control["summary"]))
+    metrics = read_metrics(out / "metrics.json")
+    depth = metrics.settings["evaluate"]["k"][0]
+    parts = [_precision(metrics.summary, f"precision@{depth} (95% interval)", depth)]
+    for name, control in metrics.controls.items():
+        if isinstance(control, LabelShiftTable):
+            parts.append(_labels(control.summary))
         else:
-            parts.append(_precision(control["summary"], f"control: {name}", depth))
+            parts.append(_precision(control.summary, f"control: {name}", depth))
     parts.append(f"report: {out / 'report' / 'index.html'}")
     return "\n".join(parts)
 
@@ -40,11 +47,9 @@ def render(table: Table) -> str:
     return text.getvalue()
 
 
-def _precision(rows: list[dict[str, Any]], title: str, depth: int) -> str:
+def _precision(rows: Iterable[PrecisionSummary], title: str, depth: int) -> str:
     cells = {
-        (r["method"], r["scope"], r["scenario"]): r
-        for r in rows
-        if r["attribute"] == "all" and r["k"] == depth
+        (r.method, r.scope, r.scenario): r for r in rows if r.attribute == "all" and r.k == depth
     }
     shown = [c for c in COLUMNS if any((c[0], c[1]) == key[1:] for key in cells)]
     table = Table(title=title, title_justify="left")
@@ -59,14 +64,14 @@ def _precision(rows: list[dict[str, Any]], title: str, depth: int) -> str:
     return render(table)
 
 
-def _cell(row: dict[str, Any] | None) -> str:
+def _cell(row: PrecisionSummary | None) -> str:
     if row is None:
         return "-"
-    low, high = row["ci95"]
-    return f"{row['precision']:.2f} [{low:.2f}, {high:.2f}]"
+    mean, low, high = row.interval
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def _labels(rows: list[dict[str, Any]]) -> str:
+def _labels(rows: Iterable[LabelShiftSummary]) -> str:
     table = Table(
         title="control: wrong-label, local OOD, rank percentile",
         title_justify="left",
@@ -75,6 +80,6 @@ def _labels(rows: list[dict[str, Any]]) -> str:
     for column in ("picture only", "label only"):
         table.add_column(column, justify="right")
     for row in rows:
-        if (row["scope"], row["scenario"]) == ("local", "ood"):
-            table.add_row(row["method"], f"{row['picture_only']:.2f}", f"{row['label_only']:.2f}")
+        if (row.scope, row.scenario) == ("local", "ood"):
+            table.add_row(row.method, f"{row.picture_only:.2f}", f"{row.label_only:.2f}")
     return render(table)

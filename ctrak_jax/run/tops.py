@@ -1,0 +1,51 @@
+"""The first training images of a method for every question: ``top/<method>.csv``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+
+from ctrak_jax.run.tables import damaged, read_csv, write_csv
+
+HEADER = ("query", "rank", "index", "score", "attribute")
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A training image in a ranking: its dataset index and its score."""
+
+    index: int
+    score: float
+
+
+Tops = Mapping[tuple[str, str], Sequence[Hit]]
+"""Rankings, best first, by the question's (query, attribute)."""
+
+
+def write_tops(path: Path, tops: Tops) -> None:
+    """Write top/<method>.csv."""
+    rows = [
+        (query, rank, hit.index, f"{hit.score:.6g}", attribute)
+        for (query, attribute), hits in tops.items()
+        for rank, hit in enumerate(hits, 1)
+    ]
+    write_csv(path, HEADER, rows)
+
+
+def read_tops(path: Path) -> Tops:
+    """Read top/<method>.csv.
+
+    Raises:
+        StoreError: missing or damaged.
+    """
+    ranked: dict[tuple[str, str], list[tuple[int, Hit]]] = {}
+    try:
+        for row in read_csv(path, HEADER, "score"):
+            hit = Hit(int(row["index"]), float(row["score"]))
+            place = ranked.setdefault((row["query"], row["attribute"]), [])
+            place.append((int(row["rank"]), hit))
+    except ValueError as error:
+        raise damaged(path, error, "score") from None
+    return {
+        key: [hit for _, hit in sorted(found, key=itemgetter(0))] for key, found in ranked.items()
+    }

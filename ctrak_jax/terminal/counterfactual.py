@@ -1,0 +1,46 @@
+"""What the models show that were trained without some images, as a text table."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from rich.table import Table
+
+from ctrak_jax.run.counterfactual import NOTHING, RANDOM, RemovalRow
+from ctrak_jax.terminal.summary import render
+
+
+def counterfactual_table(rows: Sequence[RemovalRow]) -> str:
+    """The rows as a table, question by question, mean over training seeds."""
+    groups: dict[tuple[str, str], dict[str, list[RemovalRow]]] = {}
+    for row in rows:
+        question = (row.query.removesuffix("-global"), f"{row.attribute}={row.value}")
+        groups.setdefault(question, {}).setdefault(row.removed_by, []).append(row)
+    seeds = len({row.seed for row in rows})
+    table = Table(title=f"retrained ({seeds} training seeds)", title_justify="left")
+    for column in ("images of", "concept", "left out"):
+        table.add_column(column)
+    for column in ("carriers", "left", "presence", "loss rise"):
+        table.add_column(column, justify="right")
+    for question, removed in groups.items():
+        for by, found in removed.items():
+            table.add_row(*question, *_cells(by, found))
+    return render(table)
+
+
+def left_out(by: str, count: int) -> str:
+    """What a training went without, in words."""
+    words = {NOTHING: NOTHING, RANDOM: f"{count} at random"}
+    return words.get(by, f"{count} by {by}")
+
+
+def _cells(by: str, rows: Sequence[RemovalRow]) -> tuple[str, ...]:
+    def mean(field: str) -> float:
+        return float(np.mean([getattr(row, field) for row in rows]))
+
+    return (
+        left_out(by, rows[0].removed),
+        f"{mean('carriers_removed'):.0f}",
+        f"{mean('carriers_left'):.0f}",
+        "-" if rows[0].presence is None else f"{mean('presence'):.2f}",
+        f"{mean('loss_rise'):+.4f}",
+    )
