@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ctrak_jax.errors import StoreError
 from ctrak_jax.metrics import (
     average_precision,
     bootstrap_mean,
@@ -14,7 +13,6 @@ from ctrak_jax.metrics import (
     rank_percentiles,
     recall_at_k,
 )
-from ctrak_jax.stages.evaluate import read_top, summarise
 
 # precision@k
 
@@ -194,62 +192,3 @@ def test_about_95_of_100_intervals_hold_the_truth():
 def test_nothing_to_draw_from_is_refused(groups):
     with pytest.raises(ValueError, match="bootstrap"):
         bootstrap_mean(groups)
-
-
-# The summary of metrics.json
-
-
-def row(seed: int, query: str, attribute: str, precision: float, **changes) -> dict:
-    return {
-        "method": "trak", "scope": "local", "scenario": "ood", "k": 10, "base_rate": 0.5,
-        "seed": seed, "query": query, "attribute": attribute, "value": "v", "precision": precision,
-    } | changes  # fmt: skip
-
-
-def test_the_summary_averages_concepts_then_images_then_seeds():
-    rows = [
-        row(0, "a", "shape", 1.0), row(0, "a", "color", 0.0), row(0, "b", "shape", 1.0),
-        row(1, "a", "shape", 0.2), row(1, "a", "color", 0.2),
-    ]  # fmt: skip
-    found = {entry["attribute"]: entry for entry in summarise(rows, 200)}
-    assert set(found) == {"all", "shape", "color"}
-    # Seed 0: image a has (1 + 0) / 2, image b has 1; seed 1: image a has 0.2.
-    assert found["all"]["precision"] == pytest.approx((0.75 + 0.2) / 2)
-    assert found["shape"]["precision"] == pytest.approx((1.0 + 0.2) / 2)
-    assert found["color"]["precision"] == pytest.approx((0.0 + 0.2) / 2)
-    assert [found[name]["queries"] for name in ("all", "shape", "color")] == [3, 3, 2]
-    low, high = found["all"]["ci95"]
-    assert 0.2 - 1e-9 <= low <= found["all"]["precision"] <= high <= 1.0
-
-
-def test_the_summary_keeps_methods_scopes_scenarios_and_depths_apart():
-    changes = [{}, {"method": "das"}, {"scope": "global"}, {"scenario": "id"}, {"k": 20}]
-    rows = [row(0, "a", "shape", n / 10, **change) for n, change in enumerate(changes)]
-    found = [entry for entry in summarise(rows, 100) if entry["attribute"] == "all"]
-    assert [entry["precision"] for entry in found] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
-    assert all(entry["queries"] == 1 for entry in found)
-
-
-def test_top_lists_are_read_best_first_by_query_and_attribute(tmp_path):
-    path = tmp_path / "m.csv"
-    path.write_text("query,rank,index,score,attribute\nq,1,7,2,a\nq,2,3,1,a\nq,1,9,5,b\n")
-    assert read_top(path) == {("q", "a"): [7, 3], ("q", "b"): [9]}
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"query,rank\nq,1\n",
-        b"query,rank,index,score,attribute\nq,1,x,2,a\n",
-        b"query,attribute,index\nq,a\n",
-        b"query,attribute,index\n\xff,a,1\n",
-    ],
-    ids=["columns missing", "no number", "cut off", "not text"],
-)
-def test_damaged_top_lists_are_named(tmp_path, content):
-    path = tmp_path / "m.csv"
-    path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"m\.csv is damaged"):
-        read_top(path)
-    with pytest.raises(StoreError, match=r"none\.csv is missing"):
-        read_top(tmp_path / "none.csv")

@@ -1,6 +1,5 @@
 """The whole command line on a run small enough to repeat: results, resumption, invariance."""
 
-import csv
 import itertools
 import json
 import shutil
@@ -13,7 +12,10 @@ import numpy as np
 import pytest
 
 from ctrak_jax.data import draw_dataset
-from ctrak_jax.stages import questions
+from ctrak_jax.run.dampings import read_dampings
+from ctrak_jax.run.metrics import read_metrics
+from ctrak_jax.run.questions import read_questions
+from ctrak_jax.run.tops import read_tops
 from ctrak_jax.store import FeatureStore, read_manifest, read_scores
 from tests.command import command, ctrak, environment
 from tests.paths import ROOT
@@ -76,19 +78,15 @@ def test_metrics_agree_with_the_top_lists(run):
     raw = draw_dataset(
         size=60, image_size=16, shapes=("triangle", "circle"), colors=("red", "blue"), seed=0
     )
-    rows = json.loads((run / "metrics.json").read_text())["rows"]
+    rows = read_metrics(run / "metrics.json").rows
     assert len(rows) == len(METHODS) * 4 * 2 * 2
     for row in rows:
-        with (run / "top" / f"{row['method']}.csv").open() as file:
-            top = [
-                int(line["index"])
-                for line in csv.DictReader(file)
-                if line["query"] == row["query"] and line["attribute"] == row["attribute"]
-            ]
-        hits = [raw.attributes[row["attribute"]][i] == row["value"] for i in top[:10]]
-        assert row["precision"] == pytest.approx(np.mean(hits))
-        held_out = row["query"].startswith("triangle-red")
-        assert (row["scenario"] == "ood") == held_out
+        tops = read_tops(run / "top" / f"{row.method}.csv")
+        top = [hit.index for hit in tops[row.query, row.attribute]]
+        hits = [raw.attributes[row.attribute][i] == row.value for i in top[:10]]
+        assert row.precision == pytest.approx(np.mean(hits))
+        held_out = row.query.startswith("triangle-red")
+        assert (row.scenario == "ood") == held_out
         assert not any(
             raw.attributes["shape"][i] == "triangle" and raw.attributes["color"][i] == "red"
             for i in top
@@ -96,17 +94,17 @@ def test_metrics_agree_with_the_top_lists(run):
 
 
 def test_damping_is_chosen_on_validation_queries_alone(run):
-    chosen = json.loads((run / "scores" / "damping.json").read_text())
-    for choice in chosen.values():
-        curve = {p["r"]: p["precision"] for p in choice["curve"] if p["split"] == "validation"}
+    for damping in read_dampings(run / "scores" / "damping.json").values():
+        points = [point for point in damping.curve if point.split == "validation"]
+        curve = {point.r: point.precision for point in points}
         best = min(r for r, p in curve.items() if p == pytest.approx(max(curve.values())))
-        assert choice["chosen"] == best
-        assert {p["scenario"] for p in choice["curve"] if p["split"] == "validation"} == {"id"}
+        assert damping.chosen == best
+        assert {point.scenario for point in points} == {"id"}
 
 
 def test_damping_by_attribute_is_chosen_on_its_validation_queries_alone(run, copy):
     """The r that does best alone on an attribute's validation questions, and its rankings."""
-    asked = questions.read(run / "queries" / "queries.csv")
+    asked = read_questions(run / "queries" / "queries.csv")
     values = draw_dataset(
         size=60, image_size=16, shapes=("triangle", "circle"), colors=("red", "blue"), seed=0
     ).attributes
@@ -115,18 +113,16 @@ def test_damping_by_attribute_is_chosen_on_its_validation_queries_alone(run, cop
         """The top lists by method, query and attribute."""
         done = ctrak("score", copy, *settings, "--controls", "[]")
         assert done.returncode == 0, done.stderr
-        found: dict[tuple[str, str, str], list[int]] = {}
-        for method in METHODS:
-            with (copy / "top" / f"{method}.csv").open(newline="") as file:
-                for row in csv.DictReader(file):
-                    key = (method, row["query"], row["attribute"])
-                    found.setdefault(key, []).append(int(row["index"]))
-        return found
+        return {
+            (method, *key): [hit.index for hit in hits]
+            for method in METHODS
+            for key, hits in read_tops(copy / "top" / f"{method}.csv").items()
+        }
 
     alone = {r: scored("--score.damping", f"[{r}]") for r in (1.0, 100.0)}
     both = ("--score.damping", "[1.0, 100.0]")  # a command leaves its settings in the run's config
     mine = scored(*both, "--score.damping_for", "attribute")
-    choices = json.loads((copy / "scores" / "damping.json").read_text())
+    dampings = read_dampings(copy / "scores" / "damping.json")
     for method, name in itertools.product(METHODS, ("shape", "color")):
         about = [q for q in asked if q.attribute == name]
 
@@ -139,7 +135,7 @@ def test_damping_by_attribute_is_chosen_on_its_validation_queries_alone(run, cop
             )
 
         best = 1.0 if hits(1.0) >= hits(100.0) else 100.0
-        assert choices[method]["by_attribute"][name] == best
+        assert dampings[method].by_attribute[name] == best
         for q in about:
             key = (method, q.query, name)
             assert mine[key] == alone[best][key]
@@ -216,8 +212,8 @@ def test_a_killed_featurization_goes_on_to_the_same_bytes(run, tmp_path):
 @pytest.mark.parametrize("scope", ["local", "global"])
 def test_a_lost_question_alone_is_computed_again(run, copy, scope):
     store = copy / "queries" / "d-trak"
-    with (store / "queries.csv").open() as file:
-        row = next(i for i, line in enumerate(csv.DictReader(file)) if line["scope"] == scope)
+    asked = read_questions(store / "queries.csv")
+    row = next(i for i, question in enumerate(asked) if question.scope == scope)
     manifest = read_manifest(store)
     manifest["complete"].remove(row)
     (store / "manifest.json").write_text(json.dumps(manifest))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctrak_jax.run.tables import read_as, write_json
+from ctrak_jax.run.tables import read_json_as, write_json
 
 NOTHING, RANDOM = "nothing", "random"
 """What is left out for comparison: nothing, or images at random."""
@@ -58,4 +58,4 @@ def read_counterfactual(path: Path) -> RemovalTable:
     Raises:
         StoreError: missing or damaged.
     """
-    return read_as(RemovalTable, path, "counterfactual")
+    return read_json_as(RemovalTable, path, "counterfactual")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ctrak_jax.run.tables import read_as, write_json
+from ctrak_jax.run.tables import read_json_as, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,4 +51,4 @@ def read_dampings(path: Path) -> dict[str, Damping]:
     Raises:
         StoreError: missing or damaged.
     """
-    return read_as(dict[str, Damping], path, "score")
+    return read_json_as(dict[str, Damping], path, "score")

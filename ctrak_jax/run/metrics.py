@@ -7,7 +7,7 @@ from typing import Any
 
 from ctrak_jax.metrics import Interval
 from ctrak_jax.run.dampings import DampingPoint
-from ctrak_jax.run.tables import read_as, write_json
+from ctrak_jax.run.tables import read_json_as, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,4 +143,4 @@ def read_metrics(path: Path) -> Metrics:
     Raises:
         StoreError: missing or damaged.
     """
-    return read_as(Metrics, path, "evaluate")
+    return read_json_as(Metrics, path, "evaluate")

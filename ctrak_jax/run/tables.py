@@ -5,14 +5,12 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from ctrak_jax.errors import StoreError
 from ctrak_jax.store.files import read_json, write_atomically
-
-T = TypeVar("T")
 
 
 def damaged(path: Path, fault: object, made_by: str) -> StoreError:
@@ -57,13 +55,13 @@ def read_csv(path: Path, columns: Sequence[str], made_by: str) -> Iterator[dict[
         raise damaged(path, error, made_by) from None
 
 
-def write_json(path: Path, kind: type[T], value: T) -> None:
-    """Write dataclasses as JSON; fields that have their default are left out."""
+def write_json(path: Path, kind: Any, value: Any) -> None:
+    """Write a value of type ``kind`` as JSON; fields at their default are left out."""
     plain = TypeAdapter(kind).dump_python(value, mode="json", exclude_defaults=True)
     write_atomically(path, json.dumps(plain, indent=1) + "\n")
 
 
-def read_as(kind: type[T], path: Path, made_by: str) -> T:
+def read_json_as(kind: Any, path: Path, made_by: str) -> Any:
     """What :func:`write_json` wrote, as ``kind``.
 
     Raises:

@@ -1,5 +1,6 @@
 """The first training images of a method for every question: ``top/<method>.csv``."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -42,6 +43,8 @@ def read_tops(path: Path) -> Tops:
     try:
         for row in read_csv(path, HEADER, "score"):
             hit = Hit(int(row["index"]), float(row["score"]))
+            if not math.isfinite(hit.score):
+                raise ValueError(f"score {hit.score} of {row['query']}")
             place = ranked.setdefault((row["query"], row["attribute"]), [])
             place.append((int(row["rank"]), hit))
     except ValueError as error:

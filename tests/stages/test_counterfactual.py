@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from ctrak_jax import config as cfg
 from ctrak_jax import pipeline
 from ctrak_jax.data import draw_dataset
 from ctrak_jax.errors import StoreError, UsageError
-from ctrak_jax.report import write_counterfactual
-from ctrak_jax.stages import counterfactual, model, query, questions, score, train
+from ctrak_jax.run.counterfactual import NOTHING, RANDOM, RemovalRow, read_counterfactual
+from ctrak_jax.run.dampings import write_dampings
+from ctrak_jax.run.questions import read_questions, write_questions
+from ctrak_jax.run.tops import write_tops
+from ctrak_jax.stages import counterfactual, model, query, score, train
 from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.counterfactual import NOTHING, RANDOM
 from ctrak_jax.stages.variant import MAIN
 from ctrak_jax.store import write_scores
 from tests.command import ctrak
@@ -50,16 +51,14 @@ COLUMNS = draw_dataset(
 
 def plant_scores(ctx: Context) -> None:
     """What the score stage leaves, with scores of our own."""
-    asked = questions.read(ctx.root / "queries" / "queries.csv")
+    asked = read_questions(ctx.root / "queries" / "queries.csv")
     carriers = np.stack([ctx.dataset.carries(q.attribute, q.value) for q in asked])
     alike = np.tile(np.arange(RANKED), (len(asked), 1))
     for method, scores in ((TEACHERS, 1.0 * carriers), (OTHERS, -1.0 * carriers), (BLIND, alike)):
         (ctx.root / "fisher" / method).mkdir(parents=True)
         write_scores(ctx.root / "scores" / f"{method}.zarr", scores)
-        top = ctx.root / "top" / f"{method}.csv"
-        top.parent.mkdir(exist_ok=True)
-        top.write_text("query,rank,index,score,attribute\n")
-    (ctx.root / "scores" / "damping.json").write_text("{}")
+        write_tops(ctx.root / "top" / f"{method}.csv", {})
+    write_dampings(ctx.root / "scores" / "damping.json", {})
     ctx.finish("score", score.inputs(ctx, MAIN))
     assert score.done(ctx, MAIN)
 
@@ -91,8 +90,8 @@ def copy(ctx, tmp_path) -> Context:
     return replace(ctx, root=tmp_path / "out")
 
 
-def rows_of(ctx: Context) -> list[dict]:
-    return json.loads((ctx.root / "counterfactual.json").read_text())["rows"]
+def rows_of(ctx: Context) -> tuple[RemovalRow, ...]:
+    return read_counterfactual(ctx.root / "counterfactual.json").rows
 
 
 def with_settings(ctx: Context, **sections) -> Context:
@@ -100,8 +99,8 @@ def with_settings(ctx: Context, **sections) -> Context:
     return replace(ctx, config=cfg.Config.model_validate(CONFIG.model_dump() | sections))
 
 
-def carriers(index, row) -> int:
-    return sum(COLUMNS[row["attribute"]][i] == row["value"] for i in index)
+def carriers(index, row: RemovalRow) -> int:
+    return sum(COLUMNS[row.attribute][i] == row.value for i in index)
 
 
 @pytest.mark.slow
@@ -110,7 +109,7 @@ def test_the_first_of_each_ranking_are_left_out(ctx):
     assert (len(ranked), len(trained)) == (RANKED, TRAINED)
     questions_asked = [("triangle-red-global", name) for name in ("shape", "color")]
     by = [NOTHING, RANDOM, TEACHERS, OTHERS, BLIND]
-    assert sorted((r["query"], r["attribute"], r["removed_by"]) for r in rows) == sorted(
+    assert sorted((r.query, r.attribute, r.removed_by) for r in rows) == sorted(
         (*question, method) for question in questions_asked for method in by
     )
     for row in rows:
@@ -121,10 +120,10 @@ def test_the_first_of_each_ranking_are_left_out(ctx):
             OTHERS: max(0, REMOVED - (RANKED - among)),
             BLIND: carriers(ranked[-REMOVED:], row),
         }
-        found = row["carriers_removed"]
-        assert found == expected.get(row["removed_by"], found)
-        assert found + row["carriers_left"] == carriers(trained, row)
-        assert row["removed"] == (0 if row["removed_by"] == NOTHING else REMOVED)
+        found = row.carriers_removed
+        assert found == expected.get(row.removed_by, found)
+        assert found + row.carriers_left == carriers(trained, row)
+        assert row.removed == (0 if row.removed_by == NOTHING else REMOVED)
 
 
 @pytest.mark.slow
@@ -150,7 +149,7 @@ def test_a_model_that_never_saw_the_concepts_loses_them(ctx):
     trained without as many others; mean over both concepts."""
 
     def rise(by: str) -> float:
-        return float(np.mean([row["loss_rise"] for row in rows_of(ctx) if row["removed_by"] == by]))
+        return float(np.mean([row.loss_rise for row in rows_of(ctx) if row.removed_by == by]))
 
     assert rise(TEACHERS) > max(rise(OTHERS), rise(RANDOM))
 
@@ -169,7 +168,7 @@ def test_random_images_are_ranked_ones_and_others_for_another_seed(asked_run):
 def test_presence_is_the_share_of_images_that_show_the_concept(asked_run):
     """Of drawn images, whose values are known."""
     checked = with_settings(asked_run, query={**CONFIG.query.model_dump(), "check": "shapes"})
-    asked = questions.read(asked_run.root / "queries" / "queries.csv")[0]
+    asked = read_questions(asked_run.root / "queries" / "queries.csv")[0]
     images = checked.dataset.raw.images[:50]
     share = np.mean([value == asked.value for value in COLUMNS[asked.attribute][:50]])
     assert counterfactual.presence(checked, images, asked) == pytest.approx(share)
@@ -188,9 +187,10 @@ def test_models_that_are_there_are_measured_again_in_batches_of_any_size(copy):
     rows = rows_of(copy)
     other = with_settings(copy, gradient={**CONFIG.gradient.model_dump(), "batch": 7})
     other.finish("score", score.inputs(other, MAIN))
-    again = counterfactual.run(copy.root, [other])["rows"]
+    again = counterfactual.run(copy.root, [other]).rows
     for one, two in zip(rows, again, strict=True):
-        assert two == {**one, "loss_rise": pytest.approx(one["loss_rise"], rel=1e-3, abs=1e-6)}
+        assert replace(two, loss_rise=0.0) == replace(one, loss_rise=0.0)
+        assert two.loss_rise == pytest.approx(one.loss_rise, rel=1e-3, abs=1e-6)
     logs = list((copy.root / "counterfactual").rglob("log.jsonl"))
     assert [len(log.read_text().splitlines()) for log in logs] == [1] * 6
 
@@ -210,51 +210,9 @@ def test_a_damaged_model_is_named_with_what_to_do(copy):
 def test_the_command_prints_what_is_written_and_draws(ctx):
     done = ctrak("counterfactual", ctx.root, "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["rows"] == rows_of(ctx)
+    assert [RemovalRow(**row) for row in json.loads(done.stdout)["rows"]] == list(rows_of(ctx))
     sheets = sorted((ctx.root / "counterfactual").glob("*.png"))
     assert [s.stem for s in sheets] == ["triangle-red-global-color", "triangle-red-global-shape"]
-
-
-def test_the_table_has_a_line_a_removal_and_means_over_seeds():
-    def row(seed: int, by: str, present: float) -> dict:
-        return {
-            "seed": seed,
-            "query": "[/b]-red-global",
-            "attribute": "color",
-            "value": "[red]",
-            "removed_by": by,
-            "removed": 0 if by == NOTHING else 7,
-            "carriers_removed": 3,
-            "carriers_left": 5,
-            "presence": present,
-            "loss_rise": 0.5,
-        }
-
-    rows = [row(seed, by, 0.25 * seed) for seed in (1, 2) for by in (NOTHING, RANDOM, "trak")]
-    lines = [x for x in counterfactual.text({"rows": rows}).splitlines() if "color=" in x]
-    assert len(lines) == 3
-    for line, left_out in zip(lines, ("nothing", "7 at random", "7 by trak"), strict=True):
-        cells = [cell.strip() for cell in line.strip("│").split("│")]
-        assert cells == ["[/b]-red", "color=[red]", left_out, "3", "5", "0.38", "+0.5000"]
-
-
-def test_the_sheet_shows_every_image_in_its_row(tmp_path):
-    colours = {"without nothing": 10, "without 7 at random": 200}
-    drawn = {
-        name: np.full((3, 16, 16, 3), value, np.uint8)
-        + np.arange(3, dtype=np.uint8)[:, None, None, None]
-        for name, value in colours.items()
-    }
-    write_counterfactual(tmp_path / "sheets", "a/b", drawn)
-    sheet = np.asarray(Image.open(tmp_path / "sheets" / "a_b.png"))
-    rows = []
-    for value in colours.values():
-        places = [np.argwhere((sheet == value + n).all(-1)) for n in range(3)]
-        assert [len(place) for place in places] == [64 * 64] * 3
-        assert places[0][:, 1].max() < places[1][:, 1].min() <= places[1][:, 1].max()
-        assert places[1][:, 1].max() < places[2][:, 1].min()
-        rows.append(places[0][:, 0])
-    assert rows[0].max() < rows[1].min()
 
 
 LOCAL = {**CONFIG.query.model_dump(), "scopes": ["local"]}
@@ -284,8 +242,8 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_trained(asked_run, s
 
 def test_a_scenario_without_a_question_is_refused(asked_run, tmp_path):
     shutil.copytree(asked_run.root, tmp_path / "out")
-    known = [q for q in questions.read(tmp_path / "out/queries/queries.csv") if q.scenario == "id"]
-    questions.write(tmp_path / "out" / "queries" / "queries.csv", known)
+    known = [q for q in read_questions(tmp_path / "out/queries/queries.csv") if q.scenario == "id"]
+    write_questions(tmp_path / "out" / "queries" / "queries.csv", known)
     fewer = replace(asked_run, root=Path(tmp_path / "out"))
     fewer.finish("score", score.inputs(fewer, MAIN))
     with pytest.raises(UsageError, match=r"no global question of \['ood'\]"):

@@ -1,22 +1,17 @@
-"""Questions: the table on disk, and the condition without the concept."""
+"""The condition without the concept, and the combinations that are asked about."""
 
-import re
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ctrak_jax import config as cfg
 from ctrak_jax.data import build
 from ctrak_jax.devices import local_mesh
-from ctrak_jax.errors import StoreError
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.query import combinations
 from ctrak_jax.stages.query_rows import stacked
-from ctrak_jax.stages.questions import HEADER, Question, combination_names, minus_of, read, write
+from ctrak_jax.stages.questions import minus_of
 
 COLORS = ("red", "blue", "green", "yellow")
 
@@ -34,122 +29,6 @@ def context(
     return Context(
         config=config, root=root, seed=0, training_set=data_set, dataset=data_set, mesh=mesh
     )
-
-
-# Names
-
-
-def test_combinations_keep_names_of_their_own():
-    def named(*pairs: tuple[str, str]) -> list[str]:
-        return combination_names([{"style": style, "hair": hair} for style, hair in pairs])
-
-    assert named(("voxel-art", "red"), ("micah", "red")) == ["voxel-art-red", "micah-red"]
-    alike = named(("a-b", "c"), ("a", "b-c"), ("a/b", "c"), ("a:b", "c"), ("a", "c"))
-    assert len(set(alike)) == 5
-    assert alike[-1] == "a-c"
-    assert all(re.fullmatch(r"[A-Za-z0-9._+-]+", name) for name in alike)
-
-
-# The table
-
-names = st.text("abcdefghijklmnopqrstuvwxyz0123456789 _.-,\"'äß", min_size=1, max_size=8)
-
-
-@st.composite
-def questions(draw, text=names):
-    condition = draw(st.dictionaries(text, text, min_size=1, max_size=3))
-    attribute = draw(st.sampled_from(sorted(condition)))
-    minus = {k: v for k, v in condition.items() if k != attribute}
-    if draw(st.booleans()):
-        minus |= {attribute: draw(text)}
-    return Question(
-        query=draw(text),
-        condition=condition,
-        attribute=attribute,
-        minus=minus,
-        scope=draw(st.sampled_from(["local", "global"])),
-        scenario=draw(st.sampled_from(["id", "ood"])),
-        split=draw(st.sampled_from(["validation", "report"])),
-        image=draw(text),
-    )
-
-
-@settings(max_examples=60, deadline=None)
-@given(asked=st.lists(questions(), max_size=4))
-def test_questions_come_back(tmp_path_factory, asked):
-    path = tmp_path_factory.mktemp("table") / "queries.csv"
-    write(path, asked)
-    assert read(path) == asked
-
-
-@pytest.mark.parametrize("value", ["a;b", "a=b", "", "a;b=c", "two\nlines", "=", ";"])
-def test_any_value_of_a_users_table_comes_back(tmp_path, value):
-    """Values are text: attributes.csv forbids none of these."""
-    asked = [
-        Question(
-            query="q",
-            condition={"style": value, "color": "red"},
-            attribute="style",
-            minus={"color": "red"},
-            scope="local",
-            scenario="id",
-            split="report",
-            image="q.png",
-        )
-    ]
-    write(tmp_path / "queries.csv", asked)
-    assert read(tmp_path / "queries.csv") == asked
-
-
-def one(**changes) -> Question:
-    settings = {
-        "query": "triangle-red-00",
-        "condition": {"shape": "triangle", "color": "red"},
-        "attribute": "color",
-        "minus": {"shape": "triangle"},
-        "scope": "local",
-        "scenario": "ood",
-        "split": "report",
-        "image": "images/triangle-red-00.png",
-    }
-    return Question(**(settings | changes))
-
-
-def test_the_table_names_its_columns_and_the_concept(tmp_path):
-    write(tmp_path / "q.csv", [one()])
-    header, row = (tmp_path / "q.csv").read_text().splitlines()
-    assert header.split(",") == list(HEADER)
-    assert row == (
-        "triangle-red-00,shape=triangle;color=red,color=red,shape=triangle,"
-        "local,ood,report,images/triangle-red-00.png"
-    )
-
-
-def test_a_missing_table_names_the_command(tmp_path):
-    with pytest.raises(StoreError, match="ctrak query"):
-        read(tmp_path / "none.csv")
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"query,condition\nq,shape=triangle\n",
-        b"something else\n1\n",
-        b"query,condition,concept,minus,scope,scenario,split,image\nq,shape,color=red,,local,id,report,i\n",
-        b"query,condition,concept,minus,scope,scenario,split,image\nq,color=red\n",
-        b"query,condition,concept,minus,scope,scenario,split,image\n\xff\xfe,color=red,color=red,,local,id,report,i\n",
-        b"query,condition,concept,minus,scope,scenario,split,image\nq,color=red,color=red,,local,id\n",
-    ],
-    ids=["columns missing", "no table", "no value", "cut off", "not text", "cut off late"],
-)
-def test_a_damaged_table_is_named(tmp_path, content):
-    path = tmp_path / "queries.csv"
-    path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"queries\.csv is damaged"):
-        read(path)
-
-
-# The condition without the concept
 
 
 def test_null_leaves_the_attribute_out(tmp_path):

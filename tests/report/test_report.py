@@ -1,0 +1,234 @@
+"""The report of a small made-up run: what page and sheets show, and what fails how."""
+
+import base64
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.report.contact import (
+    FRAME,
+    LABEL,
+    MARGIN,
+    picture_scale,
+    sheet_size,
+    write_contact_sheets,
+)
+from ctrak_jax.report.page import script_json
+from ctrak_jax.run.metrics import read_metrics, write_metrics
+from ctrak_jax.run.tops import read_tops
+from tests.report.made_up import HOSTILE, METHODS, SIZE, FakeRun, make_run
+
+
+class Outline(HTMLParser):
+    """Start tags with their attributes, and the text of each script."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.cdata_elem == "script":
+            self.scripts[-1] += data
+
+
+@pytest.fixture(scope="module")
+def two_seeds(tmp_path_factory: pytest.TempPathFactory) -> FakeRun:
+    return make_run(tmp_path_factory.mktemp("two"), seeds=(0, 3))
+
+
+@pytest.fixture(scope="module")
+def page(two_seeds: FakeRun) -> str:
+    return two_seeds.page()
+
+
+@pytest.fixture(scope="module")
+def data(page: str) -> Any:
+    return json.loads(Outline(page).scripts[0])
+
+
+def test_every_file_is_written_and_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    written = run.write()
+    assert all(path.is_file() for path in written)
+    assert set(written) == {path for path in (tmp_path / "report").rglob("*") if path.is_file()}
+    names = {str(path.relative_to(tmp_path / "report")) for path in written}
+    charts = {"precision", "ablation", "damping", "wrong_label", "no_condition_embedding"}
+    assert {"index.html", *(f"{chart}.png" for chart in charts)} <= names
+    contact = {"triangle-red-local-01-color.png", "triangle-red-local-01-color-d-trak.png"}
+    assert {f"contact/{name}" for name in contact} <= names
+    # Three queries a condition, two concepts each, less one validation query for each ID condition.
+    assert len([name for name in names if "contact" in name]) == 9 * 2 * (len(METHODS) + 1)
+    assert not [name for name in names if "circle-red-local-00" in name]
+
+
+def test_the_page_asks_nothing_from_outside(page: str) -> None:
+    assert "//" not in re.sub(r"^ *//.*$|data:[^\"]*", "", page, flags=re.MULTILINE)
+    outline = Outline(page)
+    links = [a[n] for _, a in outline.tags for n in ("src", "href", "srcset", "action") if n in a]
+    assert links
+    assert all(link is not None and link.startswith("data:") for link in links)
+    assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest", page)
+    assert "{{" not in page
+
+
+def test_framed_images_are_the_carriers_by_rank(two_seeds: FakeRun, data: Any) -> None:
+    framed = 0
+    for run in data["runs"]:
+        folder = two_seeds.runs[run["seed"]] / "top"
+        tops = {method: read_tops(folder / f"{method}.csv") for method in METHODS}
+        for query in run["queries"]:
+            for concept in query["concepts"]:
+                values = two_seeds.attributes[concept["attribute"]]
+                assert len(concept["rows"]) == len(METHODS)
+                for method, hits in concept["rows"]:
+                    ranked = tops[data["methods"][method]["id"]]
+                    top = ranked[query["id"], concept["attribute"]][:10]
+                    truth = [hit.index for hit in top]
+                    assert [data["index"][hit[0]] for hit in hits] == truth
+                    carriers = [int(values[index] == concept["value"]) for index in truth]
+                    assert [hit[2] for hit in hits] == carriers
+                    framed += sum(carriers)
+    assert framed > 0
+    for attribute in data["attributes"]:
+        shown = [attribute["values"][code] for code in attribute["codes"]]
+        truth = two_seeds.attributes[attribute["name"]]
+        assert shown == [truth[index] for index in data["index"]]
+
+
+def test_the_atlas_holds_the_images_it_names(two_seeds: FakeRun, data: Any, tmp_path: Path) -> None:
+    atlas = tmp_path / "atlas.png"
+    atlas.write_bytes(base64.b64decode(data["atlas"]["src"].partition(",")[2]))
+    with Image.open(atlas) as opened:
+        pixels = np.asarray(opened)
+    assert len(set(data["index"])) == len(data["index"])
+    for tile, index in enumerate(data["index"]):
+        row, column = divmod(tile, data["atlas"]["columns"])
+        cut = pixels[row * SIZE : (row + 1) * SIZE, column * SIZE : (column + 1) * SIZE]
+        np.testing.assert_array_equal(cut, two_seeds.images[index])
+
+
+def test_both_seeds_and_only_report_queries_are_in_the_explorer(data: Any) -> None:
+    assert [run["seed"] for run in data["runs"]] == [0, 3]
+    for run in data["runs"]:
+        names = [query["id"] for query in run["queries"]]
+        assert len(names) == len(set(names)) == 9
+        assert "circle-red-local-00" not in names
+
+
+def test_the_answer_compares_with_the_best_rival_out_of_distribution(page: str) -> None:
+    answer = re.search(r'<p class="answer">(.*?)</p>', page, re.DOTALL)
+    assert answer is not None
+    text = re.sub(r"<[^>]+>", "", answer[1])
+    assert "held out of training, 9.0 of Concept-TRAK" in text
+    assert "(95% interval 8.3 to 9.5)" in text
+    assert "against 6.0 for the best rival, DAS (95%" in text
+    assert "chance gives 3.3" in text
+
+
+@pytest.mark.parametrize("size", [16, 64])
+def test_contact_sheets_have_the_size_of_their_rows(tmp_path: Path, size: int) -> None:
+    run = make_run(tmp_path, size=size, images=30, queries=2)
+    contact = tmp_path / "contact"
+    write_contact_sheets(contact, run.answers(0), run.images, run.attributes)
+    scale = picture_scale(size, size)
+    name = "triangle-red-local-00-color"
+    with Image.open(contact / f"{name}.png") as every:
+        assert every.size == sheet_size(size, size, rows=len(METHODS))
+    with Image.open(contact / f"{name}-trak.png") as one:
+        assert one.size == sheet_size(size, size, rows=1)
+        corner = (MARGIN + LABEL + FRAME, one.height - MARGIN - FRAME - size * scale)
+        cut = one.crop((*corner, corner[0] + size * scale, corner[1] + size * scale))
+    query = tmp_path / "queries" / "images" / "triangle-red-local-00.png"
+    with Image.open(query) as truth:
+        np.testing.assert_array_equal(np.asarray(cut)[::scale, ::scale], np.asarray(truth))
+
+
+def test_hostile_strings_stay_text(tmp_path: Path) -> None:
+    run = make_run(tmp_path, hostile=True)
+    page = run.page(title=HOSTILE)
+    outline = Outline(page)
+    assert "alert(1)</script>" not in page
+    assert len(outline.scripts) == 2
+    assert not [tag for tag, _ in outline.tags if tag == "b"]
+    attributes = {a["name"]: a for a in json.loads(outline.scripts[0])["attributes"]}
+    assert attributes["note"]["values"] == [HOSTILE]
+
+
+def test_script_json_gives_the_value_back_and_cannot_end_its_script() -> None:
+    value = {HOSTILE: ["<!--", "]]>", "\u2028", "é"]}
+    text = script_json(value)
+    assert json.loads(text) == value
+    assert not set("<>&\u2028") & set(text)
+
+
+def test_a_limit_keeps_the_first_queries_and_says_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path, queries=5)
+    page = run.page(limit=2)
+    queries = json.loads(Outline(page).scripts[0])["runs"][0]["queries"]
+    # Two of the four local ones and the one global one, for each of four conditions.
+    assert len(queries) == 12
+    assert "The first 2 queries of each combination are here, 12 of 17" in page
+
+
+def test_only_what_was_run_is_drawn(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    metrics = read_metrics(tmp_path / "metrics.json")
+    alone = tuple(row for row in metrics.summary if row.method == "das")
+    few = replace(metrics, damping={}, controls={}, summary=alone)
+    write_metrics(tmp_path / "metrics.json", few)
+    written = {path.name for path in run.write() if path.parent.name == "report"}
+    assert written == {"index.html", "precision.png"}
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    sections = {a.get("id") for tag, a in Outline(page).tags if tag == "section"}
+    assert sections == {"precision", "explorer", "attributes", "samples", "settings"}
+
+
+@pytest.mark.parametrize(
+    ("missing", "command"),
+    [
+        ("metrics.json", "ctrak evaluate"),
+        ("queries/queries.csv", "ctrak query"),
+        ("queries/images/triangle-red-local-01.png", "ctrak query"),
+        ("top", "ctrak score"),
+    ],
+)
+def test_a_missing_file_is_named_with_the_command(
+    tmp_path: Path, missing: str, command: str
+) -> None:
+    run = make_run(tmp_path)
+    (tmp_path / missing).rename(tmp_path / "elsewhere")
+    with pytest.raises(StoreError) as caught:
+        run.write()
+    assert str(tmp_path / missing) in str(caught.value)
+    assert f"`{command}`" in str(caught.value)
+
+
+def test_an_index_outside_the_data_set_is_an_error(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    short = run._replace(
+        images=run.images[:5], attributes={k: v[:5] for k, v in run.attributes.items()}
+    )
+    with pytest.raises(StoreError, match="expected 0 to 4; give the data set"):
+        short.write()
+
+
+def test_an_attribute_outside_the_data_set_is_an_error(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    shapes = run._replace(attributes={"shape": run.attributes["shape"]})
+    with pytest.raises(UsageError, match=r"queries\.csv: attribute 'color' of triangle-red"):
+        shapes.write()
