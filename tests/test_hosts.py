@@ -1,6 +1,5 @@
 """Two processes of four devices each on loopback give what one process gives."""
 
-import csv
 import json
 import shutil
 import socket
@@ -12,6 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from ctrak_jax.run.tops import read_tops
 from ctrak_jax.store import read_manifest, read_scores
 from tests.command import command, ctrak, environment
 from tests.test_pipeline import CONFIG, METHODS, features
@@ -99,10 +99,9 @@ def test_features_gram_and_scores_agree(runs, method):
         assert np.abs(one - two).max() <= bound * np.abs(one).max()
 
 
-def ranked(root: Path) -> list:
-    with (root / "top" / "concept-trak.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    return [(r["query"], r["attribute"], r["index"]) for r in rows if int(r["rank"]) <= 10]
+def ranked(root: Path) -> dict[tuple[str, str], list[int]]:
+    tops = read_tops(root / "top" / "concept-trak.csv")
+    return {key: [hit.index for hit in hits[:10]] for key, hits in tops.items()}
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """A text-to-image model through every stage: featurize, ask, score."""
 
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -18,6 +17,8 @@ from ctrak_jax.data import build
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.encoder import require_heard
+from ctrak_jax.run.metrics import read_metrics
+from ctrak_jax.run.questions import read_questions
 from ctrak_jax.stages import attribute, query, train
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.samples import samples_of
@@ -26,21 +27,18 @@ from tests.inputs.words import PAIRS, config
 
 
 def test_questions_are_put_in_words(run):
-    with (run / "queries" / "queries.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert rows
-    for row in rows:
-        values = dict(pair.split("=") for pair in row["condition"].split(";"))
-        minus = dict(pair.split("=") for pair in row["minus"].split(";"))
-        assert row["prompt"] == f"{values['noun']} ab {values['tail']}"
-        assert row["minus_prompt"] == f"{minus['noun']} ab {minus['tail']}"
-        assert row["prompt"] != row["minus_prompt"]
+    asked = read_questions(run / "queries" / "queries.csv")
+    assert asked
+    for q in asked:
+        assert q.prompt == f"{q.condition['noun']} ab {q.condition['tail']}"
+        assert q.minus_prompt == f"{q.minus['noun']} ab {q.minus['tail']}"
+        assert q.prompt != q.minus_prompt
 
 
 def test_the_answer_is_there_and_is_finite(run):
-    metrics = json.loads((run / "metrics.json").read_text())
-    assert {row["method"] for row in metrics["rows"]} == {"concept-trak", "d-trak"}
-    assert {row["scenario"] for row in metrics["rows"]} == {"id", "ood"}
+    rows = read_metrics(run / "metrics.json").rows
+    assert {row.method for row in rows} == {"concept-trak", "d-trak"}
+    assert {row.scenario for row in rows} == {"id", "ood"}
     about = json.loads((run / "model" / "model.json").read_text())
     assert about["architecture"]["network"] == "UNet"
     assert (run / "report" / "index.html").exists()
