@@ -10,15 +10,12 @@ report, and solving where all features fit into memory.
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
 from ctrak_jax.errors import UsageError
-
-if TYPE_CHECKING:
-    from orbax.checkpoint.options import MultiprocessingOptions
 
 Item = TypeVar("Item")
 
@@ -127,7 +124,7 @@ def barrier(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def checkpoints() -> "MultiprocessingOptions":
+def checkpoints() -> Any:
     """Orbax: a checkpoint is this process's own business, whoever else is there."""
     from orbax.checkpoint.options import MultiprocessingOptions
 

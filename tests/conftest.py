@@ -6,6 +6,8 @@ from tests.compiler import xla_flags
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), xla_flags(devices=8)])
+# Commands leave JAX's cache of compiled programs as this says, and the user's own alone.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
 
 import jax
 from jaxtyping import install_import_hook

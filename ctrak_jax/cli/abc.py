@@ -16,8 +16,10 @@ def act(args: argparse.Namespace) -> None:
     """Run the benchmark and print its table."""
     config, out = arguments.load(args)
     from ctrak_jax import abc, hosts
+    from ctrak_jax.cli import compilation_cache
 
     arguments.join(args)
+    compilation_cache.switch_on(config.run.compilation_cache)
     abc.run(config, out)
     if hosts.is_first():
         print((out / ("abc.json" if args.json else "abc.md")).read_text(), end="")

@@ -3,13 +3,10 @@
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ctrak_jax.cli import arguments
 from ctrak_jax.errors import UsageError
-
-if TYPE_CHECKING:
-    from ctrak_jax.stages.context import Context
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +47,10 @@ def act(args: argparse.Namespace) -> None:
     if seed not in seeds:
         raise UsageError(f"--seed {seed} is none of the run's seeds {seeds}.")
     from ctrak_jax import pipeline
+    from ctrak_jax.cli import compilation_cache
     from ctrak_jax.stages import attribute
 
+    compilation_cache.switch_on(config.run.compilation_cache)
     ctx = pipeline.prepare(config, out)[seeds.index(seed)]
     if args.prompt is not None:
         answer = _by_prompt(args, ctx)
@@ -87,7 +86,7 @@ def _check_prompt(args: argparse.Namespace) -> None:
         )
 
 
-def _by_prompt(args: argparse.Namespace, ctx: "Context") -> dict[str, Any]:
+def _by_prompt(args: argparse.Namespace, ctx: Any) -> dict[str, Any]:
     from ctrak_jax.report import write_answer
     from ctrak_jax.stages import attribute
 

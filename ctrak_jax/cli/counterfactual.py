@@ -17,9 +17,11 @@ def act(args: argparse.Namespace) -> None:
     """Retrain, generate, and print what came of it."""
     config, out = arguments.load(args)
     from ctrak_jax import pipeline
+    from ctrak_jax.cli import compilation_cache
     from ctrak_jax.stages import counterfactual
     from ctrak_jax.terminal.counterfactual import counterfactual_table
 
+    compilation_cache.switch_on(config.run.compilation_cache)
     found = counterfactual.run(out, pipeline.prepare(config, out))
     if args.json:
         print(json.dumps(asdict(found), indent=1))

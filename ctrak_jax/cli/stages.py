@@ -17,9 +17,11 @@ def act(args: argparse.Namespace) -> None:
     """The stage that the command names, or all of them; then what there is to say of it."""
     config, out = arguments.load(args)
     from ctrak_jax import hosts, log, pipeline
+    from ctrak_jax.cli import compilation_cache
     from ctrak_jax.terminal import summary
 
     arguments.join(args)
+    compilation_cache.switch_on(config.run.compilation_cache)
     name = args.command
     pipeline.run(config, out, tuple(pipeline.STAGES) if name == "run" else (name,))
     if not hosts.is_first():

@@ -27,6 +27,9 @@ class RunConfig(Section):
     """Training seeds; each trains, featurizes and is asked on its own."""
     devices: int | None = Field(default=None, ge=1)
     """Local devices to use; empty for all."""
+    compilation_cache: Literal["auto", "none"] | Path = "auto"
+    """Where compiled programs are kept for the next command: in the user's cache folder, nowhere,
+    or in a folder of this name."""
 
 
 class MeshConfig(Section):

@@ -4,7 +4,6 @@ else is read ahead of its use."""
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import grain
 import numpy as np
 
 from ctrak_jax.data.dataset import Dataset
@@ -22,6 +21,8 @@ class ShuffledRows:
     + count - 1`` of an endless run over ``size`` rows, shuffled anew each epoch."""
 
     def __init__(self, size: int, *, batch: int, seed: int) -> None:
+        import grain
+
         self._rows = grain.MapDataset.range(size).seed(seed).shuffle().repeat().batch(batch)
 
     def __call__(self, first: int, count: int) -> np.ndarray:
@@ -42,11 +43,11 @@ class TrainingBatches:
         return Batches(images.reshape(*rows.shape, *images.shape[1:]), self._conditions[rows])
 
 
-AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-"""Jobs are whole batches: a few of them are enough, and many would fill the memory."""
-
-
 def read_ahead(jobs: Sequence[Any], read: Callable[[Any], Any]) -> Iterator[Any]:
     """``read(job)`` of every job in order, read in threads while the caller works."""
+    import grain
+
+    # Jobs are whole batches: a few of them are enough, and many would fill the memory.
+    ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
     numbers = grain.MapDataset.range(len(jobs))
-    return iter(numbers.map(lambda n: read(jobs[n])).to_iter_dataset(AHEAD))
+    return iter(numbers.map(lambda n: read(jobs[n])).to_iter_dataset(ahead))

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
+from jax.scipy.linalg import cho_solve
 from jaxtyping import Float
 
 from ctrak_jax.fisher.gram import Gram, damping
@@ -56,7 +56,7 @@ def dual(
 def _primal(matrix: Array, phi: Array, lam: Array) -> Array:
     lower = jnp.linalg.cholesky(matrix + lam * jnp.eye(len(matrix)))
     return _refined(
-        lambda right: jax.scipy.linalg.cho_solve((lower, True), right.T).T,
+        lambda right: cho_solve((lower, True), right.T).T,
         lambda z: jnp.matmul(z, matrix, precision=HIGHEST) + lam * z,
         phi,
     )
@@ -68,7 +68,7 @@ def _dual(features: Array, kernel: Array, phi: Array, lam: Array) -> Array:
 
     def solve(right: Array) -> Array:
         seen = jnp.matmul(right, features.T, precision=HIGHEST)
-        inside = jax.scipy.linalg.cho_solve((lower, True), seen.T).T
+        inside = cho_solve((lower, True), seen.T).T
         return (right - jnp.matmul(inside, features, precision=HIGHEST)) / lam
 
     return _refined(solve, lambda z: normal_product(z, features) + lam * z, phi)
@@ -106,5 +106,7 @@ def spectrum(features: Float[np.ndarray, "sample proj"]) -> Spectrum:
     phi = np.asarray(features, np.float64)
     n, k = phi.shape
     side = phi @ phi.T if n < k else phi.T @ phi
+    import scipy.linalg
+
     values, vectors = scipy.linalg.eigh(side)
     return Spectrum(np.maximum(values, 0.0), vectors, n < k, float(np.trace(side)), k)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
 from ctrak_jax import devices, hosts
@@ -88,6 +87,8 @@ def checkpointed(
     Raises:
         StoreError: checkpoints of other inputs, a damaged one, or a loss that is not finite.
     """
+    import orbax.checkpoint as ocp
+
     # Each part of the state needs buffers of its own: the training call donates them.
     state = jax.tree.map(jnp.copy, trainer.init(params))
     folder = folder.resolve()
@@ -130,9 +131,9 @@ def checkpointed(
     return Trained(state.average, loss, step - begun)
 
 
-def _restore(
-    manager: ocp.CheckpointManager, step: int, state: TrainState, folder: Path
-) -> TrainState:
+def _restore(manager: Any, step: int, state: TrainState, folder: Path) -> TrainState:
+    import orbax.checkpoint as ocp
+
     try:
         return cast(TrainState, manager.restore(step, args=ocp.args.StandardRestore(state)))
     except Exception as error:  # Orbax raises many kinds for damaged files

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from ctrak_jax.projection import factored, kernels, mask, pallas_gpu, pallas_tpu, sjlt, srht, xla
+from ctrak_jax.projection import factored, kernels, mask, sjlt, srht, xla
 from ctrak_jax.projection.reference import WORD
 from ctrak_jax.typing import Array, Params
 
@@ -20,10 +20,6 @@ Implementation = Literal["auto", "xla", "pallas_tpu", "pallas_gpu"]
 
 KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "factored")
 """What :func:`project` makes; ``factored`` goes by layer."""
-KERNELS: dict[str, Callable[..., Array]] = {
-    "pallas_tpu": pallas_tpu.project,
-    "pallas_gpu": pallas_gpu.project,
-}
 KERNEL_OF = {"tpu": "pallas_tpu", "gpu": "pallas_gpu"}
 """Backend -> its kernel; what that does not serve, and every other backend, takes ``xla``."""
 SMALL = 2**20
@@ -103,8 +99,7 @@ def project(
         )
     implementation = implementation_of(projection, dtype=g.dtype)
     if implementation != "xla":
-        run = KERNELS[implementation]
-        return run(g, kind=kind, k=k, seed=seed, tile=tile, first_row=first_row)
+        return _kernel(implementation)(g, kind=kind, k=k, seed=seed, tile=tile, first_row=first_row)
     match kind:
         case "sjlt":
             return sjlt.project(g, k=k, seed=seed, first_row=first_row)
@@ -127,14 +122,22 @@ def implementation_of(
     """
     name, backend = projection.implementation, backend or jax.default_backend()
     if name != "auto":
-        if name not in ("xla", *KERNELS):
+        if name not in (known := ["xla", *KERNEL_OF.values()]):
             raise ValueError(
-                f"Projection.implementation={name!r} is not known; use auto or one of "
-                f"{['xla', *KERNELS]}."
+                f"Projection.implementation={name!r} is not known; use auto or one of {known}."
             )
         return name
     kernel = KERNEL_OF.get(backend)
     return kernel if kernel and kernels.serves(projection.kind, dtype) else "xla"
+
+
+def _kernel(implementation: str) -> Callable[..., Array]:
+    """A Pallas kernel, imported when it is used: Pallas alone takes 0.4 s."""
+    if implementation == "pallas_tpu":
+        from ctrak_jax.projection import pallas_tpu as kernel
+    else:
+        from ctrak_jax.projection import pallas_gpu as kernel
+    return kernel.project
 
 
 def project_leaf(

@@ -61,7 +61,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import erfinv
 
 ROW_SALT = 0x9E3779B9
 COLUMN_SALT = 0x7F4A7C15
@@ -125,6 +124,8 @@ def _rademacher(seed: int, rows: np.ndarray, k: int, d: int) -> np.ndarray:
 
 
 def _gaussian(seed: int, rows: np.ndarray, k: int, d: int) -> np.ndarray:
+    from scipy.special import erfinv
+
     uniform = ((words(seed, rows, np.arange(k)) >> np.uint32(9)) + 0.5) / 2.0**23
     return np.sqrt(2.0) * erfinv(2.0 * uniform - 1.0) / np.sqrt(k)
 

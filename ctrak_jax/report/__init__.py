@@ -10,7 +10,6 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.report.answer import write_answer
 from ctrak_jax.report.contact import write_contact_sheets
 from ctrak_jax.report.counterfactual import write_counterfactual_sheet
-from ctrak_jax.report.figures import write_figures
 from ctrak_jax.report.page import write_page
 from ctrak_jax.report.read import read_answers, results_of
 from ctrak_jax.run.metrics import read_metrics
@@ -56,6 +55,8 @@ def write_report(
             raise UsageError(f"attributes[{name!r}]: {len(values)} values, {len(images)} images")
     if not runs:
         raise UsageError("runs is empty; give at least one training seed's folder")
+    from ctrak_jax.report.figures import write_figures  # loads matplotlib
+
     results = results_of(read_metrics(out / "metrics.json"))
     seeds = [
         read_answers(
