@@ -120,8 +120,7 @@ def _precision(results: Results) -> Figure | None:
                     x = place - 0.4 + (nth + 0.5) * width
                     _bar(axes, x, row.interval, width=0.88 * width, colour=_colour(method))
             chance = base_rate(table.values(), column)
-            if chance is not None:
-                axes.hlines(chance, place - 0.45, place + 0.45, colors=_INK, linestyles=":")
+            axes.hlines(chance, place - 0.45, place + 0.45, colors=_INK, linestyles=":")
         axes.set_xticks(range(len(groups)), [SCENARIO_SHORT[g.scenario] for g in groups])
         axes.set_xlim(-0.6, len(groups) - 0.4)
         axes.set_title(f"{scope} queries (dotted: chance)", fontsize=10, color=_INK, loc="left")

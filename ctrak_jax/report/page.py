@@ -1,16 +1,16 @@
-"""The page: `template.html` with style, script, tables and data put in; nothing from outside."""
+"""The page: `page.html` with style, script, tables and data put in; nothing from outside."""
 
-import json
-import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from importlib import resources
 from pathlib import Path
-from typing import Any
+
+import jinja2
+from markupsafe import Markup
 
 from ctrak_jax.data.raw import Images
-from ctrak_jax.report import sections
-from ctrak_jax.report.explorer import Explorer, build_explorer
+from ctrak_jax.report import tables
+from ctrak_jax.report.explorer import build_explorer, data_uri
+from ctrak_jax.report.labels import MAIN, label
 from ctrak_jax.report.read import Answers, Results
 
 
@@ -35,50 +35,37 @@ def write_page(
       attributes: name -> N values.
       limit: most queries of one condition, scope and seed in the explorer.
     """
-    explorer = build_explorer(seeds, images, attributes, results.base_rates, limit=limit)
-    parts = {
-        "title": escape(title),
-        "style": _resource("page.css"),
-        "script": _resource("page.js"),
-        "data": script_json(explorer.data),
-        "answer": sections.answer(results),
-        "k": str(results.k),
-        "setting": escape(_setting(seeds, explorer)),
-        "main_table": sections.main_table(results),
-        "explorer_note": escape(_explorer_note(explorer, limit)),
-        "ladder": sections.ladder_table(results),
-        "damping": sections.damping_section(results.damping),
-        "controls": sections.controls_section(results),
-        "attributes": sections.attribute_tables(results),
-        "samples": sections.samples_section(seeds),
-        "settings": sections.settings_section(results.settings),
-    }
-    # One pass: a value that happens to look like a placeholder is not filled in again.
-    page = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _resource("template.html"))
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ctrak_jax.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    page = environment.get_template("page.html").render(
+        title=title,
+        style=_own("page.css"),
+        script=_own("page.js"),
+        k=results.k,
+        main_method=label(MAIN).short,
+        headline=tables.headline(results),
+        seeds=[answers.seed for answers in seeds],
+        explorer=build_explorer(seeds, images, attributes, results.base_rates, limit=limit),
+        limit=limit,
+        main_table=tables.main_table(results),
+        ladder=tables.ladder_table(results),
+        plots=tables.plots(results.damping),
+        without_embedding=tables.without_embedding(results),
+        wrong_labels=tables.wrong_labels(results),
+        attribute_tables=tables.attribute_tables(results),
+        samples={a.seed: data_uri(a.samples.read_bytes()) for a in seeds if a.samples is not None},
+        settings=list(tables.settings(results.settings)),
+    )
     path.write_text(page, encoding="utf-8")
     return path
 
 
-def script_json(value: Any) -> str:
-    """JSON that may stand inside a `<script>` element, whatever strings it holds."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _resource(name: str) -> str:
-    return resources.files("ctrak_jax.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _setting(seeds: Sequence[Answers], explorer: Explorer) -> str:
-    names = ", ".join(str(run.seed) for run in seeds)
-    plural = "seed" if len(seeds) == 1 else "seeds"
-    return f"{explorer.total} report queries, training {plural} {names}."
-
-
-def _explorer_note(explorer: Explorer, limit: int) -> str:
-    if explorer.shown == explorer.total:
-        return ""
-    return (
-        f"The first {limit} queries of each combination are here, {explorer.shown} of "
-        f"{explorer.total}; the tables count all."
-    )
+def _own(name: str) -> Markup:
+    """A file of this package as it is."""
+    return Markup(resources.files("ctrak_jax.report").joinpath(name).read_text(encoding="utf-8"))

@@ -1,10 +1,11 @@
 """Choosing rows of a summary: what tables, charts and the opening sentence share."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from statistics import fmean
 from typing import NamedTuple
 
 from ctrak_jax.report.labels import LADDER, SCENARIOS, SCOPES, is_ablation, ordered
-from ctrak_jax.run.metrics import DampingCurve, PrecisionSummary
+from ctrak_jax.run.metrics import DampingCurve, LabelShiftSummary, PrecisionSummary
 
 
 class Column(NamedTuple):
@@ -14,7 +15,7 @@ class Column(NamedTuple):
     scenario: str
 
 
-class Line(NamedTuple):
+class DampingLine(NamedTuple):
     """One line of a damping plot: (r, precision) points by rising r."""
 
     split: str
@@ -22,7 +23,7 @@ class Line(NamedTuple):
     points: tuple[tuple[float, float], ...]
 
 
-def columns(rows: Iterable[PrecisionSummary]) -> tuple[Column, ...]:
+def columns(rows: Iterable[PrecisionSummary | LabelShiftSummary]) -> tuple[Column, ...]:
     """The (scope, scenario) pairs that occur in `rows`, local before global, ID before OOD."""
     present = {(row.scope, row.scenario) for row in rows}
     known = [(scope, scenario) for scope in SCOPES for scenario in SCENARIOS]
@@ -53,13 +54,12 @@ def ladder_methods(rows: Iterable[PrecisionSummary]) -> tuple[str, ...]:
     return steps if any(is_ablation(method) for method in steps) else ()
 
 
-def base_rate(rows: Iterable[PrecisionSummary], column: Column) -> float | None:
+def base_rate(rows: Iterable[PrecisionSummary], column: Column) -> float:
     """Chance precision in `column`: every method faces the same queries, so any row's will do."""
-    found = [row.base_rate for row in rows if Column(row.scope, row.scenario) == column]
-    return sum(found) / len(found) if found else None
+    return fmean(row.base_rate for row in rows if Column(row.scope, row.scenario) == column)
 
 
-def damping_lines(damping: DampingCurve) -> Sequence[Line]:
+def damping_lines(damping: DampingCurve) -> list[DampingLine]:
     """Validation ID, report ID, report OOD of the local queries (global where no local ran)."""
     scopes = {point.scope for point in damping.curve}
     scope = next((scope for scope in SCOPES if scope in scopes), None)
@@ -71,5 +71,5 @@ def damping_lines(damping: DampingCurve) -> Sequence[Line]:
             if (point.scope, point.split, point.scenario) == (scope, split, scenario)
         )
         if points:
-            lines.append(Line(split, scenario, tuple(points)))
+            lines.append(DampingLine(split, scenario, tuple(points)))
     return lines

@@ -21,7 +21,6 @@ from ctrak_jax.report.contact import (
     sheet_size,
     write_contact_sheets,
 )
-from ctrak_jax.report.page import script_json
 from ctrak_jax.run.metrics import read_metrics, write_metrics
 from ctrak_jax.run.tops import read_tops
 from tests.report.made_up import HOSTILE, METHODS, SIZE, FakeRun, make_run
@@ -83,7 +82,7 @@ def test_the_page_asks_nothing_from_outside(page: str) -> None:
     assert links
     assert all(link is not None and link.startswith("data:") for link in links)
     assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest", page)
-    assert "{{" not in page
+    assert not re.search(r"\{[{%]", re.sub(r"\$\{.*?\}", "", page))
 
 
 def test_framed_images_are_the_carriers_by_rank(two_seeds: FakeRun, data: Any) -> None:
@@ -167,13 +166,6 @@ def test_hostile_strings_stay_text(tmp_path: Path) -> None:
     assert not [tag for tag, _ in outline.tags if tag == "b"]
     attributes = {a["name"]: a for a in json.loads(outline.scripts[0])["attributes"]}
     assert attributes["note"]["values"] == [HOSTILE]
-
-
-def test_script_json_gives_the_value_back_and_cannot_end_its_script() -> None:
-    value = {HOSTILE: ["<!--", "]]>", "\u2028", "é"]}
-    text = script_json(value)
-    assert json.loads(text) == value
-    assert not set("<>&\u2028") & set(text)
 
 
 def test_a_limit_keeps_the_first_queries_and_says_so(tmp_path: Path) -> None:
