@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ctrak_jax import config as cfg
 
@@ -20,12 +20,9 @@ def declare_settings(parser: argparse.ArgumentParser) -> None:
         "config", type=Path, metavar="CONFIG", help="YAML file, or the folder of an earlier run"
     )
     group = parser.add_argument_group("settings (defaults in brackets)")
-    fields: list[tuple[str, Any]] = [
-        (f, i) for f, i in cfg.Config.model_fields.items() if f not in cfg.sections() and f != "out"
-    ]
-    for section, model in cfg.sections().items():
-        fields += [(f"{section}.{f}", i) for f, i in model.model_fields.items()]
-    for dotted, field in fields:
+    for dotted, field in cfg.fields().items():
+        if dotted == "out":  # declared with help of its own, and read as a path
+            continue
         default = "" if field.default is None else field.default
         shown = list(default) if isinstance(default, tuple) else default
         text = f"{field.description or ''} [{shown}]".replace("%", "%%")

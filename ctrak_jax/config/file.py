@@ -5,14 +5,15 @@ goes on top. :func:`load` names the key, its line and the nearest valid one wher
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pydantic
 import yaml
 
-from ctrak_jax.config.settings import Config, sections
+from ctrak_jax.config.settings import Config, fields, sections
 from ctrak_jax.errors import UsageError
 
 TEXT_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
@@ -120,13 +121,10 @@ def _reject_unknown(raw: Mapping[str, Any], lines: Mapping[Place, str]) -> None:
     if old:
         changes = ", ".join(f"{name} is now {RENAMED[name]}" for name in old)
         raise UsageError(f"{lines[tuple(old[0].split('.'))]}: {changes}; write the new name.")
-    known = {name: list(section.model_fields) for name, section in sections().items()}
-    every = [*Config.model_fields, *(f"{s}.{f}" for s, fields in known.items() for f in fields)]
+    every = [*Config.model_fields, *fields()]
     for key, value in raw.items():
-        places = [(key,)] if key not in known or not isinstance(value, dict) else []
-        if not places:
-            places = [(key, inner) for inner in value]
-        for place in places:
+        inner = value if key in sections() and isinstance(value, dict) else None
+        for place in [(key,)] if inner is None else [(key, name) for name in inner]:
             dotted = ".".join(map(str, place))
             if dotted not in every:
                 near = difflib.get_close_matches(dotted, every, 1, 0.0)[0]
@@ -136,15 +134,18 @@ def _reject_unknown(raw: Mapping[str, Any], lines: Mapping[Place, str]) -> None:
 
 
 def _explain(error: pydantic.ValidationError, lines: Mapping[Place, str], source: str) -> str:
+    """One line of the first error: the place in the file, what was got and what was expected."""
     first = error.errors(include_url=False)[0]
-    place: Sequence[str | int] = first["loc"]
-    where = next(
-        (lines[tuple(place[:n])] for n in range(len(place), 0, -1) if tuple(place[:n]) in lines),
-        source,
-    )
-    if not place:
-        return f"{where}: {first['msg'].removeprefix('Value error, ')}."
-    dotted, got, message = ".".join(map(str, place)), first["input"], first["msg"]
-    if first["type"] == "tuple_type":
-        return f"{where}: {dotted}: got {got!r}, expected a list; write [{got}]."
-    return f"{where}: {dotted}: got {got!r}; {message[0].lower()}{message[1:]}."
+    loc, got, message = first["loc"], first["input"], first["msg"]
+    places: list[Place] = [loc[:n] for n in range(len(loc), 0, -1)]
+    dotted = ".".join(map(str, loc))
+    if first["type"] == "value_error":  # ours: a section's and the whole's name the settings
+        message = message.removeprefix("Value error, ")
+        places = [tuple(name.split(".")) for name in re.findall(r"[a-z_.]+", message)] + places
+        message = message if dotted in ("", *sections()) else f"{dotted}={got} {message}"
+    elif first["type"] == "tuple_type":
+        message = f"{dotted}: got {got!r}, expected a list; write [{got}]"
+    else:
+        message = f"{dotted}: got {got!r}; {message[0].lower()}{message[1:]}"
+    where = next((lines[place] for place in places if place in lines), source)
+    return f"{where}: {message}."

@@ -1,0 +1,43 @@
+"""The training images."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ctrak_jax.config.base import DISTINCT, Natural, Section, Seed
+
+
+class DataConfig(Section):
+    """The training images."""
+
+    kind: Literal["synthetic", "folder", "celeba", "abc"] = "synthetic"
+    """Drawn shapes, a folder of images and attributes, the files of CelebA-HQ or CelebA, or those
+    of the AbC benchmark (`ctrak abc`)."""
+    path: Path | None = None
+    """The folder (folder, celeba, abc)."""
+    size: Natural = 2000
+    """Images drawn, held-out ones included (synthetic)."""
+    image_size: int = Field(default=16, ge=8)
+    """Side of the drawn or resized images in pixels (synthetic, celeba, and folder if resized)."""
+    resize: bool = False
+    """Crop each image to its centred square and resize it to image_size (folder of image files;
+    celeba always)."""
+    shapes: tuple[str, ...] = ("triangle", "circle")
+    """Shapes drawn (synthetic)."""
+    colors: tuple[str, ...] = ("red", "blue")
+    """Colours drawn (synthetic)."""
+    seed: Seed = 0
+    """Seed of the drawn images (synthetic)."""
+    condition_on: Annotated[tuple[str, ...], DISTINCT] = ("shape", "color")
+    """Attributes that make up the condition, in order; queries ask about them. A text-to-image
+    model is conditioned on captions and may have none."""
+    candidates: Natural | None = None
+    """Training images that are scored, drawn at random; empty for all of them."""
+    hold_out: tuple[dict[str, str], ...] = ()
+    """Combinations of values kept out of training: the out-of-distribution queries."""
+
+    def problems(self) -> Iterator[str]:
+        if self.kind != "synthetic" and self.path is None:
+            yield f"data.kind={self.kind} needs data.path, the folder of the data set"

@@ -1,0 +1,45 @@
+"""The queries."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ctrak_jax.config.base import DISTINCT, FILLED, Natural, NullByName, Positive, Section, Seed
+
+
+class QueryConfig(Section):
+    """The queries."""
+
+    scopes: Annotated[tuple[Literal["local", "global"], ...], FILLED, DISTINCT] = (
+        "local",
+        "global",
+    )
+    """local: one image; global: the model's own samples under the condition."""
+    per_combination: Natural = 8
+    """Local queries per combination of attribute values."""
+    validation: Natural = 4
+    """Further in-distribution queries per combination, which only choose the damping."""
+    combinations: Natural = 16
+    """At most this many combinations of attribute values, in and out of distribution each."""
+    trajectories: Natural = 16
+    """Sampling trajectories per global query."""
+    check: Literal["shapes", "none"] = "shapes"
+    """How a generated image is checked for its concepts before it becomes a query."""
+    attempts: Natural = 8
+    """Images generated per query image before giving up."""
+    sampling_guidance: float = Field(default=1.0, ge=0)
+    """Guidance scale (negative condition: null) with which query images are generated; 1 for
+    none."""
+    guidance: float = Field(default=1.0, ge=0)
+    """Guidance scale of the query's own inversion; 1 for none."""
+    eta: float = Field(default=0.1, ge=0)
+    """DDIM's eta: the share of fresh noise in the query's inversion."""
+    repetitions: Natural = 8
+    """Inversions that a query is averaged over (1 is enough at eta 0)."""
+    scale: Positive = 7.5
+    """Slider scale lambda_c."""
+    minus: Annotated[Literal["others", "other", "null"], NullByName] = "other"
+    """The condition without the concept: the mean over all other values of its attribute, one of
+    them, or the null value; of a text, their captions, or the caption without the value's words."""
+    seed: Seed = 1_000_000
+    """Seed of the generated query images."""

@@ -1,0 +1,78 @@
+"""From features to scores and what they are worth."""
+
+import difflib
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from ctrak_jax.config.base import DISTINCT, FILLED, Natural, Positive, Section
+from ctrak_jax.methods import METHODS
+
+
+def _known(methods: tuple[Any, ...]) -> tuple[Any, ...]:
+    for name in methods:
+        if name not in METHODS:
+            near = difflib.get_close_matches(name, METHODS, 1)
+            advice = f"did you mean {near[0]!r}" if near else f"use some of {list(METHODS)}"
+            raise ValueError(f"has the unknown method {name!r}; {advice}")
+    return methods
+
+
+def _ascending(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if list(values) != sorted(set(values)):
+        raise ValueError("must ascend, each value once")
+    return values
+
+
+Damping = Annotated[tuple[Positive, ...], FILLED, AfterValidator(_ascending)]
+Methods = Annotated[tuple[str, ...], FILLED, DISTINCT, AfterValidator(_known)]
+
+
+class UnlearningConfig(Section):
+    """The unlearning baseline."""
+
+    learning_rate: Positive = 1e-5
+    """Size of the one preconditioned ascent step: large enough to raise the query's own loss well
+    above its neighbours', small enough to leave the model as it is otherwise."""
+    fisher_samples: Natural = 256
+    """Training samples behind the diagonal Fisher."""
+
+
+class ScoreConfig(Section):
+    """Damping and rankings."""
+
+    damping: Damping = (0.01, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4)
+    """Damping multiples r tried on the validation queries."""
+    damping_for: Literal["method", "attribute"] = "method"
+    """One damping per method, or one per method and attribute, chosen on the validation queries
+    about it."""
+    solver: Literal["auto", "spectrum", "cg"] = "auto"
+    """spectrum: exact, in memory; cg: iterates over features on disk; auto: by size and memory,
+    among these, Cholesky and the dual."""
+    top: Natural = 100
+    """Rows per query in the top lists."""
+    keep_all: bool = True
+    """Keep every score, not only the top ones."""
+
+
+class EvaluateConfig(Section):
+    """Metrics."""
+
+    k: Annotated[tuple[Natural, ...], FILLED] = (10,)
+    """Depths of precision@k; the first chooses the damping."""
+    bootstrap: int = Field(default=10_000, ge=100)
+    """Bootstrap replicates of the confidence intervals."""
+
+
+class CounterfactualConfig(Section):
+    """Retraining without the top samples (`ctrak counterfactual`)."""
+
+    remove: Natural = 500
+    """Training images removed: those that rank highest for a concept, among data.candidates."""
+    methods: Methods = ("concept-trak",)
+    """Methods whose rankings are put to the test; images at random always are."""
+    scenarios: Annotated[tuple[Literal["id", "ood"], ...], FILLED, DISTINCT] = ("ood",)
+    """Which global queries are tested: those of trained or of held-out combinations. One model is
+    trained per method and query, and one for all without images at random."""
+    images: Natural = 64
+    """Images that each model generates per query."""

@@ -1,0 +1,69 @@
+"""Training, and what is computed before it."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ctrak_jax.config.base import PERFORMANCE, Natural, Positive, Section
+
+
+class TrainConfig(Section):
+    """Training of the network."""
+
+    steps: Natural = 6000
+    """Optimiser steps."""
+    batch: Natural = 128
+    """Images per step, over all devices."""
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """Muon for matrices with Adam for embeddings and vectors, or AdamW."""
+    learning_rate: Positive = 1e-2
+    """Peak learning rate."""
+    adam_learning_rate: Positive = 3e-3
+    """Peak learning rate of the parameters that Muon leaves to Adam."""
+    warmup: int = Field(default=100, ge=0)
+    """Steps of linear warm-up; a cosine to zero follows."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay."""
+    clip: Positive = 1.0
+    """Global norm at which gradients are clipped."""
+    ema: float = Field(default=0.995, ge=0, lt=1)
+    """Decay of the averaged parameters, which are the model afterwards."""
+    attribute_dropout: float = Field(default=0.02, ge=0, lt=1)
+    """Probability that an attribute of a condition becomes null, independently of the others; of a
+    text-to-image model, that the caption becomes empty."""
+    scan: Annotated[Natural, PERFORMANCE] = 50
+    """Steps compiled into one call."""
+    checkpoint_every: Annotated[Natural, PERFORMANCE] = 1000
+    """Steps between checkpoints; a multiple of scan."""
+
+    def problems(self) -> Iterator[str]:
+        if self.checkpoint_every % self.scan:
+            yield (
+                f"train.checkpoint_every={self.checkpoint_every} must be a multiple of "
+                f"train.scan={self.scan}"
+            )
+
+
+class AutoencoderConfig(Section):
+    """Training of the autoencoder, before the network of a text-to-image model trained here."""
+
+    steps: Natural = 1200
+    """Optimiser steps; the optimiser is that of train."""
+    batch: Natural = 32
+    """Images per step, over all devices."""
+    learning_rate: Positive = 5e-3
+    """Peak learning rate."""
+    adam_learning_rate: Positive = 1e-3
+    """Peak learning rate of the parameters that Muon leaves to Adam."""
+    kl: float = Field(default=1e-3, ge=0)
+    """Weight of the divergence of the latents from a unit normal."""
+
+
+class EncodeConfig(Section):
+    """Latents and text embeddings of a data set (text-to-image)."""
+
+    flip: bool = False
+    """Also encode every image mirrored; unlearning takes the larger score of the two."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Number format of both on disk."""
