@@ -120,7 +120,9 @@ def _reject_unknown(raw: Mapping[str, Any], lines: Mapping[Place, str]) -> None:
     old = [name for name in RENAMED if tuple(name.split(".")) in lines]
     if old:
         changes = ", ".join(f"{name} is now {RENAMED[name]}" for name in old)
-        raise UsageError(f"{lines[tuple(old[0].split('.'))]}: {changes}; write the new name.")
+        raise UsageError(
+            f"{lines[tuple(old[0].split('.'))]}: {changes}; use the new name{'s'[: len(old) - 1]}."
+        )
     every = [*Config.model_fields, *fields()]
     for key, value in raw.items():
         inner = value if key in sections() and isinstance(value, dict) else None

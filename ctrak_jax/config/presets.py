@@ -18,8 +18,8 @@ IMITATED = ("projection: a choice of k = 32768 coordinates, no Johnson-Lindenstr
 NOT_IMITATED = (
     "features of exemplars are negated",
     "the guidance loses its digits in half precision",
-    "the damping is chosen for every task on the test metric",
-    "the timestep told to the network for queries is off by 19",
+    "the damping is chosen per task on the test metric",
+    "the timestep given to the network for queries is off by 19",
     "the noise recorded at inversion belongs to the previous step",
     "stored features are not keyed",
     "the guidance is a mean over the batch",

@@ -1,4 +1,4 @@
-"""What must hold between sections: each rule says what is wrong, or nothing."""
+"""What must hold between sections: each rule says what is wrong and what to do, or nothing."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -7,97 +7,79 @@ if TYPE_CHECKING:
     from ctrak_jax.config.settings import Config
 
 
-def chunks_divide_timesteps(config: "Config") -> str | None:
-    """Every chunk of timesteps is as long as the others."""
+def _chunks_divide_timesteps(config: "Config") -> str | None:
     chunk, times = config.gradient.time_chunk, config.timesteps
     divisors = [n for n in range(1, times + 1) if times % n == 0]
     wrong = f"gradient.time_chunk={chunk} must divide the {times} attribution timesteps"
     return None if chunk in divisors else f"{wrong}; use one of {divisors}"
 
 
-def check_knows_images(config: "Config") -> str | None:
-    """Only drawn shapes are recognised."""
+def _check_knows_images(config: "Config") -> str | None:
     kind, check = config.data.kind, config.query.check
     wrong = f"query.check={check} knows only drawn shapes; use query.check: none for data.kind="
     return f"{wrong}{kind}" if kind != "synthetic" and check == "shapes" else None
 
 
-def text_has_captions(config: "Config") -> str | None:
-    """A text-to-image network is trained on captions."""
+def _text_has_captions(config: "Config") -> str | None:
     kind = config.data.kind
     wrong = f"model.kind=text-to-image needs captions, data.kind={kind} has none; use a folder with"
     needed = config.model.kind == "text-to-image" and kind not in ("folder", "abc")
     return f"{wrong} prompts.txt" if needed else None
 
 
-def abc_has_a_model(config: "Config") -> str | None:
-    """The AbC files are exemplars of a text-to-image model that is given."""
+def _abc_has_a_model(config: "Config") -> str | None:
     model = config.model
     given = model.kind == "text-to-image" and model.checkpoint is not None
     wrong = "data.kind=abc needs model.kind: text-to-image and model.checkpoint, the folder of a "
     return None if config.data.kind != "abc" or given else f"{wrong}Stable Diffusion model"
 
 
-def abc_has_no_attributes(config: "Config") -> str | None:
-    """Its conditions are prompts."""
+def _abc_has_no_attributes(config: "Config") -> str | None:
     negative = config.trajectory.negative
     wrong = f"data.kind=abc has no attributes, so trajectory.negative={negative} means nothing; use"
     changed = config.data.kind == "abc" and negative in ("attribute", "opposite")
     return f"{wrong} null, other or prompt" if changed else None
 
 
-def dit_has_a_condition(config: "Config") -> str | None:
-    """A class-conditional network has a class."""
+def _dit_has_a_condition(config: "Config") -> str | None:
     needed = config.model.kind == "dit" and not config.data.condition_on
     return "data.condition_on is empty; give at least one" if needed else None
 
 
-def negatives_have_attributes(config: "Config") -> str | None:
-    """A changed attribute is one of the condition."""
+def _negatives_have_attributes(config: "Config") -> str | None:
     wrong = f"trajectory.negative={config.trajectory.negative} changes attributes of "
     advice = "data.condition_on, which is empty; use other, null or prompt"
     return None if config.negatives else wrong + advice
 
 
-def negative_prompt_is_read(config: "Config") -> str | None:
-    """A class-conditional network has no prompts."""
+def _negative_prompt_is_read(config: "Config") -> str | None:
     kind = config.model.kind
     needed = config.trajectory.negative == "prompt" and kind != "text-to-image"
     wrong = f"trajectory.negative=prompt needs a text, model.kind={kind} has none; use attribute,"
     return f"{wrong} opposite, other or null" if needed else None
 
 
-def top_lists_are_deep_enough(config: "Config") -> str | None:
-    """Precision@k is read from the top lists."""
+def _top_lists_are_deep_enough(config: "Config") -> str | None:
     depths, top = list(config.evaluate.k), config.score.top
     wrong = f"evaluate.k={depths} reaches deeper than score.top={top}; raise score.top"
     return wrong if max(depths) > top else None
 
 
-def wrong_label_has_scores(config: "Config") -> str | None:
-    """The wrong-label control ranks all training images."""
+def _wrong_label_has_scores(config: "Config") -> str | None:
     wrong = "score.keep_all=false leaves no scores for the wrong-label control; keep them, or "
     needed = "wrong-label" in config.controls and not config.score.keep_all
     return f"{wrong}leave it out of controls" if needed else None
 
 
-def wrong_label_has_labels(config: "Config") -> str | None:
-    """The wrong-label control changes conditions of attributes."""
+def _wrong_label_has_labels(config: "Config") -> str | None:
     wrong = "controls=wrong-label gives images other conditions, data.condition_on is empty; leave"
     needed = "wrong-label" in config.controls and not config.data.condition_on
     return f"{wrong} it out of controls" if needed else None
 
 
 RULES: tuple[Callable[["Config"], str | None], ...] = (
-    chunks_divide_timesteps,
-    check_knows_images,
-    text_has_captions,
-    abc_has_a_model,
-    abc_has_no_attributes,
-    dit_has_a_condition,
-    negatives_have_attributes,
-    negative_prompt_is_read,
-    top_lists_are_deep_enough,
-    wrong_label_has_scores,
-    wrong_label_has_labels,
+    *(_chunks_divide_timesteps, _check_knows_images, _text_has_captions),
+    *(_abc_has_a_model, _abc_has_no_attributes, _dit_has_a_condition),
+    *(_negatives_have_attributes, _negative_prompt_is_read),
+    *(_top_lists_are_deep_enough, _wrong_label_has_scores, _wrong_label_has_labels),
 )

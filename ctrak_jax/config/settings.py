@@ -60,11 +60,11 @@ class Config(Section):
     @property
     def negatives(self) -> int:
         """Negative conditions per sample, where the data set has so many."""
-        kind, asked = self.trajectory.negative, self.trajectory.negatives
+        kind, wanted = self.trajectory.negative, self.trajectory.negatives
         attributes = len(self.data.condition_on)
-        opposite = asked if attributes else 0
+        opposite = wanted if attributes else 0
         most = {"null": 1, "prompt": 1, "attribute": attributes, "opposite": opposite}
-        return min(asked, most.get(kind, asked))
+        return min(wanted, most.get(kind, wanted))
 
     @property
     def timesteps(self) -> int:

@@ -191,8 +191,8 @@ def test_an_override_below_what_is_no_section(tmp_path, section):
 def test_an_old_name_is_answered_by_the_new_one(tmp_path, old, new):
     section, field = old.split(".")
     path = write(tmp_path, f"name: x\n{section}:\n  {field}: 1\n")
-    assert refused(path) == f"{path}:3: {old} is now {new}; write the new name."
-    assert refused(None, {old: "1"}) == f"--{old}: {old} is now {new}; write the new name."
+    assert refused(path) == f"{path}:3: {old} is now {new}; use the new name."
+    assert refused(None, {old: "1"}) == f"--{old}: {old} is now {new}; use the new name."
     assert new.split(".")[1] in cfg.sections()[section].model_fields
 
 
@@ -201,3 +201,4 @@ def test_all_old_names_of_a_config_are_named_at_once(tmp_path):
     message = refused(write(tmp_path, "\n".join(["trajectory:", *lines])))
     assert ":2: " in message
     assert all(f"{old} is now {new}" in message for old, new in cfg.RENAMED.items())
+    assert message.endswith("; use the new names.")
