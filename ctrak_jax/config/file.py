@@ -117,12 +117,11 @@ def _places(root: yaml.Node, path: Path) -> dict[Place, str]:
 
 
 def _reject_unknown(raw: Mapping[str, Any], lines: Mapping[Place, str]) -> None:
-    old = [name for name in RENAMED if tuple(name.split(".")) in lines]
+    old = {name: tuple(name.split(".")) for name in RENAMED if tuple(name.split(".")) in lines}
     if old:
         changes = ", ".join(f"{name} is now {RENAMED[name]}" for name in old)
-        raise UsageError(
-            f"{lines[tuple(old[0].split('.'))]}: {changes}; use the new name{'s'[: len(old) - 1]}."
-        )
+        advice = "use the new names" if len(old) > 1 else "use the new name"
+        raise UsageError(f"{lines[next(iter(old.values()))]}: {changes}; {advice}.")
     every = [*Config.model_fields, *fields()]
     for key, value in raw.items():
         inner = value if key in sections() and isinstance(value, dict) else None
