@@ -23,49 +23,6 @@ def precision_at_k(ranked: Array, relevant: Array, k: int) -> float:
     return float(np.mean(np.asarray(relevant)[np.asarray(ranked)[:k]]))
 
 
-def recall_at_k(ranked: Array, relevant: Array, k: int) -> float:
-    """Share of the relevant samples that are among the first ``k`` ranked: equation (7.3).
-
-    Args:
-        ranked: sample numbers, best first [rank].
-        relevant: bool [sample].
-
-    Raises:
-        ValueError: fewer than ``k`` samples are ranked, or none is relevant.
-    """
-    if not 1 <= k <= len(ranked):
-        raise ValueError(f"recall@{k} needs at least {k} ranked samples, got {len(ranked)}.")
-    count = _relevant(relevant)
-    return float(np.sum(np.asarray(relevant)[np.asarray(ranked)[:k]]) / count)
-
-
-def average_precision(ranked: Array, relevant: Array) -> float:
-    """The mean over relevant samples of the precision at each one's rank, equation (7.4); its mean
-    over queries is the mean average precision.
-
-    Args:
-        ranked: ALL sample numbers, best first [sample].
-        relevant: bool [sample].
-
-    Raises:
-        ValueError: not all samples are ranked, or none is relevant.
-    """
-    if len(ranked) != len(relevant):
-        raise ValueError(
-            f"average precision needs all {len(relevant)} samples ranked, got {len(ranked)}."
-        )
-    _relevant(relevant)
-    places = np.flatnonzero(np.asarray(relevant)[np.asarray(ranked)])
-    return float(np.mean(np.arange(1, len(places) + 1) / (places + 1)))
-
-
-def _relevant(relevant: Array) -> int:
-    count = int(np.sum(relevant))
-    if not count:
-        raise ValueError("no sample is relevant: recall and average precision are undefined.")
-    return count
-
-
 def rank_percentiles(scores: np.ndarray) -> np.ndarray:
     """Where every sample stands among all: 1 = top, 0 = bottom, ties by index [.., sample]."""
     order = np.argsort(-scores, axis=-1, kind="stable")

@@ -11,7 +11,7 @@ before any other candidate of its score. What follows depends on the exemplars' 
     \text{AP} = \frac{1}{E} \sum_i i / r_{(i)}, \qquad r_{(1)} \lt r_{(2)} \lt \dots      \tag{7.4}
 
 so scores may come block by block and no ranking is ever made. The mean of equation (7.4) over tasks
-is the mean average precision. :mod:`ctrak_jax.metrics` has both for a whole ranking.
+is the mean average precision.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -69,33 +69,6 @@ def places_by_score(exemplars: Array, others: Array | Iterable[Array]) -> Places
     # Above the score at place i of the ascending ones are those with more than i below theirs.
     above = ahead[::-1].cumsum()[:-1]
     return Places(np.arange(1, len(mine) + 1) + above, len(mine) + int(ahead.sum()))
-
-
-def places_by_ranking(ranked: Array, exemplars: int) -> Places:
-    """The places in a whole ranking.
-
-    Args:
-        ranked: ALL candidates, best first [candidate].
-        exemplars: the candidates below this number are the exemplars.
-
-    Raises:
-        ValueError: ``ranked`` is no permutation, or there is no exemplar or too many.
-    """
-    ranked = np.asarray(ranked)
-    seen = np.zeros(len(ranked), bool)
-    if (
-        ranked.ndim == 1
-        and ranked.dtype.kind in "iu"
-        and np.all((ranked >= 0) & (ranked < len(ranked)))
-    ):
-        seen[ranked] = True
-    if not seen.all():
-        raise ValueError(
-            f"a ranking must hold each of its {len(ranked)} candidates once, from 0; got others."
-        )
-    if not 1 <= exemplars <= len(ranked):
-        raise ValueError(f"{exemplars} exemplars, expected 1 to {len(ranked)}, the candidates.")
-    return Places(np.flatnonzero(ranked < exemplars) + 1, len(ranked))
 
 
 def retrieval(places: Places, depths: Sequence[int] = DEPTHS) -> Retrieval:

@@ -7,11 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ctrak_jax.metrics import (
-    average_precision,
     bootstrap_mean,
     precision_at_k,
     rank_percentiles,
-    recall_at_k,
 )
 
 # precision@k
@@ -28,37 +26,6 @@ def test_precision_is_the_share_of_relevant_ones_counted_by_hand(data, n):
         if relevant[sample]:
             hits += 1
     assert precision_at_k(np.array(ranked), np.array(relevant), k) == pytest.approx(hits / k)
-
-
-def test_recall_and_average_precision_worked_out_by_hand():
-    """Relevant: samples 2, 0 and 4, at ranks 1, 3 and 5."""
-    ranked, relevant = np.array([2, 1, 0, 3, 4]), np.array([True, False, True, False, True])
-    assert recall_at_k(ranked, relevant, 1) == pytest.approx(1 / 3)
-    assert recall_at_k(ranked, relevant, 4) == pytest.approx(2 / 3)
-    assert recall_at_k(ranked, relevant, 5) == 1.0
-    assert average_precision(ranked, relevant) == pytest.approx((1 / 1 + 2 / 3 + 3 / 5) / 3)
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_average_precision_of_the_best_and_the_worst_ranking(first):
-    relevant = np.arange(6) < 2
-    ranked = np.arange(6) if first else np.arange(6)[::-1]
-    expected = 1.0 if first else (1 / 5 + 2 / 6) / 2
-    assert average_precision(ranked, relevant) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("call", "said"),
-    [
-        (lambda: recall_at_k(np.arange(3), np.ones(3, bool), 4), "recall@4 needs at least 4"),
-        (lambda: recall_at_k(np.arange(3), np.zeros(3, bool), 2), "no sample is relevant"),
-        (lambda: average_precision(np.arange(2), np.ones(3, bool)), "all 3 samples ranked, got 2"),
-        (lambda: average_precision(np.arange(3), np.zeros(3, bool)), "no sample is relevant"),
-    ],
-)
-def test_rankings_that_recall_cannot_judge_are_refused(call, said):
-    with pytest.raises(ValueError, match=said):
-        call()
 
 
 def test_all_ranked_gives_the_base_rate():
