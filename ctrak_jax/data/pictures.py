@@ -20,7 +20,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @runtime_checkable
-class Encoded(Protocol):
+class EncodedPictures(Protocol):
     """Encoded pictures by row; safe to read from several threads."""
 
     def __len__(self) -> int: ...
@@ -68,7 +68,7 @@ class Pictures:
     dtype = np.dtype(np.uint8)
     ndim = 4
 
-    def __init__(self, encoded: Encoded, *, side: int | None = None) -> None:
+    def __init__(self, encoded: EncodedPictures, *, side: int | None = None) -> None:
         self._encoded, self._side = encoded, side
         width, height = (side, side) if side else self._common_size()
         self.shape = (len(encoded), height, width, 3)

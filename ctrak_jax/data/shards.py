@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from ctrak_jax.data.pictures import SUFFIXES, Encoded
+from ctrak_jax.data.pictures import SUFFIXES, EncodedPictures
 from ctrak_jax.errors import UsageError
 
 CACHED_ROW_GROUPS = 4
@@ -35,7 +35,7 @@ class Shards(NamedTuple):
         prompts: captions; empty where there are none.
     """
 
-    encoded: Encoded
+    encoded: EncodedPictures
     attributes: dict[str, tuple[str, ...]]
     prompts: tuple[str, ...]
 
@@ -43,7 +43,7 @@ class Shards(NamedTuple):
 # Webdataset tars
 
 
-class Member(NamedTuple):
+class TarMember(NamedTuple):
     """A file in a tar: where its bytes are."""
 
     tar: Path
@@ -82,7 +82,7 @@ class Member(NamedTuple):
 class Members:
     """Pictures in tars."""
 
-    members: Sequence[Member]
+    members: Sequence[TarMember]
 
     def __len__(self) -> int:
         return len(self.members)
@@ -105,8 +105,8 @@ def read_tars(files: Sequence[Path], *, labels: bool, captions: bool) -> Shards:
         UsageError: a tar that is damaged or compressed, no picture, an item without attributes or
             caption where the first has them, a value that is no text, number or truth value.
     """
-    pictures: list[Member] = []
-    beside: dict[str, Member] = {}
+    pictures: list[TarMember] = []
+    beside: dict[str, TarMember] = {}
     for file in files:
         members = _index(file)
         pictures += [m for m in members if PurePosixPath(m.name).suffix.lower() in SUFFIXES]
@@ -121,10 +121,10 @@ def read_tars(files: Sequence[Path], *, labels: bool, captions: bool) -> Shards:
     return Shards(Members(pictures), attributes, tuple(_line(m.text()) for m in texts))
 
 
-def _index(file: Path) -> list[Member]:
+def _index(file: Path) -> list[TarMember]:
     try:
         with tarfile.open(file, "r:") as tar:
-            found = [Member(file, m.name, m.offset_data, m.size) for m in tar if m.isreg()]
+            found = [TarMember(file, m.name, m.offset_data, m.size) for m in tar if m.isreg()]
     except (tarfile.TarError, OSError, EOFError) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(
@@ -134,8 +134,8 @@ def _index(file: Path) -> list[Member]:
 
 
 def _companions(
-    pictures: Sequence[Member], beside: Mapping[str, Member], suffix: str
-) -> list[Member]:
+    pictures: Sequence[TarMember], beside: Mapping[str, TarMember], suffix: str
+) -> list[TarMember]:
     """The file of that suffix beside every picture; nothing where the first has none."""
     names = [f"{m.tar}:{PurePosixPath(m.name).with_suffix(suffix)}" for m in pictures]
     if names[0] not in beside:
@@ -146,7 +146,7 @@ def _companions(
     return [beside[name] for name in names]
 
 
-def _values(member: Member) -> dict[str, str]:
+def _values(member: TarMember) -> dict[str, str]:
     """The attributes of a .json: its text, numbers and truth values, as text."""
     try:
         found = json.loads(member.text())

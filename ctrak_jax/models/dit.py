@@ -137,7 +137,7 @@ class SwiGLU(nn.Module):
         return nn.Dense(x.shape[-1], kernel_init=XAVIER, name="w3")(nn.silu(gate) * value)
 
 
-class Block(nn.Module):
+class DiTBlock(nn.Module):
     """One transformer block, modulated by the condition (adaLN-zero)."""
 
     heads: int
@@ -186,7 +186,7 @@ class DiT(nn.Module):
 
         angles = rotary_angles(rows, self.width // self.heads)
         for i in range(self.depth):
-            tokens = Block(self.heads, name=f"block_{i}")(tokens, c, angles)
+            tokens = DiTBlock(self.heads, name=f"block_{i}")(tokens, c, angles)
 
         shift, scale = jnp.split(
             nn.Dense(2 * self.width, kernel_init=ZERO, name="final_modulation")(nn.silu(c)), 2

@@ -19,24 +19,24 @@ SCALE = "scale"
 """The array that holds the rows' scales beside features kept as int8."""
 
 
-class Encoded(NamedTuple):
+class StoredRows(NamedTuple):
     """Rows as they are kept; ``scale`` [rows] where they are int8."""
 
     values: np.ndarray
     scale: np.ndarray | None
 
 
-def encode(rows: np.ndarray, dtype: Dtype) -> Encoded:
+def encode(rows: np.ndarray, dtype: Dtype) -> StoredRows:
     """Rows [row, ...] of finite float32."""
     if dtype == "float32":
-        return Encoded(rows.astype(np.float32, copy=False), None)
+        return StoredRows(rows.astype(np.float32, copy=False), None)
     if dtype == "bfloat16":
-        return Encoded(rows.astype(ml_dtypes.bfloat16), None)
+        return StoredRows(rows.astype(ml_dtypes.bfloat16), None)
     largest = np.abs(rows).max(axis=1, initial=0.0)
     scale = (largest / 127.0).astype(np.float32)
     # A row too small for a scale in float32 is kept as zeros.
     step = np.where(scale > 0, scale, np.inf)[:, None]
-    return Encoded(np.clip(np.rint(rows / step), -127, 127).astype(np.int8), scale)
+    return StoredRows(np.clip(np.rint(rows / step), -127, 127).astype(np.int8), scale)
 
 
 def decode(values: np.ndarray, scale: np.ndarray | None) -> np.ndarray:

@@ -24,7 +24,7 @@ import tensorstore as ts
 
 from ctrak_jax.devices import host_array
 from ctrak_jax.errors import StoreError
-from ctrak_jax.store.encoding import SCALE, Dtype, Encoded, decode, encode
+from ctrak_jax.store.encoding import SCALE, Dtype, StoredRows, decode, encode
 from ctrak_jax.store.manifest import FILE, differences, plain, read_manifest, write_manifest
 from ctrak_jax.store.place import (
     Place,
@@ -198,7 +198,7 @@ class FeatureStore:
         if writing is not None:
             writing.result()
 
-    def _encoded(self, rows: range, arrays: Mapping[str, np.ndarray]) -> dict[str, Encoded]:
+    def _encoded(self, rows: range, arrays: Mapping[str, np.ndarray]) -> dict[str, StoredRows]:
         names = self._manifest["arrays"]
         wanted = {name: (len(rows), *self._arrays[name].shape[1:]) for name in names}
         found = {name: np.shape(values) for name, values in arrays.items()}
@@ -222,7 +222,7 @@ class FeatureStore:
                 )
         return encoded
 
-    def _put(self, rows: range, encoded: Mapping[str, Encoded]) -> None:
+    def _put(self, rows: range, encoded: Mapping[str, StoredRows]) -> None:
         part = slice(rows.start, rows.stop)
         try:
             writes = []
