@@ -1,27 +1,32 @@
-"""The README's thirty lines are executed as they stand, its configs are read."""
+"""The Python and the configs of the pages are executed and read as they stand."""
 
 import re
 from pathlib import Path
 
+import pytest
+
 from ctrak_jax.config import load
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/library.md", "docs/data.md", "docs/stable-diffusion.md", "docs/abc.md")
 
 
-def test_the_functional_example_runs():
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert blocks, "the README has no Python example"
+@pytest.mark.parametrize("name", ["README.md", "docs/library.md"])
+def test_the_functional_example_runs(name: str):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+    assert blocks, "the page has no Python example"
     scope: dict[str, object] = {}
     for block in blocks:
-        exec(compile(block, str(README), "exec"), scope)
-    ranking, n = scope["ranking"], scope["n"]
+        exec(compile(block, name, "exec"), scope)
+    ranking = scope["ranking"]
     assert ranking.samples.shape == (1, 10)  # type: ignore[attr-defined]
-    assert int(ranking.samples.max()) < n  # type: ignore[attr-defined,operator]
+    assert int(ranking.samples.max()) < len(scope["cond"])  # type: ignore[attr-defined,arg-type]
 
 
-def test_the_configs_are_valid(tmp_path):
-    blocks = re.findall(r"(?:^    \w+: [{\[].*\n)+", README.read_text(), re.MULTILINE)
-    assert len(blocks) == 2
+@pytest.mark.parametrize("name", PAGES)
+def test_the_configs_are_valid(name: str, tmp_path: Path):
+    blocks = re.findall(r"(?:^    \w+: [{\[].*\n)+", (ROOT / name).read_text(), re.MULTILINE)
+    assert blocks, "the page has no config"
     for block in blocks:
         file = tmp_path / "config.yaml"
         file.write_text(re.sub("^    ", "", block, flags=re.MULTILINE))
