@@ -1,5 +1,6 @@
 """What the pages say exists does: links, commands, flags, settings, files; the README is short."""
 
+import argparse
 import re
 import shlex
 from functools import cache
@@ -44,8 +45,9 @@ def anchors(page: Path) -> set[str]:
 @cache
 def flags(command: str) -> set[str]:
     """The flags of a command."""
-    sub = cli.parser()._subparsers._group_actions[0].choices[command]  # type: ignore[union-attr]
-    return set(sub._option_string_actions)
+    parser = argparse.ArgumentParser()
+    cli.module_of(command).declare(parser)
+    return {flag for action in parser._actions for flag in action.option_strings}
 
 
 @each_page

@@ -44,7 +44,9 @@ def declare_json(parser: argparse.ArgumentParser) -> None:
 
 def declare_processes(parser: argparse.ArgumentParser) -> None:
     """How several processes find each other."""
-    group = parser.add_argument_group("several processes (the same command in each; docs/)")
+    group = parser.add_argument_group(
+        "several processes (the same command in each; docs/scaling.md)"
+    )
     group.add_argument(
         "--distributed",
         action="store_true",
