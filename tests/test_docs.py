@@ -5,6 +5,7 @@ import re
 import shlex
 from functools import cache
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
@@ -93,6 +94,19 @@ def test_files_modules_and_targets_exist(page: Path):
             assert (ROOT / f"{name.replace('.', '/')}.py").exists(), name
         for target in re.findall(r"^make ([a-z-]+)", piece):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@each_page
+def test_names_in_the_package_exist(page: Path):
+    for piece in code(page):
+        for name in re.findall(r"(?<![\w./])ctrak_jax(?:\.\w+)+", piece):
+            resolve_name(name)
+        for names in re.findall(r"^from (ctrak_jax[\w.]* import .+)$", piece):
+            module, _, members = names.partition(" import ")
+            for member in members.split(", "):
+                resolve_name(f"{module}.{member}")
+        for name in re.findall(r"(?<![\w./])ct\.([a-zA-Z_]+)", piece):
+            resolve_name(f"ctrak_jax.{name}")
 
 
 def test_the_readme_is_short():
