@@ -11,7 +11,7 @@ import pytest
 from ctrak_jax.config import load
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/library.md", "docs/data.md", "docs/stable-diffusion.md", "docs/abc.md")
+PAGES = ("README.md", "docs/data.md", "docs/stable-diffusion.md", "docs/abc.md")
 
 
 def eps_fn(params, x, t, cond):
