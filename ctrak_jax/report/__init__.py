@@ -27,24 +27,24 @@ def write_report(
     methods: Sequence[str] | None = None,
     explorer_limit: int = 24,
 ) -> list[Path]:
-    """Write `out/report/`: `index.html`, charts, and contact sheets of the lowest seed.
+    """Write ``out/report/``: ``index.html``, charts, and contact sheets of the lowest seed.
 
     Args:
-      out: folder that holds `metrics.json`.
-      runs: training seed -> folder with that seed's `queries/` and `top/`.
-      images: uint8 [N, H, W, 3], the whole data set, by dataset index.
-      attributes: attribute name -> N values, by dataset index.
-      title: heading of the page.
-      methods: whose rankings are shown; None for all that are there.
-      explorer_limit: most queries of one combination, scope and seed in the page's explorer,
-        which carries their images; contact sheets and numbers cover all.
+        out: folder that holds ``metrics.json``.
+        runs: training seed -> folder with that seed's ``queries/`` and ``top/``.
+        images: uint8 [N, H, W, 3], the whole data set, by dataset index.
+        attributes: attribute name -> N values, by dataset index.
+        title: heading of the page.
+        methods: whose rankings are shown; None for all that the run has.
+        explorer_limit: most queries of one combination, scope and seed in the page's explorer,
+            which carries their images; contact sheets and numbers cover all.
 
     Returns:
-      Every file written, the page first.
+        Every file written, the page first.
 
     Raises:
-      StoreError: a file of the run is missing or damaged; says which and what to run.
-      UsageError: images, attributes and queries do not fit together.
+        StoreError: a file of the run is missing or damaged; says which and what to run.
+        UsageError: images, attributes and queries do not fit together.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""The answer to one prompt as a picture: what was asked about, and a row of images a concept."""
+"""The answer to one prompt as a picture: what was asked about, and a row of images per concept."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,8 +18,9 @@ def write_answer(
     """Write the sheet.
 
     Args:
-      path: of the PNG. picture: what was asked about, uint8 [H, W, 3].
-      tops: concept -> its training images, best first.
+        path: of the PNG.
+        picture: what was asked about, uint8 [H, W, 3].
+        tops: concept -> its training images, best first.
     """
     height, width = picture.shape[:2]
     scale = picture_scale(height, width)

@@ -31,12 +31,12 @@ _OTHER = (205, 208, 212)
 
 
 def picture_scale(height: int, width: int) -> int:
-    """Whole factor that brings the shorter side to at least `MIN_PICTURE` pixels."""
+    """Whole factor that brings the shorter side to at least ``MIN_PICTURE`` pixels."""
     return max(1, -(-MIN_PICTURE // min(height, width)))
 
 
 def sheet_size(height: int, width: int, rows: int) -> tuple[int, int]:
-    """(width, height) in pixels of a sheet of `rows` methods for pictures of that size."""
+    """(width, height) in pixels of a sheet of ``rows`` methods for pictures of that size."""
     scale = picture_scale(height, width)
     tile_w, tile_h = scale * width + 2 * FRAME, scale * height + 2 * FRAME
     return (
@@ -48,22 +48,22 @@ def sheet_size(height: int, width: int, rows: int) -> tuple[int, int]:
 def write_contact_sheets(
     folder: Path, run: Answers, images: Images, attributes: Mapping[str, Sequence[str]]
 ) -> list[Path]:
-    """Write `<query>-<attribute>-<method>.png` and `<query>-<attribute>.png` (all methods).
+    """Write ``<query>-<attribute>-<method>.png`` and ``<query>-<attribute>.png`` (all methods).
 
     Carriers of the concept have a coloured frame and a check mark, other images a grey frame
     and a cross.
 
     Args:
-      folder: where to; made if missing.
-      run: queries and rankings of one seed.
-      images: uint8 [N, H, W, 3].
-      attributes: name -> N values.
+        folder: where to; made if missing.
+        run: queries and rankings of one seed.
+        images: uint8 [N, H, W, 3].
+        attributes: name -> N values.
 
     Returns:
-      The files written.
+        The files written.
 
     Raises:
-      StoreError: two queries would share a file name.
+        StoreError: two queries would share a file name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     height, width = images.shape[1:3]
@@ -198,7 +198,7 @@ def _folded(picture: Image.Image, shape: tuple[int, int]) -> Image.Image:
 
 
 def _fit(picture: Image.Image, box: tuple[int, int]) -> Image.Image:
-    """`picture` enlarged by a whole number or shrunk to lie inside `box`."""
+    """``picture`` enlarged by a whole number or shrunk to lie inside ``box``."""
     ratio = min(box[0] / picture.width, box[1] / picture.height)
     if ratio >= 1:
         size = (picture.width * int(ratio), picture.height * int(ratio))

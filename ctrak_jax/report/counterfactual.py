@@ -16,8 +16,9 @@ def write_counterfactual_sheet(folder: Path, name: str, drawn: Mapping[str, np.n
     """Write the sheet.
 
     Args:
-      folder: where to; made if missing. name: of the PNG.
-      drawn: what a model was trained without, in words -> its images, uint8 [n, H, W, 3].
+        folder: where to; made if missing.
+        name: of the PNG.
+        drawn: what a model was trained without, in words -> its images, uint8 [n, H, W, 3].
     """
     height, width = next(iter(drawn.values())).shape[1:3]
     scale = picture_scale(height, width)

@@ -36,7 +36,7 @@ MAX_TOOLTIP_ATTRIBUTES = 6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explorer:
-    """`data` is ready for JSON; `shown` of `total` report queries are in it."""
+    """``data`` is ready for JSON; ``shown`` of ``total`` report queries are in it."""
 
     data: Mapping[str, Any]
     shown: int
@@ -59,11 +59,11 @@ def build_explorer(
     """Gather what the explorer shows.
 
     Args:
-      seeds: runs by training seed.
-      images: uint8 [N, H, W, 3].
-      attributes: name -> N values.
-      base_rates: (attribute, value) -> share of training images carrying it.
-      limit: most queries of one condition, scope and seed.
+        seeds: runs by training seed.
+        images: uint8 [N, H, W, 3].
+        attributes: name -> N values.
+        base_rates: (attribute, value) -> share of training images carrying it.
+        limit: most queries of one condition, scope and seed.
     """
     kept = {run.seed: _first(run.queries, limit) for run in seeds}
     used = sorted(
@@ -163,12 +163,12 @@ def build_explorer(
 
 
 def condition_text(query: QueryImage) -> str:
-    """The condition a query was generated under, as `triangle, red`."""
+    """The condition a query was generated under, as ``triangle, red``."""
     return ", ".join(concept_text(name, value) for name, value in query.condition.items())
 
 
 def _first(queries: Iterable[QueryImage], limit: int) -> list[QueryImage]:
-    """At most `limit` queries of each kind, local before global and OOD before ID."""
+    """At most ``limit`` queries of each kind, local before global and OOD before ID."""
     seen: Counter[tuple[str, ...]] = Counter()
     kept = []
     for query in queries:
@@ -221,7 +221,7 @@ def _query_png(path: Path) -> bytes:
 
 
 def _atlas(images: Images, used: Sequence[int], columns: int) -> tuple[bytes, tuple[int, int]]:
-    """The images `used`, row by row, and the size of one (width, height)."""
+    """The images ``used``, row by row, and the size of one (width, height)."""
     height, width = images.shape[1:3]
     shrink = min(1.0, MAX_TILE / max(height, width))
     size = (max(1, round(width * shrink)), max(1, round(height * shrink)))

@@ -41,7 +41,7 @@ _DPI = 160
 
 
 def write_figures(folder: Path, results: Results) -> list[Path]:
-    """Write every chart that `results` has the data for; returns the files written."""
+    """Write every chart that ``results`` has the data for; returns the files written."""
     charts = {
         "precision.png": _precision(results),
         "ablation.png": _ablation(results),
@@ -60,7 +60,7 @@ def write_figures(folder: Path, results: Results) -> list[Path]:
 def _axes(
     count: int, *, width: float, height: float, across: int | None = None
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels, `across` a row (default: all), and the panels."""
+    """A figure of ``count`` panels, ``across`` per row (default: all), and the panels."""
     across = across or count
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
@@ -154,7 +154,7 @@ def _pairs(
     groups: Sequence[Column],
     colours: Sequence[str],
 ) -> None:
-    """Bars of each method, one a column in `groups`."""
+    """Bars of each method, one per column in ``groups``."""
     table = cells(rows)
     width = 0.7 / len(groups)
     for place, method in enumerate(methods):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class Label(NamedTuple):
-    """A method's name for people: `short` for tables, `note` for what it does."""
+    """A method's name for people: ``short`` for tables, ``note`` for what it does."""
 
     short: str
     note: str
@@ -50,20 +50,20 @@ _BARE_VALUES = frozenset({"0", "1", "-1", "yes", "no", "true", "false"})
 
 
 def label(method: str) -> Label:
-    """The label of `method`; a method unknown here goes by its own name."""
+    """The label of ``method``; a method unknown here goes by its own name."""
     return _LABELS.get(method, Label(method, ""))
 
 
 def is_ablation(method: str) -> bool:
-    """Whether `method` is a step of the ladder below the full method."""
+    """Whether ``method`` is a step of the ladder below the full method."""
     return method.startswith("ablation-")
 
 
 def ordered(methods: Iterable[str]) -> tuple[str, ...]:
-    """Distinct `methods` in reading order, unknown ones last and by name."""
+    """Distinct ``methods`` in reading order, unknown ones last and by name."""
     return tuple(sorted(set(methods), key=lambda m: (_ORDER.get(m, len(_ORDER)), m)))
 
 
 def concept_text(attribute: str, value: str) -> str:
-    """What the concept is called in a sentence: `red`, but `smiling = yes`."""
+    """What the concept is called in a sentence: ``red``, but ``smiling = yes``."""
     return f"{attribute} = {value}" if value.lower() in _BARE_VALUES else value

@@ -1,4 +1,4 @@
-"""The page: `page.html` with style, script, tables and data put in; nothing from outside."""
+"""The page: ``page.html`` with style, script, tables and data put in; nothing from outside."""
 
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -24,16 +24,16 @@ def write_page(
     attributes: Mapping[str, Sequence[str]],
     limit: int,
 ) -> Path:
-    """Write the page to `path` and return it.
+    """Write the page to ``path`` and return it.
 
     Args:
-      path: where to.
-      title: heading.
-      results: tables and curves.
-      seeds: queries and rankings by training seed.
-      images: uint8 [N, H, W, 3].
-      attributes: name -> N values.
-      limit: most queries of one condition, scope and seed in the explorer.
+        path: where to.
+        title: heading.
+        results: tables and curves.
+        seeds: queries and rankings by training seed.
+        images: uint8 [N, H, W, 3].
+        attributes: name -> N values.
+        limit: most queries of one condition, scope and seed in the explorer.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ctrak_jax.report", "."),

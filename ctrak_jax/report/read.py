@@ -37,7 +37,7 @@ class Results:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueryImage:
-    """A generated image (for scope `global` a sheet of several) and the questions about it."""
+    """A generated image (for scope ``global`` a sheet of several) and the questions about it."""
 
     id: str
     condition: Mapping[str, str]
@@ -49,7 +49,7 @@ class QueryImage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answers:
-    """The report queries of one training seed; `hits` by (method, query id, attribute)."""
+    """The report queries of one training seed; ``hits`` by (method, query id, attribute)."""
 
     seed: int
     queries: tuple[QueryImage, ...]
@@ -90,15 +90,15 @@ def read_answers(
     """One training seed's queries and rankings.
 
     Args:
-      seed: training seed, for the report's labels.
-      folder: holds `queries/` and `top/`.
-      images: number of images in the data set, to check the indices against.
-      attributes: names of the data set's attributes, to check the questions against.
-      methods: whose rankings; None for all that are there.
+        seed: training seed, for the report's labels.
+        folder: holds ``queries/`` and ``top/``.
+        images: number of images in the data set, to check the indices against.
+        attributes: names of the data set's attributes, to check the questions against.
+        methods: whose rankings; None for all that the run has.
 
     Raises:
-      StoreError: a file or every ranking is missing, or a file is damaged.
-      UsageError: the data set is not the run's.
+        StoreError: a file or every ranking is missing, or a file is damaged.
+        UsageError: the data set is not the run's.
     """
     table = folder / "queries" / "queries.csv"
     groups: dict[str, list[Question]] = {}

@@ -24,7 +24,7 @@ class DampingLine(NamedTuple):
 
 
 def columns(rows: Iterable[PrecisionSummary | LabelShiftSummary]) -> tuple[Column, ...]:
-    """The (scope, scenario) pairs that occur in `rows`, local before global, ID before OOD."""
+    """The (scope, scenario) pairs that occur in ``rows``, local before global, ID before OOD."""
     present = {(row.scope, row.scenario) for row in rows}
     known = [(scope, scenario) for scope in SCOPES for scenario in SCENARIOS]
     return tuple(Column(*pair) for pair in known if pair in present)
@@ -55,7 +55,7 @@ def ladder_methods(rows: Iterable[PrecisionSummary]) -> tuple[str, ...]:
 
 
 def base_rate(rows: Iterable[PrecisionSummary], column: Column) -> float:
-    """Chance precision in `column`: every method faces the same queries, so any row's will do."""
+    """Chance precision in ``column``: every method faces the same queries, so any row's will do."""
     return fmean(row.base_rate for row in rows if Column(row.scope, row.scenario) == column)
 
 

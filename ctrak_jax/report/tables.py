@@ -48,7 +48,7 @@ class NumberLine(NamedTuple):
 
 
 class NumberTable(NamedTuple):
-    """A table of numbers; `best` is the value of each column that is set bold."""
+    """A table of numbers; ``best`` is the value of each column that is set bold."""
 
     heads: Sequence[Head]
     lines: Sequence[NumberLine]

@@ -25,8 +25,9 @@ def benchmark_table(rows: Sequence[Summary], group: str = "all") -> str:
     """Rows are methods, columns Recall at every depth and mean average precision.
 
     Args:
-        rows: a summary. group: "all", or a group such as "test_case", whose every value then has a
-            row for each method.
+        rows: a summary.
+        group: "all", or a group such as "test_case", whose every value then has a row for each
+            method.
 
     Raises:
         ValueError: no row of this group, or rows of differing depths.
