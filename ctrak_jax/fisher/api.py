@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ctrak_jax.fisher.cg import conjugate_gradient, worst
-from ctrak_jax.fisher.direct import Spectrum, cholesky, dual, spectrum
+from ctrak_jax.fisher.direct import Spectrum, cholesky, dual, smaller, spectrum
 from ctrak_jax.fisher.gram import Gram, damping
 from ctrak_jax.fisher.rows import Block, Rows, inner, normal_product, outer, squares
 from ctrak_jax.typing import Array
@@ -118,6 +118,54 @@ class Diagonal(NamedTuple):
             yield Block(block.rows, np.stack(scores))
 
 
+class Single(NamedTuple):
+    """A solution at one damping value, float64 inside: equation (5.14) needs no eigenvectors where
+    its diagonal is used once.
+
+    Attributes:
+        solved: (Phi Phi^T + lambda I)^-1 Phi phi where ``dual``, else (G + lambda I)^-1 phi.
+    """
+
+    solved: Float[np.ndarray, "query side"]
+    dual: bool
+
+    products = 0
+    residual = ()
+
+    @property
+    def solver(self) -> Solver:
+        return "spectrum"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return 1, len(self.solved)
+
+    def scores(self, rows: Rows) -> Iterator[Block]:
+        for block in rows.blocks():
+            if self.dual:
+                found = self.solved[:, block.rows.start : block.rows.stop]
+            else:
+                found = self.solved @ np.asarray(block.features, np.float64).T
+            yield Block(block.rows, found.astype(np.float32)[None])
+
+
+def _in_float64(
+    features: np.ndarray, queries: np.ndarray, multiples: Sequence[float]
+) -> Diagonal | Single:
+    """By the spectrum of the smaller side, or by one factor of it for one damping value."""
+    n, k = features.shape
+    right = queries @ np.asarray(features, np.float64).T if n < k else queries
+    if len(multiples) > 1:
+        found = spectrum(features)
+        _refuse_zero(found.trace)
+        return Diagonal(found, right @ found.vectors, tuple(multiples))
+    matrix = smaller(features)
+    trace = float(np.trace(matrix))
+    _refuse_zero(trace)
+    matrix[np.diag_indices_from(matrix)] += damping(trace, k, multiples[0])
+    return Single(np.linalg.solve(matrix, right.T).T, n < k)
+
+
 def solve(
     rows: Rows,
     queries: Float[Array, "query proj"],
@@ -149,12 +197,7 @@ def solve(
     """
     chosen = choose(rows.n, rows.k, memory) if solver == "auto" else solver
     if chosen == "spectrum":
-        features, right = np.asarray(rows.whole()), np.asarray(queries, np.float64)
-        found = spectrum(features)
-        _refuse_zero(found.trace)
-        if found.dual:
-            right = right @ np.asarray(features, np.float64).T
-        return Diagonal(found, right @ found.vectors, tuple(multiples))
+        return _in_float64(np.asarray(rows.whole()), np.asarray(queries, np.float64), multiples)
     queries = jnp.asarray(queries, jnp.float32)
 
     def product(v: Array) -> Array:

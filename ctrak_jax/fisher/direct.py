@@ -103,10 +103,15 @@ class Spectrum(NamedTuple):
 
 def spectrum(features: Float[np.ndarray, "sample proj"]) -> Spectrum:
     """Diagonalise once what every damping value needs: O(min(n, k)^3)."""
-    phi = np.asarray(features, np.float64)
-    n, k = phi.shape
-    side = phi @ phi.T if n < k else phi.T @ phi
     import scipy.linalg
 
-    values, vectors = scipy.linalg.eigh(side)
-    return Spectrum(np.maximum(values, 0.0), vectors, n < k, float(np.trace(side)), k)
+    matrix = smaller(features)
+    n, k = features.shape
+    values, vectors = scipy.linalg.eigh(matrix)
+    return Spectrum(np.maximum(values, 0.0), vectors, n < k, float(np.trace(matrix)), k)
+
+
+def smaller(features: Float[np.ndarray, "sample proj"]) -> Float[np.ndarray, "side side"]:
+    """Phi Phi^T for fewer samples than coordinates, else G: float64."""
+    phi = np.asarray(features, np.float64)
+    return phi @ phi.T if len(phi) < phi.shape[1] else phi.T @ phi
