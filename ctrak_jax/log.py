@@ -1,4 +1,4 @@
-"""Logs and progress on stderr, one JSON line a stage in log.jsonl."""
+"""Logs and progress on stderr, one JSON line per stage in log.jsonl."""
 
 import json
 import logging

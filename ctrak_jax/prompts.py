@@ -65,7 +65,7 @@ def without(prompt: str, concept: str) -> str:
         )
     rest = prompt
     while found := pattern.search(rest):
-        rest = _mend(rest[: found.start()].strip(), rest[found.end() :].strip())
+        rest = _joined(rest[: found.start()].strip(), rest[found.end() :].strip())
     if not re.search(r"\w", DANGLING.sub("", rest)):
         raise UsageError(
             f"the prompt {prompt!r} without {phrase!r} has no word of content left; name the whole "
@@ -97,7 +97,7 @@ def _words(phrase: str) -> re.Pattern[str]:
     return _pattern(rf"(?<![\w-])(?P<phrase>{words})(?:['’]s)?(?![\w-])")
 
 
-def _mend(left: str, right: str) -> str:
+def _joined(left: str, right: str) -> str:
     """What stood before and after the gap, as one text."""
     rest = LINKS.sub("", right, count=1) if (linked := LINKS.match(right)) else right
     if linked and not PREPOSITION.match(rest):

@@ -255,7 +255,7 @@ def test_a_killed_training_goes_on_to_the_same_model_and_refuses_other_settings(
     for name in ("killed", "whole"):
         done = run_to_end(train(name))
         assert done.returncode == 0, done.stderr
-        assert ("training goes on from step" in done.stderr) == (name == "killed")
+        assert ("training resumes from step" in done.stderr) == (name == "killed")
     models = [tmp_path / name / "model" / "model.json" for name in ("killed", "whole")]
     one, two = (json.loads(path.read_text())["sha256"] for path in models)
     assert one == two

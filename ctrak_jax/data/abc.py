@@ -204,11 +204,11 @@ def _tasks(path: Path, file: Path) -> tuple[Task, ...]:
         for key in TASK_KEYS:
             kind, what = (int, "an integer") if key == "test_case_ind" else (str, "text")
             if type(values[key]) is not kind:  # a bool is an int
-                raise UsageError(f"{place}: {key}={values[key]!r}, expected {what}; mend it.")
+                raise UsageError(f"{place}: {key}={values[key]!r}, expected {what}; fix it.")
         case = values["test_case"]
         if case not in TEST_CASES:
             raise UsageError(
-                f"{place}: test_case={case!r}, expected one of {', '.join(TEST_CASES)}; mend it."
+                f"{place}: test_case={case!r}, expected one of {', '.join(TEST_CASES)}; fix it."
             )
         if case not in entries:
             entries[case] = _entries(path / "json" / f"{case}.json")
@@ -232,7 +232,7 @@ def _task_objects(file: Path) -> list[Any]:
     counts = {key: len(found[key]) for key in TASK_KEYS}
     if len(set(counts.values())) > 1:
         lengths = ", ".join(f"{key} {count}" for key, count in counts.items())
-        raise UsageError(f"{file}: lists of differing lengths ({lengths}); mend it.")
+        raise UsageError(f"{file}: lists of differing lengths ({lengths}); fix it.")
     columns = zip(*(found[key] for key in TASK_KEYS), strict=True)
     return [dict(zip(TASK_KEYS, values, strict=True)) for values in columns]
 
@@ -251,7 +251,7 @@ def _task(path: Path, values: dict[str, Any], entries: list[Any], place: str) ->
     if not 0 <= number < len(entries):
         raise UsageError(
             f"{place}: test_case_ind={number}, but {file} has the entries 0 to {len(entries) - 1}; "
-            "mend it."
+            "fix it."
         )
     entry, where = entries[number], f"{file}: entry {number}"
     _check_keys(entry, ENTRY_KEYS, where)
@@ -267,7 +267,7 @@ def _task(path: Path, values: dict[str, Any], entries: list[Any], place: str) ->
     image = _inside(values["synth_image_path"])
     if image not in synth:
         raise UsageError(
-            f"{place}: {image} is not among the images of {where}; mend test_case_ind or the path."
+            f"{place}: {image} is not among the images of {where}; fix test_case_ind or the path."
         )
     exemplars = _names(entry["exemplar"], f"{where}: exemplar")
     if not 1 <= len(exemplars) <= MAX_EXEMPLARS:

@@ -71,7 +71,7 @@ def _read_table(table: Path) -> tuple[list[str], dict[str, tuple[str, ...]]]:
     if not count.isdecimal() or len(lines) < 3:
         raise UsageError(
             f"{table}:1: got {count!r}, expected the number of pictures, then a line of attribute "
-            "names and a line a picture."
+            "names and one line per picture."
         )
     names, rows = lines[1].split(), [line.split() for line in lines[2:] if line.strip()]
     if len(rows) != int(count):

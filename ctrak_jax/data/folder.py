@@ -161,7 +161,7 @@ def _check_array(images: np.ndarray, file: Path) -> None:
         bad = ~np.isfinite(images).reshape(len(images), -1).all(1)
         if bad.any():
             raise UsageError(
-                f"{file}: image {int(np.argmax(bad))} holds NaN or infinity; mend or remove it."
+                f"{file}: image {int(np.argmax(bad))} holds NaN or infinity; fix or remove it."
             )
     if images.dtype != np.uint8:
         raise UsageError(f"{file}: dtype {images.dtype}, expected uint8 (0..255).")

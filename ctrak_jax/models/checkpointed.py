@@ -108,7 +108,7 @@ def checkpointed(
         latest = manager.latest_step()
         if latest is not None:
             state = _restore(manager, latest, state, folder)
-            logger.info("training goes on from step %d", latest)
+            logger.info("training resumes from step %d", latest)
         begun = step = latest or 0
         state = devices.put_replicated(state, mesh)
         following = ahead.submit(stretch, step) if step < pace.steps else None

@@ -328,7 +328,7 @@ class FeatureStore:
         if self.missing:
             raise StoreError(
                 f"{self.place}: {len(self.missing)} of {len(self.chunks)} chunks are missing; "
-                "run the stage that writes it again, it goes on where it was."
+                "run the stage that writes it again; it resumes."
             )
 
     def _read(self, name: str, rows: range) -> np.ndarray:

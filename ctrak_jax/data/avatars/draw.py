@@ -117,9 +117,9 @@ def draw(values: Mapping[str, str], seed: str, size: int) -> np.ndarray:
 
     style = values["style"]
     svg = Avatar(_style(style), options(values, seed)).to_string()
-    mend = STYLES[style].mend
-    if mend is not None:
-        svg = svg.replace(*mend)
+    fix = STYLES[style].fix
+    if fix is not None:
+        svg = svg.replace(*fix)
     png = svg_to_bytes(svg_string=svg, width=size, height=size, skip_system_fonts=True)
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 

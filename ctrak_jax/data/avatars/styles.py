@@ -40,7 +40,7 @@ class Style(NamedTuple):
         glasses, beard: the components that are drawn or left out; ``None`` where glasses are
             variants of another component.
         fixed: options that every picture of the style has.
-        mend: (text, replacement) in the SVG, where the renderer would hide a label.
+        fix: (text, replacement) in the SVG, where the renderer would hide a label.
     """
 
     hair_colors: tuple[str, ...]
@@ -48,7 +48,7 @@ class Style(NamedTuple):
     glasses: str | None
     beard: str
     fixed: dict[str, Any]
-    mend: tuple[str, str] | None = None
+    fix: tuple[str, str] | None = None
 
 
 STYLES: dict[str, Style] = {
@@ -111,7 +111,7 @@ STYLES: dict[str, Style] = {
         },
         # In a masked group the light on the face is laid over the skin in white instead of blended
         # with it: dark skin would be gray.
-        mend=('<g mask="url(#personas-a)">', "<g>"),
+        fix=('<g mask="url(#personas-a)">', "<g>"),
     ),
     "pixel-art": Style(
         hair_colors=("hair",),
@@ -120,7 +120,7 @@ STYLES: dict[str, Style] = {
         beard="beard",
         fixed={"hatProbability": 0, "accessoriesProbability": 0},
         # A dark beard in a luminance mask would be invisible.
-        mend=("mask-type:luminance", "mask-type:alpha"),
+        fix=("mask-type:luminance", "mask-type:alpha"),
     ),
     "voxel-art": Style(
         hair_colors=("hair",),
