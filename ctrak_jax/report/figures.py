@@ -22,7 +22,7 @@ from ctrak_jax.report.rows import (
 from ctrak_jax.run.metrics import DampingCurve, PrecisionSummary
 
 _INK, _FAINT, _GRID = "#22262b", "#6b7280", "#e5e7eb"
-_ACCENT = "#0072b2"
+_ACCENT, _PALE = "#0072b2", "#9ecae1"
 # Colour-blind safe (Okabe and Ito), the accent kept for the method under study.
 _COLOURS = {
     MAIN: _ACCENT,
@@ -78,12 +78,19 @@ def _axes(
     return figure, panels
 
 
-def _bar(axes: Axes, x: float, interval: Interval, *, width: float, colour: str) -> None:
-    mean, low, high = interval
-    axes.bar(x, mean, width=width, color=colour)
-    # An interval need not hold the mean's rounded value; an error bar cannot be negative.
-    reach = [[max(0.0, mean - low)], [max(0.0, high - mean)]]
-    axes.errorbar(x, mean, yerr=reach, color=_INK, linewidth=1, capsize=2.5)
+def _bars(
+    axes: Axes, place: float, bars: Sequence[tuple[Interval | None, str]], *, span: float = 0.76
+) -> None:
+    """A group of bars side by side around ``place``, given by interval and colour."""
+    width = span / len(bars)
+    for nth, (interval, colour) in enumerate(bars):
+        if interval is not None:
+            mean, low, high = interval
+            x = place - span / 2 + (nth + 0.5) * width
+            axes.bar(x, mean, width=0.9 * width, color=colour)
+            # An interval need not hold the mean's rounded value; an error bar cannot be negative.
+            reach = [[max(0.0, mean - low)], [max(0.0, high - mean)]]
+            axes.errorbar(x, mean, yerr=reach, color=_INK, linewidth=1, capsize=2.5)
 
 
 def _legend(figure: Figure, entries: Sequence[tuple[str, str]]) -> None:
@@ -112,13 +119,9 @@ def _precision(results: Results) -> Figure | None:
     figure, panels = _axes(len(scopes), width=1.5 + 3.6 * len(scopes), height=3.6)
     for axes, scope in zip(panels, scopes, strict=True):
         groups = [column for column in shown if column.scope == scope]
-        width = 0.8 / len(methods)
         for place, column in enumerate(groups):
-            for nth, method in enumerate(methods):
-                row = table.get((method, column))
-                if row is not None:
-                    x = place - 0.4 + (nth + 0.5) * width
-                    _bar(axes, x, row.interval, width=0.88 * width, colour=_colour(method))
+            bars = [(_interval(table, m, column), _colour(m)) for m in methods]
+            _bars(axes, place, bars, span=0.8)
             chance = base_rate(table.values(), column)
             axes.hlines(chance, place - 0.45, place + 0.45, colors=_INK, linestyles=":")
         axes.set_xticks(range(len(groups)), [SCENARIO_SHORT[g.scenario] for g in groups])
@@ -129,40 +132,29 @@ def _precision(results: Results) -> Figure | None:
     return figure
 
 
+def _interval(
+    table: Mapping[tuple[str, Column], PrecisionSummary], method: str, column: Column
+) -> Interval | None:
+    row = table.get((method, column))
+    return None if row is None else row.interval
+
+
 def _ablation(results: Results) -> Figure | None:
-    steps = ladder_methods(results.summary)
-    shown = columns(row for row in results.summary if row.method in steps)
+    steps, table, names = ladder_methods(results.summary), cells(results.summary), dict(LADDER)
     if not steps:
         return None
-    scope = shown[0].scope
-    groups = [column for column in shown if column.scope == scope]
+    shown = columns(row for row in results.summary if row.method in steps)
+    groups = [column for column in shown if column.scope == shown[0].scope]
+    colours = (_PALE, _ACCENT)[: len(groups)]
     figure, (axes,) = _axes(1, width=7.2, height=3.6)
-    names = dict(LADDER)
-    _pairs(axes, results.summary, steps, groups, ("#9ecae1", _ACCENT))
+    for place, step in enumerate(steps):
+        intervals = [_interval(table, step, column) for column in groups]
+        _bars(axes, place, list(zip(intervals, colours, strict=True)), span=0.7)
     ticks = [f"{names[step].short}\n{names[step].note}" for step in steps]
     axes.set_xticks(range(len(steps)), [_wrap(tick) for tick in ticks], fontsize=8)
-    axes.set_ylabel(f"precision@{results.k}, {scope} queries", color=_INK)
-    names_of_groups = [SCENARIO_SHORT[group.scenario] for group in groups]
-    _legend(figure, list(zip(names_of_groups, ("#9ecae1", _ACCENT), strict=False)))
+    axes.set_ylabel(f"precision@{results.k}, {shown[0].scope} queries", color=_INK)
+    _legend(figure, [(SCENARIO_SHORT[g.scenario], c) for g, c in zip(groups, colours, strict=True)])
     return figure
-
-
-def _pairs(
-    axes: Axes,
-    rows: Sequence[PrecisionSummary],
-    methods: Sequence[str],
-    groups: Sequence[Column],
-    colours: Sequence[str],
-) -> None:
-    """Bars of each method, one per column in ``groups``."""
-    table = cells(rows)
-    width = 0.7 / len(groups)
-    for place, method in enumerate(methods):
-        for nth, column in enumerate(groups):
-            row = table.get((method, column))
-            if row is not None:
-                x = place - 0.35 + (nth + 0.5) * width
-                _bar(axes, x, row.interval, width=0.9 * width, colour=colours[nth])
 
 
 def _wrap(text: str, width: int = 18) -> str:
@@ -209,54 +201,46 @@ def _damping(dampings: Mapping[str, DampingCurve], k: int) -> Figure | None:
     return figure
 
 
-def _method_ticks(axes: Axes, methods: Sequence[str]) -> None:
-    """The methods' names below their bars, slanted: nine of them do not fit side by side."""
-    names = [label(method).short for method in methods]
-    axes.set_xticks(
-        range(len(names)), names, fontsize=8, rotation=40, ha="right", rotation_mode="anchor"
-    )
-
-
 def _wrong_label(results: Results) -> Figure | None:
-    rows = {(row.method, row.scenario): row for row in results.wrong_label if row.scope == "local"}
-    if not rows:
-        return None
-    methods = ordered(method for method, _ in rows)
-    scenarios = [name for name in SCENARIO_SHORT if any(s == name for _, s in rows)]
-    figure, panels = _axes(len(scenarios), width=2 + 3.6 * len(scenarios), height=3.4)
+    bars: dict[str, dict[str, Sequence[Interval | None]]] = {}
+    for row in results.wrong_label:
+        if row.scope == "local":
+            bars.setdefault(row.scenario, {})[row.method] = row.intervals
     colours = {"picture only": _ACCENT, "label only": "#e69f00"}
-    for axes, scenario in zip(panels, scenarios, strict=True):
-        for place, method in enumerate(methods):
-            row = rows.get((method, scenario))
-            if row is not None:
-                for shift, interval, colour in zip(
-                    (-0.19, 0.19), row.intervals, colours.values(), strict=True
-                ):
-                    _bar(axes, place + shift, interval, width=0.34, colour=colour)
-        _method_ticks(axes, methods)
-        axes.set_title(SCENARIO_SHORT[scenario], fontsize=10, color=_INK, loc="left")
-    panels[0].set_ylabel("mean rank percentile (1 = top)", color=_INK)
-    _legend(figure, list(colours.items()))
-    return figure
+    return _control(bars, colours, "mean rank percentile (1 = top)")
 
 
 def _no_condition_embedding(results: Results) -> Figure | None:
-    control = [row for row in results.no_condition_embedding if row.scope == "local"]
-    groups = columns(control)
-    if not groups:
+    main, bars = cells(results.summary), dict[str, dict[str, Sequence[Interval | None]]]()
+    for row in results.no_condition_embedding:
+        if (row.scope, row.attribute) == ("local", "all"):
+            before = _interval(main, row.method, Column(row.scope, row.scenario))
+            bars.setdefault(row.scenario, {})[row.method] = (before, row.interval)
+    colours = {"all parameters": _ACCENT, "without condition embedding": _PALE}
+    return _control(bars, colours, f"precision@{results.k}, local queries")
+
+
+def _control(
+    bars: Mapping[str, Mapping[str, Sequence[Interval | None]]],
+    colours: Mapping[str, str],
+    what: str,
+) -> Figure | None:
+    """One panel per scenario of ``bars``, one pair of bars per method."""
+    shown = [scenario for scenario in SCENARIO_SHORT if scenario in bars]
+    if not shown:
         return None
-    methods = ordered(row.method for row in control)
-    figure, panels = _axes(len(groups), width=2 + 3.6 * len(groups), height=3.4)
-    colours = {"all parameters": _ACCENT, "without condition embedding": "#9ecae1"}
-    tables = (cells(results.summary), cells(control))
-    for axes, column in zip(panels, groups, strict=True):
+    methods = ordered(method for found in bars.values() for method in found)
+    names = [label(method).short for method in methods]
+    figure, panels = _axes(len(shown), width=2 + 3.6 * len(shown), height=3.4)
+    for axes, scenario in zip(panels, shown, strict=True):
         for place, method in enumerate(methods):
-            for shift, table, colour in zip((-0.19, 0.19), tables, colours.values(), strict=True):
-                row = table.get((method, column))
-                if row is not None:
-                    _bar(axes, place + shift, row.interval, width=0.34, colour=colour)
-        _method_ticks(axes, methods)
-        axes.set_title(SCENARIO_SHORT[column.scenario], fontsize=10, color=_INK, loc="left")
-    panels[0].set_ylabel(f"precision@{results.k}, local queries", color=_INK)
+            pair = bars[scenario].get(method, (None, None))
+            _bars(axes, place, list(zip(pair, colours.values(), strict=True)))
+        # Slanted: nine names do not fit side by side.
+        axes.set_xticks(
+            range(len(names)), names, fontsize=8, rotation=40, ha="right", rotation_mode="anchor"
+        )
+        axes.set_title(SCENARIO_SHORT[scenario], fontsize=10, color=_INK, loc="left")
+    panels[0].set_ylabel(what, color=_INK)
     _legend(figure, list(colours.items()))
     return figure
