@@ -10,59 +10,40 @@ import importlib
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ctrak_jax.errors import StoreError, UsageError
 
 DESCRIPTION = "Concept-level data attribution: which training images taught a model this concept?"
 
 
-class Command(NamedTuple):
-    """A command: its module in this package, and its line of help."""
-
-    module: str
-    help: str
-
-
 COMMANDS = {
-    "run": Command("stages", "every stage in order, each skipped where its result is there"),
-    "train": Command("stages", "train the model"),
-    "encode": Command(
-        "stages", "images to latents and captions to text embeddings (text-to-image)"
-    ),
-    "featurize": Command("stages", "per-sample gradient features of the training images"),
-    "query": Command(
-        "stages", "generate images, ask about their concepts, featurize the questions"
-    ),
-    "score": Command("stages", "score every training image for every question"),
-    "evaluate": Command(
-        "stages", "precision@k with intervals, damping curves, controls: metrics.json"
-    ),
-    "report": Command("stages", "the page and the pictures"),
-    "attribute": Command("attribute", "one question to an existing feature store"),
-    "counterfactual": Command(
-        "counterfactual",
-        "retrain without the top samples: is the concept lost? counterfactual.json",
-    ),
-    "abc": Command(
-        "abc", "the AbC benchmark: exemplars among LAION images, recall and mAP: abc.json"
-    ),
-    "config": Command("config", "print the full resolved config"),
-    "data": Command(
-        "data", "write a config's data set in the folder format; `data avatars` draws portraits"
-    ),
-    "data avatars": Command("avatars", "draw the avatar benchmark: six styles, six attributes"),
-    "info": Command("info", "what a run or store holds; verifies its features"),
-    "plan": Command(
-        "plan", "memory, time and store size of featurize on a TPU topology, without a TPU"
-    ),
-    "bench": Command("bench", "throughput of the hot parts on this machine"),
+    "run": "every stage in order, each skipped where its result is there",
+    "train": "train the model",
+    "encode": "images to latents and captions to text embeddings (text-to-image)",
+    "featurize": "per-sample gradient features of the training images",
+    "query": "generate images, ask about their concepts, featurize the questions",
+    "score": "score every training image for every question",
+    "evaluate": "precision@k with intervals, damping curves, controls: metrics.json",
+    "report": "the page and the pictures",
+    "attribute": "one question to an existing feature store",
+    "counterfactual": "retrain without the top samples: is the concept lost? counterfactual.json",
+    "abc": "the AbC benchmark: exemplars among LAION images, recall and mAP: abc.json",
+    "config": "print the full resolved config",
+    "data": "write a config's data set in the folder format; `data avatars` draws portraits",
+    "data avatars": "draw the avatar benchmark: six styles, six attributes",
+    "info": "what a run or store holds; verifies its features",
+    "plan": "memory, time and store size of featurize on a TPU topology, without a TPU",
+    "bench": "throughput of the hot parts on this machine",
 }
+"""Command -> its line of help."""
+STAGES = ("run", "train", "encode", "featurize", "query", "score", "evaluate", "report")
 
 
 def module_of(command: str) -> Any:
     """The module that declares and carries out a command."""
-    return importlib.import_module(f"{__name__}.{COMMANDS[command].module}")
+    name = "stages" if command in STAGES else command.split()[-1]
+    return importlib.import_module(f"{__name__}.{name}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -81,10 +62,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     called = next((word for word in words if not word.startswith("-")), None)
     root = _Parser(prog="ctrak", description=DESCRIPTION, allow_abbrev=False)
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in COMMANDS.items():
-        sub = commands.add_parser(
-            name, help=command.help, description=command.help, allow_abbrev=False
-        )
+    for name, text in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         if name == called:
             module_of(name).declare(sub)
     return root.parse_args(words)
@@ -95,12 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status = _main(sys.argv[1:] if argv is None else argv)
     except BaseException:
-        if _joined():
+        if hosts := _joined():
             traceback.print_exc()
-            _leave(1)
+            hosts.leave(1)
         raise
-    if status and _joined():
-        _leave(status)
+    if status and (hosts := _joined()):
+        hosts.leave(status)
     return status
 
 
@@ -126,13 +105,7 @@ def _main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _joined() -> bool:
-    """Do other processes take part? Without ``hosts`` nothing was joined."""
+def _joined() -> Any:
+    """The module ``hosts`` where other processes take part: without it none was joined."""
     hosts = sys.modules.get("ctrak_jax.hosts")
-    return hosts is not None and hosts.joined()
-
-
-def _leave(status: int) -> None:
-    from ctrak_jax import hosts
-
-    hosts.leave(status)
+    return hosts if hosts is not None and hosts.joined() else None
