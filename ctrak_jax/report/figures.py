@@ -79,7 +79,7 @@ def _axes(
 
 
 def _bars(
-    axes: Axes, place: float, bars: Sequence[tuple[Interval | None, str]], *, span: float = 0.76
+    axes: Axes, place: int, bars: Sequence[tuple[Interval | None, str]], *, span: float = 0.76
 ) -> None:
     """A group of bars side by side around ``place``, given by interval and colour."""
     width = span / len(bars)
