@@ -42,7 +42,7 @@ class EpsFn(Protocol):
     def __call__(self, params: Params, x: Image, t: Timestep, cond: Cond, /) -> Image: ...
 
 
-class Seen(NamedTuple):
+class LayerTrace(NamedTuple):
     """A prediction and the linear layers it came through, by their path in the parameters.
 
     Attributes:
@@ -67,7 +67,7 @@ class LayersFn(Protocol):
 
     def __call__(
         self, params: Params, taps: Mapping[str, Array], x: Image, t: Timestep, cond: Cond, /
-    ) -> Seen: ...
+    ) -> LayerTrace: ...
 
 
 Reward = Callable[[Image], Scalar]

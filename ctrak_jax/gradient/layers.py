@@ -35,12 +35,12 @@ class Layers(NamedTuple):
 
     Attributes:
         inputs: kernel -> A [time, row, in].
-        pulls: kernel -> D [time, row, out].
+        output_cotangents: kernel -> D [time, row, out].
         others: every other parameter -> its gradients [time, ...].
     """
 
     inputs: Mapping[str, Float[Array, "time row in"]]
-    pulls: Mapping[str, Float[Array, "time row out"]]
+    output_cotangents: Mapping[str, Float[Array, "time row out"]]
     others: Mapping[str, Float[Array, "time ..."]]
 
 
@@ -77,10 +77,10 @@ def path_layers(
         # One forward pass serves the backward passes to the state and to the layers.
         eps, pull, inputs = jax.vjp(tapped, x, taps, others, has_aux=True)
         state = Step(x, t, eps.astype(jnp.float32), lambda u: pull_back(pull, eps, u)[0], eps_under)
-        _, pulls, rest = pull_back(pull, eps, loss(state))
+        _, cotangents, rest = pull_back(pull, eps, loss(state))
         return Layers(
             {f"{name}/kernel": _rows(inputs[name]) for name in taps},
-            {f"{name}/kernel": _rows(pulled) for name, pulled in pulls.items()},
+            {f"{name}/kernel": _rows(pulled) for name, pulled in cotangents.items()},
             rest,
         )
 
@@ -96,7 +96,7 @@ def step_norms(layers: Layers) -> Float[Array, " time"]:
     a layer with so many rows that this is cheaper."""
     squares = [jnp.square(g).reshape(g.shape[0], -1).sum(1) for g in layers.others.values()]
     for kernel, a in layers.inputs.items():
-        d = layers.pulls[kernel]
+        d = layers.output_cotangents[kernel]
         rows, width = a.shape[1], a.shape[2] + d.shape[2]
         if rows * width <= a.shape[2] * d.shape[2]:
             left = jnp.einsum("tiw,tjw->tij", a, a, precision=HIGHEST)
@@ -114,7 +114,7 @@ def assemble(layers: Layers, weights: Float[Array, " time"]) -> dict[str, Array]
         path: jnp.tensordot(weights, g, 1) for path, g in layers.others.items()
     }
     for kernel, a in layers.inputs.items():
-        d = layers.pulls[kernel] * weights[:, None, None]
+        d = layers.output_cotangents[kernel] * weights[:, None, None]
         found[kernel] = a.reshape(-1, a.shape[2]).T @ d.reshape(-1, d.shape[2])
     return found
 
@@ -128,7 +128,7 @@ def project_layers(
     row = 0
     for path in sorted({*layers.inputs, *layers.others}):
         if path in layers.inputs:
-            a, d = layers.inputs[path], layers.pulls[path] * weights[:, None, None]
+            a, d = layers.inputs[path], layers.output_cotangents[path] * weights[:, None, None]
             shape = (a.shape[2], d.shape[2])
             a, d = (leaf.reshape(-1, leaf.shape[2]) for leaf in (a, d))
             total += factored.project_outer(a, d, k=k, seed=seed, first_row=row)

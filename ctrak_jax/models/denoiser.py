@@ -17,7 +17,7 @@ from ctrak_jax.models.dit import DiT
 from ctrak_jax.models.network import Network
 from ctrak_jax.models.published import convert
 from ctrak_jax.schedule import Prediction, Schedule, as_eps_fn, predicted_noise
-from ctrak_jax.typing import Array, Cond, EpsFn, Image, LayersFn, Params, Seen, Timestep
+from ctrak_jax.typing import Array, Cond, EpsFn, Image, LayersFn, Params, LayerTrace, Timestep
 
 
 class Denoiser(NamedTuple):
@@ -49,7 +49,7 @@ def layers_fn_of(network: Network, schedule: Schedule, prediction: Prediction) -
 
     def layers_fn(
         params: Params, taps: Mapping[str, Array], x: Image, t: Timestep, cond: Cond, /
-    ) -> Seen:
+    ) -> LayerTrace:
         uses: Counter[str] = Counter()
         inputs, outputs = {}, {}
 
@@ -65,7 +65,7 @@ def layers_fn_of(network: Network, schedule: Schedule, prediction: Prediction) -
         with nn.intercept_methods(watch):
             output = cast(jax.Array, network.apply({"params": params}, x, t, cond))
         once = [name for name, count in uses.items() if count == 1]
-        return Seen(
+        return LayerTrace(
             predicted_noise(schedule, prediction, x, t, output),
             {name: inputs[name] for name in once},
             {name: outputs[name] for name in once},

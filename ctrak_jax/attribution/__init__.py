@@ -1,0 +1,42 @@
+"""The method as a whole, over values: recipes, features of training samples and of questions.
+
+==============  ================================================================================
+module          what it has
+==============  ================================================================================
+``recipe``      what a featurization is made by
+``network``     a network as functions of the parameters that are differentiated
+``gradients``   from the method table to the gradients of one sample
+``train``       features of training samples
+``query``       features of questions
+``unlearning``  the one baseline that works without features
+==============  ================================================================================
+"""
+
+from ctrak_jax.attribution.gradients import denoising_errors
+from ctrak_jax.attribution.network import Differentiable, Network, Weights, differentiable
+from ctrak_jax.attribution.query import QueryBatch, mixtures, query_features
+from ctrak_jax.attribution.recipe import QueryRecipe, Recipe, guidance_of
+from ctrak_jax.attribution.train import (
+    TrainBatch,
+    TrainFeatures,
+    guided_inversions,
+    train_features,
+)
+
+__all__ = [
+    "Differentiable",
+    "Network",
+    "QueryBatch",
+    "QueryRecipe",
+    "Recipe",
+    "TrainBatch",
+    "TrainFeatures",
+    "Weights",
+    "denoising_errors",
+    "differentiable",
+    "guidance_of",
+    "guided_inversions",
+    "mixtures",
+    "query_features",
+    "train_features",
+]

@@ -1,0 +1,115 @@
+"""From the method table to the gradients of one sample, and to features of several."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from ctrak_jax import reward
+from ctrak_jax.gradient import Layers, assemble, path_gradients, project_layers
+from ctrak_jax.methods import GradientSpec
+from ctrak_jax.projection import Projection, project_leaves
+from ctrak_jax.reward import Contrast, Loss
+from ctrak_jax.schedule import Schedule, implied_noise
+from ctrak_jax.trajectory import Path
+from ctrak_jax.typing import Array, Cond, EpsFn, Image, LayersFn, Params
+
+
+def loss_of(
+    loss: str,
+    schedule: Schedule,
+    x0: Image,
+    minus: Cond,
+    scale: float,
+    contrast: Contrast | None = None,
+) -> Loss:
+    """A loss of the method table for one sample.
+
+    Args:
+        loss: its name.
+        schedule: the noise levels.
+        x0: the clean sample.
+        minus: the condition without the concept (slider alone, as what follows).
+        scale: of the target shift.
+        contrast: see :func:`ctrak_jax.reward.slider`.
+    """
+    losses = {
+        "dsm": lambda: reward.dsm(schedule, x0),
+        "l2": reward.l2,
+        "l1": reward.l1,
+        "mean": reward.mean,
+        "dps": lambda: reward.dps(schedule, x0),
+        "slider": lambda: reward.slider(minus, scale, contrast),
+    }
+    return losses[loss]()
+
+
+def gradients_of(
+    layers_fn: LayersFn,
+    params: dict[str, Array],
+    specs: Sequence[GradientSpec],
+    paths: Mapping[str, Path],
+    cond: Cond,
+    loss: Callable[[GradientSpec], Loss],
+    projection: Projection,
+    time_chunk: int | None,
+) -> dict[GradientSpec, Any]:
+    """Gradients of one sample, or their projections where these need no gradient.
+
+    Two specs that differ in normalisation alone share their passes.
+
+    Args:
+        layers_fn: the network of the chosen parameters.
+        params: the chosen parameters, by path.
+        specs: what is asked for.
+        paths: the states by the name of their path.
+        cond: the sample's condition.
+        loss: a spec's loss.
+        projection: ``factored`` projects on the way.
+        time_chunk: timesteps side by side.
+    """
+
+    def features(layers: Layers, weights: Array) -> Array:
+        return project_layers(layers, weights, projection)
+
+    finish = features if projection.kind == "factored" else assemble
+    found: dict[GradientSpec, Any] = {}
+    for spec in specs:
+        if spec in found:
+            continue
+        wanted = [n for n in (False, True) if spec._replace(normalise=n) in specs]
+        sums = path_gradients(
+            loss(spec),
+            layers_fn,
+            params,
+            paths[spec.path],
+            cond,
+            normalise=wanted,
+            time_chunk=time_chunk,
+            finish=finish,
+        )
+        found |= {spec._replace(normalise=n): s for n, s in zip(wanted, sums, strict=True)}
+    return found
+
+
+def project_together(gradients: Sequence[Any], projection: Projection) -> Float[Array, "row proj"]:
+    """Project several pytrees [sample, ...] at once, end to end: every tile of R is made once.
+
+    What is projected already passes through.
+    """
+    joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *gradients)
+    return joined if projection.kind == "factored" else project_leaves(joined, projection)
+
+
+def denoising_errors(
+    eps_fn: EpsFn, params: Params, schedule: Schedule, path: Path, x0: Image, cond: Cond
+) -> Float[Array, " time"]:
+    """mean (n - eps)^2 of one sample at every step of a path."""
+
+    def error(x: Image, t: Array) -> Array:
+        noise = implied_noise(schedule, x, t, x0)
+        return jnp.mean((noise - eps_fn(params, x, t, cond)) ** 2)
+
+    return jax.vmap(error)(path.x, path.t)

@@ -1,0 +1,175 @@
+"""Features of questions: which concept of which image is asked about."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from ctrak_jax.attribution.gradients import gradients_of, loss_of, project_together
+from ctrak_jax.attribution.network import Network, Predictions, Weights
+from ctrak_jax.attribution.recipe import QueryRecipe, guidance_of
+from ctrak_jax.methods import GradientSpec
+from ctrak_jax.reward import Loss, Mixture, contrast_of
+from ctrak_jax.trajectory import Path, forward_path, invert, sample
+from ctrak_jax.typing import Array, Cond, Image, Params, PRNGKey
+
+
+class QueryBatch(NamedTuple):
+    """Query images and the concepts asked about in each.
+
+    Attributes:
+        x0: the images [image, ...] (unused in global scope).
+        cond: their conditions [image, ...].
+        minus: the conditions without each concept: mixtures [image, concept, alternative, ...].
+        index: numbers that fix their noise [image].
+    """
+
+    x0: Any
+    cond: Any
+    minus: Mixture
+    index: Any
+
+
+def mixtures(groups: Sequence[Sequence[np.ndarray]]) -> Mixture:
+    """The alternatives of every concept of every image, each counting alike, as one array: where
+    there are fewer than the most, the first comes again with no weight.
+
+    Args:
+        groups: [image, concept] of [alternative, ...].
+    """
+    most = max(len(found) for group in groups for found in group)
+
+    def filled(found: np.ndarray) -> np.ndarray:
+        return np.concatenate([found, np.repeat(found[:1], most - len(found), axis=0)])
+
+    def weights(count: int) -> np.ndarray:
+        return np.where(np.arange(most) < count, np.float32(1.0 / count), np.float32(0.0))
+
+    return Mixture(
+        np.array([[filled(found) for found in group] for group in groups]),
+        np.array([[weights(len(found)) for found in group] for group in groups]),
+    )
+
+
+class Member(NamedTuple):
+    """One draw of a query: an image and its states by path."""
+
+    x0: Image
+    paths: dict[str, Path]
+
+
+def query_member(
+    recipe: QueryRecipe,
+    functions: Predictions,
+    params: Params,
+    item: QueryBatch,
+    null: Cond,
+    key: PRNGKey,
+) -> Member:
+    """One repetition of a local query, or one sampling trajectory of a global one."""
+    schedule, grid, eps_fn = recipe.schedule, recipe.grid, functions.exact_fn
+    path_key, noise_key = jax.random.split(key)
+    guidance = guidance_of(recipe.guidance, null)
+    if recipe.scope == "global":
+        noise = jax.random.normal(noise_key, item.x0.shape)
+        drawn = sample(eps_fn, params, schedule, grid, noise, item.cond, guidance=guidance)
+        x0, inversion = drawn.x0, drawn.path
+    else:
+        x0 = item.x0
+        inversion = invert(
+            eps_fn,
+            params,
+            schedule,
+            grid,
+            x0,
+            item.cond,
+            guidance=guidance,
+            eta=recipe.eta,
+            key=path_key,
+        )
+    forward = forward_path(schedule, x0, grid.recorded, noise_key)
+    return Member(x0, {"forward": forward, "inversion": inversion})
+
+
+def query_features(
+    recipe: QueryRecipe,
+    network: Network,
+    params: Weights,
+    specs: Sequence[GradientSpec],
+    batch: QueryBatch,
+    null: Cond | None = None,
+) -> Float[Array, "image concept spec proj"]:
+    """Features of a batch of queries: mean over members of the gradient summed over time.
+
+    Only the slider knows the concept; every other gradient is one for all concepts of an image.
+
+    Args:
+        recipe: schedule, grid, projection, scope and members.
+        network: the noise prediction of one sample.
+        params: its parameters.
+        specs: the query gradients, such as ``METHODS["concept-trak"].query``.
+        batch: the images and concepts.
+        null: the condition that guidance is against, where there is guidance.
+    """
+    shared = [spec for spec in specs if spec.loss != "slider"]
+    by_concept = [spec for spec in specs if spec.loss == "slider"]
+    chosen, functions = params.chosen, network.given(params.others)
+
+    def one(item: QueryBatch) -> dict[GradientSpec, Any]:
+        def gradients(number: Array) -> dict[GradientSpec, Any]:
+            key = jax.random.fold_in(jax.random.key(recipe.seed), item.index)
+            key = jax.random.fold_in(key, number)
+            member = query_member(recipe, functions, chosen, item, null, key)
+
+            def of(wanted: Sequence[GradientSpec], minus: Cond) -> dict[GradientSpec, Any]:
+                contrast = None
+                if network.mixed:
+                    contrast = contrast_of(functions.exact_fn, chosen, item.cond, minus)
+
+                def loss(spec: GradientSpec) -> Loss:
+                    x0 = member.x0
+                    return loss_of(spec.loss, recipe.schedule, x0, minus, recipe.scale, contrast)
+
+                return gradients_of(
+                    functions.layers_fn,
+                    chosen,
+                    wanted,
+                    member.paths,
+                    item.cond,
+                    loss,
+                    recipe.projection,
+                    recipe.time_chunk,
+                )
+
+            alone = jax.tree.map(lambda leaf: leaf[None], of(shared, item.cond))
+            return alone | jax.vmap(lambda minus: of(by_concept, minus))(item.minus)
+
+        return _mean_over(gradients, recipe.members)
+
+    found = jax.vmap(one)(batch)
+    images, concepts = batch.minus.weights.shape[:2]
+    rows = [
+        jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found[spec]) for spec in specs
+    ]
+    counts = [len(jax.tree.leaves(r)[0]) for r in rows]
+    projected = project_together(rows, recipe.projection)
+    parts = jnp.split(projected, np.cumsum(counts)[:-1])
+    shape = (images, concepts, projected.shape[1])
+    return jnp.stack(
+        [jnp.broadcast_to(p.reshape(images, -1, shape[-1]), shape) for p in parts], axis=2
+    )
+
+
+def _mean_over(gradients: Any, members: int) -> dict[GradientSpec, Any]:
+    """The mean of ``gradients(0 ... members - 1)``, one after the other."""
+
+    def add(total: Params, number: Array) -> tuple[Params, None]:
+        return jax.tree.map(jnp.add, total, gradients(number)), None
+
+    shapes = jax.eval_shape(gradients, jnp.int32(0))
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    total, _ = jax.lax.scan(add, zero, jnp.arange(members))
+    return jax.tree.map(lambda leaf: leaf / members, total)

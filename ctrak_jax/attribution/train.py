@@ -1,0 +1,114 @@
+"""Features of training samples, all of a method's side of it in one pure call."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from ctrak_jax.attribution.gradients import (
+    denoising_errors,
+    gradients_of,
+    loss_of,
+    project_together,
+)
+from ctrak_jax.attribution.network import Network, Weights
+from ctrak_jax.attribution.recipe import Recipe, guidance_of
+from ctrak_jax.methods import GradientSpec
+from ctrak_jax.trajectory import Path, forward_path, invert
+from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params
+
+
+class TrainBatch(NamedTuple):
+    """Training samples.
+
+    Attributes:
+        x0: clean samples [sample, ...].
+        cond: their conditions [sample, ...].
+        negatives: what their inversions are guided against [sample, negative, ...].
+        index: numbers that fix their noise [sample].
+    """
+
+    x0: Any
+    cond: Any
+    negatives: Any
+    index: Any
+
+
+class TrainFeatures(NamedTuple):
+    """Features [sample, spec, proj] and denoising errors on the forward path [sample, time] (no
+    columns where they are not asked for)."""
+
+    features: Float[Array, "sample spec proj"]
+    errors: Float[Array, "sample time"]
+
+
+def train_features(
+    recipe: Recipe,
+    network: Network,
+    params: Weights,
+    specs: Sequence[GradientSpec],
+    batch: TrainBatch,
+    *,
+    errors: bool = False,
+) -> TrainFeatures:
+    """Features of a batch of training samples, for several gradients that share their paths.
+
+    Args:
+        recipe: schedule, grid, projection, guidance.
+        network: the noise prediction of one sample.
+        params: its parameters.
+        specs: the training gradients, such as ``METHODS["concept-trak"].train``.
+        batch: the samples.
+        errors: also compute the denoising errors, which cost a pass of their own.
+    """
+    chosen, functions = params.chosen, network.given(params.others)
+
+    def one(item: TrainBatch) -> tuple[list[Any], Array]:
+        x0, cond, negatives, index = item
+        key = jax.random.fold_in(jax.random.key(recipe.seed), index)
+        forward = forward_path(recipe.schedule, x0, recipe.grid.recorded, key)
+        paths = {"forward": forward}
+        if any(spec.path == "inversion" for spec in specs):
+            paths["inversion"] = guided_inversions(
+                recipe, functions.exact_fn, chosen, x0, cond, negatives
+            )
+        gradients = gradients_of(
+            functions.layers_fn,
+            chosen,
+            specs,
+            paths,
+            cond,
+            lambda spec: loss_of(spec.loss, recipe.schedule, x0, cond, 1.0),
+            recipe.projection,
+            recipe.time_chunk,
+        )
+        found = jnp.zeros(0)
+        if errors:
+            found = denoising_errors(functions.eps_fn, chosen, recipe.schedule, forward, x0, cond)
+        return [gradients[spec] for spec in specs], found
+
+    gradients, found = jax.vmap(one)(batch)
+    projected = project_together(gradients, recipe.projection)
+    features = projected.reshape(len(specs), -1, recipe.projection.k).swapaxes(0, 1)
+    return TrainFeatures(features, found)
+
+
+def guided_inversions(
+    recipe: Recipe, eps_fn: EpsFn, params: Params, x0: Image, cond: Cond, negatives: Cond
+) -> Path:
+    """The inversions of one sample guided against each negative [negative, ...], end to end.
+
+    One negative alone says as much about that negative as about the sample: against (circle, blue)
+    a blue triangle's gradient is that of "triangle, not circle", and ranks high for whatever else a
+    circle is not. With one attribute changed at a time each attribute is contrasted on its own.
+    """
+
+    def one(negative: Cond) -> Path:
+        guidance = guidance_of(recipe.guidance, negative)
+        return invert(eps_fn, params, recipe.schedule, recipe.grid, x0, cond, guidance=guidance)
+
+    if recipe.guidance == 1.0:
+        return one(negatives[0])
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), jax.vmap(one)(negatives))
