@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.models.dit import DiT
-from ctrak_jax.models.network import Network
+from ctrak_jax.models.network import DenoiserModule
 from ctrak_jax.models.published import convert
 from ctrak_jax.schedule import Prediction, Schedule, as_eps_fn, predicted_noise
 from ctrak_jax.typing import Array, Cond, EpsFn, Image, LayersFn, Params, LayerTrace, Timestep
@@ -35,7 +35,7 @@ class Denoiser(NamedTuple):
     exact_fn: EpsFn
 
 
-def eps_fn_of(network: Network, schedule: Schedule, prediction: Prediction) -> EpsFn:
+def eps_fn_of(network: DenoiserModule, schedule: Schedule, prediction: Prediction) -> EpsFn:
     """The noise prediction of a network."""
     return as_eps_fn(
         lambda params, x, t, cond: cast(jax.Array, network.apply({"params": params}, x, t, cond)),
@@ -44,7 +44,7 @@ def eps_fn_of(network: Network, schedule: Schedule, prediction: Prediction) -> E
     )
 
 
-def layers_fn_of(network: Network, schedule: Schedule, prediction: Prediction) -> LayersFn:
+def layers_fn_of(network: DenoiserModule, schedule: Schedule, prediction: Prediction) -> LayersFn:
     """The noise prediction of a network that shows every ``nn.Dense`` used once in it."""
 
     def layers_fn(
@@ -79,7 +79,7 @@ BLOCK = "block output"
 
 
 def denoiser_of(
-    network: Network, params: Params, schedule: Schedule, prediction: Prediction, *, remat: bool
+    network: DenoiserModule, params: Params, schedule: Schedule, prediction: Prediction, *, remat: bool
 ) -> Denoiser:
     """A network with its parameters.
 

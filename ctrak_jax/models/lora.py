@@ -28,7 +28,7 @@ from jaxtyping import Float
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import select
-from ctrak_jax.models.network import Network
+from ctrak_jax.models.network import DenoiserModule
 from ctrak_jax.models.tuning import tune
 from ctrak_jax.schedule import Schedule
 from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, PRNGKey, Timestep
@@ -102,14 +102,14 @@ def merge_adapters(params: Params, scale: float) -> Params:
 
 @dataclass(frozen=True)
 class Adapted:
-    """A network whose parameters hold adapters; a :class:`ctrak_jax.models.network.Network`.
+    """A network whose parameters hold adapters; a :class:`ctrak_jax.models.network.DenoiserModule`.
 
     Attributes:
         network: what is adapted.
         scale: s.
     """
 
-    network: Network
+    network: DenoiserModule
     scale: float = 1.0
 
     def apply(self, variables: Mapping[str, Params], x: Image, t: Timestep, cond: Cond, /) -> Image:

@@ -14,7 +14,7 @@ from ctrak_jax.typing import Array, Cond, Image, Params, Timestep
 
 
 @runtime_checkable
-class Network(Protocol):
+class DenoiserModule(Protocol):
     """A denoiser: x, timestep and condition of one sample -> what it predicts, shaped like x.
 
     Its linear layers are flax ``nn.Dense`` modules whose path is the path of their parameters

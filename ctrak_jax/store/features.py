@@ -25,7 +25,8 @@ import tensorstore as ts
 from ctrak_jax.devices import host_array
 from ctrak_jax.errors import StoreError
 from ctrak_jax.store.encoding import SCALE, Dtype, StoredRows, decode, encode
-from ctrak_jax.store.manifest import FILE, differences, plain, read_manifest, write_manifest
+from ctrak_jax.store.files import plain
+from ctrak_jax.store.manifest import FILE, differences, read_manifest, write_manifest
 from ctrak_jax.store.place import (
     Place,
     below,

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +37,8 @@ def read_json(path: Path, made_by: str) -> Any:
         raise StoreError(
             f"{path} is damaged ({error}); delete it and run `ctrak {made_by}` again."
         ) from None
+
+
+def plain(key: Mapping[str, Any]) -> dict[str, Any]:
+    """A key as JSON gives it back."""
+    return json.loads(json.dumps(key, default=str))

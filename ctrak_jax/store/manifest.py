@@ -41,11 +41,6 @@ def write_manifest(place: Place, manifest: Mapping[str, Any]) -> None:
     write_bytes(place, FILE, (json.dumps(manifest, indent=1) + "\n").encode())
 
 
-def plain(key: Mapping[str, Any]) -> dict[str, Any]:
-    """A key as JSON gives it back."""
-    return json.loads(json.dumps(key, default=str))
-
-
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """The fields in which two keys differ, in words."""
     return [

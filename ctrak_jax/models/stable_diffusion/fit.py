@@ -25,7 +25,7 @@ import optax
 from jaxtyping import Float, Int
 
 from ctrak_jax.models.denoiser import eps_fn_of
-from ctrak_jax.models.network import Network, TextEncoder
+from ctrak_jax.models.network import DenoiserModule, TextEncoder
 from ctrak_jax.models.stable_diffusion.autoencoder import KLAutoencoder
 from ctrak_jax.models.stable_diffusion.noise import Noise
 from ctrak_jax.models.training import Trainer, trainer_of
@@ -72,7 +72,7 @@ def autoencoder_trainer(
 
 
 def denoiser_trainer(
-    unet: Network,
+    unet: DenoiserModule,
     text: TextEncoder,
     noise: Noise,
     rule: optax.GradientTransformation,

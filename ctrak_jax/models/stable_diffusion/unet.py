@@ -77,7 +77,7 @@ FLOAT32 = Compute()
 
 @dataclass(frozen=True)
 class UNet:
-    """The denoiser for one sample: a :class:`ctrak_jax.models.network.Network`.
+    """The denoiser for one sample: a :class:`ctrak_jax.models.network.DenoiserModule`.
 
     Attributes:
         module: FlaxUNet2DConditionModel, or what is called like it.

@@ -1,0 +1,133 @@
+"""The network that a config asks for, its noise and its shapes; no parameters yet."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+
+from ctrak_jax import devices
+from ctrak_jax import schedule as schedules
+from ctrak_jax.config import ModelConfig, ScheduleConfig
+from ctrak_jax.models.denoiser import Denoiser, create, denoiser_of
+from ctrak_jax.models.dit import SIZES, DiT
+from ctrak_jax.models.stable_diffusion import (
+    Compute,
+    Noise,
+    UNet,
+    denoiser_for,
+    read_config,
+    read_noise,
+    text_length,
+    unet_of,
+)
+from ctrak_jax.models.stable_diffusion.small import Size, unet_config
+from ctrak_jax.schedule import Schedule
+from ctrak_jax.typing import Params
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A network without parameters.
+
+    Attributes:
+        network: the flax module of one sample.
+        noise: the noise schedule, and what the network predicts.
+        sample: the shape of a sample as the network takes it.
+        condition: the shape of a condition.
+        compute: how a text-to-image network computes.
+    """
+
+    network: DiT | UNet
+    noise: Noise
+    sample: tuple[int, ...]
+    condition: tuple[int, ...]
+    compute: Compute
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.noise.schedule
+
+    def template(self) -> Params:
+        """The parameters' shapes and dtypes."""
+        network = self.network
+        if isinstance(network, UNet):
+            return jax.eval_shape(network.init, jax.random.key(0))
+        return jax.eval_shape(lambda: self.create(0))
+
+    def create(self, seed: int) -> Params:
+        """Fresh parameters of a class-conditional network."""
+        assert isinstance(self.network, DiT)
+        height, width, channels = self.sample
+        return create(self.network, (height, width, channels), self.condition[0], seed)
+
+    def denoiser(self, params: Params, mesh: jax.sharding.Mesh) -> Denoiser:
+        """The network with parameters, which a mesh may hold in parts."""
+        if isinstance(self.network, UNet):
+            whole = denoiser_for(self.network, params, self.noise, self.compute)
+        else:
+            whole = denoiser_of(self.network, params, *self.noise, remat=False)
+        shapes = jax.eval_shape(lambda: params)
+        gathered = {
+            name: devices.gathering(getattr(whole, name), shapes, mesh)
+            for name in ("eps_fn", "layers_fn", "exact_fn")
+        }
+        return whole._replace(**gathered)
+
+
+def architecture_of(
+    model: ModelConfig,
+    schedule: ScheduleConfig,
+    *,
+    folder: Path,
+    image_shape: tuple[int, int, int],
+    condition_size: int,
+) -> Architecture:
+    """The network of a config.
+
+    Args:
+        model: what network.
+        schedule: its noise, unless the folder of a checkpoint says so.
+        folder: of the text-to-image model.
+        image_shape: [H, W, 3] of the data set.
+        condition_size: length of a class-conditional network's condition.
+
+    Raises:
+        UsageError: a text-to-image model's folder lacks a file or is of another kind of model.
+    """
+    compute = Compute(model.dtype, model.remat, model.efficient_attention)
+    noise = Noise(schedule_of(schedule), schedule.prediction)
+    if model.kind == "dit":
+        return Architecture(
+            network=dit_of(model),
+            noise=noise,
+            sample=image_shape,
+            condition=(condition_size,),
+            compute=compute,
+        )
+    file, size = folder / "unet" / "config.json", Size(image=image_shape[0])
+    config, tokens = unet_config(size), size.tokens
+    if model.checkpoint is not None:
+        config, tokens = read_config(file), text_length(folder)
+        noise = read_noise(folder / "scheduler")
+    network = unet_of(config, file, compute)
+    return Architecture(
+        network=network,
+        noise=noise,
+        sample=network.latent_shape,
+        condition=(tokens, network.text_width),
+        compute=compute,
+    )
+
+
+def dit_of(model: ModelConfig) -> DiT:
+    """The diffusion transformer of a config."""
+    size = SIZES[model.size]._asdict()
+    return DiT(**{name: getattr(model, name) or default for name, default in size.items()})
+
+
+def schedule_of(config: ScheduleConfig) -> Schedule:
+    """The noise schedule of a config."""
+    if config.kind == "cosine":
+        return schedules.cosine(config.steps)
+    make = schedules.linear if config.kind == "linear" else schedules.scaled_linear
+    return make(steps=config.steps)

@@ -1,0 +1,79 @@
+"""Filling feature stores: one loop for whatever computes their rows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ctrak_jax.log import StageRecord, logger, meter
+from ctrak_jax.store import FeatureStore
+
+
+class FillJob(NamedTuple):
+    """What is computed at once.
+
+    Attributes:
+        chunks: whole chunks of rows.
+        stores: the stores that they are computed for; those that have a chunk keep it.
+    """
+
+    chunks: tuple[range, ...]
+    stores: tuple[str, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(map(len, self.chunks))
+
+
+Computed = Mapping[str, Mapping[str, np.ndarray]]
+"""Store -> array name -> the rows of a job, chunk by chunk."""
+
+
+def fill(
+    stores: Mapping[str, FeatureStore],
+    jobs: Sequence[FillJob],
+    dispatch: Callable[[FillJob], Callable[[], Computed]],
+    title: str,
+    record: StageRecord,
+    rows_per_item: int = 1,
+) -> None:
+    """Compute and write the rows that the stores lack.
+
+    The devices compute a job while the one before it is fetched and written.
+
+    Args:
+        stores: by name.
+        jobs: in order.
+        dispatch: starts a job on the devices; what it returns waits for the rows.
+        title: of the progress bar.
+        record: counts the items.
+        rows_per_item: rows that count as one, such as the concepts of an image.
+    """
+    missing = {name: set(store.missing) for name, store in stores.items()}
+
+    def write(job: FillJob, fetch: Callable[[], Computed]) -> None:
+        computed, first = fetch(), 0
+        for chunk in job.chunks:
+            part = slice(first, first + len(chunk))
+            first += len(chunk)
+            for name in job.stores:
+                if chunk in missing[name]:
+                    arrays = computed[name].items()
+                    stores[name].write(chunk, {array: rows[part] for array, rows in arrays})
+            logger.debug("computed rows %d..%d", chunk.start, chunk.stop - 1)
+        record.samples += job.rows // rows_per_item
+        bar.advance(job.rows // rows_per_item)
+
+    try:
+        with meter(title, sum(job.rows for job in jobs) // rows_per_item) as bar:
+            before: tuple[FillJob, Callable[[], Computed]] | None = None
+            for job in jobs:
+                started = job, dispatch(job)
+                if before is not None:
+                    write(*before)
+                before = started
+            if before is not None:
+                write(*before)
+    finally:
+        for store in stores.values():
+            store.flush()
