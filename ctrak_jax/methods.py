@@ -5,10 +5,14 @@ come from and whether every timestep is normalised. Methods with the same traini
 one feature store.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 # The noise of ``forward`` is one draw per (sample, timestep) for every loss (method.md, section 4).
 # D-TRAK's authors describe one draw per timestep for all samples.
+
+
+ErrorWeight = Literal["sum", "rms"]
 
 
 class GradientSpec(NamedTuple):
@@ -36,7 +40,7 @@ class Method(NamedTuple):
 
     train: GradientSpec | None
     query: GradientSpec | None
-    error_weight: Literal["sum", "rms"] | None = None
+    error_weight: ErrorWeight | None = None
 
 
 _DSM = GradientSpec("dsm", "forward", False)
@@ -63,3 +67,33 @@ METHODS: dict[str, Method] = {
 """Every method by name; ``concept-trak`` is the last step (D) of the ablation."""
 
 ABLATION = ("ablation-base", "ablation-a", "ablation-b", "ablation-c", "concept-trak")
+
+
+def train_specs(methods: Sequence[str]) -> dict[GradientSpec, str]:
+    """The distinct training gradients of the methods -> the store that holds their features.
+
+    A store bears the name of the first method in the table that needs it.
+    """
+    owners: dict[GradientSpec, str] = {}
+    for name, method in METHODS.items():
+        if method.train is not None:
+            owners.setdefault(method.train, name)
+    wanted = [METHODS[m].train for m in methods]
+    return {spec: owners[spec] for spec in owners if spec in wanted}
+
+
+def store_of(method: str) -> str:
+    """The name of the store that holds a method's training features."""
+    spec = METHODS[method].train
+    if spec is None:
+        raise ValueError(f"method {method!r} keeps no features.")
+    return train_specs([method])[spec]
+
+
+def needs_errors(specs: Mapping[GradientSpec, str]) -> set[str]:
+    """Stores that also keep denoising errors."""
+    return {
+        store
+        for spec, store in specs.items()
+        if any(m.train == spec and m.error_weight for m in METHODS.values())
+    }

@@ -7,49 +7,45 @@ and reported. Controls repeat the middle of this with one thing changed.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from ctrak_jax import data, hosts
 from ctrak_jax.config import Config, dump
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
-from ctrak_jax.log import stage
-from ctrak_jax.report import write_report
-from ctrak_jax.run.questions import fingerprint
-from ctrak_jax.stages import encode, evaluate, featurize, model, query, score, train
+from ctrak_jax.run.controls import variants
+from ctrak_jax.run.folder import RunFolder
+from ctrak_jax.stages import encode, evaluate, featurize, query, report, score, train
 from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.gradients import selection_of
-from ctrak_jax.stages.variant import variants
-from ctrak_jax.store.files import read_json, write_atomically
+from ctrak_jax.store import below
+from ctrak_jax.store.files import write_atomically
 
 
 def prepare(config: Config, out: Path) -> list[Context]:
-    """The data set, and one context a training seed. Writes the resolved config of a new run; that
-    of an earlier one stays until a stage has gone through under this one (:func:`run`).
+    """The data set, and one context per training seed. Writes the resolved config of a new run;
+    that of an earlier one stays until a stage has gone through under this one (:func:`run`).
 
     Raises:
         UsageError: the data or the devices cannot be as configured, or there are fewer images than
-            ``evaluate.k``, or a pattern of ``gradient`` matches no parameter. StoreError: the
-            models in ``out`` were made from other settings.
+            ``evaluate.k``, or a pattern of ``gradient`` matches no parameter.
+        StoreError: the models in ``out`` were made from other settings.
     """
     training_set, mesh = data.build(config.data), local_mesh(config.run.devices, config.mesh.model)
     dataset = training_set
     if config.data.candidates is not None:
         dataset = training_set.subset(config.data.candidates, config.data.seed)
-    depth, count = max(config.evaluate.k), len(dataset.train_index)
+    depth, count = max(*config.evaluate.k, config.score.k), len(dataset.train_index)
     if depth > count:
         raise UsageError(
-            f"evaluate.k={list(config.evaluate.k)}: precision@{depth} needs as many training "
-            f"images, there are {count}; lower it, or raise data.size or data.candidates."
+            f"evaluate.k={list(config.evaluate.k)}, score.k={config.score.k}: precision@{depth} "
+            f"needs as many training images, there are {count}; lower it, or raise data.size or "
+            "data.candidates."
         )
-    several = len(config.run.seeds) > 1
     contexts = [
         Context(
             config=config,
-            root=out / f"seed-{seed}" if several else out,
+            folder=_folder(config, out, seed),
             seed=seed,
-            place=f"seed-{seed}" if several else "",
             training_set=training_set,
             dataset=dataset,
             mesh=mesh,
@@ -57,12 +53,19 @@ def prepare(config: Config, out: Path) -> list[Context]:
         for seed in config.run.seeds
     ]
     for ctx in contexts:
-        train.done(ctx)  # refuses what is there from other settings
+        train.done(train.training_of(ctx))  # refuses what is there from other settings
     for variant in variants(config.controls):
-        selection_of(contexts[0], model.template(contexts[0]), variant)
+        contexts[0].parameters(variant)
     if hosts.is_first() and not (out / "config.yaml").exists():
         write_atomically(out / "config.yaml", dump(config))
     return contexts
+
+
+def _folder(config: Config, out: Path, seed: int) -> RunFolder:
+    """The run's own folder; of several training seeds one each below it."""
+    place = f"seed-{seed}" if len(config.run.seeds) > 1 else ""
+    url = config.store.url
+    return RunFolder(root=out / place, url=None if url is None else str(below(url, place)))
 
 
 def run_train(out: Path, contexts: list[Context]) -> None:
@@ -100,41 +103,14 @@ def run_score(out: Path, contexts: list[Context]) -> None:
             score.run(ctx, variant)
 
 
-def run_evaluate(out: Path, contexts: list[Context]) -> None:
-    """All seeds together."""
-    evaluate.run(out, contexts)
-
-
-def run_report(out: Path, contexts: list[Context]) -> None:
-    """The page and the pictures."""
-    first = contexts[0]
-    whole = replace(first, root=out)
-    inputs = {
-        "metrics": read_json(out / "metrics.json", "evaluate"),
-        "queries": [fingerprint(ctx.root / "queries") for ctx in contexts],
-    }
-    if whole.fresh("report", inputs, out / "report" / "index.html"):
-        return
-    with stage(out, "report"):
-        write_report(
-            out,
-            runs={ctx.seed: ctx.root for ctx in contexts},
-            images=first.dataset.raw.images,
-            attributes=first.dataset.raw.attributes,
-            title=first.config.name,
-            methods=first.config.methods,
-        )
-    whole.finish("report", inputs)
-
-
 STAGES: dict[str, Callable[[Path, list[Context]], None]] = {
     "train": run_train,
     "encode": run_encode,
     "featurize": run_featurize,
     "query": run_query,
     "score": run_score,
-    "evaluate": run_evaluate,
-    "report": run_report,
+    "evaluate": evaluate.run,
+    "report": report.run,
 }
 """Every stage by name, in order."""
 SHARED = ("encode", "featurize", "score")

@@ -27,7 +27,7 @@ class Encoded(NamedTuple):
     text: np.ndarray
 
 
-def brought(path: Path | None) -> bool:
+def has_arrays(path: Path | None) -> bool:
     """Does the data set folder hold the arrays already?
 
     Raises:

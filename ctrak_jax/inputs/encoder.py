@@ -13,11 +13,11 @@ from jax.sharding import Mesh
 from ctrak_jax import devices
 from ctrak_jax.data.dataset import to_uint8, to_unit
 from ctrak_jax.errors import UsageError
-from ctrak_jax.models.stable_diffusion import CLIPText, Codecs, Part, load_codecs, text_tokenizer
+from ctrak_jax.models.stable_diffusion import CLIPText, Codecs, Component, load_codecs, text_tokenizer
 from ctrak_jax.typing import Array, Params
 
 
-class Coder:
+class BatchEncoder:
     """The autoencoder and the text encoder of a model folder; both are read when first used."""
 
     def __init__(self, folder: Path, mesh: Mesh, batch: int) -> None:
@@ -46,7 +46,7 @@ class Coder:
         """Latents [n, h, w, c] -> images uint8 [n, H, W, 3]."""
         return to_uint8(self._run(self._decode, self.codecs.image.params, np.asarray(latents)))
 
-    def texts(self, texts: Sequence[str], encoder: Part[CLIPText] | None = None) -> np.ndarray:
+    def texts(self, texts: Sequence[str], encoder: Component[CLIPText] | None = None) -> np.ndarray:
         """Texts -> embeddings float32 [n, token, width]; each distinct one is computed once.
 
         Args:

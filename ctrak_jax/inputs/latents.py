@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ctrak_jax.config import TrajectoryConfig
 from ctrak_jax.data import Dataset, negatives
 from ctrak_jax.errors import UsageError
 from ctrak_jax.inputs import arrays
-from ctrak_jax.inputs.base import Inputs, Shapes
-from ctrak_jax.inputs.encoder import Coder
+from ctrak_jax.inputs.base import Inputs, NegativeRule
+from ctrak_jax.inputs.encoder import BatchEncoder
 from ctrak_jax.prompts import without, words_of
 from ctrak_jax.typing import Array
 
@@ -35,22 +34,27 @@ class Latents(Inputs):
     def __init__(
         self,
         dataset: Dataset,
-        trajectory: TrajectoryConfig,
-        coder: Coder,
+        negative: NegativeRule,
+        encoder: BatchEncoder,
         encoded: Path,
-        shapes: Shapes,
+        latent: tuple[int, ...],
+        text: tuple[int, ...],
     ) -> None:
         """
         Args:
-            encoded: the folder of the two arrays. shapes: of a latent [h, w, c] and of a text
-                embedding [token, width].
+            dataset: images and captions.
+            negative: what inversions are guided against.
+            encoder: of other images and texts.
+            encoded: the folder of the two arrays.
+            latent: shape of a latent [h, w, c].
+            text: shape of a text embedding [token, width].
 
         Raises:
             UsageError: the data set has no captions.
         """
         require_captions(dataset)
-        self._dataset, self._trajectory, self._coder = dataset, trajectory, coder
-        self._encoded, self._shapes = encoded, shapes
+        self._dataset, self._negative, self._encoder = dataset, negative, encoder
+        self._encoded, self._latent, self._token = encoded, latent, text
         self._texts: dict[str, np.ndarray] = {}
 
     @property
@@ -73,21 +77,21 @@ class Latents(Inputs):
     def conditions(self, rows: np.ndarray) -> np.ndarray:
         return self._arrays.text[self._dataset.train_index[rows]].astype(np.float32)
 
-    def against(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        index, wanted = self._dataset.train_index, self._trajectory
-        match wanted.negative:
+    def negatives(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        index, wanted = self._dataset.train_index, self._negative
+        match wanted.kind:
             case "null" | "prompt":
-                text = self._text(wanted.negative_prompt if wanted.negative == "prompt" else "")
+                text = self._text(wanted.prompt if wanted.kind == "prompt" else "")
                 return np.broadcast_to(text, (len(rows), 1, *text.shape))
             case "other":
                 others = negatives(
-                    self._captions[labels], rows, index[rows], seed=0, count=wanted.negatives
+                    self._captions[labels], rows, index[rows], seed=0, count=wanted.count
                 )
                 return np.stack([self.conditions(labels[column]) for column in others.T], axis=1)
             case "attribute" | "opposite" as what:
                 coding, own = self._dataset.conditions, self._dataset.train_conditions
                 codes = coding.changed(
-                    what, own[labels[rows]], index[rows], seed=0, count=wanted.negatives
+                    what, own[labels[rows]], index[rows], seed=0, count=wanted.count
                 )
                 advice = "As negative conditions use trajectory.negative: other or null."
                 found = np.array(
@@ -96,10 +100,10 @@ class Latents(Inputs):
                 return self._arrays.text[found].astype(np.float32)
 
     def encode(self, images: np.ndarray) -> np.ndarray:
-        return self._coder.encode(images)
+        return self._encoder.encode(images)
 
     def decode(self, samples: Array) -> np.ndarray:
-        return self._coder.decode(samples)
+        return self._encoder.decode(samples)
 
     def prompt(self, values: Mapping[str, str]) -> str:
         """The caption of the first image with these values."""
@@ -131,7 +135,7 @@ class Latents(Inputs):
     @cached_property
     def _arrays(self) -> arrays.Encoded:
         count = len(self._dataset.raw.images)
-        return arrays.read(self._encoded, count, *self._shapes)
+        return arrays.read(self._encoded, count, self._latent, self._token)
 
     @cached_property
     def _fingerprint(self) -> str:
@@ -164,5 +168,5 @@ class Latents(Inputs):
 
     def _text(self, text: str) -> np.ndarray:
         if text not in self._texts:
-            self._texts[text] = self._coder.texts([text])[0]
+            self._texts[text] = self._encoder.texts([text])[0]
         return self._texts[text]

@@ -1,6 +1,7 @@
 """The network that a config asks for, its noise and its shapes; no parameters yet."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import jax
@@ -47,6 +48,7 @@ class Architecture:
     def schedule(self) -> Schedule:
         return self.noise.schedule
 
+    @cached_property
     def template(self) -> Params:
         """The parameters' shapes and dtypes."""
         network = self.network

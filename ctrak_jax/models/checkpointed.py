@@ -19,7 +19,7 @@ from ctrak_jax.store.files import read_json, write_atomically
 from ctrak_jax.typing import Params
 
 
-class Pace(NamedTuple):
+class Chunking(NamedTuple):
     """How many steps, how many of them a call, and how many between two checkpoints."""
 
     steps: int
@@ -27,7 +27,7 @@ class Pace(NamedTuple):
     checkpoint_every: int
 
 
-class Trained(NamedTuple):
+class FitResult(NamedTuple):
     """The averaged parameters, the mean loss of the last call, the steps done here."""
 
     params: Params
@@ -67,14 +67,14 @@ def checkpointed(
     trainer: Trainer,
     params: Params,
     batches: Callable[[int, int], tuple[np.ndarray, ...]],
-    pace: Pace,
+    chunking: Chunking,
     *,
     folder: Path,
     inputs: Mapping[str, Any],
     mesh: Mesh,
     title: str,
     too_fast: str,
-) -> Trained:
+) -> FitResult:
     """Train to the end, from the last checkpoint in ``folder`` where there is one.
 
     Args:
@@ -99,7 +99,7 @@ def checkpointed(
     loss = float("nan")
 
     def stretch(first: int) -> tuple[np.ndarray, ...]:
-        return batches(first, min(pace.scan, pace.steps - first))
+        return batches(first, min(chunking.scan, chunking.steps - first))
 
     with (
         ocp.CheckpointManager(folder, options=options) as manager,
@@ -111,24 +111,24 @@ def checkpointed(
             logger.info("training resumes from step %d", latest)
         begun = step = latest or 0
         state = devices.put_replicated(state, mesh)
-        following = ahead.submit(stretch, step) if step < pace.steps else None
-        with meter(title, pace.steps, step) as bar:
+        following = ahead.submit(stretch, step) if step < chunking.steps else None
+        with meter(title, chunking.steps, step) as bar:
             while following is not None:
                 batch = devices.put_batches(following.result(), mesh)
                 count = batch[0].shape[0]
                 state, mean_loss = trainer.run(state, *batch)
                 step += count
-                following = ahead.submit(stretch, step) if step < pace.steps else None
+                following = ahead.submit(stretch, step) if step < chunking.steps else None
                 loss = float(mean_loss)
                 if not jnp.isfinite(loss):
                     raise StoreError(
                         f"training loss became {loss} before step {step}; lower {too_fast}."
                     )
                 bar.advance(count)
-                if step % pace.checkpoint_every == 0 and step < pace.steps:
+                if step % chunking.checkpoint_every == 0 and step < chunking.steps:
                     manager.save(step, args=ocp.args.StandardSave(hosts.savable(state)))
         manager.wait_until_finished()
-    return Trained(state.average, loss, step - begun)
+    return FitResult(state.average, loss, step - begun)
 
 
 def _restore(manager: Any, step: int, state: TrainState, folder: Path) -> TrainState:

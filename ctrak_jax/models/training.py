@@ -52,7 +52,7 @@ SampleLoss = Callable[..., Float[Array, ""]]
 """``loss(params, key, *sample)`` of one sample."""
 
 
-class Rule(NamedTuple):
+class OptimizerSpec(NamedTuple):
     """How parameters are moved; the rates are peaks, after a linear warm-up and before a cosine to
     zero over ``steps``."""
 
@@ -66,7 +66,7 @@ class Rule(NamedTuple):
 
 
 def optimizer(
-    how: Rule, *, by_adam: tuple[str, ...] = CONDITIONING
+    how: OptimizerSpec, *, by_adam: tuple[str, ...] = CONDITIONING
 ) -> optax.GradientTransformation:
     """Clipping by global norm, then Muon or AdamW.
 

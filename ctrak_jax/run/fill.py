@@ -21,6 +21,10 @@ class FillJob(NamedTuple):
     stores: tuple[str, ...]
 
     @property
+    def first(self) -> int:
+        return self.chunks[0].start
+
+    @property
     def rows(self) -> int:
         return sum(map(len, self.chunks))
 

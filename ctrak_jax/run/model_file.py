@@ -125,7 +125,7 @@ def _restore(folder: Path, architecture: Architecture) -> Params:
     try:
         with hosts.checkpointer() as checkpointer:
             # Arrays of NumPy tell Orbax to restore into the memory of this process.
-            like = jax.tree.map(lambda s: np.empty(s.shape, s.dtype), architecture.template())
+            like = jax.tree.map(lambda s: np.empty(s.shape, s.dtype), architecture.template)
             return checkpointer.restore(folder.resolve(), like)
     except Exception as error:  # Orbax raises many kinds for damaged files
         reason = str(error).partition("\n")[0]

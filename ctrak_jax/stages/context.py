@@ -1,41 +1,34 @@
-"""What every stage of one training seed works with."""
+"""What the stages of one training seed work with: the config's values, made once."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ctrak_jax import devices, trajectory
-from ctrak_jax import schedule as schedules
-from ctrak_jax.config import Config, ModelConfig, ScheduleConfig
-from ctrak_jax.data import Conditions, Dataset
-from ctrak_jax.inputs.arrays import brought
-from ctrak_jax.inputs.base import Inputs, Pixels, Shapes
-from ctrak_jax.inputs.encoder import Coder
+from ctrak_jax.attribution import QueryRecipe, Recipe
+from ctrak_jax.config import Config, query_recipe_of, recipe_of
+from ctrak_jax.data import Dataset
+from ctrak_jax.inputs.arrays import has_arrays
+from ctrak_jax.inputs.base import Inputs, NegativeRule
+from ctrak_jax.inputs.batches import TrainSamples, relabelled_samples, train_samples
+from ctrak_jax.inputs.encoder import BatchEncoder
 from ctrak_jax.inputs.latents import Latents
-from ctrak_jax.models import SIZES, Denoiser, DiT
-from ctrak_jax.models.denoiser import denoiser_of
-from ctrak_jax.models.stable_diffusion import (
-    Compute,
-    Noise,
-    UNet,
-    denoiser_for,
-    read_config,
-    read_noise,
-    text_length,
-    unet_of,
-)
-from ctrak_jax.models.stable_diffusion.small import Size, unet_config
-from ctrak_jax.schedule import Schedule
-from ctrak_jax.store.files import digest, write_atomically
-from ctrak_jax.trajectory import Grid
-from ctrak_jax.typing import Params
+from ctrak_jax.inputs.pixels import Pixels
+from ctrak_jax.inputs.questions import QuestionInputs
+from ctrak_jax.methods import METHODS, GradientSpec, store_of
+from ctrak_jax.models import Denoiser
+from ctrak_jax.models.architecture import Architecture, architecture_of
+from ctrak_jax.models.stable_diffusion import UNet
+from ctrak_jax.run import keys, model_file, questions
+from ctrak_jax.run.controls import MAIN, Variant
+from ctrak_jax.run.folder import RunFolder
+from ctrak_jax.run.network import PlacedNetwork, placed, split
+from ctrak_jax.run.questions import Question
+from ctrak_jax.store import FeatureStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,136 +36,140 @@ class Context:
     """One training seed of a run.
 
     Attributes:
-        root: the folder of this seed's results. place: its name below DIR where there are several.
-        training_set: what the model is trained on. dataset: the part of it that is attributed
-            over (all of it unless ``data.candidates`` says otherwise). mesh: the devices in use.
+        config: the whole config.
+        folder: where its results are.
+        seed: of the training.
+        training_set: what the model is trained on.
+        dataset: the part of it that is attributed over (all of it unless ``data.candidates`` says
+            otherwise).
+        mesh: the devices in use.
     """
 
     config: Config
-    root: Path
+    folder: RunFolder
     seed: int
-    place: str = ""
     training_set: Dataset
     dataset: Dataset
     mesh: Mesh
 
     @property
-    def model_folder(self) -> Path:
+    def model_source(self) -> Path:
         """Where a text-to-image model is: the folder given, or the one that training leaves."""
-        return self.config.model.checkpoint or self.root / "model"
-
-    @property
-    def compute(self) -> Compute:
-        """How a text-to-image network computes."""
-        model = self.config.model
-        return Compute(model.dtype, model.remat, model.efficient_attention)
+        return self.config.model.checkpoint or self.folder.model
 
     @cached_property
-    def network(self) -> DiT | UNet:
-        model = self.config.model
-        if model.kind == "dit":
-            return dit_of(model)
-        file = self.model_folder / "unet" / "config.json"
-        config = unet_config(self.small) if model.checkpoint is None else read_config(file)
-        return unet_of(config, file, self.compute)
-
-    @property
-    def small(self) -> Size:
-        """The parts of a text-to-image model that is trained here."""
-        return Size(image=self.training_set.image_shape[0])
-
-    @cached_property
-    def noise(self) -> Noise:
-        """The noise schedule, and what the network predicts."""
-        with jax.ensure_compile_time_eval():  # cached: values, also when first asked for in a trace
-            if self.config.model.kind == "text-to-image" and self.config.model.checkpoint:
-                return read_noise(self.model_folder / "scheduler")
-            config = self.config.schedule
-            return Noise(make_schedule(config), config.prediction)
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.noise.schedule
-
-    def denoiser(self, params: Params) -> Denoiser:
-        """The network with parameters, which a mesh may hold in parts."""
-        if isinstance(self.network, UNet):
-            whole = denoiser_for(self.network, params, self.noise, self.compute)
-        else:
-            whole = denoiser_of(self.network, params, *self.noise, remat=False)
-        shapes = jax.eval_shape(lambda: params)
-        gathered = {
-            name: devices.gathering(getattr(whole, name), shapes, self.mesh)
-            for name in ("eps_fn", "layers_fn", "exact_fn")
-        }
-        return whole._replace(**gathered)
-
-    @cached_property
-    def grid(self) -> Grid:
-        t = self.config.trajectory
-        return trajectory.grid(self.schedule.steps, t.steps, t.record_every, t.timesteps)
-
-    @property
-    def conditions(self) -> Conditions:
-        return self.dataset.conditions
-
-    @cached_property
-    def shapes(self) -> Shapes:
-        """What the network takes: of a text-to-image network whatever the data set."""
-        if isinstance(self.network, UNet):
-            given = self.config.model.checkpoint
-            tokens = self.small.tokens if given is None else text_length(given)
-            return Shapes(self.network.latent_shape, (tokens, self.network.text_width))
-        return Shapes(self.dataset.image_shape, (self.conditions.size,))
-
-    @property
-    def opponents(self) -> int:
-        """Conditions a sample is guided against: for a text-to-image network as many as the config
-        asks for, which holds for every data set that has so many."""
-        if isinstance(self.network, UNet):
-            return self.config.negatives
-        rows = np.arange(len(self.dataset.train_index))
-        return self.inputs.against(rows[:1], rows).shape[1]
+    def architecture(self) -> Architecture:
+        return architecture_of(
+            self.config.model,
+            self.config.schedule,
+            folder=self.model_source,
+            image_shape=self.training_set.image_shape,
+            condition_size=self.dataset.conditions.size,
+        )
 
     @cached_property
     def inputs(self) -> Inputs:
-        if not isinstance(self.network, UNet):
-            return Pixels(self.dataset, self.config.trajectory)
-        path = self.config.data.path
+        t, path = self.config.trajectory, self.config.data.path
+        negative = NegativeRule(t.negative, t.negatives, t.negative_prompt)
+        if not isinstance(self.architecture.network, UNet):
+            return Pixels(self.dataset, negative)
         return Latents(
             self.dataset,
-            self.config.trajectory,
-            Coder(self.model_folder, self.mesh, self.config.gradient.batch),
-            path if path is not None and brought(path) else self.root / "encoded",
-            self.shapes,
+            negative,
+            BatchEncoder(self.model_source, self.mesh, self.config.gradient.batch),
+            path if path is not None and has_arrays(path) else self.folder.encoded,
+            self.architecture.sample,
+            self.architecture.condition,
         )
 
-    def fresh(self, stage: str, inputs: Mapping[str, Any], *outputs: Path) -> bool:
-        """Has ``stage`` been finished from the same inputs, with its outputs still there?"""
-        stamp = self._stamp(stage)
-        return (
-            stamp.exists()
-            and all(output.exists() for output in outputs)
-            and json.loads(stamp.read_text()) == {"inputs": digest(inputs)}
+    @cached_property
+    def recipe(self) -> Recipe:
+        return recipe_of(self.config, self.architecture.schedule)
+
+    def query_recipe(self, scope: Literal["local", "global"]) -> QueryRecipe:
+        return query_recipe_of(self.config, self.architecture.schedule, scope)
+
+    @property
+    def question_inputs(self) -> QuestionInputs:
+        return QuestionInputs(
+            inputs=self.inputs,
+            conditions=self.dataset.conditions,
+            minus=self.config.query.minus,
+            folder=self.folder.queries,
+            image_shape=self.dataset.image_shape,
         )
 
-    def finish(self, stage: str, inputs: Mapping[str, Any]) -> None:
-        """Record that ``stage`` is finished."""
-        write_atomically(self._stamp(stage), json.dumps({"inputs": digest(inputs)}))
+    def questions(self) -> list[Question]:
+        """All questions of the run."""
+        return questions.read_questions(self.folder.questions)
 
-    def _stamp(self, stage: str) -> Path:
-        return self.root / ".stages" / f"{stage}.json"
+    def samples(self, variant: Variant = MAIN) -> TrainSamples:
+        """The training samples of an experiment."""
+        if variant.relabel:
+            seed = self.config.trajectory.seed
+            return relabelled_samples(self.inputs, self.dataset, variant.relabel, seed)
+        return train_samples(self.inputs, self.dataset.train_index)
 
+    def load(self) -> Denoiser:
+        """The model."""
+        return model_file.load(self.folder.model, self.model_source, self.architecture, self.mesh)
 
-def dit_of(model: ModelConfig) -> DiT:
-    """The diffusion transformer of a config."""
-    size = SIZES[model.size]._asdict()
-    return DiT(**{name: getattr(model, name) or default for name, default in size.items()})
+    def placed(self, denoiser: Denoiser, variant: Variant = MAIN) -> PlacedNetwork:
+        """The model split and placed for an experiment."""
+        found = split(denoiser, *self._patterns(variant), self.recipe.projection)
+        return placed(found, self.architecture, self.mesh)
 
+    def parameters(self, variant: Variant = MAIN) -> int:
+        """How many parameters an experiment differentiates.
 
-def make_schedule(config: ScheduleConfig) -> Schedule:
-    """The noise schedule of a config."""
-    if config.kind == "cosine":
-        return schedules.cosine(config.steps)
-    make = schedules.linear if config.kind == "linear" else schedules.scaled_linear
-    return make(steps=config.steps)
+        Raises:
+            UsageError: the patterns of ``gradient`` select none.
+        """
+        shapes = self.architecture.denoiser(self.architecture.template, self.mesh)
+        return split(shapes, *self._patterns(variant), self.recipe.projection).params.size
+
+    def _patterns(self, variant: Variant) -> tuple[Sequence[str], Sequence[str]]:
+        gradient = self.config.gradient
+        return gradient.include, (*gradient.exclude, *variant.exclude)
+
+    def upstream(self) -> dict[str, Any]:
+        """The keys of the model and the data."""
+        return {
+            **model_file.key(self.folder.model, self.config.model.dtype),
+            "dataset": self.dataset.fingerprint,
+            **self.inputs.key,
+        }
+
+    def feature_key(self, spec: GradientSpec, variant: Variant) -> dict[str, Any]:
+        """What the features of training samples depend on."""
+        return self._key({"relabel": variant.relabel}, spec, variant, query=False)
+
+    def query_key(self, spec: GradientSpec, variant: Variant) -> dict[str, Any]:
+        """What the features of questions depend on."""
+        asked = {"questions": questions.fingerprint(self.folder.queries)}
+        return self._key(asked, spec, variant, query=True)
+
+    def _key(
+        self, more: dict[str, Any], spec: GradientSpec, variant: Variant, *, query: bool
+    ) -> dict[str, Any]:
+        return keys.feature_key(
+            self.config,
+            spec,
+            made_by=self.upstream() | more,
+            timesteps=np.asarray(self.recipe.grid.recorded).tolist(),
+            parameters=self.parameters(variant),
+            exclude=variant.exclude,
+            query=query,
+        )
+
+    def features(self, method: str, variant: Variant = MAIN) -> FeatureStore:
+        """A method's features of training samples, complete.
+
+        Raises:
+            StoreError: missing, damaged, or made from something else.
+        """
+        spec, folder = METHODS[method].train, self.folder.control(variant.name)
+        assert spec is not None
+        return FeatureStore.open(
+            folder.features(store_of(method)), self.feature_key(spec, variant)
+        )

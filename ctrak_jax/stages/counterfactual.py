@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ctrak_jax.attribution import denoising_errors
 from ctrak_jax.data import Dataset
 from ctrak_jax.data.dataset import to_unit
 from ctrak_jax.devices import in_batches
@@ -33,6 +34,9 @@ from ctrak_jax.log import logger, stage
 from ctrak_jax.methods import METHODS
 from ctrak_jax.models.training import Trainer
 from ctrak_jax.report import write_counterfactual_sheet
+from ctrak_jax.run.controls import MAIN
+from ctrak_jax.run.folder import RunFolder
+from ctrak_jax.run import model_file
 from ctrak_jax.run.counterfactual import (
     NOTHING,
     RANDOM,
@@ -41,12 +45,12 @@ from ctrak_jax.run.counterfactual import (
     read_counterfactual,
     write_counterfactual,
 )
-from ctrak_jax.run.questions import Question, read_questions
-from ctrak_jax.stages import model, score, train
+from ctrak_jax.run.keys import settings_of
+from ctrak_jax.run.questions import Question
+from ctrak_jax.stages import score, train
 from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.gradients import denoising_errors
 from ctrak_jax.stages.query import accepted_by, sampler
-from ctrak_jax.stages.variant import MAIN
+from ctrak_jax.stages.train import ModelTraining
 from ctrak_jax.store import read_scores
 from ctrak_jax.terminal.counterfactual import left_out
 from ctrak_jax.trajectory import forward_path
@@ -89,13 +93,15 @@ def run(out: Path, contexts: Sequence[Context]) -> RemovalTable:
     """
     plans = [(ctx, removals(ctx)) for ctx in contexts]
     config, file = contexts[0].config, out / "counterfactual.json"
-    wanted = config.counterfactual.model_dump(mode="json")
-    inputs = {"scores": [score.inputs(ctx, MAIN) for ctx in contexts], "counterfactual": wanted}
-    whole = replace(contexts[0], root=out)
-    if whole.fresh("counterfactual", inputs, file):
+    whole = RunFolder(root=out)
+    key = {
+        "scores": [score.key(ctx, MAIN) for ctx in contexts],
+        **settings_of(config, "counterfactual"),
+    }
+    if whole.fresh("counterfactual", key, file):
         return read_counterfactual(file)
     measures = [_Measure(ctx) for ctx in contexts]  # reads the models before the first training
-    with stage(out, "counterfactual", whole.mesh.size) as record:
+    with stage(out, "counterfactual", contexts[0].mesh.size) as record:
         rows = tuple(
             row
             for measure, (ctx, planned) in zip(measures, plans, strict=True)
@@ -104,7 +110,7 @@ def run(out: Path, contexts: Sequence[Context]) -> RemovalTable:
         record.samples = len(rows)
         result = RemovalTable(rows=rows, settings=config.model_dump(mode="json"))
         write_counterfactual(file, result)
-    whole.finish("counterfactual", inputs)
+    whole.finish("counterfactual", key)
     return result
 
 
@@ -123,7 +129,7 @@ def removals(ctx: Context) -> list[Removal]:
             "training images that are ranked; lower it."
         )
     score.require(ctx, MAIN)
-    listed = read_questions(ctx.root / "queries" / "queries.csv")
+    listed = ctx.questions()
     chosen = {
         i: q for i, q in enumerate(listed) if q.scope == "global" and q.scenario in wanted.scenarios
     }
@@ -147,7 +153,7 @@ def removals(ctx: Context) -> list[Removal]:
         Removal(by=RANDOM, index=np.sort(drawn), asked=every),
     ]
     for method in wanted.methods:
-        scores = read_scores(ctx.root / "scores" / f"{method}.zarr")
+        scores = read_scores(ctx.folder.scores(method))
         shared: dict[tuple[int, ...], list[Question]] = {}
         for i, question in chosen.items():
             first = np.argsort(-scores[i], kind="stable")[: wanted.remove]
@@ -202,7 +208,9 @@ def presence(ctx: Context, images: np.ndarray, question: Question) -> float | No
 
 def _measured(ctx: Context, measure: "_Measure", planned: Sequence[Removal]) -> list[RemovalRow]:
     """The rows of one seed, and a sheet of images a question."""
-    rows, program = [], train.make_trainer(ctx)
+    own = train.training_of(ctx)
+    rows, program = [], train.make_trainer(own)
+    folder = ctx.folder.root / "counterfactual"
     sheets: dict[str, dict[str, np.ndarray]] = {}
     for number, removal in enumerate(planned):
         named = left_out(removal.by, len(removal.index))
@@ -212,8 +220,8 @@ def _measured(ctx: Context, measure: "_Measure", planned: Sequence[Removal]) -> 
                 "counterfactual (seed %d) %d/%d: without %s",
                 *(ctx.seed, number, len(planned) - 1, named),
             )
-            folder = ctx.root / "counterfactual" / removal.name
-            params = _trained(replace(ctx, root=folder, training_set=data), program)
+            again = own._replace(folder=folder / removal.name / "model", data=data)
+            params = _trained(again, program)
         drawn = {q.query: measure.sample(params, q) for q in removal.asked}
         rise = {q.query: measure.loss_rise(params, q) for q in removal.asked}
         for question in removal.asked:
@@ -236,19 +244,22 @@ def _measured(ctx: Context, measure: "_Measure", planned: Sequence[Removal]) -> 
             sheet = sheets.setdefault(f"{question.query}-{question.attribute}", {})
             sheet[f"without {named}"] = images
     for name, images in sheets.items():
-        write_counterfactual_sheet(ctx.root / "counterfactual", name, images)
+        write_counterfactual_sheet(folder, name, images)
     return rows
 
 
-def _trained(again: Context, program: Trainer) -> Params:
-    """The model of ``again``, trained unless it is there."""
+def _trained(again: ModelTraining, program: Trainer) -> Params:
+    """The model, trained unless it is there."""
+    folder, root = again.folder, again.folder.parent
     try:
-        train.run(again, program)
-        return model.load(again).params
+        if not train.done(again):
+            with stage(root, "train", again.mesh.size) as record:
+                record.samples = train.fit(again, program).steps * again.config.train.batch
+        return model_file.load(folder, folder, again.architecture, again.mesh).params
     except StoreError as error:
         reason = str(error).partition(";")[0]
         raise StoreError(
-            f"{reason}; delete {again.root} and run `ctrak counterfactual` again."
+            f"{reason}; delete {root} and run `ctrak counterfactual` again."
         ) from error
 
 
@@ -262,7 +273,7 @@ class _Measure:
     """Images and losses of one seed under any of its models."""
 
     def __init__(self, ctx: Context) -> None:
-        denoiser = model.load(ctx)
+        denoiser = ctx.load()
         self.params, self._ctx, self._eps_fn = denoiser.params, ctx, denoiser.eps_fn
         self._draw = sampler(ctx, denoiser)
         self._before: dict[str, tuple[np.ndarray, float]] = {}
@@ -287,12 +298,13 @@ class _Measure:
 
     @cached_property
     def _errors(self) -> Callable[..., Array]:
-        ctx, key = self._ctx, jax.random.key(self._ctx.config.trajectory.seed)
+        recipe = self._ctx.recipe
+        schedule, times, key = recipe.schedule, recipe.grid.recorded, jax.random.key(recipe.seed)
 
         def one(params: Params, x0: Array, cond: Array, index: Array) -> Array:
             own = jax.random.fold_in(key, index + IMAGES_APART)
-            path = forward_path(ctx.schedule, x0, ctx.grid.recorded, own)
-            errors = denoising_errors(self._eps_fn, params, ctx.schedule, path, x0, cond)
+            path = forward_path(schedule, x0, times, own)
+            errors = denoising_errors(self._eps_fn, params, schedule, path, x0, cond)
             return jnp.mean(errors)
 
         return jax.jit(jax.vmap(one, (None, 0, None, 0)))

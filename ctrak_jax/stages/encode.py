@@ -13,11 +13,12 @@ import numpy as np
 
 from ctrak_jax import hosts
 from ctrak_jax.errors import StoreError, UsageError
-from ctrak_jax.inputs.arrays import LATENTS, TEXT, Encoded, brought
-from ctrak_jax.inputs.encoder import Coder
+from ctrak_jax.inputs.arrays import LATENTS, TEXT, Encoded, has_arrays
+from ctrak_jax.inputs.encoder import BatchEncoder
 from ctrak_jax.inputs.latents import require_captions
 from ctrak_jax.log import meter, stage
-from ctrak_jax.stages import model
+from ctrak_jax.run import model_file
+from ctrak_jax.run.keys import settings_of
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store.files import digest, write_atomically
 
@@ -32,28 +33,27 @@ def run(ctx: Context) -> None:
         UsageError: the data set has no captions, or pictures of another size than the model's.
         StoreError: the arrays are of something else.
     """
-    if ctx.config.model.kind != "text-to-image" or brought(ctx.config.data.path):
+    if ctx.config.model.kind != "text-to-image" or has_arrays(ctx.config.data.path):
         return
     require_captions(ctx.dataset)
-    out = ctx.root / "encoded"
-    inputs = inputs_of(ctx)
-    if ctx.fresh("encode", inputs, out / LATENTS, out / TEXT):
+    out, wanted = ctx.folder.encoded, key(ctx)
+    if ctx.folder.fresh("encode", wanted, out / LATENTS, out / TEXT):
         return
-    coder = Coder(ctx.model_folder, ctx.mesh, ctx.config.gradient.batch)
-    _require_size(ctx, coder)
+    encoder = BatchEncoder(ctx.model_source, ctx.mesh, ctx.config.gradient.batch)
+    _require_size(ctx, encoder)
     if hosts.is_first():
-        _begin(ctx, out, inputs)
+        _begin(ctx, out, wanted)
     hosts.barrier("encoding begins")
     arrays = Encoded(*(np.lib.format.open_memmap(_latest(out / n), "r+") for n in (LATENTS, TEXT)))
     count = len(ctx.dataset.raw.images)
     chunks = [range(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK)]
     todo = [chunk for chunk in chunks if not _mark(out, chunk).exists()]
     hosts.barrier("encoding agreed")
-    with stage(ctx.root, "encode", ctx.mesh.size) as record:
+    with stage(ctx.folder.root, "encode", ctx.mesh.size) as record:
         mine = hosts.share(todo)
         with meter("encode", sum(map(len, mine))) as bar:
             for chunk in mine:
-                _write(ctx, coder, arrays, chunk)
+                _write(ctx, encoder, arrays, chunk)
                 _mark(out, chunk).touch()
                 record.samples += len(chunk)
                 bar.advance(len(chunk))
@@ -61,7 +61,7 @@ def run(ctx: Context) -> None:
     if hosts.is_first():
         for name in (LATENTS, TEXT):
             _latest(out / name).replace(out / name)
-        ctx.finish("encode", inputs)
+        ctx.folder.finish("encode", wanted)
         shutil.rmtree(out / "done")
     hosts.barrier("encoding ends")
 
@@ -72,10 +72,10 @@ def _latest(file: Path) -> Path:
     return part if part.exists() else file
 
 
-def _require_size(ctx: Context, coder: Coder) -> None:
+def _require_size(ctx: Context, encoder: BatchEncoder) -> None:
     """Refuse pictures whose latents are not as large as the network's."""
-    shrink, sides = coder.codecs.image.network.shrink, ctx.dataset.image_shape[:2]
-    wanted = tuple(side * shrink for side in ctx.shapes[0][:2])
+    shrink, sides = encoder.codecs.image.network.shrink, ctx.dataset.image_shape[:2]
+    wanted = tuple(side * shrink for side in ctx.architecture.sample[:2])
     if sides != wanted:
         raise UsageError(
             f"the model is of pictures of {wanted[0]} x {wanted[1]}, those of the data set are "
@@ -83,23 +83,22 @@ def _require_size(ctx: Context, coder: Coder) -> None:
         )
 
 
-def inputs_of(ctx: Context) -> dict[str, Any]:
+def key(ctx: Context) -> dict[str, Any]:
     """What the arrays depend on."""
-    dataset, encode = ctx.dataset, ctx.config.encode
-    said = model.about(ctx.root / "model")
+    said = model_file.about(ctx.folder.model)
     return {
         "model": said["codecs"],
-        "network": said["made_from"]["model"],
+        "checkpoint": said["made_from"].get("checkpoint"),
         "dataset": ctx.training_set.fingerprint,
-        "captions": digest(dataset.raw.prompts),
-        "encode": encode.model_dump(mode="json"),
+        "captions": digest(ctx.dataset.raw.prompts),
+        **settings_of(ctx.config, "encoded"),
     }
 
 
-def _begin(ctx: Context, out: Path, inputs: dict[str, Any]) -> None:
+def _begin(ctx: Context, out: Path, wanted: dict[str, Any]) -> None:
     """Make the arrays, unless they have been begun from the same inputs."""
     claim = out / "inputs.json"
-    if claim.exists() and json.loads(claim.read_text()) == digest(inputs):
+    if claim.exists() and json.loads(claim.read_text()) == digest(wanted):
         if (out / "done").exists():
             return
     elif any((out / name).exists() for name in (LATENTS, TEXT)):
@@ -109,29 +108,29 @@ def _begin(ctx: Context, out: Path, inputs: dict[str, Any]) -> None:
         )
     shutil.rmtree(out, ignore_errors=True)
     (out / "done").mkdir(parents=True)
-    count, (latent, text) = len(ctx.dataset.raw.images), ctx.shapes
-    height, width, channels = latent
+    count, network = len(ctx.dataset.raw.images), ctx.architecture
+    height, width, channels = network.sample
     rows = count * (1 + ctx.config.encode.flip)
     dtype = np.dtype(ctx.config.encode.dtype)
     for name, shape in (
         (LATENTS, (rows, channels, height, width)),
-        (TEXT, (count, *text)),
+        (TEXT, (count, *network.condition)),
     ):
         np.lib.format.open_memmap(out / f"{name}.part", "w+", dtype, shape).flush()
-    write_atomically(claim, json.dumps(digest(inputs)))
+    write_atomically(claim, json.dumps(digest(wanted)))
 
 
 def _mark(out: Path, chunk: range) -> Path:
     return out / "done" / f"{chunk.start:09d}"
 
 
-def _write(ctx: Context, coder: Coder, arrays: Encoded, chunk: range) -> None:
+def _write(ctx: Context, encoder: BatchEncoder, arrays: Encoded, chunk: range) -> None:
     """Compute a chunk whole, then write it."""
     raw, rows, total = ctx.dataset.raw, slice(chunk.start, chunk.stop), len(ctx.dataset.raw.images)
     images, dtype = np.asarray(raw.images[rows]), arrays.text.dtype
     copies = [images, images[:, :, ::-1]] if ctx.config.encode.flip else [images]
-    latents = [_finite(coder.encode(copy).astype(dtype), chunk, "latent") for copy in copies]
-    text = _finite(coder.texts(raw.prompts[rows]).astype(dtype), chunk, "text embedding")
+    latents = [_finite(encoder.encode(copy).astype(dtype), chunk, "latent") for copy in copies]
+    text = _finite(encoder.texts(raw.prompts[rows]).astype(dtype), chunk, "text embedding")
     for number, found in enumerate(latents):
         first = chunk.start + number * total
         arrays.latents[first : first + len(chunk)] = np.moveaxis(found, -1, 1)

@@ -1,7 +1,6 @@
 """Evaluation over all training seeds: writes ``metrics.json``."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -9,7 +8,10 @@ import numpy as np
 
 from ctrak_jax import metrics
 from ctrak_jax.log import stage
+from ctrak_jax.run.controls import CONTROLS, MAIN, Variant, variants
 from ctrak_jax.run.dampings import DampingPoint, read_dampings
+from ctrak_jax.run.folder import RunFolder
+from ctrak_jax.run.keys import settings_of
 from ctrak_jax.run.metrics import (
     DampingCurve,
     LabelShiftRow,
@@ -21,13 +23,10 @@ from ctrak_jax.run.metrics import (
     PrecisionTable,
     write_metrics,
 )
-from ctrak_jax.run.questions import Question, read_questions
+from ctrak_jax.run.questions import Question
 from ctrak_jax.run.tops import read_tops
 from ctrak_jax.stages import score
 from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.featurize import folder
-from ctrak_jax.stages.samples import labels_of
-from ctrak_jax.stages.variant import CONTROLS, MAIN, Variant, variants
 from ctrak_jax.store import read_scores
 
 T = TypeVar("T")
@@ -43,12 +42,12 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
     for ctx in contexts:
         for variant in variants(config.controls):
             score.require(ctx, variant)
-    inputs = {
-        "scores": [score.inputs(ctx, MAIN) for ctx in contexts],
-        "config": config.model_dump(mode="json", exclude={"out", "counterfactual"}),
+    whole = RunFolder(root=out)
+    key = {
+        "scores": [score.key(ctx, MAIN) for ctx in contexts],
+        **settings_of(config, "metrics"),
     }
-    whole = replace(contexts[0], root=out)
-    if whole.fresh("evaluate", inputs, out / "metrics.json"):
+    if whole.fresh("evaluate", key, out / "metrics.json"):
         return
     with stage(out, "evaluate") as record:
         main = _precision_table(contexts, MAIN)
@@ -65,7 +64,7 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
             settings=config.model_dump(mode="json", exclude={"counterfactual"}),
         )
         write_metrics(out / "metrics.json", result)
-    whole.finish("evaluate", inputs)
+    whole.finish("evaluate", key)
 
 
 def _precision_table(contexts: Sequence[Context], variant: Variant) -> PrecisionTable:
@@ -82,8 +81,7 @@ def _label_table(contexts: Sequence[Context], variant: Variant) -> LabelShiftTab
 
 def reported(ctx: Context) -> list[Question]:
     """The questions whose answers are reported."""
-    asked = read_questions(ctx.root / "queries" / "queries.csv")
-    return [q for q in asked if q.split == "report"]
+    return [q for q in ctx.questions() if q.split == "report"]
 
 
 def precision_rows(ctx: Context, variant: Variant) -> list[PrecisionRow]:
@@ -95,7 +93,7 @@ def precision_rows(ctx: Context, variant: Variant) -> list[PrecisionRow]:
         for key in {(q.attribute, q.value) for q in asked}
     }
     for method in ctx.config.methods:
-        tops = read_tops(folder(ctx, variant) / "top" / f"{method}.csv")
+        tops = read_tops(ctx.folder.control(variant.name).top(method))
         for q in asked:
             if q.key not in tops:
                 continue
@@ -167,10 +165,9 @@ def summarise(rows: Sequence[PrecisionRow], replicates: int) -> tuple[PrecisionS
 def label_rows(ctx: Context, variant: Variant) -> list[LabelShiftRow]:
     """The wrong-label control: percentiles of every method and reported local question."""
     rows = []
-    asked = read_questions(ctx.root / "queries" / "queries.csv")
-    labels = labels_of(ctx, variant)
+    asked, labels = ctx.questions(), ctx.samples(variant).labels
     for method in ctx.config.methods:
-        scores = read_scores(folder(ctx, variant) / "scores" / f"{method}.zarr")
+        scores = read_scores(ctx.folder.control(variant.name).scores(method))
         for q, row in zip(asked, scores, strict=True):
             if q.split != "report" or np.isnan(row).any():
                 continue
@@ -217,7 +214,7 @@ def summarise_labels(
 def damping_curves(contexts: Sequence[Context]) -> dict[str, DampingCurve]:
     """Chosen damping by seed (``0``, or ``0/<attribute>``) and the mean curve over seeds, by
     method."""
-    by_seed = {ctx.seed: read_dampings(ctx.root / "scores" / "damping.json") for ctx in contexts}
+    by_seed = {ctx.seed: read_dampings(ctx.folder.dampings) for ctx in contexts}
     curves = {}
     for method in next(iter(by_seed.values())):
         found = {seed: dampings[method] for seed, dampings in by_seed.items()}

@@ -1,13 +1,11 @@
 """Scores: dampings by the validation queries, then rankings and the Fisher on disk.
 
-One damping is chosen for each method, or for each method and attribute. Where the solver needs all
-features at once the first process reads them whole; otherwise every process goes through its own
-share block by block, and the top lists are merged block by block and then over processes.
-``fisher/<method>/`` holds gram, count and trace; where the Gram matrix does not fit into memory,
-diagonal, count and trace.
+One damping is chosen for each method, or for each method and attribute. ``fisher/<method>/`` holds
+gram, count and trace; where the Gram matrix does not fit into memory, diagonal, count and trace.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,47 +16,33 @@ from ctrak_jax import devices, fisher, hosts, metrics, score
 from ctrak_jax.errors import StoreError
 from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS
+from ctrak_jax.run import questions
+from ctrak_jax.run.controls import MAIN, Variant
 from ctrak_jax.run.dampings import Damping, DampingPoint, read_dampings, write_dampings
-from ctrak_jax.run.questions import Question, fingerprint, read_questions
+from ctrak_jax.run.features import (
+    IN_MEMORY,
+    Replacement,
+    TrainingFeatures,
+    in_memory,
+    open_features,
+    ranked,
+    solve,
+)
+from ctrak_jax.run.keys import settings_of
+from ctrak_jax.run.questions import Question
 from ctrak_jax.run.tops import Hit, write_tops
-from ctrak_jax.stages import model, unlearning
+from ctrak_jax.stages import unlearning
 from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.featurize import folder, place
-from ctrak_jax.stages.gradients import feature_key, selection_of, store_of
-from ctrak_jax.stages.query import query_key
-from ctrak_jax.stages.samples import relabelled_rows
-from ctrak_jax.stages.variant import MAIN, Variant
-from ctrak_jax.store import FeatureStore, write_scores
-
-BLOCK_BYTES = 2**25
-"""Features are read from disk about so many bytes at a time."""
-
-
-IN_MEMORY = ("spectrum", "dual")
-"""Solvers that need all features at once."""
-
-AFTERWARDS = ("evaluate", "counterfactual")
-"""The sections of what is done with scores."""
-
-
-class Features(NamedTuple):
-    """A method's training features, where they are kept, the weights of its samples [n] (or none),
-    and the solver that they are held for."""
-
-    rows: fisher.Rows
-    place: str
-    weights: np.ndarray | None
-    solver: fisher.Solver
-
-    @property
-    def shared(self) -> bool:
-        """Has every process a share of the rows, and a part in what is done with them?"""
-        return isinstance(self.rows, devices.ShardedRows)
+from ctrak_jax.store import FeatureStore, read_scores, write_scores
 
 
 class Scored(NamedTuple):
-    """What is written of a method: rankings [query, rank] by row of the training set, and all
-    scores [query, sample] where they are kept."""
+    """What is written of a method.
+
+    Attributes:
+        ranking: [query, rank], by row of the candidates.
+        scores: all of them [query, sample], where they are kept.
+    """
 
     ranking: score.Ranking
     scores: np.ndarray | None
@@ -66,212 +50,100 @@ class Scored(NamedTuple):
 
 def run(ctx: Context, variant: Variant = MAIN) -> None:
     """Write ``scores/``, ``top/`` and ``fisher/`` of the config's methods."""
-    out, finished = folder(ctx, variant), done(ctx, variant)
-    asked = read_questions(ctx.root / "queries" / "queries.csv")
+    folder, finished = ctx.folder.control(variant.name), done(ctx, variant)
+    asked, title = ctx.questions(), variant.title("score")
     hosts.barrier("scoring")  # all have looked before the first one writes
     if finished:
         return
+    dampings: dict[str, Damping] = {}
     with (
-        stage(out, variant.title("score"), ctx.mesh.size) as record,
-        meter(variant.title("score"), len(ctx.config.methods)) as bar,
+        stage(folder.root, title, ctx.mesh.size) as record,
+        meter(title, len(ctx.config.methods)) as bar,
     ):
-        choices, solvers = {}, record.extra.setdefault("solvers", {})
-        count = len(ctx.dataset.train_index)
+        solvers = record.extra.setdefault("solvers", {})
         for method in ctx.config.methods:
+            scored = None
             if METHODS[method].train is not None:
                 features = load_features(ctx, variant, method)
-                _save_fisher(ctx, out / "fisher" / method, features.rows)
-                if features.solver in IN_MEMORY and not hosts.is_first():
-                    continue
-                features = held(features)
-                queries = load_query_features(ctx, variant, method)
-                solution = solve(features, queries, ctx.config.score.damping)
-                solvers[method] = {
-                    "solver": solution.solver,
-                    "products": solution.products,
-                    "residual": solution.residual,
-                }
-                scored, choices[method] = _by_features(
-                    ctx, variant, method, asked, features, solution
-                )
+                _save_fisher(ctx, folder.fisher(method), features.rows)
+                if features.solver not in IN_MEMORY or hosts.is_first():
+                    features = in_memory(features)
+                    queries = load_query_features(ctx, variant, method)
+                    solution = solve(features, queries, ctx.config.score.damping)
+                    solvers[method] = {
+                        "solver": solution.solver,
+                        "products": solution.products,
+                        "residual": solution.residual,
+                    }
+                    scored, dampings[method] = _by_features(
+                        ctx, variant, method, asked, features, solution
+                    )
             elif hosts.is_first():
-                scores = unlearning.scores(ctx, variant, asked)
-                scored = Scored(score.top_k(scores, min(ctx.config.score.top, count)), scores)
-            else:
-                continue
-            if hosts.is_first():
-                _write(ctx, out, method, asked, scored)
-                record.samples += count
+                scored = _by_unlearning(ctx, variant, asked)
+            if scored is not None and hosts.is_first():
+                _write(ctx, variant, method, asked, scored)
+                record.samples += len(ctx.dataset.train_index)
             bar.advance(1)
     if hosts.is_first():
-        write_dampings(out / "scores" / "damping.json", choices)
-        ctx.finish(variant.title("score"), inputs(ctx, variant))
+        write_dampings(folder.dampings, dampings)
+        folder.finish("score", key(ctx, variant))
     hosts.barrier("scored")
 
 
 def done(ctx: Context, variant: Variant) -> bool:
     """Are the scores of these settings and questions there?"""
-    out, methods = folder(ctx, variant), ctx.config.methods
-    outputs = [out / "scores" / "damping.json", *(out / "top" / f"{m}.csv" for m in methods)]
-    outputs += [out / "fisher" / m for m in methods if METHODS[m].train is not None]
+    folder, methods = ctx.folder.control(variant.name), ctx.config.methods
+    outputs = [folder.dampings, *map(folder.top, methods)]
+    outputs += [folder.fisher(m) for m in methods if METHODS[m].train is not None]
     if ctx.config.score.keep_all:
-        outputs += [out / "scores" / f"{m}.zarr" for m in methods]
-    return ctx.fresh(variant.title("score"), inputs(ctx, variant), *outputs)
+        outputs += map(folder.scores, methods)
+    return folder.fresh("score", key(ctx, variant), *outputs)
 
 
 def require(ctx: Context, variant: Variant) -> None:
-    """Refuse to go on without the scores of these settings and questions.
+    """Refuse to continue without the scores of these settings and questions.
 
     Raises:
         StoreError: they are missing, or of others.
     """
     if not done(ctx, variant):
         raise StoreError(
-            f"{folder(ctx, variant)}: no scores of these settings and questions; run "
-            "`ctrak score` first."
+            f"{ctx.folder.control(variant.name).root}: no scores of these settings and questions; "
+            "run `ctrak score` first."
         )
 
 
-def inputs(ctx: Context, variant: Variant) -> dict[str, Any]:
+def key(ctx: Context, variant: Variant) -> dict[str, Any]:
     """What the scores depend on."""
-    config = ctx.config
     return {
-        "queries": fingerprint(ctx.root / "queries"),
-        **model.key(ctx),
-        "dataset": ctx.dataset.fingerprint,
+        **ctx.upstream(),
+        "questions": questions.fingerprint(ctx.folder.queries),
         "variant": variant,
-        "config": config.model_dump(
-            mode="json",
-            exclude={"name", "out", "run", "mesh", "train", "controls", "store", *AFTERWARDS},
-        ),
-        "k": config.evaluate.k[0],
+        **settings_of(ctx.config, "scores"),
     }
 
 
-def load_features(ctx: Context, variant: Variant, method: str) -> Features:
+def load_features(ctx: Context, variant: Variant, method: str) -> TrainingFeatures:
     """A method's features, this process's share of them; the relabelled rows of a control stand in
     for the main ones."""
-    made_by, spec = model.key(ctx), METHODS[method].train
-    assert spec is not None
-
-    def opened(part: Variant) -> FeatureStore:
-        return FeatureStore.open(
-            place(ctx, part, store_of(method)),
-            feature_key(ctx, selection_of(ctx, model.template(ctx), part), part, spec, made_by),
-        )
-
-    stores = [opened(MAIN if variant.relabel else variant)]
-    changed = np.empty(0, np.int64)
+    solver, replacement = ctx.config.score.solver, None
     if variant.relabel:
-        stores.append(opened(variant))
-        changed = relabelled_rows(ctx, variant.relabel)
-    form = METHODS[method].error_weight
-    weights = None
-    if form:
-        errors = stores[0].read("errors")
-        if variant.relabel:
-            errors[changed] = stores[1].read("errors")
-        weights = np.asarray(score.error_weights(errors, form))
-    n, k = stores[0].rows, ctx.config.projection.k
-    memory = devices.memory(ctx.mesh)
-    wanted = ctx.config.score.solver
-    solver = fisher.choose(n, k, memory) if wanted == "auto" else wanted
-    chunk = len(stores[0].chunks[0])
-    size, part = rows_a_block(k, chunk), hosts.part(n, chunk)
-    rows = devices.ShardedRows(
+        replacement = Replacement(ctx.features(method, variant), ctx.samples(variant).rows)
+    return open_features(
+        ctx.features(method, MAIN if variant.relabel else variant),
         ctx.mesh,
-        n,
-        k,
-        lambda part: replaced(stores, changed, size, part),
-        block=size,
-        resident=solver == "cg" and 4 * len(part) * k <= memory * ctx.mesh.size // 2,
-        part=part,
+        None if solver == "auto" else solver,
+        METHODS[method].error_weight,
+        replacement,
     )
-    return Features(rows, str(stores[0].place), weights, solver)
-
-
-def held(features: Features) -> Features:
-    """The features as their solver needs them: all in memory where it works on them at once."""
-    if features.solver in IN_MEMORY:
-        return features._replace(rows=fisher.Matrix(features.rows.whole()))
-    return features
-
-
-def rows_a_block(k: int, chunk: int) -> int:
-    """Whole chunks of about ``BLOCK_BYTES``."""
-    return max(BLOCK_BYTES // (4 * k * chunk), 1) * chunk
-
-
-def replaced(
-    stores: Sequence[FeatureStore], changed: np.ndarray, size: int, part: range
-) -> Iterator[fisher.Block]:
-    """The features of ``part`` in the first store, in blocks of about ``size`` rows; its
-    ``changed`` rows (they ascend) are taken from the second one, read beside it."""
-    first, last = np.searchsorted(changed, [part.start, part.stop])
-    others = iter(())
-    if len(stores) > 1:
-        others = stores[1].blocks("features", size, range(first, last))
-    new = np.empty((0, 0), np.float32)
-    for rows, features in stores[0].blocks("features", size, part):
-        inside = changed[(changed >= rows.start) & (changed < rows.stop)]
-        while len(inside):
-            if not len(new):
-                _, new = next(others)
-            count = min(len(inside), len(new))
-            features[inside[:count] - rows.start] = new[:count]
-            inside, new = inside[count:], new[count:]
-        yield fisher.Block(rows, features)
-
-
-def solve(features: Features, queries: np.ndarray, multiples: Sequence[float]) -> fisher.Solution:
-    """Solved queries [query, k] by the solver that the features are held for.
-
-    Raises:
-        StoreError: all features are zero, or a damping is too small for the solver.
-    """
-    try:
-        return fisher.solve(features.rows, queries, multiples, solver=features.solver)
-    except ArithmeticError as error:
-        raise StoreError(f"{features.place}: {error}") from None
-
-
-class Ranked(NamedTuple):
-    """Rankings [damping, query, rank] over all processes, and all scores [damping, query, sample]
-    of this one's samples if kept."""
-
-    ranking: score.Ranking
-    scores: np.ndarray | None
-
-
-def ranked(features: Features, solution: fisher.Solution, depth: int, keep: bool) -> Ranked:
-    """The ``depth`` best samples, merged block by block and over processes."""
-    nothing = np.zeros((*solution.shape, 0), np.float32)
-    empty = score.Ranking(nothing.astype(np.int32), nothing)
-    best, kept = empty, [nothing]
-    for block in solution.scores(features.rows):
-        scores = np.asarray(block.features)
-        if features.weights is not None:
-            scores = scores * features.weights[block.rows.start : block.rows.stop]
-        new = score.top_k(scores, min(depth, len(block.rows)))
-        new = new._replace(samples=new.samples + block.rows.start)
-        best = score.merge_top(best, new, depth)
-        if keep:
-            kept.append(scores)
-    scores = np.concatenate(kept, axis=2) if keep else None
-    if features.shared:
-        found = score.Ranking(*(hosts.joined_up(np.asarray(part), 2) for part in best))
-        best = score.merge_top(empty, found, depth)
-    return Ranked(best, scores)
 
 
 def load_query_features(ctx: Context, variant: Variant, method: str) -> np.ndarray:
     """A method's query features [query, k]; the wrong-label control asks the main ones."""
-    part = MAIN if variant.relabel else variant
-    spec = METHODS[method].query
+    part, spec = MAIN if variant.relabel else variant, METHODS[method].query
     assert spec is not None
-    selection = selection_of(ctx, model.template(ctx), part)
-    key = feature_key(ctx, selection, part, spec, model.key(ctx)) | query_key(ctx)
-    return FeatureStore.open(folder(ctx, part) / "queries" / method, key).read()
+    folder = ctx.folder.control(part.name)
+    return FeatureStore.open(folder.query_features(method), ctx.query_key(spec, part)).read()
 
 
 def _by_features(
@@ -279,48 +151,49 @@ def _by_features(
     variant: Variant,
     method: str,
     asked: list[Question],
-    features: Features,
+    features: TrainingFeatures,
     solution: fisher.Solution,
 ) -> tuple[Scored, Damping]:
     """Scores at the chosen damping, and the choice with its curve."""
-    multiples = ctx.config.score.damping
-    depth = min(ctx.config.score.top, features.rows.n)
-    ranking, scores = ranked(features, solution, depth, ctx.config.score.keep_all)
-
-    every = np.arange(len(asked))
-
-    def at(damping: Sequence[float]) -> Scored:
-        """What is found at one damping a question."""
-        places = np.array([multiples.index(r) for r in damping])
-        chosen = score.Ranking(*(np.asarray(part)[places, every] for part in ranking))
-        kept = None if scores is None else scores[places, every]
-        if kept is not None and features.shared:
-            kept = hosts.joined_up(kept, 1)
-        return Scored(chosen, kept)
-
-    if variant.relabel:
-        # The control changes labels only: the damping stays the main experiment's.
-        main = read_dampings(ctx.root / "scores" / "damping.json")[method]
-        return at([main.of(q.attribute) for q in asked]), main
-    precision = np.array(
-        [
-            [_precision(ctx, row, q) for row, q in zip(samples, asked, strict=True)]
-            for samples in np.asarray(ranking.samples)
-        ]
-    )
-    validation = np.array([q.split == "validation" for q in asked])
-    chosen, by_attribute = max(multiples), {}
-    if validation.any():
-        chosen = multiples[choose_damping(precision[:, validation])]
+    wanted = ctx.config.score
+    depth = min(wanted.top, features.rows.n)
+    ranking, scores = ranked(features, solution, depth, keep=wanted.keep_all)
+    if variant.relabel:  # the control changes labels only: the damping stays the main experiment's
+        damping = read_dampings(ctx.folder.dampings)[method]
     else:
+        rows = np.asarray(ranking.samples)
+        precision = np.array(
+            [
+                [_precision(ctx, row, q) for row, q in zip(samples, asked, strict=True)]
+                for samples in rows
+            ]
+        )
+        damping = _chosen(ctx, method, asked, precision)
+    # What is found at one damping per question.
+    at = np.array([wanted.damping.index(damping.of(q.attribute)) for q in asked])
+    every = np.arange(len(asked))
+    chosen = score.Ranking(*(np.asarray(part)[at, every] for part in ranking))
+    kept = None if scores is None else scores[at, every]
+    if kept is not None and features.shared:
+        kept = hosts.joined_up(kept, 1)
+    return Scored(chosen, kept), damping
+
+
+def _chosen(ctx: Context, method: str, asked: list[Question], precision: np.ndarray) -> Damping:
+    """The damping of a method by the precision [damping, query] of its validation questions."""
+    multiples = ctx.config.score.damping
+    validation = np.array([q.split == "validation" for q in asked])
+    if not validation.any():
         logger.warning("no validation question: %s takes the largest damping", method)
+    by_attribute = {}
     if ctx.config.score.damping_for == "attribute":
         attributes = np.array([q.attribute for q in asked])
         by_attribute = {
             name: multiples[choose_damping(precision[:, validation & (attributes == name)])]
             for name in dict.fromkeys(attributes[validation].tolist())
         }
-    curve = tuple(
+    best = choose_damping(precision[:, validation]) if validation.any() else -1
+    curve = [
         DampingPoint(
             r=r,
             split=split,
@@ -330,9 +203,8 @@ def _by_features(
         )
         for i, r in enumerate(multiples)
         for (split, scope, scenario), rows in _groups(asked).items()
-    )
-    damping = Damping(chosen=chosen, by_attribute=by_attribute, curve=curve)
-    return at([damping.of(q.attribute) for q in asked]), damping
+    ]
+    return Damping(chosen=multiples[best], by_attribute=by_attribute, curve=tuple(curve))
 
 
 def choose_damping(precision: np.ndarray) -> int:
@@ -351,7 +223,22 @@ def _groups(asked: list[Question]) -> dict[tuple[str, str, str], list[int]]:
 
 def _precision(ctx: Context, samples: np.ndarray, question: Question) -> float:
     relevant = ctx.dataset.carries(question.attribute, question.value)
-    return metrics.precision_at_k(samples, relevant, ctx.config.evaluate.k[0])
+    return metrics.precision_at_k(samples, relevant, ctx.config.score.k)
+
+
+def _by_unlearning(ctx: Context, variant: Variant, asked: list[Question]) -> Scored:
+    """Scores of the local questions by unlearning each of their images."""
+    wrong = ctx.samples(variant) if variant.relabel else None
+    found = unlearning.scores(
+        unlearning.Unlearner(ctx.recipe, ctx.placed(ctx.load(), variant), ctx.mesh),
+        ctx.samples(),
+        ctx.question_inputs,
+        asked,
+        ctx.config.unlearning,
+        ctx.config.gradient.batch,
+        None if wrong is None else (wrong, read_scores(ctx.folder.scores("unlearning"))),
+    )
+    return Scored(score.top_k(found, min(ctx.config.score.top, found.shape[1])), found)
 
 
 def _save_fisher(ctx: Context, path: Path, rows: fisher.Rows) -> None:
@@ -367,19 +254,16 @@ def _save_fisher(ctx: Context, path: Path, rows: fisher.Rows) -> None:
             checkpointer.save(path.resolve(), hosts.savable(tree), force=True)
 
 
-def _write(ctx: Context, out: Path, method: str, asked: list[Question], scored: Scored) -> None:
+def _write(
+    ctx: Context, variant: Variant, method: str, asked: list[Question], scored: Scored
+) -> None:
     """top/<method>.csv, and all scores where they are kept."""
-    ranking, scores = scored
+    folder, (ranking, scores) = ctx.folder.control(variant.name), scored
     if scores is not None and ctx.config.score.keep_all:
-        write_scores(out / "scores" / f"{method}.zarr", scores)
-    dataset_index = ctx.dataset.train_index[np.asarray(ranking.samples)]
-    write_tops(
-        out / "top" / f"{method}.csv",
-        {
-            q.key: [Hit(*hit) for hit in zip(index.tolist(), values.tolist(), strict=True)]
-            for q, index, values in zip(
-                asked, dataset_index, np.asarray(ranking.score), strict=True
-            )
-            if not np.isnan(values).any()  # the method does not answer it (unlearning, global)
-        },
-    )
+        write_scores(folder.scores(method), scores)
+    tops = {}
+    for q, rows, values in zip(asked, np.asarray(ranking.samples), np.asarray(ranking.score)):
+        if not np.isnan(values).any():  # unlearning answers no global question
+            index = ctx.dataset.train_index[rows]
+            tops[q.key] = [Hit(int(i), float(v)) for i, v in zip(index, values, strict=True)]
+    write_tops(folder.top(method), tops)

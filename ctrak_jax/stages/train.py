@@ -3,93 +3,183 @@
 import hashlib
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
-from ctrak_jax.config import AutoencoderConfig, TrainConfig
-from ctrak_jax.data import TrainingBatches
+from ctrak_jax.config import AutoencoderConfig, Config, TrainConfig
+from ctrak_jax.data import Dataset, TrainingBatches
 from ctrak_jax.errors import UsageError
 from ctrak_jax.inputs.latents import require_captions
 from ctrak_jax.log import stage
-from ctrak_jax.models import create, load_published
-from ctrak_jax.models.checkpointed import Pace, Trained, checkpointed, refuse_other
+from ctrak_jax.models import DiT, load_published
+from ctrak_jax.models.architecture import Architecture
+from ctrak_jax.models.checkpointed import Chunking, FitResult, checkpointed, refuse_other
 from ctrak_jax.models.denoiser import eps_fn_of
-from ctrak_jax.models.stable_diffusion.small_training import Fit, Settings, train_text_to_image
-from ctrak_jax.models.training import Rule, Trainer, optimizer, trainer
-from ctrak_jax.stages import model
-from ctrak_jax.stages.context import Context, dit_of
+from ctrak_jax.models.stable_diffusion.small import Size
+from ctrak_jax.models.stable_diffusion.small_training import (
+    FitSpec,
+    SmallTraining,
+    train_text_to_image,
+)
+from ctrak_jax.models.training import OptimizerSpec, Trainer, optimizer, trainer
+from ctrak_jax.run import model_file
+from ctrak_jax.run.keys import settings_of
+from ctrak_jax.stages.context import Context
 from ctrak_jax.store.files import digest
+from ctrak_jax.typing import Params
 
 
-def done(ctx: Context) -> bool:
-    """Is the model of these inputs in ``root/model``?
+
+class ModelTraining(NamedTuple):
+    """The training of one class-conditional model.
+
+    Attributes:
+        folder: becomes the model's; checkpoints go beside it until it is there.
+        config: how it is trained.
+        architecture: the network.
+        data: the training images.
+        seed: of the parameters and the order.
+        mesh: the devices.
+    """
+
+    folder: Path
+    config: Config
+    architecture: Architecture
+    data: Dataset
+    seed: int
+    mesh: Mesh
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """What the model depends on."""
+        return made_from(self.config, self.data, self.seed)
+
+
+def training_of(ctx: Context) -> ModelTraining:
+    """The run's own training."""
+    return ModelTraining(
+        ctx.folder.model, ctx.config, ctx.architecture, ctx.training_set, ctx.seed, ctx.mesh
+    )
+
+
+def done(training: ModelTraining) -> bool:
+    """Is the model of these inputs there?
 
     Raises:
         StoreError: a model from other inputs is there, or a damaged one.
     """
-    folder = ctx.root / "model"
-    if not (folder / "model.json").exists():
+    if not (training.folder / "model.json").exists():
         return False
-    refuse_other(folder, _inputs(ctx), model.about(folder)["made_from"])
+    found = model_file.about(training.folder)["made_from"]
+    refuse_other(training.folder, training.made_from, found)
     return True
 
 
-def run(ctx: Context, program: Trainer | None = None) -> None:
-    """Leave a model in ``root/model``, trained unless there is one from the same inputs.
-
-    Args:
-        program: :func:`make_trainer` of this config and seed, to share what it compiles.
+def run(ctx: Context) -> None:
+    """Leave a model, trained unless there is one from the same inputs.
 
     Raises:
         StoreError: a model from other inputs is already there.
     """
-    if done(ctx):
+    training, model = training_of(ctx), ctx.config.model
+    if done(training):
         return
-    inputs = _inputs(ctx)
-    checkpoint = ctx.config.model.checkpoint
-    if ctx.config.model.kind == "text-to-image":
-        if checkpoint is None:
+    if model.kind == "text-to-image":
+        if model.checkpoint is None:
             _train_text_to_image(ctx)
-        model.adopt(ctx, inputs)
-        return
-    network = dit_of(ctx.config.model)
-    if checkpoint is not None:
-        shape, size = ctx.training_set.image_shape, ctx.conditions.size
-        model.save(ctx, load_published(network, checkpoint, shape, size), inputs)
-        return
-    with stage(ctx.root, "train", ctx.mesh.size) as record:
-        found = _train(ctx, inputs, program or make_trainer(ctx))
-        record.samples = found.steps * ctx.config.train.batch
-        record.extra = {"loss": round(found.loss, 5), "seed": ctx.seed}
-        model.save(ctx, found.params, inputs)
-        shutil.rmtree(ctx.root / "training", ignore_errors=True)
+        model_file.adopt(
+            training.folder, ctx.model_source, ctx.architecture, training.made_from
+        )
+    elif model.checkpoint is not None:
+        network, (size,) = ctx.architecture.network, ctx.architecture.condition
+        assert isinstance(network, DiT)
+        params = load_published(network, model.checkpoint, ctx.training_set.image_shape, size)
+        _save(training, params)
+    else:
+        with stage(ctx.folder.root, "train", ctx.mesh.size) as record:
+            found = fit(training, make_trainer(training))
+            record.samples = found.steps * ctx.config.train.batch
+            record.extra = {"loss": round(found.loss, 5), "seed": ctx.seed}
 
 
-def _inputs(ctx: Context) -> dict[str, Any]:
-    config, checkpoint = ctx.config, ctx.config.model.checkpoint
-    unrelated = {"checkpoint", "dtype", "remat", "efficient_attention"}  # a trained model's alone
-    if config.model.kind == "dit":
-        unrelated.add("kind")
-    network = config.model.model_dump(mode="json", exclude=unrelated)
+def fit(training: ModelTraining, program: Trainer) -> FitResult:
+    """Train a model and keep it; resumes where it was stopped.
+
+    Args:
+        training: what is trained.
+        program: :func:`make_trainer` of the same config and seed, which does not depend on the
+            images.
+    """
+    train, mesh = training.config.train, training.mesh
+    if train.batch % mesh.size:
+        raise UsageError(
+            f"train.batch={train.batch} must be a multiple of the {mesh.size} devices."
+        )
+    checkpoints = training.folder.parent / "training"
+    found = checkpointed(
+        program,
+        training.architecture.create(training.seed),
+        TrainingBatches(training.data, batch=train.batch, seed=training.seed),
+        Chunking(train.steps, train.scan, train.checkpoint_every),
+        folder=checkpoints,
+        inputs=training.made_from,
+        mesh=mesh,
+        title=f"train (seed {training.seed})",
+        too_fast="train.learning_rate",
+    )
+    _save(training, found.params)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return found
+
+
+def _save(training: ModelTraining, params: Params) -> None:
+    about = described(training.architecture, training.data)
+    model_file.save(training.folder, params, about, training.made_from)
+
+
+def make_trainer(training: ModelTraining) -> Trainer:
+    """The compiled part of a training; of its data it takes the attributes alone."""
+    config, architecture = training.config, training.architecture
+    return trainer(
+        eps_fn_of(architecture.network, *architecture.noise),
+        architecture.schedule,
+        optimizer(_optimizer_spec(config.train, config.train)),
+        blocks=training.data.conditions.blocks,
+        attribute_dropout=config.train.attribute_dropout,
+        ema=config.train.ema,
+        key=jax.random.key(training.seed),
+    )
+
+
+def described(architecture: Architecture, data: Dataset) -> dict[str, Any]:
+    """What model.json says of a class-conditional network."""
+    network = architecture.network
+    assert isinstance(network, DiT)
+    return {
+        "network": "DiT",
+        "width": network.width,
+        "depth": network.depth,
+        "heads": network.heads,
+        "patch": network.patch,
+        "condition": {k: list(v) for k, v in data.conditions.vocabulary.items()},
+        "image": list(data.image_shape),
+    }
+
+
+def made_from(config: Config, data: Dataset, seed: int) -> dict[str, Any]:
+    """What a model depends on: :data:`ctrak_jax.run.keys.RESULTS`, the data, the seed."""
+    checkpoint, text = config.model.checkpoint, config.model.kind == "text-to-image"
+    found = {"data": data.fingerprint, "seed": seed}
+    if text and checkpoint is None:
+        found |= {"captions": digest(data.raw.prompts)}
     if checkpoint is not None:
         if not checkpoint.exists():
             raise UsageError(f"model.checkpoint={checkpoint}: no such file.")
-        network["checkpoint"] = _content(checkpoint)
-    text = {}
-    if config.model.kind == "text-to-image" and checkpoint is None:
-        text = {
-            "captions": digest(ctx.training_set.raw.prompts),
-            "autoencoder": digest(config.autoencoder.model_dump(mode="json")),
-        }
-    return text | {
-        "data": ctx.training_set.fingerprint,
-        "train": digest(config.train.model_dump(mode="json", exclude={"checkpoint_every"})),
-        "model": digest(network),
-        "schedule": digest(config.schedule.model_dump(mode="json")),
-        "seed": ctx.seed,
-    }
+        found |= {"checkpoint": _content(checkpoint)}
+    return found | settings_of(config, "text-to-image model" if text else "model")
 
 
 def _content(checkpoint: Path) -> str:
@@ -108,25 +198,25 @@ def _content(checkpoint: Path) -> str:
 
 
 def _train_text_to_image(ctx: Context) -> None:
-    """A small Stable Diffusion from scratch, in ``root/model``."""
+    """A small Stable Diffusion from scratch."""
     data, train, coding = ctx.training_set, ctx.config.train, ctx.config.autoencoder
     require_captions(data)
-    rows = data.train_index
-    settings = Settings(
-        size=ctx.small,
-        autoencoder=Fit(_rule(train, coding), coding.batch, train.ema),
-        denoiser=Fit(_rule(train, train), train.batch, train.ema),
+    rows, schedule = data.train_index, ctx.config.schedule
+    settings = SmallTraining(
+        size=Size(image=data.image_shape[0]),
+        autoencoder=FitSpec(_optimizer_spec(train, coding), coding.batch, train.ema),
+        denoiser=FitSpec(_optimizer_spec(train, train), train.batch, train.ema),
         kl=coding.kl,
         text_dropout=train.attribute_dropout,
-        schedule=ctx.config.schedule.kind,
-        schedule_steps=ctx.config.schedule.steps,
-        prediction=ctx.config.schedule.prediction,
+        schedule=schedule.kind,
+        schedule_steps=schedule.steps,
+        prediction=schedule.prediction,
         scan=train.scan,
         checkpoint_every=train.checkpoint_every,
     )
-    with stage(ctx.root, "train", ctx.mesh.size) as record:
+    with stage(ctx.folder.root, "train", ctx.mesh.size) as record:
         train_text_to_image(
-            ctx.root / "model",
+            ctx.folder.model,
             np.asarray(data.raw.images[rows]),
             [data.raw.prompts[row] for row in rows],
             settings,
@@ -137,49 +227,14 @@ def _train_text_to_image(ctx: Context) -> None:
         record.extra = {"seed": ctx.seed}
 
 
-def _rule(train: TrainConfig, pace: TrainConfig | AutoencoderConfig) -> Rule:
-    """The optimiser of ``train``, for the steps and at the rates of ``pace``."""
-    return Rule(
-        pace.steps,
-        pace.learning_rate,
-        pace.adam_learning_rate,
+def _optimizer_spec(train: TrainConfig, rates: TrainConfig | AutoencoderConfig) -> OptimizerSpec:
+    """The optimiser of ``train``, for the steps and at the rates of ``rates``."""
+    return OptimizerSpec(
+        rates.steps,
+        rates.learning_rate,
+        rates.adam_learning_rate,
         train.optimizer,
         train.warmup,
         train.weight_decay,
         train.clip,
-    )
-
-
-def make_trainer(ctx: Context) -> Trainer:
-    """The training of a class-conditional model; it does not depend on the images."""
-    train = ctx.config.train
-    return trainer(
-        eps_fn_of(ctx.network, *ctx.noise),
-        ctx.schedule,
-        optimizer(_rule(train, train)),
-        blocks=ctx.conditions.blocks,
-        attribute_dropout=train.attribute_dropout,
-        ema=train.ema,
-        key=jax.random.key(ctx.seed),
-    )
-
-
-def _train(ctx: Context, inputs: dict[str, Any], program: Trainer) -> Trained:
-    train = ctx.config.train
-    if train.batch % ctx.mesh.size:
-        raise UsageError(
-            f"train.batch={train.batch} must be a multiple of the {ctx.mesh.size} devices."
-        )
-    return checkpointed(
-        program,
-        create(
-            dit_of(ctx.config.model), ctx.training_set.image_shape, ctx.conditions.size, ctx.seed
-        ),
-        TrainingBatches(ctx.training_set, batch=train.batch, seed=ctx.seed),
-        Pace(train.steps, train.scan, train.checkpoint_every),
-        folder=ctx.root / "training",
-        inputs=inputs,
-        mesh=ctx.mesh,
-        title=f"train (seed {ctx.seed})",
-        too_fast="train.learning_rate",
     )

@@ -157,6 +157,11 @@ class FeatureStore:
         return self._manifest["rows"]
 
     @property
+    def width(self) -> int:
+        """Length of a feature."""
+        return self._arrays["features"].shape[1]
+
+    @property
     def bytes(self) -> int:
         """What the arrays' values take, without what the disk adds."""
         return sum(a.size * a.dtype.numpy_dtype.itemsize for a in self._arrays.values())

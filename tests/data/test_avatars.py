@@ -14,7 +14,7 @@ from ctrak_jax import cli
 from ctrak_jax.config import load
 from ctrak_jax.data import avatars, build, read_folder
 from ctrak_jax.data.avatars import draw as drawing
-from ctrak_jax.data.avatars.draw import Settings, draw, draw_checked
+from ctrak_jax.data.avatars.draw import AvatarSettings, draw, draw_checked
 from ctrak_jax.data.avatars.styles import ATTRIBUTES, COLORS, STYLES, options
 from ctrak_jax.errors import UsageError
 from tests.command import command, environment
@@ -73,7 +73,7 @@ def test_colours_show(style):
     for number, name in enumerate(COLORS):
         for value in ATTRIBUTES[name]:
             values = PLAIN | {"style": style, name: value}
-            images = [draw_checked(values, n, Settings(32, 1, number)) for n in range(2)]
+            images = [draw_checked(values, n, AvatarSettings(32, 1, number)) for n in range(2)]
             least = 0.005 if style == "personas" else 0.01  # whose hair and skin are half covered
             shown = np.mean([share(image, rgb(name, value)) for image in images])
             assert shown >= least, (name, value)
@@ -86,7 +86,7 @@ def test_colours_show(style):
 def test_flipping_a_label_changes_the_picture_and_little_else(style, name):
     values = PLAIN | {"style": style}
     for number in range(2):
-        image = draw_checked(values, number, Settings(32, 1, 7))
+        image = draw_checked(values, number, AvatarSettings(32, 1, 7))
         seed = next(
             s
             for s in (
@@ -115,19 +115,19 @@ def test_the_check_refuses_what_does_not_show(monkeypatch):
         return np.full((size, size, 3), [shade, hair, beard], np.uint8)
 
     monkeypatch.setattr(drawing, "draw", blank)
-    draw_checked(values, 0, Settings(8, 1, 0))
+    draw_checked(values, 0, AvatarSettings(8, 1, 0))
     assert asked[-1].endswith("/3")
     monkeypatch.setattr(drawing, "draw", lambda values, seed, size: np.zeros((size, size, 3)))
     with pytest.raises(RuntimeError, match="micah/blue"):
-        draw_checked(values, 0, Settings(8, 1, 0))
+        draw_checked(values, 0, AvatarSettings(8, 1, 0))
 
 
 def test_a_larger_picture_is_of_the_same_person():
     values = PLAIN | {"style": "avataaars", "glasses": "yes"}
-    small, large = (draw_checked(values, 3, Settings(size, 1, 0)) for size in (32, 64))
+    small, large = (draw_checked(values, 3, AvatarSettings(size, 1, 0)) for size in (32, 64))
     halved = large.reshape(32, 2, 32, 2, 3).mean((1, 3))
     assert np.abs(halved - small).mean() < 4
-    other = draw_checked(values, 4, Settings(32, 1, 0))
+    other = draw_checked(values, 4, AvatarSettings(32, 1, 0))
     assert np.abs(halved - other).mean() > 8
 
 
@@ -167,7 +167,7 @@ def test_a_folder_holds_pictures_labels_captions_and_credits(few, tmp_path):
     for i, values in enumerate(values for values in few for _ in range(2)):
         assert {name: column[i] for name, column in raw.attributes.items()} == values
         assert raw.prompts[i] == avatars.caption(values)
-        expected = draw_checked(values, i % 2, Settings(32, 2, 5))
+        expected = draw_checked(values, i % 2, AvatarSettings(32, 2, 5))
         np.testing.assert_array_equal(raw.images[i], expected)
     assert len(np.unique(raw.images[:].reshape(24, -1), axis=0)) == 24
     assert set(raw.meta["credits"]) == set(STYLES)
@@ -273,7 +273,7 @@ def test_a_killed_command_leaves_no_process_and_goes_on(tmp_path):
     assert {p.name: p.stat().st_mtime_ns for p in parts.glob("*.npy")} == kept, "workers are gone"
     first = np.load(parts / "00000.npy")
     values = next(iter(drawing._combinations()))
-    np.testing.assert_array_equal(first[0], draw_checked(values, 0, Settings(32, 1, 3)))
+    np.testing.assert_array_equal(first[0], draw_checked(values, 0, AvatarSettings(32, 1, 3)))
 
 
 # The shipped config

@@ -11,7 +11,7 @@ import pytest
 from ctrak_jax.models import DiT, create
 from ctrak_jax.models.dit import attend
 from ctrak_jax.models.rows import one_product_a_layer
-from ctrak_jax.models.training import Rule, optimizer
+from ctrak_jax.models.training import OptimizerSpec, optimizer
 
 
 def _leaves() -> Any:
@@ -25,7 +25,7 @@ def _leaves() -> Any:
 
 
 def _first_update(learning_rate: float, adam_learning_rate: float) -> Any:
-    rule = optimizer(Rule(10, learning_rate, adam_learning_rate, warmup=0))
+    rule = optimizer(OptimizerSpec(10, learning_rate, adam_learning_rate, warmup=0))
     params = _leaves()
     gradient = jax.tree.map(lambda p: jnp.arange(p.size, dtype=p.dtype).reshape(p.shape), params)
     return rule.update(gradient, rule.init(params), params)[0]
@@ -47,7 +47,7 @@ def test_adam_moves_embeddings_by_its_own_rate():
 
 
 def test_warmup_longer_than_the_run_is_shortened():
-    rule = optimizer(Rule(3, 1.0, 1.0, "adamw", warmup=100))
+    rule = optimizer(OptimizerSpec(3, 1.0, 1.0, "adamw", warmup=100))
     params = {"a": jnp.ones(3)}
     state = rule.init(params)
     sizes = []

@@ -43,7 +43,7 @@ SHARD = 8
 """Combinations drawn, and after a kill drawn again, at a time."""
 
 
-class Settings(NamedTuple):
+class AvatarSettings(NamedTuple):
     """What decides the pictures: side in pixels, pictures per combination, seed."""
 
     size: int
@@ -79,7 +79,7 @@ def draw_avatars(
             raise UsageError(f"{name} {value} must be at least 1.")
     if seed < 0:
         raise UsageError(f"--seed {seed} must be at least 0.")
-    settings = Settings(size, per_combination, seed)
+    settings = AvatarSettings(size, per_combination, seed)
     made_by = settings._asdict() | {package: _installed(package) for package in PACKAGES}
     if _finished(out, made_by):
         logger.info("%s is drawn already", out)
@@ -140,7 +140,7 @@ def shows_its_labels(values: Mapping[str, str], seed: str) -> bool:
     return True
 
 
-def draw_checked(values: Mapping[str, str], number: int, settings: Settings) -> np.ndarray:
+def draw_checked(values: Mapping[str, str], number: int, settings: AvatarSettings) -> np.ndarray:
     """The ``number``-th picture of a combination: uint8 [size, size, 3], its labels visible."""
     name = "/".join(values[attribute] for attribute in ATTRIBUTES)
     for attempt in range(ATTEMPTS):
@@ -228,7 +228,7 @@ def _follow_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _draw_shard(parts: Path, first: int, settings: Settings) -> int:
+def _draw_shard(parts: Path, first: int, settings: AvatarSettings) -> int:
     """Draw and keep the pictures of some combinations; how many they are."""
     chosen = list(_combinations())[first : first + SHARD]
     images = np.stack(
@@ -251,7 +251,7 @@ def _write_atomically(file: Path, content: bytes) -> None:
 
 
 def _assemble(
-    out: Path, parts: list[np.ndarray], settings: Settings, made_by: dict[str, Any]
+    out: Path, parts: list[np.ndarray], settings: AvatarSettings, made_by: dict[str, Any]
 ) -> None:
     rows = [values for values in _combinations() for _ in range(settings.per_combination)]
     licences = [_definition(name)["meta"]["license"] for name in STYLES]

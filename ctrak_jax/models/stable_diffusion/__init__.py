@@ -26,7 +26,7 @@ from ctrak_jax.models.stable_diffusion.autoencoder import (
     autoencoder_of,
     load_autoencoder,
 )
-from ctrak_jax.models.stable_diffusion.config_file import Part, read_config
+from ctrak_jax.models.stable_diffusion.config_file import Component, read_config
 from ctrak_jax.models.stable_diffusion.noise import Noise, read_noise
 from ctrak_jax.models.stable_diffusion.text import (
     CLIPText,
@@ -45,7 +45,7 @@ __all__ = [
     "Compute",
     "KLAutoencoder",
     "Noise",
-    "Part",
+    "Component",
     "TextToImage",
     "UNet",
     "autoencoder_of",
@@ -84,8 +84,8 @@ class TextToImage(NamedTuple):
 class Codecs(NamedTuple):
     """What turns images and texts into the network's latents and conditions."""
 
-    text: Part[CLIPText]
-    image: Part[KLAutoencoder]
+    text: Component[CLIPText]
+    image: Component[KLAutoencoder]
 
 
 def load(folder: Path, compute: Compute = FLOAT32) -> TextToImage:

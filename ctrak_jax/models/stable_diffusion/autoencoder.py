@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.stable_diffusion import huggingface, weights
-from ctrak_jax.models.stable_diffusion.config_file import Part, read_config, refuse_others
+from ctrak_jax.models.stable_diffusion.config_file import Component, read_config, refuse_others
 from ctrak_jax.typing import Array, Params, PRNGKey
 
 ONLY = {
@@ -86,7 +86,7 @@ def autoencoder_of(config: Mapping[str, Any], file: Path) -> KLAutoencoder:
     )
 
 
-def load_autoencoder(folder: Path) -> Part[KLAutoencoder]:
+def load_autoencoder(folder: Path) -> Component[KLAutoencoder]:
     """The autoencoder in ``folder`` (config.json and weights).
 
     Raises:
@@ -96,4 +96,4 @@ def load_autoencoder(folder: Path) -> Part[KLAutoencoder]:
     file = folder / "config.json"
     network = autoencoder_of(read_config(file), file)
     template = jax.eval_shape(network.init, jax.random.key(0))
-    return Part(network, weights.load(folder, weights.DIFFUSERS, template))
+    return Component(network, weights.load(folder, weights.DIFFUSERS, template))

@@ -22,11 +22,11 @@ from ctrak_jax.data.dataset import to_unit
 from ctrak_jax.devices import in_batches
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger
-from ctrak_jax.models.checkpointed import Pace, Trained, checkpointed, claim
+from ctrak_jax.models.checkpointed import Chunking, FitResult, checkpointed, claim
 from ctrak_jax.models.stable_diffusion import (
     FLOAT32,
     KLAutoencoder,
-    Part,
+    Component,
     autoencoder_of,
     fit,
     load_autoencoder,
@@ -38,7 +38,7 @@ from ctrak_jax.models.stable_diffusion import (
     weights,
 )
 from ctrak_jax.models.stable_diffusion.vocabulary import Vocabulary
-from ctrak_jax.models.training import Rule, Trainer, optimizer
+from ctrak_jax.models.training import OptimizerSpec, Trainer, optimizer
 from ctrak_jax.schedule import Prediction
 from ctrak_jax.store.files import digest
 from ctrak_jax.typing import Params, PRNGKey
@@ -49,15 +49,15 @@ SECTIONS = {"autoencoder": "autoencoder", "denoiser": "train"}
 """Where the config says how each part is trained."""
 
 
-class Fit(NamedTuple):
+class FitSpec(NamedTuple):
     """How one part is trained."""
 
-    rule: Rule
+    rule: OptimizerSpec
     batch: int
     ema: float = 0.995
 
 
-class Settings(NamedTuple):
+class SmallTraining(NamedTuple):
     """How a small model is trained.
 
     Attributes:
@@ -72,8 +72,8 @@ class Settings(NamedTuple):
     """
 
     size: small.Size = small.Size()
-    autoencoder: Fit = Fit(Rule(1200, 5e-3, 1e-3), 32)
-    denoiser: Fit = Fit(Rule(1600, 1e-2, 1e-3), 64)
+    autoencoder: FitSpec = FitSpec(OptimizerSpec(1200, 5e-3, 1e-3), 32)
+    denoiser: FitSpec = FitSpec(OptimizerSpec(1600, 1e-2, 1e-3), 64)
     kl: float = 1e-3
     text_dropout: float = 0.1
     schedule: Literal["linear", "scaled-linear", "cosine"] = "linear"
@@ -87,7 +87,7 @@ def train_text_to_image(
     folder: Path,
     images: UInt8[np.ndarray, "n H W 3"],
     captions: Sequence[str],
-    settings: Settings,
+    settings: SmallTraining,
     seed: int,
     *,
     words: Vocabulary | None = None,
@@ -123,7 +123,7 @@ def train_text_to_image(
 
 class _Run(NamedTuple):
     folder: Path
-    settings: Settings
+    settings: SmallTraining
     seed: int
     inputs: dict[str, Any]
     mesh: Mesh
@@ -134,12 +134,12 @@ class _Run(NamedTuple):
     def train(
         self,
         part: str,
-        how: Fit,
+        how: FitSpec,
         trainer: Trainer,
         params: Params,
         columns: tuple[Callable[[np.ndarray], np.ndarray], ...],
         size: int,
-    ) -> Trained:
+    ) -> FitResult:
         """Train on rows that are shuffled anew each epoch.
 
         Args:
@@ -151,7 +151,7 @@ class _Run(NamedTuple):
             trainer,
             params,
             lambda first, count: tuple(column(rows(first, count)) for column in columns),
-            Pace(how.rule.steps, self.settings.scan, self.settings.checkpoint_every),
+            Chunking(how.rule.steps, self.settings.scan, self.settings.checkpoint_every),
             folder=self.folder / "training" / part,
             inputs=self.inputs,
             mesh=self.mesh,
@@ -162,7 +162,7 @@ class _Run(NamedTuple):
         return found
 
 
-def _check(images: np.ndarray, captions: Sequence[str], settings: Settings, mesh: Mesh) -> None:
+def _check(images: np.ndarray, captions: Sequence[str], settings: SmallTraining, mesh: Mesh) -> None:
     side = settings.size.image
     if images.shape[1:] != (side, side, 3):
         raise UsageError(
@@ -190,7 +190,7 @@ def _check(images: np.ndarray, captions: Sequence[str], settings: Settings, mesh
 def _inputs(
     images: np.ndarray,
     captions: Sequence[str],
-    settings: Settings,
+    settings: SmallTraining,
     seed: int,
     words: Vocabulary,
 ) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def _inputs(
     }
 
 
-def _autoencoder(run: _Run, images: np.ndarray) -> Part[KLAutoencoder]:
+def _autoencoder(run: _Run, images: np.ndarray) -> Component[KLAutoencoder]:
     folder, settings = run.folder / "vae", run.settings
     if not (folder / "config.json").exists():
         network = autoencoder_of(small.autoencoder_config(settings.size, 1.0), folder)
@@ -224,7 +224,7 @@ def _autoencoder(run: _Run, images: np.ndarray) -> Part[KLAutoencoder]:
             (lambda rows: to_unit(images[rows]),),
             len(images),
         )
-        spread = float(_latents(Part(network, found.params), images, run.mesh).std())
+        spread = float(_latents(Component(network, found.params), images, run.mesh).std())
         config = small.autoencoder_config(settings.size, 1.0 / spread)
         save.save_part(folder, config, found.params, weights.DIFFUSERS)
         shutil.rmtree(run.folder / "training" / "autoencoder")
@@ -232,7 +232,7 @@ def _autoencoder(run: _Run, images: np.ndarray) -> Part[KLAutoencoder]:
 
 
 def _latents(
-    autoencoder: Part[KLAutoencoder], images: np.ndarray, mesh: Mesh
+    autoencoder: Component[KLAutoencoder], images: np.ndarray, mesh: Mesh
 ) -> Float[np.ndarray, "n h w c"]:
     """The mean latents of all images, scaled."""
     encode = devices.over_samples(jax.vmap(autoencoder.network.encode, (None, 0)), mesh)

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.stable_diffusion import huggingface, weights
-from ctrak_jax.models.stable_diffusion.config_file import Part, read_config
+from ctrak_jax.models.stable_diffusion.config_file import Component, read_config
 from ctrak_jax.typing import Array, Params, PRNGKey
 
 NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
@@ -102,7 +102,7 @@ def text_encoder_of(config: Mapping[str, Any], file: Path, tokenizer: Path) -> C
     return network
 
 
-def load_text_encoder(encoder: Path, tokenizer: Path) -> Part[CLIPText]:
+def load_text_encoder(encoder: Path, tokenizer: Path) -> Component[CLIPText]:
     """The text encoder in one folder (config.json and weights) with the tokenizer in another.
 
     Raises:
@@ -112,7 +112,7 @@ def load_text_encoder(encoder: Path, tokenizer: Path) -> Part[CLIPText]:
     file = encoder / "config.json"
     network = text_encoder_of(read_config(file), file, tokenizer)
     template = jax.eval_shape(network.init, jax.random.key(0))
-    return Part(network, weights.load(encoder, weights.TRANSFORMERS, template))
+    return Component(network, weights.load(encoder, weights.TRANSFORMERS, template))
 
 
 def _check_vocabulary(file: Path, config: Mapping[str, Any]) -> None:

@@ -31,7 +31,7 @@ from safetensors.numpy import load_file, save_file
 from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import select
 from ctrak_jax.models.stable_diffusion import huggingface
-from ctrak_jax.models.stable_diffusion.config_file import Part
+from ctrak_jax.models.stable_diffusion.config_file import Component
 from ctrak_jax.models.stable_diffusion.text import CLIPText
 from ctrak_jax.models.stable_diffusion.torch_pickle import read_archive
 from ctrak_jax.models.tuning import tune
@@ -87,8 +87,8 @@ def save_embedding(file: Path, token: str, rows: Float[Array, "_ width"]) -> Non
 
 
 def add_tokens(
-    text: Part[CLIPText], embeddings: Mapping[str, Float[Array, "_ width"]]
-) -> Part[CLIPText]:
+    text: Component[CLIPText], embeddings: Mapping[str, Float[Array, "_ width"]]
+) -> Component[CLIPText]:
     """The text encoder with more tokens, numbered after those it has.
 
     Args:
@@ -123,14 +123,14 @@ def add_tokens(
     rows = jnp.concatenate([jnp.asarray(each, jnp.float32) for each in table])
     module = huggingface.with_vocabulary(network.module, len(rows))
     grown = replace(network, module=module, tokenize=new)
-    return Part(grown, part.merge({TABLE: rows}, part.others))
+    return Component(grown, part.merge({TABLE: rows}, part.others))
 
 
 def _pieces(token: str, vectors: int) -> tuple[str, ...]:
     return (token, *(f"{token}_{number}" for number in range(1, vectors)))
 
 
-def _tokenizer(text: Part[CLIPText]) -> huggingface.Tokenizer:
+def _tokenizer(text: Component[CLIPText]) -> huggingface.Tokenizer:
     if isinstance(text.network.tokenize, huggingface.Tokenizer):
         return text.network.tokenize
     raise UsageError(
@@ -148,7 +148,7 @@ class Learned(NamedTuple):
         losses: of every step.
     """
 
-    text: Part[CLIPText]
+    text: Component[CLIPText]
     rows: Float[Array, "_ width"]
     losses: Float[Array, " step"]
 
@@ -156,7 +156,7 @@ class Learned(NamedTuple):
 def train_embedding(
     eps_fn: EpsFn,
     params: Params,
-    text: Part[CLIPText],
+    text: Component[CLIPText],
     schedule: Schedule,
     rule: optax.GradientTransformation,
     x0: Float[Array, "sample ..."],
@@ -214,7 +214,7 @@ def train_embedding(
     return Learned(add_tokens(text, {token: tuned.chosen}), tuned.chosen, tuned.losses)
 
 
-def _embedding_of(text: Part[CLIPText], word: str) -> Float[Array, " width"]:
+def _embedding_of(text: Component[CLIPText], word: str) -> Float[Array, " width"]:
     _, end, *_ = text.network.tokens("")
     tokens = text.network.tokens(word)[1:].tolist()
     found = tokens[: tokens.index(end)] if end in tokens else tokens

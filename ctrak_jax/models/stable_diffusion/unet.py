@@ -20,7 +20,7 @@ from jaxtyping import Float
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.denoiser import BLOCK
 from ctrak_jax.models.stable_diffusion import huggingface, weights
-from ctrak_jax.models.stable_diffusion.config_file import Part, read_config, refuse_others
+from ctrak_jax.models.stable_diffusion.config_file import Component, read_config, refuse_others
 from ctrak_jax.typing import Array, Params, PRNGKey, Timestep
 
 MIDDLE = "UNetMidBlock2DCrossAttn"
@@ -159,7 +159,7 @@ def unet_of(config: Mapping[str, Any], file: Path, compute: Compute) -> UNet:
     return UNet(module, (size, size, channels), config["cross_attention_dim"])
 
 
-def load_unet(folder: Path, compute: Compute) -> Part[UNet]:
+def load_unet(folder: Path, compute: Compute) -> Component[UNet]:
     """The denoiser in ``folder`` (config.json and weights).
 
     Raises:
@@ -168,4 +168,4 @@ def load_unet(folder: Path, compute: Compute) -> Part[UNet]:
     file = folder / "config.json"
     network = unet_of(read_config(file), file, compute)
     template = jax.eval_shape(network.init, jax.random.key(0))
-    return Part(network, weights.load(folder, weights.DIFFUSERS, template))
+    return Component(network, weights.load(folder, weights.DIFFUSERS, template))

@@ -22,8 +22,8 @@ from ctrak_jax.models import stable_diffusion as sd
 from ctrak_jax.models.rows import one_product_a_layer
 from ctrak_jax.models.stable_diffusion import fit, huggingface, save, small, vocabulary, weights
 from ctrak_jax.models.stable_diffusion import small_training as stage
-from ctrak_jax.models.stable_diffusion.small_training import Fit, Settings, train_text_to_image
-from ctrak_jax.models.training import Progress, Rule, Trainer, TrainState
+from ctrak_jax.models.stable_diffusion.small_training import FitSpec, SmallTraining, train_text_to_image
+from ctrak_jax.models.training import Progress, OptimizerSpec, Trainer, TrainState
 from ctrak_jax.schedule import add_noise
 from tests.programs import programs_kept
 
@@ -41,10 +41,10 @@ SIZE = small.Size(
     tokens=8,
 )
 # AdamW: Muon takes most of the time to compile; tests/test_training.py has what it moves.
-SETTINGS = Settings(
+SETTINGS = SmallTraining(
     size=SIZE,
-    autoencoder=Fit(Rule(120, 5e-3, 5e-3, "adamw", warmup=5), 8, 0.9),
-    denoiser=Fit(Rule(200, 5e-3, 5e-3, "adamw", warmup=5), 8, 0.9),
+    autoencoder=FitSpec(OptimizerSpec(120, 5e-3, 5e-3, "adamw", warmup=5), 8, 0.9),
+    denoiser=FitSpec(OptimizerSpec(200, 5e-3, 5e-3, "adamw", warmup=5), 8, 0.9),
     kl=1e-4,
     prediction="v",
     scan=20,
@@ -72,7 +72,7 @@ def programs(tmp_path_factory):
     jax.config.update("jax_default_prng_impl", before)
 
 
-def train(folder: Path, settings: Settings = SETTINGS, seed: int = 0) -> None:
+def train(folder: Path, settings: SmallTraining = SETTINGS, seed: int = 0) -> None:
     mesh = devices.local_mesh(1)
     train_text_to_image(folder, images(), CAPTIONS, settings, seed, words=WORDS, mesh=mesh)
 
@@ -345,7 +345,7 @@ def test_a_folder_of_something_else_is_not_written_to(tmp_path):
         (
             8,
             CAPTIONS,
-            SETTINGS._replace(denoiser=Fit(Rule(6, 1e-2, 1e-2), 7)),
+            SETTINGS._replace(denoiser=FitSpec(OptimizerSpec(6, 1e-2, 1e-2), 7)),
             r"train\.batch=7 must be a multiple of the 2 devices",
         ),
     ],

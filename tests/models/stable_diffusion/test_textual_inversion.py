@@ -17,7 +17,7 @@ pytest.importorskip("diffusers", reason="needs the extra diffusers")
 from ctrak_jax import schedule as schedules
 from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import select
-from ctrak_jax.models.stable_diffusion import CLIPText, Part
+from ctrak_jax.models.stable_diffusion import CLIPText, Component
 from ctrak_jax.models.stable_diffusion import textual_inversion as ti
 from ctrak_jax.models.stable_diffusion.huggingface import text_encoder, tokenizer
 from ctrak_jax.typing import Array
@@ -31,7 +31,7 @@ SHAPE = (2, 2, 1)
 ABC, START, END = 8, 10, 11
 
 
-def encoder_of(folder: Path, rows: int = 12) -> Part[CLIPText]:
+def encoder_of(folder: Path, rows: int = 12) -> Component[CLIPText]:
     """A small text encoder with random weights; its table has ``rows`` rows for 12 tokens."""
     tokens = [*VOCABULARY, "<|startoftext|>", "<|endoftext|>"]
     write(folder / "vocab.json", {token: number for number, token in enumerate(tokens)})
@@ -39,19 +39,19 @@ def encoder_of(folder: Path, rows: int = 12) -> Part[CLIPText]:
     module = text_encoder(TEXT | {"vocab_size": rows, "max_position_embeddings": 12})
     network = CLIPText(module, tokenizer(folder, 12), 12, 32)
     template = jax.eval_shape(network.init, jax.random.key(0))
-    return Part(network, jax.tree.map(jnp.asarray, random_like(template, 1)))
+    return Component(network, jax.tree.map(jnp.asarray, random_like(template, 1)))
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory) -> Part[CLIPText]:
+def encoder(tmp_path_factory) -> Component[CLIPText]:
     return encoder_of(tmp_path_factory.mktemp("tokenizer"))
 
 
-def table(text: Part[CLIPText]) -> np.ndarray:
+def table(text: Component[CLIPText]) -> np.ndarray:
     return np.asarray(select(text.params, (ti.TABLE,)).params[ti.TABLE])
 
 
-def condition(text: Part[CLIPText], prompt: str) -> Array:
+def condition(text: Component[CLIPText], prompt: str) -> Array:
     return text.network.apply(text.params, text.network.tokens(prompt))
 
 
@@ -272,7 +272,7 @@ def test_a_token_is_added_once_and_to_a_tokenizer_alone(encoder):
         ti.add_tokens(added, {"<x>": RAMP})
     network = CLIPText(encoder.network.module, lambda _: np.zeros(12, np.int32), 12, 32)
     with pytest.raises(UsageError, match=r"cannot be added to function; use the text encoder that"):
-        ti.add_tokens(Part(network, encoder.params), {"<x>": RAMP})
+        ti.add_tokens(Component(network, encoder.params), {"<x>": RAMP})
 
 
 # Training
@@ -289,7 +289,7 @@ PARAMS = {"out": 0.1 * jax.random.normal(jax.random.key(3), (2, 32))}
 PROMPTS = ["<x> a", "a <x> d"]
 
 
-def train(encoder: Part[CLIPText], rule: optax.GradientTransformation, **changes: Any):
+def train(encoder: Component[CLIPText], rule: optax.GradientTransformation, **changes: Any):
     settings: dict[str, Any] = {
         "prompts": PROMPTS,
         "token": "<x>",

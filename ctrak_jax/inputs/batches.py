@@ -1,0 +1,86 @@
+"""The training samples of an experiment, batch by batch."""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from ctrak_jax.attribution import TrainBatch
+from ctrak_jax.data import Dataset, other_indices
+from ctrak_jax.inputs.base import Inputs
+
+RELABELLED_BY = 2
+"""The random stream of the samples that the wrong-label control featurizes under another
+condition."""
+
+
+def described(
+    count: int, sample: tuple[int, ...], condition: tuple[int, ...], negatives: int
+) -> TrainBatch:
+    """The shapes and dtypes of a batch of ``count`` training samples.
+
+    Args:
+        count: samples.
+        sample: shape of one.
+        condition: shape of a condition.
+        negatives: conditions that a sample is guided against.
+    """
+
+    def array(*shape: int, dtype: type = np.float32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((count, *shape), dtype)
+
+    return TrainBatch(
+        array(*sample), array(*condition), array(negatives, *condition), array(dtype=np.int64)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSamples:
+    """What the training samples of an experiment are featurized with.
+
+    Attributes:
+        inputs: gives the arrays.
+        index: what fixes the noise of every sample [n], its dataset index.
+        rows: the samples that the experiment computes.
+        labels: for every sample the one whose condition it bears [n].
+    """
+
+    inputs: Inputs
+    index: np.ndarray
+    rows: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def indices(self) -> np.ndarray:
+        """Dataset indices of the rows that are computed."""
+        return self.index[self.rows]
+
+    def batch(self, rows: np.ndarray) -> TrainBatch:
+        """The arrays of some samples."""
+        return TrainBatch(
+            self.inputs.samples(rows),
+            self.inputs.conditions(self.labels[rows]),
+            self.inputs.negatives(rows, self.labels),
+            self.index[rows],
+        )
+
+
+def train_samples(inputs: Inputs, index: np.ndarray) -> TrainSamples:
+    """Every sample under its own condition."""
+    every = np.arange(len(index))
+    return TrainSamples(inputs=inputs, index=index, rows=every, labels=every)
+
+
+def relabelled_samples(inputs: Inputs, data: Dataset, share: float, seed: int) -> TrainSamples:
+    """A share of the samples, each under another one's condition (the wrong-label control)."""
+    index = data.train_index
+    rows = relabelled_rows(len(index), share, seed)
+    labels = np.arange(len(index))
+    labels[rows] = other_indices(data.train_conditions, index, seed=1)[rows]
+    return TrainSamples(inputs=inputs, index=index, rows=rows, labels=labels)
+
+
+def relabelled_rows(count: int, share: float, seed: int) -> np.ndarray:
+    """Which of ``count`` samples the wrong-label control featurizes; they ascend."""
+    picked = np.random.default_rng((seed, RELABELLED_BY)).permutation(count)
+    return np.sort(picked[: max(1, round(share * count))])

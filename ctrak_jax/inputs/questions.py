@@ -1,0 +1,115 @@
+"""What a network is given of questions: pictures, conditions, and conditions without a concept."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ctrak_jax.attribution import QueryBatch, mixtures
+from ctrak_jax.data import Conditions
+from ctrak_jax.errors import StoreError
+from ctrak_jax.inputs.base import Inputs
+from ctrak_jax.run.questions import Question
+
+
+class Alternative(NamedTuple):
+    """A condition without the concept, as values, and as a prompt for a text-to-image network."""
+
+    values: dict[str, str]
+    prompt: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionInputs:
+    """The arrays of questions.
+
+    Attributes:
+        inputs: gives samples and conditions.
+        conditions: the attributes and their values.
+        minus: the condition without the concept: all other values of its attribute, one of them
+            (fixed by the combination, uniform), or the null value.
+        folder: of the pictures.
+        image_shape: [H, W, C] of a picture.
+    """
+
+    inputs: Inputs
+    conditions: Conditions
+    minus: Literal["others", "other", "null"]
+    folder: Path
+    image_shape: tuple[int, int, int]
+
+    def alternatives(self, values: Mapping[str, str], attribute: str) -> list[Alternative]:
+        """The conditions without the concept."""
+        others = [v for v in self.conditions.vocabulary[attribute] if v != values[attribute]]
+        if self.minus == "null" or not others:
+            rest = {name: value for name, value in values.items() if name != attribute}
+            return [Alternative(rest, self.inputs.prompt_without(values, attribute))]
+        if self.minus == "other":
+            seed = zlib.crc32(f"{'-'.join(values.values())}/{attribute}".encode())
+            others = [others[int(np.random.default_rng(seed).integers(len(others)))]]
+        changed = [{**values, attribute: other} for other in others]
+        return [Alternative(found, self.inputs.prompt(found)) for found in changed]
+
+    def minus_conditions(self, values: Mapping[str, str], attribute: str) -> np.ndarray:
+        """The same as the network takes them: [alternative, ...]."""
+        return np.stack(
+            [self.inputs.condition(*found) for found in self.alternatives(values, attribute)]
+        )
+
+    def batch(self, questions: Sequence[Question], groups: np.ndarray) -> QueryBatch:
+        """The arrays of a batch of images; global questions have no image of their own.
+
+        Args:
+            questions: all of a run.
+            groups: rows of them [image, concept]; an image's first row fixes its random numbers.
+        """
+        heads = [questions[row] for row in groups[:, 0]]
+        images = [
+            read_image(self.folder / q.image, self.image_shape)
+            if q.scope == "local"
+            else np.zeros(self.image_shape, np.uint8)
+            for q in heads
+        ]
+        return QueryBatch(
+            self.inputs.encode(np.stack(images)),
+            np.stack([self.inputs.condition(q.condition, q.prompt) for q in heads]),
+            mixtures([[self._minus(questions[row]) for row in group] for group in groups]),
+            groups[:, 0].astype(np.int32),
+        )
+
+    def _minus(self, question: Question) -> np.ndarray:
+        return self.minus_conditions(question.condition, question.attribute)
+
+
+def in_common(found: Sequence[Alternative], attribute: str) -> dict[str, str]:
+    """The one condition without the concept, or what several have in common: all but its value."""
+    if len(found) == 1:
+        return found[0].values
+    return {name: value for name, value in found[0].values.items() if name != attribute}
+
+
+def by_image(questions: Sequence[Question], rows: Sequence[int]) -> np.ndarray:
+    """The rows of the questions about each image, one per concept: int [image, concept]."""
+    groups: dict[str, list[int]] = {}
+    for row in rows:
+        groups.setdefault(questions[row].query, []).append(row)
+    return np.array(list(groups.values()))
+
+
+def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """A query's picture: uint8 [H, W, 3].
+
+    Raises:
+        StoreError: missing, unreadable or of another size.
+    """
+    try:
+        image = np.asarray(Image.open(path).convert("RGB"))
+    except OSError as error:
+        raise StoreError(f"{path}: not a readable image ({error}).") from None
+    if image.shape != shape:
+        raise StoreError(f"{path}: shape {image.shape}, the model wants {shape}.")
+    return image

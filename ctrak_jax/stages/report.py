@@ -1,0 +1,34 @@
+"""Draw the page and the pictures: writes ``report/``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ctrak_jax.log import stage
+from ctrak_jax.report import write_report
+from ctrak_jax.run import questions
+from ctrak_jax.run.folder import RunFolder
+from ctrak_jax.run.keys import settings_of
+from ctrak_jax.stages.context import Context
+from ctrak_jax.store.files import read_json
+
+
+def run(out: Path, contexts: Sequence[Context]) -> None:
+    """The report of all training seeds."""
+    first, whole = contexts[0], RunFolder(root=out)
+    key = {
+        "metrics": read_json(out / "metrics.json", "evaluate"),
+        "questions": [questions.fingerprint(ctx.folder.queries) for ctx in contexts],
+        **settings_of(first.config, "report"),
+    }
+    if whole.fresh("report", key, out / "report" / "index.html"):
+        return
+    with stage(out, "report"):
+        write_report(
+            out,
+            runs={ctx.seed: ctx.folder.root for ctx in contexts},
+            images=first.dataset.raw.images,
+            attributes=first.dataset.raw.attributes,
+            title=first.config.name,
+            methods=first.config.methods,
+        )
+    whole.finish("report", key)
