@@ -6,27 +6,28 @@ compiled program; each further line, when the features are computed and written 
 
 import json
 import sys
-from functools import partial
 
 import jax
 import numpy as np
 
 from ctrak_jax import devices
+from ctrak_jax.attribution import train_features
 from ctrak_jax.bench.timing import compiled
 from ctrak_jax.bench.work import subject
 from ctrak_jax.methods import METHODS
-from ctrak_jax.stages.gradients import train_rows
 
 
 def main() -> None:
     """Answer on stdout until stdin ends."""
     asked = json.loads(sys.stdin.readline())
-    ctx, chosen, batch = subject(asked["batch"], asked["k"])
+    recipe, network, params, batch = subject(asked["batch"], asked["k"])
     spec = METHODS[asked["method"]].train
     assert spec is not None
     mesh = devices.local_mesh()
-    rows = devices.over_samples(partial(train_rows, ctx, chosen, [spec], False), mesh)
-    weights = devices.put_replicated(chosen.weights, mesh)
+    rows = devices.over_samples(
+        lambda params, batch: train_features(recipe, network, params, [spec], batch), mesh
+    )
+    weights = devices.put_replicated(params, mesh)
     program = compiled(rows, (weights, batch), mesh.size)
     known = program._asdict()
     del known["compiled"]

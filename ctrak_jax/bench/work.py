@@ -14,11 +14,23 @@ import scipy.linalg
 
 from ctrak_jax import config as cfg
 from ctrak_jax import fisher
+from ctrak_jax.attribution import (
+    Network,
+    Recipe,
+    TrainBatch,
+    TrainFeatures,
+    Weights,
+    differentiable,
+    train_features,
+)
 from ctrak_jax.bench.timing import Call, Row, in_turns, nothing, of_program
 from ctrak_jax.data import build
 from ctrak_jax.devices import ShardedRows, local_mesh
-from ctrak_jax.methods import METHODS
-from ctrak_jax.models import create
+from ctrak_jax.inputs.base import NegativeRule
+from ctrak_jax.inputs.batches import train_samples
+from ctrak_jax.inputs.pixels import Pixels
+from ctrak_jax.methods import METHODS, GradientSpec, train_specs
+from ctrak_jax.models.architecture import architecture_of
 from ctrak_jax.projection import (
     KINDS,
     Projection,
@@ -27,11 +39,7 @@ from ctrak_jax.projection import (
     project_leaves,
     reference,
 )
-from ctrak_jax.stages.context import Context, dit_of
-from ctrak_jax.stages.gradients import Selected, selected, train_rows
-from ctrak_jax.stages.samples import TrainBatch, samples_of
-from ctrak_jax.stages.score import Features, ranked, rows_a_block
-from ctrak_jax.stages.variant import MAIN
+from ctrak_jax.run.features import TrainingFeatures, ranked, rows_per_block
 from ctrak_jax.store import FeatureStore
 
 SOLVE_ROWS = 1_500
@@ -54,47 +62,56 @@ class Sizes(NamedTuple):
 class Subject(NamedTuple):
     """A network with random weights and a batch to featurize."""
 
-    ctx: Context
-    chosen: Selected
+    recipe: Recipe
+    network: Network
+    params: Weights
     batch: TrainBatch
 
 
 def subject(batch: int, k: int) -> Subject:
     """The `tiny` network of the default config; noise on its first weights opens its gates."""
     config = cfg.Config(projection=cfg.ProjectionConfig(k=k))
-    dataset = build(config.data)
-    ctx = Context(
-        config=config,
-        root=Path(),
-        seed=0,
-        training_set=dataset,
-        dataset=dataset,
-        mesh=local_mesh(1),
+    data = build(config.data)
+    architecture = architecture_of(
+        config.model,
+        config.schedule,
+        folder=Path(),
+        image_shape=data.image_shape,
+        condition_size=data.conditions.size,
     )
-    first = create(dit_of(config.model), dataset.image_shape, ctx.conditions.size, 0)
     rng = np.random.default_rng(0)
     params = jax.tree.map(
-        lambda leaf: leaf + 0.05 * rng.standard_normal(leaf.shape, np.float32), first
+        lambda leaf: leaf + 0.05 * rng.standard_normal(leaf.shape, np.float32),
+        architecture.create(0),
     )
-    rows = np.arange(batch) % len(dataset.train_index)
-    chosen = selected(ctx, ctx.denoiser(params), MAIN)
-    return Subject(ctx, chosen, samples_of(ctx).batch(rows))
+    eps_fn, layers_fn, params, exact_fn = architecture.denoiser(params, local_mesh(1))
+    found = differentiable(eps_fn, params, layers_fn=layers_fn, exact_fn=exact_fn)
+    t = config.trajectory
+    inputs = Pixels(data, NegativeRule(t.negative, t.negatives))
+    rows = np.arange(batch) % len(data.train_index)
+    recipe = cfg.recipe_of(config, architecture.schedule)
+    return Subject(recipe, *found, train_samples(inputs, data.train_index).batch(rows))
 
 
 def featurize(sizes: Sizes) -> list[Row]:
     """Features of each distinct training gradient, projection included, tiny model."""
-    ctx, chosen, samples = subject(sizes.batch, sizes.k)
-    specs = {m.train: name for name, m in reversed(METHODS.items()) if m.train is not None}
+    recipe, network, params, samples = subject(sizes.batch, sizes.k)
     calls = [
         of_program(
             f"{spec.loss}, {spec.path}{', normalised' if spec.normalise else ''}",
-            partial(train_rows, ctx, chosen, [spec], False),
-            (chosen.weights, samples),
+            partial(_features, recipe, network, spec),
+            (params, samples),
             sizes.batch,
         )
-        for spec in specs
+        for spec in train_specs(tuple(METHODS))
     ]
     return in_turns(calls, sizes.repeats)
+
+
+def _features(
+    recipe: Recipe, network: Network, spec: GradientSpec, params: Weights, batch: TrainBatch
+) -> TrainFeatures:
+    return train_features(recipe, network, params, [spec], batch)
 
 
 def projection(sizes: Sizes) -> list[Row]:
@@ -102,7 +119,7 @@ def projection(sizes: Sizes) -> list[Row]:
     each kind beside the NumPy reference that writes the matrix out, at d = 2 k."""
     batch, k, _, repeats = sizes
     rng = np.random.default_rng(0)
-    shapes = [leaf.shape for leaf in subject(1, k).chosen.weights.chosen.values()]
+    shapes = [leaf.shape for leaf in subject(1, k).params.chosen.values()]
     leaves = [rng.standard_normal((batch, *shape)).astype(np.float32) for shape in shapes]
     g = np.concatenate([leaf.reshape(batch, -1) for leaf in leaves], axis=1)
     calls = []
@@ -206,7 +223,7 @@ def scoring(sizes: Sizes) -> list[Row]:
     with tempfile.TemporaryDirectory(dir=".", prefix="ctrak-bench-") as folder:
         store = _random_store(Path(folder) / "store", n, k, rng)
         files = [f for f in sorted(Path(store.place).glob("features/c/**/*")) if f.is_file()]
-        size = rows_a_block(k, len(store.chunks[0]))
+        size = rows_per_block(k, len(store.chunks[0]))
 
         def blocks(part: range) -> Iterator[fisher.Block]:
             return (fisher.Block(*block) for block in store.blocks("features", size, part))
@@ -217,7 +234,7 @@ def scoring(sizes: Sizes) -> list[Row]:
 
         def top(rows: fisher.Rows) -> Any:
             found = ranked(
-                Features(rows, str(store.place), None, "cg"), solution, depth, keep=False
+                TrainingFeatures(rows, str(store.place), None, "cg"), solution, depth, keep=False
             ).ranking
             return found.score[0]
 

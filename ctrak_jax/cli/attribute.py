@@ -49,6 +49,7 @@ def act(args: argparse.Namespace) -> None:
     from ctrak_jax import pipeline
     from ctrak_jax.cli import compilation_cache
     from ctrak_jax.stages import attribute
+    from ctrak_jax.terminal.answer import text
 
     compilation_cache.switch_on(config.run.compilation_cache)
     ctx = pipeline.prepare(config, out)[seeds.index(seed)]
@@ -63,7 +64,7 @@ def act(args: argparse.Namespace) -> None:
             method=args.method,
             top=args.top,
         )
-    print(json.dumps(answer, indent=1) if args.json else attribute.text(answer))
+    print(json.dumps(answer, indent=1) if args.json else text(answer))
 
 
 def _check_attributes(args: argparse.Namespace) -> None:

@@ -14,7 +14,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def act(args: argparse.Namespace) -> None:
     """Verify what is there and print it."""
-    from ctrak_jax.stages import info
+    from ctrak_jax.run import info
+    from ctrak_jax.terminal.info import text
 
     found = info.describe(args.dir)
-    print(json.dumps(found, indent=1) if args.json else info.text(found))
+    print(json.dumps(found, indent=1) if args.json else text(found))

@@ -36,9 +36,10 @@ def act(args: argparse.Namespace) -> None:
     if args.batch is not None and args.batch < 1:
         raise UsageError(f"--batch {args.batch} must be at least 1.")
     config = arguments.load_config(args)
-    from ctrak_jax.plan import report as plan
+    from ctrak_jax import plan
+    from ctrak_jax.plan.show import text
 
     found = plan.run(
         config, args.topology, samples=int(args.samples), batch=args.batch, only=args.only
     )
-    print(json.dumps(found, indent=1) if args.json else plan.text(found), end="\n" * args.json)
+    print(json.dumps(found, indent=1) if args.json else text(found), end="\n" * args.json)

@@ -15,12 +15,12 @@ class NegativeRule(NamedTuple):
     Attributes:
         kind: the sample's condition with one attribute changed, or with every attribute changed
             (opposite); another sample's condition; the null condition; one prompt.
-        count: how many per sample, where there are so many.
+        number: how many per sample, where there are so many.
         prompt: the text, of that kind.
     """
 
     kind: Literal["attribute", "opposite", "other", "null", "prompt"]
-    count: int = 1
+    number: int = 1
     prompt: str = ""
 
 

@@ -13,7 +13,13 @@ from jax.sharding import Mesh
 from ctrak_jax import devices
 from ctrak_jax.data.dataset import to_uint8, to_unit
 from ctrak_jax.errors import UsageError
-from ctrak_jax.models.stable_diffusion import CLIPText, Codecs, Component, load_codecs, text_tokenizer
+from ctrak_jax.models.stable_diffusion import (
+    CLIPText,
+    Codecs,
+    Component,
+    load_codecs,
+    text_tokenizer,
+)
 from ctrak_jax.typing import Array, Params
 
 

@@ -85,13 +85,13 @@ class Latents(Inputs):
                 return np.broadcast_to(text, (len(rows), 1, *text.shape))
             case "other":
                 others = negatives(
-                    self._captions[labels], rows, index[rows], seed=0, count=wanted.count
+                    self._captions[labels], rows, index[rows], seed=0, count=wanted.number
                 )
                 return np.stack([self.conditions(labels[column]) for column in others.T], axis=1)
             case "attribute" | "opposite" as what:
                 coding, own = self._dataset.conditions, self._dataset.train_conditions
                 codes = coding.changed(
-                    what, own[labels[rows]], index[rows], seed=0, count=wanted.count
+                    what, own[labels[rows]], index[rows], seed=0, count=wanted.number
                 )
                 advice = "As negative conditions use trajectory.negative: other or null."
                 found = np.array(

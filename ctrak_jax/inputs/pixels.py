@@ -37,7 +37,7 @@ class Pixels(Inputs):
 
     def negatives(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
         own, index = self._dataset.train_conditions, self._dataset.train_index
-        count = self._negative.count
+        count = self._negative.number
         match self._negative.kind:
             case "null":
                 return np.zeros((len(rows), 1, len(self.null)), np.float32)

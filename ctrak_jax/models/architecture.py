@@ -106,9 +106,11 @@ def architecture_of(
             condition=(condition_size,),
             compute=compute,
         )
-    file, size = folder / "unet" / "config.json", Size(image=image_shape[0])
-    config, tokens = unet_config(size), size.tokens
-    if model.checkpoint is not None:
+    file = folder / "unet" / "config.json"
+    if model.checkpoint is None:
+        size = Size(image=image_shape[0])
+        config, tokens = unet_config(size), size.tokens
+    else:
         config, tokens = read_config(file), text_length(folder)
         noise = read_noise(folder / "scheduler")
     network = unet_of(config, file, compute)

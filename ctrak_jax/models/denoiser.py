@@ -17,7 +17,7 @@ from ctrak_jax.models.dit import DiT
 from ctrak_jax.models.network import DenoiserModule
 from ctrak_jax.models.published import convert
 from ctrak_jax.schedule import Prediction, Schedule, as_eps_fn, predicted_noise
-from ctrak_jax.typing import Array, Cond, EpsFn, Image, LayersFn, Params, LayerTrace, Timestep
+from ctrak_jax.typing import Array, Cond, EpsFn, Image, LayersFn, LayerTrace, Params, Timestep
 
 
 class Denoiser(NamedTuple):
@@ -79,7 +79,12 @@ BLOCK = "block output"
 
 
 def denoiser_of(
-    network: DenoiserModule, params: Params, schedule: Schedule, prediction: Prediction, *, remat: bool
+    network: DenoiserModule,
+    params: Params,
+    schedule: Schedule,
+    prediction: Prediction,
+    *,
+    remat: bool,
 ) -> Denoiser:
     """A network with its parameters.
 

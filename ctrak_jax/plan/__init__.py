@@ -1,1 +1,174 @@
-"""What featurizing would take on TPUs, found without one: ``ctrak plan``."""
+"""What featurizing a training set would take on TPUs, without one: ``ctrak plan``.
+
+The step that featurize runs is compiled for the topology (:mod:`ctrak_jax.plan.compiling`); what it
+takes is read from the program (:mod:`ctrak_jax.plan.hlo`); the rest is arithmetic
+(:mod:`ctrak_jax.plan.bounds`).
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ctrak_jax.config import Config
+from ctrak_jax.errors import UsageError
+from ctrak_jax.log import logger
+from ctrak_jax.plan.bounds import CHIP_COUNTS, KERNEL_PASSES, roofline, store_bytes
+from ctrak_jax.plan.chips import GIB, Chip, chip_of, library
+
+
+def run(
+    config: Config, topology: str, *, samples: int, batch: int | None = None, only: bool = False
+) -> dict[str, Any]:
+    """Compile for a topology and work out what ``samples`` training samples take there.
+
+    Args:
+        batch: samples a chip at a time; the config's by default. only: do not search for the
+            largest batch that fits: one compilation.
+
+    Raises:
+        UsageError: an unknown topology, no libtpu, or not one sample fits.
+    """
+    chip, libtpu = chip_of(topology), library()
+    logger.info("plan %s: compiling for TPUs takes minutes", topology)
+    question = {"config": config.model_dump(mode="json"), "topology": topology}
+    question |= {"batch": batch, "only": only}
+    about, programs = _compile(question, libtpu)
+    return report(config, topology, chip, about, programs, samples)
+
+
+def report(
+    config: Config,
+    topology: str,
+    chip: Chip,
+    about: Mapping[str, Any],
+    programs: list[dict[str, Any]],
+    samples: int,
+) -> dict[str, Any]:
+    """Everything that ``--json`` prints, from what the compiling process found.
+
+    Raises:
+        UsageError: no program fits.
+    """
+    fitting = [program for program in programs if program["memory"]]
+    cores = about["devices"] // about["chips"]
+    if not fitting:
+        least = programs[-1]["batch"] * cores
+        raise UsageError(
+            f"{topology}: a batch of {least} per chip does not fit in {chip.hbm / GIB:.0f} GiB; "
+            "lower --batch or gradient.time_chunk, or take fewer methods or parameters "
+            "(gradient.include)."
+        )
+    chosen = [fitting[0], max(fitting, key=lambda p: p["batch"])]
+    rows = [_row(config, chip, about, program, samples) for program in chosen]
+    if rows[0] == rows[1]:
+        rows.pop()
+    return {
+        "topology": topology,
+        "chip": chip._asdict(),
+        **about,
+        "k": config.projection.k,
+        "jax": jax.__version__,
+        "asked_batch_per_chip": programs[0]["batch"] * cores,
+        "largest_batch_per_chip": rows[-1]["batch_per_chip"] if about["searched"] else None,
+        "compiled": [
+            {
+                "batch_per_chip": p["batch"] * cores,
+                "seconds": p["compile_s"],
+                "fits": bool(p["memory"]),
+            }
+            for p in programs
+        ],
+        "programs": rows,
+        "samples": samples,
+        "store_bytes": store_bytes(config, samples),
+    }
+
+
+def _row(
+    config: Config, chip: Chip, about: Mapping[str, Any], program: Mapping[str, Any], samples: int
+) -> dict[str, Any]:
+    """One program, for a chip and a sample: a chip runs it on each of its devices."""
+    cores = about["devices"] // about["chips"]
+    batch = program["batch"] * cores
+    memory = {name: size * cores for name, size in program["memory"].items()}
+    kernel = about["projection"] == "pallas_tpu"
+    projected = 2.0 * about["parameters"] * config.projection.k * about["gradients"]
+    in_kernel = projected * batch if kernel else 0.0  # else it is in the program's own count
+    seconds, bound = roofline(
+        chip,
+        passes=program["passes"] * cores + KERNEL_PASSES * in_kernel,
+        traffic=program["bytes"] * cores,
+        batch=batch,
+    )
+    rates = {str(count): count / seconds for count in CHIP_COUNTS}
+    return {
+        "batch_per_chip": batch,
+        "memory": memory | {"total": sum(memory.values())},
+        "share_of_hbm": sum(memory.values()) / chip.hbm,
+        "flops_per_sample": (program["flops"] * cores + in_kernel) / batch,
+        "projection_flops_per_sample": projected,
+        "bytes_per_sample": program["bytes"] * cores / batch,
+        "collectives": program["collectives"],
+        "seconds_per_sample": seconds,
+        "bound_by": bound,
+        "samples_per_second": rates,
+        "hours": samples * seconds / about["chips"] / 3600,
+    }
+
+
+def _compile(
+    question: Mapping[str, Any], libtpu: Path
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Put the question to :mod:`ctrak_jax.plan.compiling`: the first line and the others."""
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "TPU_LIBRARY_PATH": str(libtpu),
+        "TPU_SKIP_MDS_QUERY": "1",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # the compiler alone is used: no chip to lock
+        "XLA_FLAGS": "",
+    }
+    lines: list[dict[str, Any]] = []
+    with tempfile.TemporaryFile("w+") as noise:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ctrak_jax.plan.compiling"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=noise,
+            text=True,
+            env=environment,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            with process.stdin, process.stdout:
+                process.stdin.write(json.dumps(question))
+                process.stdin.close()
+                for text_line in process.stdout:
+                    lines.append(json.loads(text_line))
+                    _log(lines[-1])
+            status = process.wait()
+        finally:
+            process.kill()
+            process.wait()
+        if lines and "error" in lines[-1]:
+            raise UsageError(lines[-1]["error"])
+        if status or len(lines) < 2:
+            noise.seek(0)
+            raise RuntimeError(f"the compiling process failed ({status}):\n{noise.read()[-3000:]}")
+    return lines[0], lines[1:]
+
+
+def _log(line: Mapping[str, Any]) -> None:
+    if "compile_s" in line:
+        memory = line["memory"]
+        size = f"{sum(memory.values()) / GIB:.2f} GiB" if memory else "does not fit"
+        logger.info(
+            "%d samples a device: %s, compiled in %.0f s", line["batch"], size, line["compile_s"]
+        )

@@ -1,6 +1,6 @@
-"""Compile the featurization step for TPUs that are not here: the process behind ``ctrak plan``.
+"""Compile the featurization step for TPUs, without one: the process behind ``ctrak plan``.
 
-Reads one JSON object on stdin, ``{"config", "topology", "batch", "only"}``, and writes one a line
+Reads one JSON object on stdin, ``{"config", "topology", "batch", "only"}``, and writes one per line
 on stdout: what is compiled, then every program as soon as it is; or ``{"error": ...}``. In a
 process of its own because libtpu, once loaded, stays, and because of all that it prints.
 """
@@ -19,25 +19,20 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ctrak_jax import devices
-from ctrak_jax.config import Config
-from ctrak_jax.data import Conditions, Dataset, build
-from ctrak_jax.data.raw import RawImages
+from ctrak_jax.attribution import TrainBatch, Weights, train_features
+from ctrak_jax.config import Config, recipe_of
+from ctrak_jax.data import build
 from ctrak_jax.errors import UsageError
+from ctrak_jax.inputs.base import NegativeRule
+from ctrak_jax.inputs.batches import described
+from ctrak_jax.inputs.pixels import Pixels
+from ctrak_jax.methods import needs_errors, train_specs
+from ctrak_jax.models.architecture import Architecture, architecture_of
 from ctrak_jax.plan import hlo
-from ctrak_jax.plan import report as plan
+from ctrak_jax.plan.bounds import Taken, largest_batch
+from ctrak_jax.plan.chips import chip_of
 from ctrak_jax.projection import implementation_of
-from ctrak_jax.stages import model
-from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.gradients import (
-    Weights,
-    needs_errors,
-    projection_of,
-    selected,
-    train_rows,
-    train_specs,
-)
-from ctrak_jax.stages.samples import described
-from ctrak_jax.stages.variant import MAIN
+from ctrak_jax.run.network import placed, split
 
 
 def main() -> None:
@@ -61,35 +56,34 @@ def compile_all(
     only: bool,
     say: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Compile at ``batch`` samples a chip (default: the config's), then in search of the largest
+    """Compile at ``batch`` samples per chip (default: the config's), then in search of the largest
     unless that is the ``only`` one wanted.
 
     Raises:
         UsageError: no such topology, or the config cannot be featurized there.
     """
-    ctx = context_of(config, devices.topology_mesh(topology, config.mesh.model))
-    step = step_of(ctx)
-    chips = devices.chips_of(ctx.mesh)
+    mesh = devices.topology_mesh(topology, config.mesh.model)
+    step = step_of(config, mesh)
+    chips = devices.chips_of(mesh)
     size = config.gradient.batch if batch is None else batch * chips
-    first = -(-size // ctx.mesh.size)
-    specs = train_specs(config.methods)
+    first = -(-size // mesh.size)
     say(
         {
-            "devices": ctx.mesh.size,
+            "devices": mesh.size,
             "chips": chips,
-            "gradients": len(specs),
-            "parameters": step.parameters,
-            "projection": ctx.config.projection.implementation,
+            "gradients": len(train_specs(config.methods)),
+            "parameters": step.params.size,
+            "projection": step.projection,
             "searched": not only,
         }
     )
-    compiled = devices.over_samples(step.fn, ctx.mesh, step.specs)
-    shared = devices.described(step.shared, ctx.mesh, step.specs)
-    split = devices.samples_spec(ctx.mesh)
+    compiled = devices.over_samples(step.fn, mesh, step.specs)
+    shared = devices.described(step.params, mesh, step.specs)
+    spread = devices.samples_spec(mesh)
 
-    def measure(count: int) -> plan.Taken | None:
+    def measure(count: int) -> Taken | None:
         begin = time.monotonic()
-        rows = devices.described(described(ctx, count * ctx.mesh.size), ctx.mesh, split)
+        rows = devices.described(step.batch(count * mesh.size), mesh, spread)
         line: dict[str, Any] = {"batch": count, "memory": None}
         try:
             program = compiled.lower(shared, rows).compile()
@@ -117,12 +111,12 @@ def compile_all(
             }
         )
         memory = line["memory"]
-        return plan.Taken(sum(memory.values()), memory["arguments"] + memory["code"])
+        return Taken(sum(memory.values()), memory["arguments"] + memory["code"])
 
     if only:
         measure(first)
     else:
-        plan.largest_batch(measure, first, plan.chip_of(topology).hbm * chips // ctx.mesh.size)
+        largest_batch(measure, first, chip_of(topology).hbm * chips // mesh.size)
 
 
 def _text(program: Any, topology: str) -> str:
@@ -142,69 +136,85 @@ def _text(program: Any, topology: str) -> str:
         ) from None
 
 
-def context_of(config: Config, mesh: Mesh) -> Context:
-    """The config's featurization as it is on the TPUs of a mesh: no folder, and no model but its
+class Step(NamedTuple):
+    """What featurize splits over devices, by shapes alone.
+
+    Attributes:
+        fn: ``fn(params, batch) -> features``.
+        params: their shapes.
+        specs: how they are placed.
+        batch: a number of samples -> the shapes of a batch.
+        projection: the implementation that runs.
+    """
+
+    fn: Callable[[Any, Any], Any]
+    params: Weights
+    specs: Weights
+    batch: Callable[[int], TrainBatch]
+    projection: str
+
+
+def step_of(config: Config, mesh: Mesh) -> Step:
+    """The featurization of a config as it is on the TPUs of a mesh: no folder, and no model but its
     shapes.
 
     Raises:
-        UsageError: there is nothing to featurize, or the data set cannot be as configured.
+        UsageError: there is nothing to featurize, the data set cannot be as configured, a
+            text-to-image model's folder lacks a file or is of another kind of model, or the
+            parameters cannot be selected as configured.
     """
-    if not train_specs(config.methods):
+    specs = train_specs(config.methods)
+    if not specs:
         raise UsageError(f"methods={list(config.methods)}: none of them featurizes anything.")
-    training_set = _data(config)
-    ctx = Context(
-        config=config,
-        root=Path(),
-        seed=config.run.seeds[0],
-        training_set=training_set,
-        dataset=training_set,
-        mesh=mesh,
-    )
-    implementation = implementation_of(projection_of(ctx), backend="tpu")
+    architecture, negatives = _shapes(config)
+    recipe = recipe_of(config, architecture.schedule)
+    implementation = implementation_of(recipe.projection, backend="tpu")
     if implementation == "pallas_gpu":
         raise UsageError("projection.implementation=pallas_gpu is no TPU's; use auto.")
-    projection = config.projection.model_copy(update={"implementation": implementation})
-    return replace(ctx, config=config.model_copy(update={"projection": projection}))
+    recipe = replace(recipe, projection=recipe.projection._replace(implementation=implementation))
+    gradient = config.gradient
+    found = split(
+        architecture.denoiser(architecture.template, mesh),
+        gradient.include,
+        gradient.exclude,
+        recipe.projection,
+    )
+    network, params, placing = placed(found, architecture, mesh)
+    features = partial(train_features, recipe, network, errors=bool(needs_errors(specs)))
+
+    def batch(count: int) -> TrainBatch:
+        return described(count, architecture.sample, architecture.condition, negatives)
+
+    return Step(lambda w, b: features(w, list(specs), b), params, placing, batch, implementation)
 
 
-def _data(config: Config) -> Dataset:
-    """The data set; an empty one for a text-to-image network, whose shapes do not depend on it.
+def _shapes(config: Config) -> tuple[Architecture, int]:
+    """The network, and how many negatives a sample has; of a text-to-image network neither depends
+    on the data set.
 
     Raises:
         UsageError: there is no folder of such a network.
     """
+    folder, t = config.model.checkpoint, config.trajectory
+    shape, size, negatives = (0, 0, 3), 0, config.negatives
     if config.model.kind != "text-to-image":
-        return build(config.data)
-    if config.model.checkpoint is None:
+        data, rule = build(config.data), NegativeRule(t.negative, t.negatives, t.negative_prompt)
+        rows = np.arange(len(data.train_index))
+        negatives = Pixels(data, rule).negatives(rows[:1], rows).shape[1]
+        shape, size = data.image_shape, data.conditions.size
+    elif folder is None:
         raise UsageError(
             "model.checkpoint is missing; give the folder of a text-to-image model, whose "
             "config.json files are enough."
         )
-    raw = RawImages(name="", images=np.zeros((0, 1, 1, 3), np.uint8), attributes={})
-    return Dataset(raw=raw, conditions=Conditions({}), hold_out=(), train_index=np.arange(0))
-
-
-class Step(NamedTuple):
-    """What featurize splits over devices, ``fn(shared, batch) -> rows``; the shapes of ``shared``
-    and how it is placed; the number of parameters whose gradients are projected."""
-
-    fn: Callable[[Any, Any], Any]
-    shared: Weights
-    specs: Weights
-    parameters: int
-
-
-def step_of(ctx: Context) -> Step:
-    """The step of a config.
-
-    Raises:
-        UsageError: a text-to-image model's folder lacks a file or is of another kind of model, or
-            the parameters cannot be selected as configured.
-    """
-    chosen = selected(ctx, ctx.denoiser(model.template(ctx)), MAIN)
-    specs = train_specs(ctx.config.methods)
-    fn = partial(train_rows, ctx, chosen, list(specs), bool(needs_errors(specs)))
-    return Step(fn, chosen.weights, chosen.specs, chosen.selection.size)
+    architecture = architecture_of(
+        config.model,
+        config.schedule,
+        folder=folder or Path(),
+        image_shape=shape,
+        condition_size=size,
+    )
+    return architecture, negatives
 
 
 if __name__ == "__main__":

@@ -170,6 +170,4 @@ class Context:
         """
         spec, folder = METHODS[method].train, self.folder.control(variant.name)
         assert spec is not None
-        return FeatureStore.open(
-            folder.features(store_of(method)), self.feature_key(spec, variant)
-        )
+        return FeatureStore.open(folder.features(store_of(method)), self.feature_key(spec, variant))

@@ -34,9 +34,8 @@ from ctrak_jax.log import logger, stage
 from ctrak_jax.methods import METHODS
 from ctrak_jax.models.training import Trainer
 from ctrak_jax.report import write_counterfactual_sheet
-from ctrak_jax.run.controls import MAIN
-from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run import model_file
+from ctrak_jax.run.controls import MAIN
 from ctrak_jax.run.counterfactual import (
     NOTHING,
     RANDOM,
@@ -45,6 +44,7 @@ from ctrak_jax.run.counterfactual import (
     read_counterfactual,
     write_counterfactual,
 )
+from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.keys import settings_of
 from ctrak_jax.run.questions import Question
 from ctrak_jax.stages import score, train

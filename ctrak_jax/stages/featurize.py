@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -160,9 +159,7 @@ def _dispatcher(
     batches = read_ahead([rows for job in jobs for rows in pieces(job)], read)
 
     def dispatch(job: FillJob) -> Callable[[], Computed]:
-        parts = [
-            (len(rows), programs[job.stores](weights, next(batches))) for rows in pieces(job)
-        ]
+        parts = [(len(rows), programs[job.stores](weights, next(batches))) for rows in pieces(job)]
         return lambda: _fetched(job.stores, parts, keep_errors)
 
     return dispatch
@@ -177,8 +174,10 @@ def _fetched(
     stores: Sequence[str], parts: Sequence[tuple[int, TrainFeatures]], keep_errors: set[str]
 ) -> Computed:
     features, errors = (
-        np.concatenate([np.asarray(leaf)[:real] for (real, _), leaf in zip(parts, leaves)])
-        for leaves in zip(*(found for _, found in parts))
+        np.concatenate(
+            [np.asarray(leaf)[:real] for (real, _), leaf in zip(parts, leaves, strict=True)]
+        )
+        for leaves in zip(*(found for _, found in parts), strict=True)
     )
     return {
         name: {"features": features[:, place]} | ({"errors": errors} if name in keep_errors else {})

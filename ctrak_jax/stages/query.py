@@ -78,8 +78,8 @@ def generate(ctx: Context) -> None:
         shutil.rmtree(out, ignore_errors=True)
         (out / "images").mkdir(parents=True)
         artist = _Artist(ctx)
-        for number, (values, name) in enumerate(zip(chosen, combination_names(chosen))):
-            artist.combination(number, name, values)
+        for number, name in enumerate(combination_names(chosen)):
+            artist.combination(number, name, chosen[number])
         artist.write_sheet()
         record.samples = artist.tried
         record.extra = {"accepted": artist.kept, "generated": artist.tried}
@@ -110,7 +110,8 @@ class _Artist:
         candidates, accepts = self._candidates(cond, number), accepted_by(ctx, values)
         if "local" in q.scopes:
             plan: list[tuple[Split, int]] = [("report", q.per_combination)]
-            plan += [] if held_out else [("validation", q.validation)]
+            if not held_out:
+                plan.append(("validation", q.validation))
             for split, wanted in plan:
                 self._local(name, values, split, wanted, candidates, accepts)
         seeds = np.arange(SHEET) + SEEDS_APART * (number + 1) + SEEDS_APART // 2

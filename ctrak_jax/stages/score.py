@@ -4,8 +4,6 @@ One damping is chosen for each method, or for each method and attribute. ``fishe
 gram, count and trace; where the Gram matrix does not fit into memory, diagonal, count and trace.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -262,7 +260,7 @@ def _write(
     if scores is not None and ctx.config.score.keep_all:
         write_scores(folder.scores(method), scores)
     tops = {}
-    for q, rows, values in zip(asked, np.asarray(ranking.samples), np.asarray(ranking.score)):
+    for q, rows, values in zip(asked, *map(np.asarray, ranking), strict=True):
         if not np.isnan(values).any():  # unlearning answers no global question
             index = ctx.dataset.train_index[rows]
             tops[q.key] = [Hit(int(i), float(v)) for i, v in zip(index, values, strict=True)]

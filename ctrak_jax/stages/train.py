@@ -32,7 +32,6 @@ from ctrak_jax.store.files import digest
 from ctrak_jax.typing import Params
 
 
-
 class ModelTraining(NamedTuple):
     """The training of one class-conditional model.
 
@@ -90,9 +89,7 @@ def run(ctx: Context) -> None:
     if model.kind == "text-to-image":
         if model.checkpoint is None:
             _train_text_to_image(ctx)
-        model_file.adopt(
-            training.folder, ctx.model_source, ctx.architecture, training.made_from
-        )
+        model_file.adopt(training.folder, ctx.model_source, ctx.architecture, training.made_from)
     elif model.checkpoint is not None:
         network, (size,) = ctx.architecture.network, ctx.architecture.condition
         assert isinstance(network, DiT)

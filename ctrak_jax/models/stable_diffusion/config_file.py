@@ -13,7 +13,7 @@ N = TypeVar("N")
 
 
 @dataclass(frozen=True)
-class Part(Generic[N]):
+class Component(Generic[N]):
     """One part of a model, and its parameters (float32)."""
 
     network: N

@@ -25,8 +25,8 @@ from ctrak_jax.log import logger
 from ctrak_jax.models.checkpointed import Chunking, FitResult, checkpointed, claim
 from ctrak_jax.models.stable_diffusion import (
     FLOAT32,
-    KLAutoencoder,
     Component,
+    KLAutoencoder,
     autoencoder_of,
     fit,
     load_autoencoder,
@@ -162,7 +162,9 @@ class _Run(NamedTuple):
         return found
 
 
-def _check(images: np.ndarray, captions: Sequence[str], settings: SmallTraining, mesh: Mesh) -> None:
+def _check(
+    images: np.ndarray, captions: Sequence[str], settings: SmallTraining, mesh: Mesh
+) -> None:
     side = settings.size.image
     if images.shape[1:] != (side, side, 3):
         raise UsageError(

@@ -22,8 +22,12 @@ from ctrak_jax.models import stable_diffusion as sd
 from ctrak_jax.models.rows import one_product_a_layer
 from ctrak_jax.models.stable_diffusion import fit, huggingface, save, small, vocabulary, weights
 from ctrak_jax.models.stable_diffusion import small_training as stage
-from ctrak_jax.models.stable_diffusion.small_training import FitSpec, SmallTraining, train_text_to_image
-from ctrak_jax.models.training import Progress, OptimizerSpec, Trainer, TrainState
+from ctrak_jax.models.stable_diffusion.small_training import (
+    FitSpec,
+    SmallTraining,
+    train_text_to_image,
+)
+from ctrak_jax.models.training import OptimizerSpec, Progress, Trainer, TrainState
 from ctrak_jax.schedule import add_noise
 from tests.programs import programs_kept
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrak_jax.errors import UsageError
-from ctrak_jax.stages import model
+from ctrak_jax.run import model_file
 from ctrak_jax.store import FeatureStore, Place, is_url, read_manifest
 
 
@@ -22,7 +22,7 @@ def describe(path: Place) -> dict[str, Any]:
     if not manifests and not models:
         raise UsageError(f"{path}: holds no model and no feature store; give a run's folder.")
     return {
-        "models": {str(file.parent): model.about(file.parent) for file in models},
+        "models": {str(file.parent): model_file.about(file.parent) for file in models},
         "stores": {str(file.parent): _store(file.parent) for file in manifests},
     }
 
@@ -38,25 +38,3 @@ def _store(path: Place) -> dict[str, Any]:
         "bytes": store.bytes,
         "key": store.key,
     }
-
-
-def text(found: dict[str, Any]) -> str:
-    """The description as lines."""
-    lines = []
-    for path, about in found["models"].items():
-        lines.append(f"{path}: {about['parameters']:,} parameters, sha256 {about['sha256'][:12]}")
-    for path, about in found["stores"].items():
-        state = "complete" if not about["missing"] else f"{about['missing']} chunks missing"
-        lines.append(
-            f"{path}: {about['rows']:,} rows, {about['bytes'] / 2**20:.1f} MiB, {state}, checksums "
-            f"right; {_made_from(about['key'])}"
-        )
-    return "\n".join(lines)
-
-
-def _made_from(key: dict[str, Any]) -> str:
-    try:
-        projection = f"{key['projection']['kind']} k={key['projection']['k']}"
-        return f"{key['loss']} on {key['trajectory']['path']}, {projection}"
-    except (KeyError, TypeError):  # a store of somebody else's
-        return f"made from {', '.join(key) or 'nothing'}"

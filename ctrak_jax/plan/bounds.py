@@ -1,0 +1,89 @@
+r"""What a compiled program takes on a chip, and what bounds its speed.
+
+With :math:`F` FLOPs of the matrix unit in bfloat16 passes and :math:`M` bytes to and from memory,
+one call for :math:`b` samples on a chip of peak :math:`P` and bandwidth :math:`B` takes at least
+
+.. math::  \tau = \max(F / P,\; M / B),                                                    \tag{9}
+
+so :math:`n` chips make at most :math:`n b / \tau` samples per second: samples never meet.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ctrak_jax.config import Config
+from ctrak_jax.methods import needs_errors, train_specs
+from ctrak_jax.plan.chips import Chip
+
+CHIP_COUNTS = (1, 8, 64, 256)
+KERNEL_PASSES = 3
+"""bfloat16 passes of the projection kernel: float32 gradients in three parts, signs are exact."""
+LARGEST = 2**16
+
+
+class Taken(NamedTuple):
+    """Bytes a program takes, and those among them that do not grow with its batch."""
+
+    total: int
+    fixed: int
+
+
+def largest_batch(
+    measure: Callable[[int], Taken | None], first: int, capacity: int, most: int = LARGEST
+) -> int:
+    """The largest first * 2^n that fits, in few measurements: a line through the last two tells
+    what to try next (at first, through what does not grow), and what it says is tried.
+
+    Args:
+        measure: what a batch takes, or None where it does not fit. first: where to begin; halved
+            until it fits. capacity: bytes there are. most: no batch beyond this is tried.
+
+    Returns:
+        0 where a single sample does not fit.
+    """
+    taken = measure(first)
+    if taken is None:
+        return 0 if first == 1 else largest_batch(measure, first // 2, capacity, first // 2)
+    batch, ceiling = first, most
+    start = (0, taken.fixed)
+    while True:
+        slope = max((taken.total - start[1]) / (batch - start[0]), 1.0)
+        guess = batch
+        while guess * 2 <= ceiling and taken.total + slope * (guess * 2 - batch) <= capacity:
+            guess *= 2
+        if start[0] == 0 and guess == batch < ceiling:
+            guess *= 2  # one measurement is no line
+        if guess == batch:
+            return batch
+        more = measure(guess)
+        if more is None:
+            ceiling = guess // 2
+        else:
+            start, batch, taken = (batch, taken.total), guess, more
+
+
+def roofline(chip: Chip, *, passes: float, traffic: float, batch: int) -> tuple[float, str]:
+    """Seconds a sample of equation (9) for one chip's call, and which of the two it is.
+
+    Args:
+        passes: bfloat16 FLOPs of the call. traffic: its bytes. batch: its samples.
+    """
+    compute, memory = passes / chip.flops, traffic / chip.bandwidth
+    return max(compute, memory) / batch, "matrix unit" if compute >= memory else "memory"
+
+
+def store_bytes(config: Config, samples: int) -> int:
+    """Bytes of the feature stores' arrays: rows in whole chunks, a scale for each kept as int8, an
+    int64 index, 4 bytes of checksum a chunk."""
+    chunk = config.store.chunk
+    specs = train_specs(config.methods)
+    times = config.timesteps
+    chunks = -(-samples // chunk)
+
+    def array(width: int, size: int = 4) -> int:
+        return chunks * (size * width * chunk + 4)
+
+    size = {"float32": 4, "bfloat16": 2, "int8": 1}[config.store.dtype]
+    scales = array(1) if config.store.dtype == "int8" else 0
+    features = len(specs) * (array(config.projection.k, size) + scales + 8 * samples + 4)
+    return features + len(needs_errors(specs)) * array(times)
