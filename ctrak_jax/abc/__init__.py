@@ -21,11 +21,10 @@ both, and every candidate is damped by its own share, as it must be to compare e
 from pathlib import Path
 
 from ctrak_jax import hosts
-from ctrak_jax.abc.prepared import exemplar_part, prepare
+from ctrak_jax.abc.prepared import prepare
 from ctrak_jax.abc.questions import ask
 from ctrak_jax.abc.scores import write_scores
 from ctrak_jax.config import Config, dump
-from ctrak_jax.stages import featurize, model, train
 from ctrak_jax.store.files import write_atomically
 
 __all__ = ["run"]
@@ -37,22 +36,19 @@ def run(config: Config, out: Path) -> None:
 
     Raises:
         UsageError: another kind of data set, a method without features, or what the readers of the
-            benchmark and of the model find wrong. StoreError: results of other settings.
+            benchmark and of the model find wrong.
+        StoreError: results of other settings.
     """
     bench = prepare(config, out)
     if hosts.is_first():
-        train.run(bench.laion)
+        bench.leave_model()
     hosts.barrier("model")
-    exemplars = exemplar_part(bench, model.about(out / "model")["codecs"])
-    if hosts.is_first():
-        train.run(exemplars)
-    hosts.barrier("models")
-    for part in (bench.laion, exemplars):
-        featurize.run(part)
+    for candidates in (bench.laion(), bench.exemplar_candidates()):
+        candidates.featurize()
     if hosts.is_first():
         ask(bench)
     hosts.barrier("asked")
-    write_scores(bench, exemplars)
+    write_scores(bench)
     if hosts.is_first():
         write_atomically(out / "config.yaml", dump(config))
     hosts.barrier("abc")

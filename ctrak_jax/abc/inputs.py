@@ -8,7 +8,7 @@ encoder splits the token into those that it knows.
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -16,18 +16,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctrak_jax.config import TrajectoryConfig
 from ctrak_jax.data.abc import EMBEDDINGS, LATENTS, Laion, Task
 from ctrak_jax.data.pictures import Files, Pictures
 from ctrak_jax.errors import UsageError
 from ctrak_jax.inputs import arrays
-from ctrak_jax.inputs.base import Inputs
-from ctrak_jax.inputs.encoder import Coder
-from ctrak_jax.models.stable_diffusion import CLIPText, Part
+from ctrak_jax.inputs.base import NegativeRule, SampleInputs
+from ctrak_jax.inputs.encoder import BatchEncoder
+from ctrak_jax.models.stable_diffusion import CLIPText, Component
 from ctrak_jax.models.stable_diffusion.textual_inversion import add_tokens, load_embeddings
 from ctrak_jax.prompts import without
 from ctrak_jax.store.files import digest
-from ctrak_jax.typing import Array
 
 TOKEN = re.compile(r"<[^<>\s]+>")
 """A customised token, such as <new1>."""
@@ -36,22 +34,22 @@ APART = 2**30
 """Keeps an exemplar's noise from being that of the LAION row of its number."""
 
 
-class Words(NamedTuple):
+class TaskPrompt(NamedTuple):
     """A text, and the file of those of its tokens that the text encoder does not have."""
 
     text: str
     learned: Path | None = None
 
 
-class Asked(NamedTuple):
+class TaskQuestion(NamedTuple):
     """A task in words: c, c without the concept, and the concept, which is the token."""
 
-    prompt: Words
-    minus: Words
+    prompt: TaskPrompt
+    minus: TaskPrompt
     token: str
 
 
-def asked_of(number: int, task: Task) -> Asked:
+def question_of(number: int, task: Task) -> TaskQuestion:
     """The question of a task: the concept is the customised token, c_minus the prompt without it.
 
     The token alone and not the noun beside it, of which the model knew before the exemplars came.
@@ -71,7 +69,9 @@ def asked_of(number: int, task: Task) -> Asked:
             minus = without(minus, token)
     except UsageError as error:
         raise UsageError(f"task {number}: {error}") from None
-    return Asked(Words(task.prompt, learned), Words(minus, learned), " ".join(tokens))
+    return TaskQuestion(
+        TaskPrompt(task.prompt, learned), TaskPrompt(minus, learned), " ".join(tokens)
+    )
 
 
 def learned_of(task: Task) -> Path | None:
@@ -83,121 +83,103 @@ class Exemplars(NamedTuple):
     """The exemplars of all customised models, each model's once, one after the other.
 
     Attributes:
-        files, words: a picture and what it was customised under, by row. of: the rows of each task.
+        files: a picture per row.
+        prompts: what it was customised under.
+        of: the rows of each task.
     """
 
     files: tuple[Path, ...]
-    words: tuple[Words, ...]
+    prompts: tuple[TaskPrompt, ...]
     of: tuple[range, ...]
 
 
 def exemplars_of(tasks: Sequence[Task]) -> Exemplars:
     """The exemplars of some tasks, many of which share a model."""
     files: list[Path] = []
-    words: list[Words] = []
-    known: dict[tuple[tuple[Path, ...], Words], range] = {}
+    prompts: list[TaskPrompt] = []
+    known: dict[tuple[tuple[Path, ...], TaskPrompt], range] = {}
     of = []
     for task in tasks:
-        told = Words(task.train_prompt, learned_of(task))
-        key = task.exemplars, told
+        prompt = TaskPrompt(task.train_prompt, learned_of(task))
+        key = task.exemplars, prompt
         if key not in known:
             known[key] = range(len(files), len(files) + len(task.exemplars))
             files += task.exemplars
-            words += [told] * len(task.exemplars)
+            prompts += [prompt] * len(task.exemplars)
         of.append(known[key])
-    return Exemplars(tuple(files), tuple(words), tuple(of))
+    return Exemplars(tuple(files), tuple(prompts), tuple(of))
 
 
-class Codec:
+class TaskEncoder:
     """Pictures and texts of the tasks into latents and conditions."""
 
-    def __init__(self, coder: Coder, latent: tuple[int, int, int]) -> None:
+    def __init__(self, encoder: BatchEncoder, latent: tuple[int, int, int]) -> None:
         """
         Args:
+            encoder: of the model.
             latent: the shape of a latent [h, w, c].
         """
-        self.coder, self._latent = coder, latent
-        self._known: dict[Words, np.ndarray] = {}
-        self._encoder: tuple[Path, Part[CLIPText]] | None = None
+        self._encoder, self._latent = encoder, latent
+        self._known: dict[TaskPrompt, np.ndarray] = {}
+        self._learned: tuple[Path, Component[CLIPText]] | None = None
         self._lock = Lock()  # batches are read in threads
 
     def latents(self, files: Sequence[Path]) -> np.ndarray:
         """Pictures, cropped to their centred square and resized, as latents [n, h, w, c]."""
-        side = self._latent[0] * self.coder.codecs.image.network.shrink
-        return self.coder.encode(Pictures(Files(files), side=side)[:])
+        side = self._latent[0] * self._encoder.codecs.image.network.shrink
+        return self._encoder.encode(Pictures(Files(files), side=side)[:])
 
-    def embedding(self, words: Words) -> np.ndarray:
+    def embedding(self, prompt: TaskPrompt) -> np.ndarray:
         """[token, width], computed once."""
         with self._lock:
-            if words not in self._known:
-                encoder = self._encoder_of(words.learned)
-                self._known[words] = self.coder.texts([words.text], encoder)[0]
-            return self._known[words]
+            if prompt not in self._known:
+                encoder = self._text_encoder(prompt.learned)
+                self._known[prompt] = self._encoder.texts([prompt.text], encoder)[0]
+            return self._known[prompt]
 
-    def _encoder_of(self, learned: Path | None) -> Part[CLIPText] | None:
+    def _text_encoder(self, learned: Path | None) -> Component[CLIPText] | None:
         if learned is None:
             return None
-        if self._encoder is None or self._encoder[0] != learned:  # one alone: it is large
+        if self._learned is None or self._learned[0] != learned:  # one alone: it is large
             tokens = load_embeddings(learned)
-            self._encoder = learned, add_tokens(self.coder.codecs.text, tokens)
-        return self._encoder[1]
+            self._learned = learned, add_tokens(self._encoder.codecs.text, tokens)
+        return self._learned[1]
 
 
-class AbcInputs(Inputs):
+class AbcInputs(SampleInputs):
     """What LAION rows and exemplars have in common."""
 
     def __init__(
-        self,
-        laion: Laion,
-        codec: Codec,
-        trajectory: TrajectoryConfig,
-        index: np.ndarray,
+        self, laion: Laion, encoder: TaskEncoder, negative: NegativeRule, index: np.ndarray
     ) -> None:
         """
         Args:
+            laion: the mapped arrays.
+            encoder: of texts and pictures.
+            negative: what inversions are guided against.
             index: what fixes the random numbers of every row [n].
         """
-        self._laion, self._codec, self._trajectory = laion, codec, trajectory
+        self._laion, self._encoder, self._negative = laion, encoder, negative
         self._index = index
 
     @property
     def null(self) -> np.ndarray:
-        return self._codec.embedding(Words(""))
+        return self._encoder.embedding(TaskPrompt(""))
 
-    @property
-    def flipped(self) -> bool:
-        return False
-
-    def against(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        wanted = self._trajectory
-        if wanted.negative == "other":
+    def negatives(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        wanted = self._negative
+        if wanted.kind == "other":
             count = len(self._laion)
-            negatives = min(wanted.negatives, count - 1)
+            number = min(wanted.number, count - 1)
             others = [
                 # A row itself is 0 steps from it: every other LAION row may be drawn.
-                (i + 1 + np.random.default_rng((0, i)).choice(count - 1, negatives, replace=False))
+                (i + 1 + np.random.default_rng((0, i)).choice(count - 1, number, replace=False))
                 % count
                 for i in self._index[rows].tolist()
             ]
             return self._laion.text[np.stack(others)].astype(np.float32)
-        prompt = wanted.negative_prompt if wanted.negative == "prompt" else ""
-        text = self._codec.embedding(Words(prompt))
+        text = self._encoder.embedding(TaskPrompt(wanted.prompt))
         return np.broadcast_to(text, (len(rows), 1, *text.shape))
-
-    def encode(self, images: np.ndarray) -> np.ndarray:
-        return self._codec.coder.encode(images)
-
-    def decode(self, samples: Array) -> np.ndarray:
-        return self._codec.coder.decode(samples)
-
-    def prompt(self, values: Mapping[str, str]) -> str:
-        return ""
-
-    def prompt_without(self, values: Mapping[str, str], attribute: str) -> str:
-        return ""
-
-    def condition(self, values: Mapping[str, str], prompt: str) -> np.ndarray:
-        return self._codec.embedding(Words(prompt))
 
 
 class LaionInputs(AbcInputs):
@@ -208,12 +190,8 @@ class LaionInputs(AbcInputs):
         self._folder = folder
 
     @cached_property
-    def _fingerprint(self) -> str:
-        return arrays.fingerprint(self._folder, (LATENTS, EMBEDDINGS))
-
-    @property
-    def key(self) -> dict[str, str]:
-        return {"encoded": self._fingerprint}
+    def key(self) -> dict[str, str]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return {"encoded": arrays.fingerprint(self._folder, (LATENTS, EMBEDDINGS))}
 
     def samples(self, rows: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
         half = self._laion.flipped if mirrored else self._laion.latents
@@ -229,6 +207,7 @@ class ExemplarInputs(AbcInputs):
     def __init__(self, exemplars: Exemplars, codecs: str, *args, **kwargs) -> None:
         """
         Args:
+            exemplars: pictures and prompts.
             codecs: hash of the autoencoder and the text encoder.
         """
         super().__init__(*args, **kwargs)
@@ -236,18 +215,18 @@ class ExemplarInputs(AbcInputs):
 
     @cached_property
     def key(self) -> dict[str, str]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        files, words, _ = self._exemplars
+        files, prompts, _ = self._exemplars
         pictures = [content(file) for file in files]
-        return {"encoded": digest([self._codecs, pictures, [words_key(w) for w in words]])}
+        return {"encoded": digest([self._codecs, pictures, [prompt_key(p) for p in prompts]])}
 
     def samples(self, rows: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
         if mirrored:
             raise ValueError("exemplars have no mirrored copies.")
         distinct, back = np.unique(rows, return_inverse=True)
-        return self._codec.latents([self._exemplars.files[row] for row in distinct])[back]
+        return self._encoder.latents([self._exemplars.files[row] for row in distinct])[back]
 
     def conditions(self, rows: np.ndarray) -> np.ndarray:
-        return np.stack([self._codec.embedding(self._exemplars.words[row]) for row in rows])
+        return np.stack([self._encoder.embedding(self._exemplars.prompts[row]) for row in rows])
 
 
 def content(file: Path) -> str:
@@ -255,6 +234,6 @@ def content(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def words_key(words: Words) -> list[str | None]:
+def prompt_key(prompt: TaskPrompt) -> list[str | None]:
     """What an embedding depends on beside the text encoder."""
-    return [words.text, words.learned and content(words.learned)]
+    return [prompt.text, prompt.learned and content(prompt.learned)]

@@ -1,75 +1,231 @@
 """The benchmark read and put in words: what every part of a run works with."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 
 from ctrak_jax.abc.inputs import (
     APART,
-    Asked,
-    Codec,
+    AbcInputs,
     ExemplarInputs,
     Exemplars,
     LaionInputs,
-    asked_of,
+    TaskEncoder,
+    TaskQuestion,
     exemplars_of,
+    question_of,
 )
-from ctrak_jax.config import Config
-from ctrak_jax.data import Conditions, Dataset
+from ctrak_jax.attribution import Recipe
+from ctrak_jax.config import Config, recipe_of
 from ctrak_jax.data.abc import Abc, read_abc
-from ctrak_jax.data.raw import RawImages
+from ctrak_jax.data.dataset import candidate_rows
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
-from ctrak_jax.inputs.base import Inputs
-from ctrak_jax.inputs.encoder import Coder, require_heard
+from ctrak_jax.inputs.base import NegativeRule
+from ctrak_jax.inputs.batches import train_samples
+from ctrak_jax.inputs.encoder import BatchEncoder, require_heard
 from ctrak_jax.log import logger
-from ctrak_jax.methods import METHODS
-from ctrak_jax.models.stable_diffusion import FLOAT32, read_config, text_length, unet_of
-from ctrak_jax.stages.context import Context
+from ctrak_jax.methods import METHODS, GradientSpec, store_of
+from ctrak_jax.models import Denoiser
+from ctrak_jax.models.architecture import Architecture, architecture_of
+from ctrak_jax.models.checkpointed import refuse_other
+from ctrak_jax.run import model_file
+from ctrak_jax.run.folder import RunFolder
+from ctrak_jax.run.keys import feature_key
+from ctrak_jax.run.network import PlacedNetwork, placed, split
+from ctrak_jax.stages import featurize, train
+from ctrak_jax.store import FeatureStore
+from ctrak_jax.store.files import digest
 
 FEWEST = 10
 """LAION rows: Recall@10 needs as many candidates."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part(Context):
-    """LAION or the exemplars, as a run of its own."""
-
-    given: Inputs
-
-    @cached_property
-    def inputs(self) -> Inputs:
-        return self.given
-
-
-class Bench(NamedTuple):
+class Benchmark(NamedTuple):
     """A prepared run.
 
     Attributes:
-        asked: the tasks in words. codec: what encodes them.
+        config: the whole config.
+        folder: where the results are.
+        mesh: the devices.
+        architecture: the network.
+        abc: what was read.
+        asked: the tasks in words.
+        exemplars: of all tasks.
+        encoder: of pictures and texts.
+        rows: of LAION, those that are attributed over.
     """
 
-    laion: Part
+    config: Config
+    folder: RunFolder
+    mesh: Mesh
+    architecture: Architecture
     abc: Abc
-    asked: tuple[Asked, ...]
+    asked: tuple[TaskQuestion, ...]
     exemplars: Exemplars
-    codec: Codec
+    encoder: TaskEncoder
+    rows: np.ndarray
 
     @property
-    def config(self) -> Config:
-        return self.laion.config
+    def checkpoint(self) -> Path:
+        assert self.config.model.checkpoint is not None  # the config sees to it
+        return self.config.model.checkpoint
 
     @property
     def damping(self) -> float:
         """The largest of ``score.damping``: there are no validation questions to choose by."""
         return max(self.config.score.damping)
 
+    def leave_model(self) -> None:
+        """Write model.json, which results are keyed to.
 
-def prepare(config: Config, out: Path) -> Bench:
-    """Read the benchmark and put the tasks in words; nothing is computed."""
+        Raises:
+            StoreError: that of another model is there.
+        """
+        folder, made_from = self.folder.model, train.published(self.config)
+        if (folder / "model.json").exists():
+            refuse_other(folder, made_from, model_file.about(folder)["made_from"])
+        else:
+            model_file.adopt(folder, self.checkpoint, self.architecture, made_from)
+
+    def load(self) -> Denoiser:
+        """The model."""
+        return model_file.load(self.folder.model, self.checkpoint, self.architecture, self.mesh)
+
+    def placed(self) -> PlacedNetwork:
+        """The model split and placed."""
+        gradient, projection = self.config.gradient, self.recipe.projection
+        found = split(self.load(), gradient.include, gradient.exclude, projection)
+        return placed(found, self.architecture, self.mesh)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How candidates are featurized."""
+        return recipe_of(self.config, self.architecture.schedule)
+
+    def key(self, spec: GradientSpec, made_by: Mapping[str, Any], *, query: bool) -> dict[str, Any]:
+        """What features of a gradient depend on, beside ``made_by`` the model."""
+        config, gradient, recipe = self.config, self.config.gradient, self.recipe
+        shapes = self.architecture.denoiser(self.architecture.template, self.mesh)
+        found = split(shapes, gradient.include, gradient.exclude, recipe.projection)
+        return feature_key(
+            config,
+            spec,
+            made_by={**model_file.key(self.folder.model, config.model.dtype), **made_by},
+            timesteps=np.asarray(recipe.grid.recorded).tolist(),
+            parameters=found.params.size,
+            query=query,
+        )
+
+    def laion(self) -> "Candidates":
+        """The LAION rows, which every task shares."""
+        path, form = self.config.data.path, (self.abc.laion, self.encoder, self._negative)
+        assert path is not None  # the config sees to it
+        inputs = LaionInputs(path, *form, self.rows)
+        return Candidates(self, self.folder, inputs, self.rows, "LAION")
+
+    def exemplar_candidates(self) -> "Candidates":
+        """The exemplars of all tasks."""
+        url = self.folder.url
+        folder = RunFolder(
+            root=self.folder.root / "exemplars", url=None if url is None else f"{url}/exemplars"
+        )
+        index = APART + np.arange(len(self.exemplars.files))
+        codecs = model_file.about(self.folder.model)["codecs"]
+        form = self.abc.laion, self.encoder, self._negative
+        inputs = ExemplarInputs(self.exemplars, codecs, *form, index)
+        return Candidates(self, folder, inputs, index, "exemplars")
+
+    @property
+    def _negative(self) -> NegativeRule:
+        t = self.config.trajectory
+        return NegativeRule(t.negative, t.negatives, t.negative_prompt)
+
+
+class Candidates(NamedTuple):
+    """LAION rows or exemplars: what is featurized as training samples.
+
+    Attributes:
+        benchmark: the run.
+        folder: of their features.
+        inputs: their arrays.
+        rows: what fixes their random numbers [n].
+        name: for keys.
+    """
+
+    benchmark: Benchmark
+    folder: RunFolder
+    inputs: AbcInputs
+    rows: np.ndarray
+    name: str
+
+    def key(self, spec: GradientSpec) -> dict[str, Any]:
+        """What their features depend on."""
+        made_by = {"dataset": digest([self.name, self.rows.tolist()]), **self.inputs.key}
+        return self.benchmark.key(spec, made_by, query=False)
+
+    def featurize(self) -> None:
+        """Complete their feature stores."""
+        config, mesh = self.benchmark.config, self.benchmark.mesh
+        featurizer = featurize.Featurizer(
+            self.benchmark.placed(),
+            self.benchmark.recipe,
+            train_samples(self.inputs, self.rows),
+            mesh,
+            config.gradient.batch,
+        )
+        form = featurize.StoreForm(config.store.chunk, config.store.dtype)
+        featurize.complete(
+            featurizer, self.folder, config.methods, self.key, form, f"featurize ({self.name})"
+        )
+
+    def store(self, method: str) -> FeatureStore:
+        """A method's features, complete."""
+        spec = METHODS[method].train
+        assert spec is not None
+        return FeatureStore.open(self.folder.features(store_of(method)), self.key(spec))
+
+
+def prepare(config: Config, out: Path) -> Benchmark:
+    """Read the benchmark and put the tasks in words; nothing is computed.
+
+    Raises:
+        UsageError: another kind of data set, a method without features, a concept that the text
+            encoder does not know, or too few LAION rows.
+    """
+    _require_able(config)
+    folder, path = config.model.checkpoint, config.data.path
+    assert folder is not None  # the config sees to it
+    assert path is not None
+    architecture = architecture_of(
+        config.model, config.schedule, folder=folder, image_shape=(0, 0, 3), condition_size=0
+    )
+    height, width, channels = architecture.sample
+    token, embedding = architecture.condition
+    abc = read_abc(path, latent=(channels, height, width), text=(token, embedding))
+    asked = tuple(question_of(number, task) for number, task in enumerate(abc.tasks))
+    _warn(config, asked)
+    texts = [(q.prompt.text, q.minus.text) for q in asked if q.prompt.learned is None]
+    require_heard(folder, texts)  # a learned token is heard: it has an embedding of its own
+    mesh = local_mesh(config.run.devices, config.mesh.model)
+    encoder = BatchEncoder(folder, mesh, config.gradient.batch)
+    return Benchmark(
+        config=config,
+        folder=RunFolder(root=out, url=config.store.url),
+        mesh=mesh,
+        architecture=architecture,
+        abc=abc,
+        asked=asked,
+        exemplars=exemplars_of(abc.tasks),
+        encoder=TaskEncoder(encoder, (height, width, channels)),
+        rows=_laion_rows(config, len(abc.laion)),
+    )
+
+
+def _require_able(config: Config) -> None:
     if config.data.kind != "abc":
         raise UsageError(
             f"data.kind={config.data.kind} is no benchmark for `ctrak abc`; use data.kind: abc, or "
@@ -81,78 +237,31 @@ def prepare(config: Config, out: Path) -> Bench:
             f"methods: {unfit[0]} keeps no features, and `ctrak abc` ranks by features; leave it "
             "out."
         )
-    folder, path = config.model.checkpoint, config.data.path
-    assert folder is not None  # the config sees to it
-    assert path is not None
-    file = folder / "unet" / "config.json"
-    network = unet_of(read_config(file), file, FLOAT32)
-    height, width, channels = network.latent_shape
-    text = (text_length(folder), network.text_width)
-    abc = read_abc(path, latent=(channels, height, width), text=text)
+
+
+def _warn(config: Config, asked: tuple[TaskQuestion, ...]) -> None:
     if len(config.score.damping) > 1:
         logger.warning(
             "score.damping: %s are given and there are no validation questions to choose by; the "
             "largest, %g, is taken for every method",
-            list(config.score.damping),
-            max(config.score.damping),
+            *(list(config.score.damping), max(config.score.damping)),
         )
-    asked = tuple(asked_of(number, task) for number, task in enumerate(abc.tasks))
     plain = sum(question.prompt.learned is None for question in asked)
     if plain:
         logger.warning(
             "%d of %d tasks: no learned_embeds.safetensors or .bin in the folder of their model, "
             "so the token is read as the text encoder splits it",
-            plain,
-            len(asked),
+            *(plain, len(asked)),
         )
-    texts = [(q.prompt.text, q.minus.text) for q in asked if q.prompt.learned is None]
-    require_heard(folder, texts)  # a learned token is heard: it has an embedding of its own
-    mesh = local_mesh(config.run.devices, config.mesh.model)
-    dataset = _dataset("AbC LAION", np.arange(len(abc.laion)))
-    if config.data.candidates is not None:
-        dataset = dataset.subset(config.data.candidates, config.data.seed)
-    if len(dataset.train_index) < FEWEST:
+
+
+def _laion_rows(config: Config, total: int) -> np.ndarray:
+    """The LAION rows that are attributed over."""
+    count = total if config.data.candidates is None else config.data.candidates
+    index = candidate_rows(total, count, config.data.seed)
+    if len(index) < FEWEST:
         raise UsageError(
-            f"{len(dataset.train_index)} LAION rows, Recall@10 needs at least {FEWEST}; raise "
+            f"{len(index)} LAION rows, Recall@10 needs at least {FEWEST}; raise "
             "data.candidates or use a larger benchmark."
         )
-    codec = Codec(Coder(folder, mesh, config.gradient.batch), network.latent_shape)
-    args = abc.laion, codec, config.trajectory, dataset.train_index
-    laion = Part(
-        config=config,
-        root=out,
-        seed=config.run.seeds[0],
-        training_set=dataset,
-        dataset=dataset,
-        mesh=mesh,
-        given=LaionInputs(path, *args),
-    )
-    return Bench(laion, abc, asked, exemplars_of(abc.tasks), codec)
-
-
-def _dataset(name: str, index: np.ndarray) -> Dataset:
-    """Rows by number alone: no stage looks at their pictures, nor have they attributes."""
-    images = np.zeros((len(index), 0, 0, 3), np.uint8)
-    raw = RawImages(name=name, images=images, attributes={})
-    return Dataset(raw=raw, conditions=Conditions({}), hold_out=(), train_index=index)
-
-
-def exemplar_part(bench: Bench, codecs: str) -> Part:
-    """The exemplars as a run of their own.
-
-    Args:
-        codecs: the hash of the autoencoder and the text encoder that encode them.
-    """
-    ctx, index = bench.laion, APART + np.arange(len(bench.exemplars.files))
-    dataset = _dataset("AbC exemplars", index)
-    args = bench.abc.laion, bench.codec, ctx.config.trajectory, index
-    return Part(
-        config=ctx.config,
-        root=ctx.root / "exemplars",
-        seed=ctx.seed,
-        place="exemplars",
-        training_set=dataset,
-        dataset=dataset,
-        mesh=ctx.mesh,
-        given=ExemplarInputs(bench.exemplars, codecs, *args),
-    )
+    return index

@@ -1,90 +1,91 @@
 """The features of the tasks' questions."""
 
+from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ctrak_jax import devices
-from ctrak_jax.abc.inputs import content, words_key
-from ctrak_jax.abc.prepared import Bench
-from ctrak_jax.log import meter, stage
-from ctrak_jax.methods import METHODS
-from ctrak_jax.stages import model
-from ctrak_jax.stages.gradients import Selected, feature_key, selected
-from ctrak_jax.stages.query_rows import QueryBatch, query_rows, stacked
-from ctrak_jax.stages.variant import MAIN
+from ctrak_jax.abc.inputs import TaskPrompt, content, prompt_key
+from ctrak_jax.abc.prepared import Benchmark
+from ctrak_jax.attribution import QueryBatch, mixtures, query_features
+from ctrak_jax.config import query_recipe_of
+from ctrak_jax.log import stage
+from ctrak_jax.methods import METHODS, GradientSpec
+from ctrak_jax.run import model_file
+from ctrak_jax.run.fill import Computed, FillJob, fill
 from ctrak_jax.store import FeatureStore
 from ctrak_jax.store.files import digest
 
 
-def query_key(bench: Bench, chosen: Selected, method: str) -> dict[str, Any]:
+def query_key(bench: Benchmark, method: str) -> dict[str, Any]:
     """What the features of a method's questions depend on."""
-    ctx, spec = bench.laion, METHODS[method].query
+    spec = METHODS[method].query
     assert spec is not None
     images = [content(task.image) for task in bench.abc.tasks]
-    words = [[words_key(q.prompt), words_key(q.minus)] for q in bench.asked]
-    asked = digest([model.about(ctx.root / "model")["codecs"], images, words])
-    query = ctx.config.query.model_dump(mode="json")
-    key = feature_key(ctx, chosen.selection, MAIN, spec, model.key(ctx))
-    # A question depends on no LAION row.
-    return key | {"dataset": "", "encoded": "", "query": query, "tasks": asked}
+    words = [[prompt_key(q.prompt), prompt_key(q.minus)] for q in bench.asked]
+    codecs = model_file.about(bench.folder.model)["codecs"]
+    return bench.key(spec, {"tasks": digest([codecs, images, words])}, query=True)
 
 
-def query_place(bench: Bench, method: str) -> Path:
-    """Where the features of a method's questions are."""
-    return bench.laion.root / "queries" / method
-
-
-def ask(bench: Bench) -> None:
-    """Complete ``queries/<method>/``, a row a task."""
-    ctx, methods = bench.laion, bench.config.methods
-    chosen = selected(ctx, model.load(ctx), MAIN)
+def ask(bench: Benchmark) -> None:
+    """Complete ``queries/<method>/``, a row per task."""
+    specs = {m: spec for m in bench.config.methods if (spec := METHODS[m].query) is not None}
     stores = {
         name: FeatureStore.create(
-            query_place(bench, name),
-            query_key(bench, chosen, name),
+            bench.folder.query_features(name),
+            query_key(bench, name),
             index=np.arange(len(bench.asked)),
-            widths={"features": ctx.config.projection.k},
+            widths={"features": bench.config.projection.k},
             chunk=1,
         )
-        for name in methods
+        for name in specs
     }
-    lacking = {name: {c.start: c for c in store.missing} for name, store in stores.items()}
-    todo = sorted(set().union(*lacking.values()))
+    missing = {name: store.missing for name, store in stores.items() if store.missing}
+    todo = sorted({chunk.start for chunks in missing.values() for chunk in chunks})
     if not todo:
         return
-    specs = sorted({spec for name in methods if lacking[name] and (spec := METHODS[name].query)})
-    size = min(ctx.config.gradient.batch, len(todo))
-    size += -size % ctx.mesh.size
-    rows = partial(query_rows, ctx, chosen, specs, "local", ctx.inputs.null)
-    fn = devices.over_samples(rows, ctx.mesh, chosen.specs)
-    weights = devices.put(chosen.weights, ctx.mesh, chosen.specs)
-    with stage(ctx.root, "abc questions", ctx.mesh.size) as record:
-        record.samples = len(todo)
-        with meter("abc questions", len(todo)) as bar:
-            for first in range(0, len(todo), size):
-                real = np.array(todo[first : first + size])
-                found = np.asarray(fn(weights, _batch(bench, devices.padded(real, size))))
-                for number, features in zip(real.tolist(), found, strict=False):
-                    for name, chunks in lacking.items():
-                        if number in chunks:
-                            spec = METHODS[name].query
-                            assert spec is not None
-                            column = features[:, specs.index(spec)]
-                            stores[name].write(chunks[number], {"features": column})
-                bar.advance(len(real))
+    size = min(bench.config.gradient.batch, len(todo))
+    size += -size % bench.mesh.size
+    parts = [todo[first : first + size] for first in range(0, len(todo), size)]
+    jobs = [FillJob(tuple(range(n, n + 1) for n in part), tuple(missing)) for part in parts]
+    dispatch = _dispatcher(bench, {name: specs[name] for name in missing}, size)
+    with stage(bench.folder.root, "abc questions", bench.mesh.size) as record:
+        fill(stores, jobs, dispatch, "abc questions", record)
         for store in stores.values():
             store.seal()
 
 
-def _batch(bench: Bench, numbers: np.ndarray) -> QueryBatch:
+def _dispatcher(
+    bench: Benchmark, wanted: Mapping[str, GradientSpec], size: int
+) -> Callable[[FillJob], Callable[[], Computed]]:
+    """Starts batches of ``size`` tasks."""
+    network, params, placing = bench.placed()
+    weights, specs = devices.put(params, bench.mesh, placing), sorted(set(wanted.values()))
+    recipe = query_recipe_of(bench.config, bench.architecture.schedule, "local")
+    step, null = partial(query_features, recipe, network), bench.encoder.embedding(TaskPrompt(""))
+    program = devices.over_samples(lambda w, b: step(w, specs, b, null), bench.mesh, placing)
+
+    def dispatch(job: FillJob) -> Callable[[], Computed]:
+        numbers = np.array([chunk.start for chunk in job.chunks])
+        found = program(weights, _batch(bench, devices.padded(numbers, size)))
+
+        def fetch() -> Computed:
+            rows = np.asarray(found)[: len(numbers), 0]
+            return {name: {"features": rows[:, specs.index(s)]} for name, s in wanted.items()}
+
+        return fetch
+
+    return dispatch
+
+
+def _batch(bench: Benchmark, numbers: np.ndarray) -> QueryBatch:
     """The arrays of some tasks."""
     asked = [bench.asked[n] for n in numbers]
     return QueryBatch(
-        bench.codec.latents([bench.abc.tasks[n].image for n in numbers]),
-        np.stack([bench.codec.embedding(q.prompt) for q in asked]),
-        stacked([[bench.codec.embedding(q.minus)[None]] for q in asked]),
+        bench.encoder.latents([bench.abc.tasks[n].image for n in numbers]),
+        np.stack([bench.encoder.embedding(q.prompt) for q in asked]),
+        mixtures([[bench.encoder.embedding(q.minus)[None]] for q in asked]),
         numbers.astype(np.int32),
     )

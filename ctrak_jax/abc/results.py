@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ctrak_jax.abc.inputs import Asked
+from ctrak_jax.abc.inputs import TaskQuestion
 from ctrak_jax.config import Config
 from ctrak_jax.config.presets import IMITATED, NOT_IMITATED
 from ctrak_jax.data.abc import Task
@@ -28,11 +28,12 @@ from ctrak_jax.store.files import write_atomically
 from ctrak_jax.terminal.abc import ablation_table, benchmark_table
 
 
-class Candidates(NamedTuple):
+class CandidateScores(NamedTuple):
     """One method's scores.
 
     Attributes:
-        exemplars: of every task's exemplars [exemplar]. laion: of the rows [task, row], mapped.
+        exemplars: of every task's exemplars [exemplar].
+        laion: of the rows [task, row], mapped.
         solver: what computed them.
     """
 
@@ -45,8 +46,8 @@ def write(
     out: Path,
     config: Config,
     tasks: Sequence[Task],
-    asked: Sequence[Asked],
-    found: Mapping[str, Candidates],
+    asked: Sequence[TaskQuestion],
+    found: Mapping[str, CandidateScores],
     *,
     damping: float,
 ) -> None:
@@ -79,7 +80,7 @@ def write(
 
 
 def _row(
-    number: int, task: Task, asked: Asked, method: str, measured: Retrieval, candidates: int
+    number: int, task: Task, asked: TaskQuestion, method: str, measured: Retrieval, candidates: int
 ) -> dict[str, Any]:
     return {
         "task": number,
@@ -111,7 +112,10 @@ def _summary(row: Summary) -> dict[str, Any]:
 
 
 def _settings(
-    config: Config, asked: Sequence[Asked], found: Mapping[str, Candidates], damping: float
+    config: Config,
+    asked: Sequence[TaskQuestion],
+    found: Mapping[str, CandidateScores],
+    damping: float,
 ) -> dict[str, Any]:
     preset = None
     if config.preset is not None:
@@ -152,7 +156,7 @@ def _markdown(config: Config, settings: Mapping[str, Any], summary: Sequence[Sum
 
 
 def _write_exemplars(
-    file: Path, tasks: Sequence[Task], candidates: Candidates, ranks: Sequence[np.ndarray]
+    file: Path, tasks: Sequence[Task], candidates: CandidateScores, ranks: Sequence[np.ndarray]
 ) -> None:
     """Every exemplar's score and rank, by task; best first."""
     rows: list[dict[str, Any]] = []

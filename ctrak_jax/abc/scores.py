@@ -6,65 +6,59 @@ from typing import Any
 import numpy as np
 
 from ctrak_jax import fisher, hosts, score
-from ctrak_jax.abc.inputs import content, words_key
-from ctrak_jax.abc.prepared import Bench, Part
-from ctrak_jax.abc.questions import query_key, query_place
-from ctrak_jax.abc.results import Candidates, write
+from ctrak_jax.abc.inputs import content, prompt_key
+from ctrak_jax.abc.prepared import Benchmark, Candidates
+from ctrak_jax.abc.questions import query_key
+from ctrak_jax.abc.results import CandidateScores, write
 from ctrak_jax.log import meter, stage
 from ctrak_jax.methods import METHODS
-from ctrak_jax.stages import featurize, model
-from ctrak_jax.stages.gradients import Selected, feature_key, selected, store_of
-from ctrak_jax.stages.score import IN_MEMORY, held, load_features, solve
-from ctrak_jax.stages.variant import MAIN
+from ctrak_jax.run import model_file
+from ctrak_jax.run.features import IN_MEMORY, in_memory, open_features, solve
+from ctrak_jax.run.keys import settings_of
 from ctrak_jax.store import FeatureStore
 
 
-def write_scores(bench: Bench, exemplars: Part) -> None:
+def write_scores(bench: Benchmark) -> None:
     """Scores of all candidates, and the measures."""
-    ctx, methods = bench.laion, bench.config.methods
-    out = ctx.root
-    inputs = _score_inputs(bench, exemplars)
-    outputs = [out / f"abc.{kind}" for kind in ("json", "csv", "md")]
-    finished = ctx.fresh("abc", inputs, *outputs)
+    folder, methods = bench.folder, bench.config.methods
+    out, laion, exemplars = folder.root, bench.laion(), bench.exemplar_candidates()
+    key = _key(bench, laion, exemplars)
+    finished = folder.fresh("abc", key, *(out / f"abc.{kind}" for kind in ("json", "csv", "md")))
     hosts.barrier("scoring")  # all have looked before the first one writes
     if finished:
         return
     with (
-        stage(out, "abc scores", ctx.mesh.size) as record,
+        stage(out, "abc scores", bench.mesh.size) as record,
         meter("abc scores", len(methods)) as bar,
     ):
-        chosen = selected(ctx, model.load(ctx), MAIN)
-        found: dict[str, Candidates] = {}
+        found: dict[str, CandidateScores] = {}
         for method in methods:
-            scored = _scored(bench, exemplars, chosen, method)
+            scored = _scored(bench, laion, exemplars, method)
             if scored is not None:
                 found[method] = scored
             bar.advance(1)
-        record.samples = len(ctx.dataset.train_index) * len(methods)
+        record.samples = len(laion.rows) * len(methods)
         record.extra = {"solvers": {name: c.solver for name, c in found.items()}}
         if hosts.is_first():
             write(out, bench.config, bench.abc.tasks, bench.asked, found, damping=bench.damping)
             if not bench.config.score.keep_all:
                 for method in methods:
                     _scores_file(out, method).unlink()
-            ctx.finish("abc", inputs)
+            folder.finish("abc", key)
     hosts.barrier("scored")
 
 
-def _score_inputs(bench: Bench, exemplars: Part) -> dict[str, Any]:
-    config = bench.config
+def _key(bench: Benchmark, laion: Candidates, exemplars: Candidates) -> dict[str, Any]:
+    """What the measures depend on."""
     return {
-        **model.key(bench.laion),
-        "laion": [bench.laion.dataset.fingerprint, bench.laion.inputs.key],
+        **model_file.key(bench.folder.model, bench.config.model.dtype),
+        "laion": [laion.rows.tolist(), laion.inputs.key],
         "exemplars": exemplars.inputs.key,
         "tasks": [
-            [content(task.image), words_key(q.prompt), words_key(q.minus), *map(str, task)]
+            [content(task.image), prompt_key(q.prompt), prompt_key(q.minus), *map(str, task)]
             for task, q in zip(bench.abc.tasks, bench.asked, strict=True)
         ],
-        "config": config.model_dump(
-            mode="json",
-            exclude={"name", "out", "run", "mesh", "train", "controls", "store", "counterfactual"},
-        ),
+        **settings_of(bench.config, "abc"),
     }
 
 
@@ -72,26 +66,26 @@ def _scores_file(out: Path, method: str) -> Path:
     return out / "scores" / f"{method}.npy"
 
 
-def _scored(bench: Bench, exemplars: Part, chosen: Selected, method: str) -> Candidates | None:
-    """Equation (19) for every task; LAION's scores go to disk. None in a process that has no part
+def _scored(
+    bench: Benchmark, laion: Candidates, exemplars: Candidates, method: str
+) -> CandidateScores | None:
+    """Equation (7.1) for every task; LAION's scores go to disk. None in a process that has no part
     in it, or that does not measure."""
-    ctx = bench.laion
-    n, k = len(ctx.dataset.train_index), ctx.config.projection.k
-    file = _scores_file(ctx.root, method)
+    file = _scores_file(bench.folder.root, method)
     if hosts.is_first():
         file.parent.mkdir(parents=True, exist_ok=True)
-        shape = (len(bench.asked), n)
+        shape = (len(bench.asked), len(laion.rows))
         np.lib.format.open_memmap(file, "w+", np.float32, shape).flush()
     hosts.barrier("scores begun")
-    features = load_features(ctx, MAIN, method)
-    if features.solver == "spectrum" and n < k:  # its dual form scores no other rows
-        features = features._replace(solver="dual")
+    solver = bench.config.score.solver
+    features = open_features(laion.store(method), bench.mesh, None if solver == "auto" else solver)
+    if features.solver == "spectrum" and features.rows.n < features.rows.k:
+        features = features._replace(solver="dual")  # the spectrum's scores no other rows
     if features.solver in IN_MEMORY and not hosts.is_first():
         return None
-    features = held(features)
-    own = _store(exemplars, chosen, method).read()
-    queries = FeatureStore.open(query_place(bench, method), query_key(bench, chosen, method)).read()
-    solution = solve(features, np.concatenate([queries, own]), [bench.damping])
+    features, own = in_memory(features), exemplars.store(method).read()
+    asked = FeatureStore.open(bench.folder.query_features(method), query_key(bench, method)).read()
+    solution = solve(features, np.concatenate([asked, own]), [bench.damping])
     among = np.concatenate(
         [np.asarray(block.features)[0] for block in solution.scores(fisher.Matrix(own))], axis=1
     )
@@ -100,14 +94,14 @@ def _scored(bench: Bench, exemplars: Part, chosen: Selected, method: str) -> Can
         _shares(among[number, rows], among[tasks:][rows][:, rows])
         for number, rows in enumerate(map(_slice, bench.exemplars.of))
     ]
-    weights, own_weights = _weights(bench, exemplars, chosen, method)
-    laion = np.lib.format.open_memmap(file, "r+")
+    weights, own_weights = _weights(laion, exemplars, method)
+    scores = np.lib.format.open_memmap(file, "r+")
     for block in solution.scores(features.rows):
-        part, scores = _slice(block.rows), np.asarray(block.features)[0]
+        part, found = _slice(block.rows), np.asarray(block.features)[0]
         for number, rows in enumerate(map(_slice, bench.exemplars.of)):
-            influence = scores[number] - rests[number] @ scores[tasks:][rows]
-            laion[number, part] = influence * weights[part]
-    laion.flush()  # type: ignore[attr-defined]
+            influence = found[number] - rests[number] @ found[tasks:][rows]
+            scores[number, part] = influence * weights[part]
+    scores.flush()
     if features.shared:
         hosts.barrier("scores written")
     if not hosts.is_first():
@@ -116,7 +110,7 @@ def _scored(bench: Bench, exemplars: Part, chosen: Selected, method: str) -> Can
         (rest * own_weights[rows]).astype(np.float32)
         for rest, rows in zip(rests, map(_slice, bench.exemplars.of), strict=True)
     ]
-    return Candidates(mine, np.lib.format.open_memmap(file, "r"), solution.solver)
+    return CandidateScores(mine, np.lib.format.open_memmap(file, "r"), solution.solver)
 
 
 def _shares(query: np.ndarray, among: np.ndarray) -> np.ndarray:
@@ -129,21 +123,13 @@ def _slice(rows: range) -> slice:
     return slice(rows.start, rows.stop)
 
 
-def _store(part: Part, chosen: Selected, method: str) -> FeatureStore:
-    """Where a method's training features are."""
-    spec = METHODS[method].train
-    assert spec is not None
-    key = feature_key(part, chosen.selection, MAIN, spec, model.key(part))
-    return FeatureStore.open(featurize.place(part, MAIN, store_of(method)), key)
-
-
 def _weights(
-    bench: Bench, exemplars: Part, chosen: Selected, method: str
+    laion: Candidates, exemplars: Candidates, method: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """The weights of LAION rows and of exemplars by their denoising errors; norms over both."""
-    n, form = len(bench.laion.dataset.train_index), METHODS[method].error_weight
+    n, form = len(laion.rows), METHODS[method].error_weight
     if form is None:
-        return np.ones(n, np.float32), np.ones(len(bench.exemplars.files), np.float32)
-    errors = [_store(part, chosen, method).read("errors") for part in (bench.laion, exemplars)]
+        return np.ones(n, np.float32), np.ones(len(exemplars.rows), np.float32)
+    errors = [part.store(method).read("errors") for part in (laion, exemplars)]
     found = np.asarray(score.error_weights(np.concatenate(errors), form))
     return found[:n], found[n:]

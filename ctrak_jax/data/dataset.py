@@ -44,12 +44,7 @@ class Dataset:
         Raises:
             UsageError: there are fewer.
         """
-        total = len(self.train_index)
-        if count > total:
-            raise UsageError(
-                f"data.candidates={count}, but there are {total} training images; leave it empty."
-            )
-        keep = np.sort(np.random.default_rng((seed, 3)).permutation(total)[:count])
+        keep = candidate_rows(len(self.train_index), count, seed)
         return replace(self, train_index=self.train_index[keep])
 
     @cached_property
@@ -109,6 +104,19 @@ class Dataset:
         for part in (self.raw.images.shape, self.raw.attributes, self.conditions, self.hold_out):
             digest.update(repr(part).encode())
         return digest.hexdigest()
+
+
+def candidate_rows(total: int, count: int, seed: int) -> np.ndarray:
+    """``count`` of ``total`` training images, drawn at random; they ascend.
+
+    Raises:
+        UsageError: there are fewer.
+    """
+    if count > total:
+        raise UsageError(
+            f"data.candidates={count}, but there are {total} training images; leave it empty."
+        )
+    return np.sort(np.random.default_rng((seed, 3)).permutation(total)[:count])
 
 
 def to_unit(images: np.ndarray) -> np.ndarray:

@@ -24,8 +24,9 @@ class NegativeRule(NamedTuple):
     prompt: str = ""
 
 
-class Inputs(ABC):
-    """Samples and conditions as one kind of network takes them; rows are of the candidates.
+class SampleInputs(ABC):
+    """Training samples and conditions as one kind of network takes them; rows are of the
+    candidates.
 
     Attributes:
         null: the condition that says nothing.
@@ -38,12 +39,12 @@ class Inputs(ABC):
     def null(self) -> np.ndarray: ...
 
     @property
-    @abstractmethod
-    def flipped(self) -> bool: ...
+    def flipped(self) -> bool:
+        return False
 
     @property
-    @abstractmethod
-    def key(self) -> dict[str, str]: ...
+    def key(self) -> dict[str, str]:
+        return {}
 
     @abstractmethod
     def samples(self, rows: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
@@ -57,6 +58,10 @@ class Inputs(ABC):
     def negatives(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """What the inversions of ``rows`` are guided against, [row, negative, ...], for samples
         that bear the conditions of ``labels`` (int [n], a row for every training sample)."""
+
+
+class Inputs(SampleInputs):
+    """The same, and images and conditions from outside the data set."""
 
     @abstractmethod
     def encode(self, images: np.ndarray) -> np.ndarray:

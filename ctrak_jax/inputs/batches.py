@@ -7,7 +7,7 @@ import numpy as np
 
 from ctrak_jax.attribution import TrainBatch
 from ctrak_jax.data import Dataset, other_indices
-from ctrak_jax.inputs.base import Inputs
+from ctrak_jax.inputs.base import SampleInputs
 
 RELABELLED_BY = 2
 """The random stream of the samples that the wrong-label control featurizes under another
@@ -45,7 +45,7 @@ class TrainSamples:
         labels: for every sample the one whose condition it bears [n].
     """
 
-    inputs: Inputs
+    inputs: SampleInputs
     index: np.ndarray
     rows: np.ndarray
     labels: np.ndarray
@@ -65,13 +65,15 @@ class TrainSamples:
         )
 
 
-def train_samples(inputs: Inputs, index: np.ndarray) -> TrainSamples:
+def train_samples(inputs: SampleInputs, index: np.ndarray) -> TrainSamples:
     """Every sample under its own condition."""
     every = np.arange(len(index))
     return TrainSamples(inputs=inputs, index=index, rows=every, labels=every)
 
 
-def relabelled_samples(inputs: Inputs, data: Dataset, share: float, seed: int) -> TrainSamples:
+def relabelled_samples(
+    inputs: SampleInputs, data: Dataset, share: float, seed: int
+) -> TrainSamples:
     """A share of the samples, each under another one's condition (the wrong-label control)."""
     index = data.train_index
     rows = relabelled_rows(len(index), share, seed)

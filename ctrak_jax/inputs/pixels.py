@@ -20,14 +20,6 @@ class Pixels(Inputs):
     def null(self) -> np.ndarray:
         return np.zeros(self._dataset.conditions.size, np.float32)
 
-    @property
-    def flipped(self) -> bool:
-        return False
-
-    @property
-    def key(self) -> dict[str, str]:
-        return {}
-
     def samples(self, rows: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
         images = self._dataset.train_images(rows)
         return images[:, :, ::-1] if mirrored else images

@@ -88,6 +88,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 RESULTS: dict[str, tuple[str, ...]] = {
     "model": ("network", "training"),
     "text-to-image model": ("network", "training", "autoencoder"),
+    "published model": ("network",),
     "encoded": ("encoding",),
     "query images": ("compute", "query-images"),
     "features": ("compute", "gradients", "forward", "features"),

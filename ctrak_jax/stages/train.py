@@ -167,16 +167,27 @@ def described(architecture: Architecture, data: Dataset) -> dict[str, Any]:
 
 
 def made_from(config: Config, data: Dataset, seed: int) -> dict[str, Any]:
-    """What a model depends on: :data:`ctrak_jax.run.keys.RESULTS`, the data, the seed."""
-    checkpoint, text = config.model.checkpoint, config.model.kind == "text-to-image"
+    """What a model depends on: :data:`ctrak_jax.run.keys.RESULTS`, the data, the seed; of a
+    published one its files."""
+    if config.model.checkpoint is not None:
+        return published(config)
     found = {"data": data.fingerprint, "seed": seed}
-    if text and checkpoint is None:
-        found |= {"captions": digest(data.raw.prompts)}
-    if checkpoint is not None:
-        if not checkpoint.exists():
-            raise UsageError(f"model.checkpoint={checkpoint}: no such file.")
-        found |= {"checkpoint": _content(checkpoint)}
-    return found | settings_of(config, "text-to-image model" if text else "model")
+    if config.model.kind == "dit":
+        return found | settings_of(config, "model")
+    captions = {"captions": digest(data.raw.prompts)}
+    return found | captions | settings_of(config, "text-to-image model")
+
+
+def published(config: Config) -> dict[str, Any]:
+    """What a model given by ``model.checkpoint`` depends on.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    checkpoint = config.model.checkpoint
+    if checkpoint is None or not checkpoint.exists():
+        raise UsageError(f"model.checkpoint={checkpoint}: no such file.")
+    return {"checkpoint": _content(checkpoint), **settings_of(config, "published model")}
 
 
 def _content(checkpoint: Path) -> str:
