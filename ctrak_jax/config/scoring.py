@@ -49,6 +49,8 @@ class ScoreConfig(Section):
     solver: Literal["auto", "spectrum", "cg"] = "auto"
     """spectrum: exact, in memory; cg: iterates over features on disk; auto: by size and memory,
     among these, Cholesky and the dual."""
+    k: Natural = 10
+    """Depth of the precision@k by which the damping is chosen."""
     top: Natural = 100
     """Rows per query in the top lists."""
     keep_all: bool = True
@@ -59,7 +61,7 @@ class EvaluateConfig(Section):
     """Metrics."""
 
     k: Annotated[tuple[Natural, ...], FILLED] = (10,)
-    """Depths of precision@k; the first chooses the damping."""
+    """Depths of precision@k."""
     bootstrap: int = Field(default=10_000, ge=100)
     """Bootstrap replicates of the confidence intervals."""
 
