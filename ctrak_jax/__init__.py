@@ -12,6 +12,16 @@ if TYPE_CHECKING:
     from ctrak_jax import fisher as fisher
     from ctrak_jax import metrics as metrics
     from ctrak_jax import schedule as schedule
+    from ctrak_jax.attribution import Network as Network
+    from ctrak_jax.attribution import QueryBatch as QueryBatch
+    from ctrak_jax.attribution import QueryRecipe as QueryRecipe
+    from ctrak_jax.attribution import Recipe as Recipe
+    from ctrak_jax.attribution import TrainBatch as TrainBatch
+    from ctrak_jax.attribution import Weights as Weights
+    from ctrak_jax.attribution import differentiable as differentiable
+    from ctrak_jax.attribution import mixtures as mixtures
+    from ctrak_jax.attribution import query_features as query_features
+    from ctrak_jax.attribution import train_features as train_features
     from ctrak_jax.gradient import Selection as Selection
     from ctrak_jax.gradient import flatten_samples as flatten_samples
     from ctrak_jax.gradient import path_gradients as path_gradients
@@ -19,6 +29,8 @@ if TYPE_CHECKING:
     from ctrak_jax.gradient import select as select
     from ctrak_jax.gradient import step_gradient as step_gradient
     from ctrak_jax.gradient import unit_or_zero as unit_or_zero
+    from ctrak_jax.methods import METHODS as METHODS
+    from ctrak_jax.methods import GradientSpec as GradientSpec
     from ctrak_jax.metrics import precision_at_k as precision_at_k
     from ctrak_jax.projection import Projection as Projection
     from ctrak_jax.projection import project as project
@@ -49,47 +61,25 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_MODULES = {
-    "fisher": "fisher",
-    "metrics": "metrics",
-    "schedule": "schedule",
-    "Selection": "gradient",
-    "flatten_samples": "gradient",
-    "path_gradients": "gradient",
-    "sample_gradient": "gradient",
-    "select": "gradient",
-    "step_gradient": "gradient",
-    "unit_or_zero": "gradient",
-    "precision_at_k": "metrics",
-    "Projection": "projection",
-    "project": "projection",
-    "cfg": "reward",
-    "dps": "reward",
-    "dsm": "reward",
-    "l1": "reward",
-    "l2": "reward",
-    "mean": "reward",
-    "reward_loss": "reward",
-    "reward_x0": "reward",
-    "reward_xt": "reward",
-    "slider": "reward",
-    "Schedule": "schedule",
-    "as_eps_fn": "schedule",
-    "Ranking": "score",
-    "error_weights": "score",
-    "influence": "score",
-    "top_k": "score",
-    "Grid": "trajectory",
-    "Guidance": "trajectory",
-    "Path": "trajectory",
-    "Sample": "trajectory",
-    "forward_path": "trajectory",
-    "grid": "trajectory",
-    "invert": "trajectory",
-    "sample": "trajectory",
+_NAMES = {
+    "attribution": (
+        "Network QueryBatch QueryRecipe Recipe TrainBatch Weights differentiable mixtures "
+        "query_features train_features"
+    ),
+    "gradient": (
+        "Selection flatten_samples path_gradients sample_gradient select step_gradient unit_or_zero"
+    ),
+    "methods": "METHODS GradientSpec",
+    "metrics": "precision_at_k",
+    "projection": "Projection project",
+    "reward": "cfg dps dsm l1 l2 mean reward_loss reward_x0 reward_xt slider",
+    "schedule": "Schedule as_eps_fn",
+    "score": "Ranking error_weights influence top_k",
+    "trajectory": "Grid Guidance Path Sample forward_path grid invert sample",
 }
-"""Public name -> its module, itself where the name is a module's. The imports above say the same to
-type checkers."""
+"""Module -> its public names. The imports above say the same to type checkers."""
+_MODULES = {n: module for module, names in _NAMES.items() for n in names.split()}
+_MODULES |= {module: module for module in ("fisher", "metrics", "schedule")}
 
 __all__ = sorted(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 
