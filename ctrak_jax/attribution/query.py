@@ -33,7 +33,7 @@ class QueryBatch(NamedTuple):
     index: Any
 
 
-def mixtures(groups: Sequence[Sequence[np.ndarray]]) -> Mixture:
+def mixtures(groups: Sequence[Sequence[Array]]) -> Mixture:
     """The alternatives of every concept of every image, each counting alike, as one array: where
     there are fewer than the most, the first comes again with no weight.
 
@@ -42,7 +42,7 @@ def mixtures(groups: Sequence[Sequence[np.ndarray]]) -> Mixture:
     """
     most = max(len(found) for group in groups for found in group)
 
-    def filled(found: np.ndarray) -> np.ndarray:
+    def filled(found: Array) -> np.ndarray:
         return np.concatenate([found, np.repeat(found[:1], most - len(found), axis=0)])
 
     def weights(count: int) -> np.ndarray:
