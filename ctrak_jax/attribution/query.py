@@ -169,6 +169,7 @@ def _mean_over(gradients: Any, members: int) -> dict[GradientSpec, Any]:
     def add(total: Params, number: Array) -> tuple[Params, None]:
         return jax.tree.map(jnp.add, total, gradients(number)), None
 
+    gradients = jax.jit(gradients)  # traced once for both
     shapes = jax.eval_shape(gradients, jnp.int32(0))
     zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     total, _ = jax.lax.scan(add, zero, jnp.arange(members))
