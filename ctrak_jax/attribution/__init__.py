@@ -1,16 +1,4 @@
-"""The method as a whole, over values: recipes, features of training samples and of questions.
-
-==============  ================================================================================
-module          what it has
-==============  ================================================================================
-``recipe``      what a featurization is made by
-``network``     a network as functions of the parameters that are differentiated
-``gradients``   from the method table to the gradients of one sample
-``train``       features of training samples
-``query``       features of questions
-``unlearning``  the one baseline that works without features
-==============  ================================================================================
-"""
+"""The method as a whole, over values: recipes, features of training samples and of questions."""
 
 from ctrak_jax.attribution.gradients import denoising_errors
 from ctrak_jax.attribution.network import Differentiable, Network, Weights, differentiable

@@ -25,16 +25,8 @@ def loss_of(
     scale: float,
     contrast: Contrast | None = None,
 ) -> Loss:
-    """A loss of the method table for one sample.
-
-    Args:
-        loss: its name.
-        schedule: the noise levels.
-        x0: the clean sample.
-        minus: the condition without the concept (slider alone, as what follows).
-        scale: of the target shift.
-        contrast: see :func:`ctrak_jax.reward.slider`.
-    """
+    """A loss of the method table for one sample; all after ``x0`` is the slider's alone
+    (:func:`ctrak_jax.reward.slider`)."""
     losses = {
         "dsm": lambda: reward.dsm(schedule, x0),
         "l2": reward.l2,
@@ -58,17 +50,8 @@ def gradients_of(
 ) -> dict[GradientSpec, Any]:
     """Gradients of one sample, or their projections where these need no gradient.
 
-    Two specs that differ in normalisation alone share their passes.
-
-    Args:
-        layers_fn: the network of the chosen parameters.
-        params: the chosen parameters, by path.
-        specs: what is asked for.
-        paths: the states by the name of their path.
-        cond: the sample's condition.
-        loss: a spec's loss.
-        projection: ``factored`` projects on the way.
-        time_chunk: timesteps side by side.
+    Two specs that differ in normalisation alone share their passes; ``factored`` projects on the
+    way.
     """
 
     def features(layers: Layers, weights: Array) -> Array:

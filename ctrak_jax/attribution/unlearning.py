@@ -29,13 +29,7 @@ FLOOR = 1e-3
 
 
 class NoisedBatch(NamedTuple):
-    """Samples and what fixes their noise.
-
-    Attributes:
-        x0: clean samples [sample, ...].
-        cond: their conditions [sample, ...].
-        index: numbers that fix their noise [sample].
-    """
+    """Clean samples, their conditions, and numbers that fix their noise: each [sample, ...]."""
 
     x0: Any
     cond: Any

@@ -45,12 +45,7 @@ class TrainingFeatures(NamedTuple):
 
 
 class Replacement(NamedTuple):
-    """A store whose rows stand in for those of another.
-
-    Attributes:
-        store: the rows.
-        rows: the places that they take, ascending.
-    """
+    """A store whose rows stand in for some of another, and the places they take, ascending."""
 
     store: FeatureStore
     rows: np.ndarray
@@ -148,12 +143,8 @@ def solve(
 
 
 class Ranked(NamedTuple):
-    """Rankings over all processes, and this one's scores.
-
-    Attributes:
-        ranking: [damping, query, rank].
-        scores: [damping, query, sample] of this process's samples, if kept.
-    """
+    """Rankings [damping, query, rank] over all processes, and scores [damping, query, sample] of
+    this one's samples, if kept."""
 
     ranking: score.Ranking
     scores: np.ndarray | None

@@ -10,12 +10,7 @@ from ctrak_jax.store import FeatureStore
 
 
 class FillJob(NamedTuple):
-    """What is computed at once.
-
-    Attributes:
-        chunks: whole chunks of rows.
-        stores: the stores that they are computed for; those that have a chunk keep it.
-    """
+    """Whole chunks of rows that are computed at once, and the stores that they are for."""
 
     chunks: tuple[range, ...]
     stores: tuple[str, ...]

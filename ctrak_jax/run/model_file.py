@@ -94,13 +94,7 @@ def key(folder: Path, dtype: str) -> dict[str, str]:
 
 
 def load(folder: Path, source: Path, architecture: Architecture, mesh: Mesh) -> Denoiser:
-    """Read a model and check its hash.
-
-    Args:
-        folder: of model.json, and of a class-conditional model.
-        source: of a text-to-image model.
-        architecture: the network.
-        mesh: the devices.
+    """Read a model, a text-to-image one from ``source``, and check its hash.
 
     Raises:
         StoreError: missing or damaged.

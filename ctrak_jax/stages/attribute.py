@@ -42,14 +42,8 @@ class Asking(NamedTuple):
 
 
 class Answering(NamedTuple):
-    """How a question is answered.
-
-    Attributes:
-        method: by name.
-        spec: its query gradient.
-        damping: the multiple r.
-        top: how many training images.
-    """
+    """How a question is answered: the method, its query gradient, the damping multiple r and how
+    many training images."""
 
     method: str
     spec: GradientSpec
@@ -60,15 +54,7 @@ class Answering(NamedTuple):
 def ask(
     ctx: Context, *, image: Path, condition: str, concept: str, method: str, top: int
 ) -> dict[str, Any]:
-    """The ``top`` training images for one concept of one image.
-
-    Args:
-        ctx: the run.
-        image: the picture asked about.
-        condition: its condition, as ``shape=circle,color=red``.
-        concept: the attribute asked about.
-        method: by name.
-        top: how many training images.
+    """The ``top`` training images for one concept (an attribute) of one image.
 
     Raises:
         UsageError: an unknown attribute, value or method, an unreadable image, a bad ``top``.
@@ -115,16 +101,11 @@ def ask_prompt(
     """The ``top`` training images for each concept of a prompt.
 
     Args:
-        ctx: the run.
-        prompt: the condition.
         concepts: words of the prompt.
         minus: the prompt without each of them; empty for the rule of
             :func:`ctrak_jax.prompts.without`.
-        image: what was generated from the prompt.
-        image_seed: generates one where it is not given.
+        image: what was generated from the prompt; generated from ``image_seed`` where not given.
         scope: ask about that image, or about what the model makes of the prompt as a whole.
-        method: by name.
-        top: how many training images.
 
     Raises:
         UsageError: no text-to-image model, a concept that is not in the prompt or that the text

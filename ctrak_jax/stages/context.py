@@ -36,13 +36,9 @@ class Context:
     """One training seed of a run.
 
     Attributes:
-        config: the whole config.
-        folder: where its results are.
-        seed: of the training.
         training_set: what the model is trained on.
         dataset: the part of it that is attributed over (all of it unless ``data.candidates`` says
             otherwise).
-        mesh: the devices in use.
     """
 
     config: Config

@@ -24,15 +24,7 @@ from ctrak_jax.store import Dtype, FeatureStore
 
 
 class Featurizer(NamedTuple):
-    """Samples, and all that makes features of them.
-
-    Attributes:
-        placed: the network.
-        recipe: how it is used.
-        samples: the training samples.
-        mesh: the devices.
-        batch: samples side by side, over all devices.
-    """
+    """Samples, and all that makes features of them, ``batch`` side by side over all devices."""
 
     placed: PlacedNetwork
     recipe: Recipe
@@ -75,16 +67,8 @@ def complete(
     form: StoreForm,
     title: str,
 ) -> None:
-    """Fill the stores of the methods' training gradients.
-
-    Args:
-        featurizer: computes the rows.
-        folder: where the stores are.
-        methods: whose training gradients.
-        key: what the features of a gradient depend on.
-        form: of the stores.
-        title: of the stage.
-    """
+    """Fill the stores of the methods' training gradients; ``key`` says what the features of one
+    depend on."""
     specs = train_specs(methods)
     names = {name: spec for spec, name in specs.items()}
     keep_errors = needs_errors(specs)

@@ -37,11 +37,7 @@ class ModelTraining(NamedTuple):
 
     Attributes:
         folder: becomes the model's; checkpoints go beside it until it is there.
-        config: how it is trained.
-        architecture: the network.
-        data: the training images.
         seed: of the parameters and the order.
-        mesh: the devices.
     """
 
     folder: Path
@@ -103,13 +99,8 @@ def run(ctx: Context) -> None:
 
 
 def fit(training: ModelTraining, program: Trainer) -> FitResult:
-    """Train a model and keep it; resumes where it was stopped.
-
-    Args:
-        training: what is trained.
-        program: :func:`make_trainer` of the same config and seed, which does not depend on the
-            images.
-    """
+    """Train a model and keep it; resumes where it was stopped. The program of one config and seed
+    serves every set of images."""
     train, mesh = training.config.train, training.mesh
     if train.batch % mesh.size:
         raise UsageError(

@@ -52,12 +52,6 @@ def scores(
     """s_i of every reported local question [query, sample]; NaN elsewhere.
 
     Args:
-        unlearner: the network and how it is used.
-        samples: the training samples.
-        inputs: gives the arrays of questions.
-        asked: all questions.
-        config: the step's size and the samples behind the Fisher.
-        batch: samples of it side by side.
         wrong: samples with some labels changed and the scores with none changed: the control's
             rows are computed, the others taken as they are.
     """
