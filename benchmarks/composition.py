@@ -14,7 +14,6 @@ import numpy as np
 
 from ctrak_jax import config, pipeline
 from ctrak_jax.data.check import shape_reader
-from ctrak_jax.stages import model
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.query import SEEDS_APART, sampler
 
@@ -25,9 +24,9 @@ def accepted(ctx: Context, values: dict[str, str]) -> tuple[int, int]:
     """How many images of one combination are accepted: at the tolerance, at half of it."""
     data = ctx.config.data
     reader = shape_reader(data.shapes, data.colors, data.image_size)
-    denoiser = model.load(ctx)
+    denoiser = ctx.load()
     drawn = sampler(ctx, denoiser)(
-        denoiser.params, ctx.conditions.encode(values), np.arange(IMAGES) + SEEDS_APART // 4
+        denoiser.params, ctx.dataset.conditions.encode(values), np.arange(IMAGES) + SEEDS_APART // 4
     )
     readings = [reader.read(image) for image in drawn]
     wanted = (values["shape"], values["color"])
@@ -41,7 +40,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     run = parser.parse_args().run
     for ctx in pipeline.prepare(config.load(run / "config.yaml"), run):
-        for values in ctx.conditions.combinations():
+        for values in ctx.dataset.conditions.combinations():
             loose, strict = accepted(ctx, values)
             held_out = " (held out)" if ctx.dataset.is_held_out(values) else ""
             name = " ".join(values.values())

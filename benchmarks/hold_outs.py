@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ctrak_jax import config, metrics, pipeline
-from ctrak_jax.run.questions import Question, read_questions
+from ctrak_jax.run.questions import Question
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store import read_scores
 
@@ -52,8 +52,8 @@ def main() -> None:
     for method in settings.methods:
         rows: dict[str, list[tuple[float, float]]] = {}
         for ctx in contexts:
-            asked = read_questions(ctx.root / "queries" / "queries.csv")
-            scores = read_scores(ctx.root / "scores" / f"{method}.zarr")
+            asked = ctx.questions()
+            scores = read_scores(ctx.folder.scores(method))
             for question, row in zip(asked, scores, strict=True):
                 if question.split == "validation":
                     rows.setdefault(question.attribute, []).append(precision(ctx, question, row))

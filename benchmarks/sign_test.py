@@ -17,15 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ctrak_jax import config, pipeline
+from ctrak_jax.attribution import guided_inversions
 from ctrak_jax.gradient import global_norm, sample_gradient
 from ctrak_jax.reward import dps
-from ctrak_jax.run.questions import read_questions
-from ctrak_jax.stages import model
 from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.gradients import guided_inversions, selected
-from ctrak_jax.stages.query import query_batch
-from ctrak_jax.stages.samples import samples_of
-from ctrak_jax.stages.variant import MAIN
 from ctrak_jax.store import read_scores
 from ctrak_jax.trajectory import invert
 
@@ -36,21 +31,20 @@ SET = 10
 
 def changes(ctx: Context) -> dict[str, np.ndarray]:
     """Change of the concept reward by set of images: name -> [question]."""
-    denoiser = model.load(ctx)
-    chosen = selected(ctx, denoiser, MAIN)
-    params, schedule = chosen.selection.params, ctx.schedule
-    eps_fn = chosen.network(chosen.selection.others).eps_fn
+    network, weights, _ = ctx.placed(ctx.load())
+    params, recipe = weights.chosen, ctx.recipe
+    eps_fn = network.given(weights.others).eps_fn
 
-    def train_gradient(x0: Any, cond: Any, against: Any) -> Any:
-        def one(x0: Any, cond: Any, against: Any) -> Any:
-            path = guided_inversions(ctx, eps_fn, params, x0, cond, against)
-            loss = dps(schedule, x0)
+    def train_gradient(x0: Any, cond: Any, negatives: Any) -> Any:
+        def one(x0: Any, cond: Any, negatives: Any) -> Any:
+            path = guided_inversions(recipe, eps_fn, params, x0, cond, negatives)
+            loss = dps(recipe.schedule, x0)
             return sample_gradient(loss, eps_fn, params, path, cond, normalise=True)
 
-        return jax.tree.map(lambda g: g.mean(0), jax.vmap(one)(x0, cond, against))
+        return jax.tree.map(lambda g: g.mean(0), jax.vmap(one)(x0, cond, negatives))
 
     def reward_change(gradient: Any, x0: Any, cond: Any, minus: Any) -> Any:
-        path = invert(eps_fn, params, schedule, ctx.grid, x0, cond)
+        path = invert(eps_fn, params, recipe.schedule, recipe.grid, x0, cond)
         size = STEP * global_norm(params) / global_norm(gradient)
         moved = jax.tree.map(lambda p, g: p - size * g, params, gradient)
 
@@ -62,9 +56,9 @@ def changes(ctx: Context) -> dict[str, np.ndarray]:
         return jnp.mean(delta**2) - jnp.mean((before + delta - predict(moved, cond)) ** 2)
 
     gradient_of, change_of = jax.jit(train_gradient), jax.jit(reward_change)
-    asked = read_questions(ctx.root / "queries" / "queries.csv")
-    scores = read_scores(ctx.root / "scores" / "concept-trak.zarr")
-    samples = samples_of(ctx)
+    asked = ctx.questions()
+    scores = read_scores(ctx.folder.scores("concept-trak"))
+    samples, questions = ctx.samples(), ctx.question_inputs
     rng = np.random.default_rng(0)
     found: dict[str, list[float]] = {"top": [], "random": [], "bottom": []}
     for i, q in enumerate(asked):
@@ -72,7 +66,7 @@ def changes(ctx: Context) -> dict[str, np.ndarray]:
             continue
         order = np.argsort(-scores[i], kind="stable")
         sets = {"top": order[:SET], "random": rng.permutation(order)[:SET], "bottom": order[-SET:]}
-        query = query_batch(ctx, asked, np.array([[i]]))
+        query = questions.batch(asked, np.array([[i]]))
         for name, rows in sets.items():
             g = gradient_of(*samples.batch(rows)[:3])
             change = change_of(g, query.x0[0], query.cond[0], query.minus.conditions[0, 0, 0])

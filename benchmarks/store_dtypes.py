@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from ctrak_jax import config, fisher, pipeline
+from ctrak_jax.run.controls import MAIN
 from ctrak_jax.run.dampings import read_dampings
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.score import load_features, load_query_features
-from ctrak_jax.stages.variant import MAIN
 from ctrak_jax.store.encoding import Dtype, decode, encode
 
 DTYPES: tuple[Dtype, ...] = ("bfloat16", "int8")
@@ -33,7 +33,7 @@ def compare(ctx: Context, method: str) -> None:
     """Print one line a dtype."""
     features = np.asarray(load_features(ctx, MAIN, method).rows.whole())
     queries = load_query_features(ctx, MAIN, method)
-    multiple = read_dampings(ctx.root / "scores" / "damping.json")[method].chosen
+    multiple = read_dampings(ctx.folder.dampings)[method].chosen
     exact = scores(features, queries, multiple)
     best = np.argsort(-exact, axis=1)[:, :10]
     for dtype in DTYPES:

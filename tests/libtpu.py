@@ -3,12 +3,12 @@
 import pytest
 
 from ctrak_jax.errors import UsageError
-from ctrak_jax.plan import report as plan
+from ctrak_jax.plan.chips import library
 
 
 def _installed() -> bool:
     try:
-        return plan.library().is_file()
+        return library().is_file()
     except UsageError:
         return False
 

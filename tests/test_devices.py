@@ -10,13 +10,15 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from ctrak_jax import devices
+from ctrak_jax.attribution import TrainFeatures, train_features
 from ctrak_jax.config import Config
 from ctrak_jax.data import build
 from ctrak_jax.errors import UsageError
-from ctrak_jax.stages.context import Context, dit_of
-from ctrak_jax.stages.gradients import Selected, TrainRows, selected, train_rows, train_specs
-from ctrak_jax.stages.samples import samples_of
-from ctrak_jax.stages.variant import MAIN
+from ctrak_jax.methods import train_specs
+from ctrak_jax.models.architecture import dit_of
+from ctrak_jax.run.folder import RunFolder
+from ctrak_jax.run.network import PlacedNetwork
+from ctrak_jax.stages.context import Context
 from tests.tiny import random_params
 
 CONFIG = Config.model_validate(
@@ -30,23 +32,24 @@ CONFIG = Config.model_validate(
 BATCH = 16
 
 
-def chosen_on(count: int, model: int) -> tuple[Context, Selected]:
+def placed_on(count: int, model: int) -> tuple[Context, PlacedNetwork]:
     """A random network on ``count`` devices."""
     data, mesh = build(CONFIG.data), devices.local_mesh(count, model)
-    ctx = Context(config=CONFIG, root=Path(), seed=0, training_set=data, dataset=data, mesh=mesh)
-    params = random_params(dit_of(CONFIG.model), data.image_shape, ctx.conditions.size)
-    return ctx, selected(ctx, ctx.denoiser(params), MAIN)
+    folder = RunFolder(root=Path())
+    ctx = Context(config=CONFIG, folder=folder, seed=0, training_set=data, dataset=data, mesh=mesh)
+    params = random_params(dit_of(CONFIG.model), data.image_shape, data.conditions.size)
+    return ctx, ctx.placed(ctx.architecture.denoiser(params, mesh))
 
 
-def featurized(count: int, model: int) -> tuple[TrainRows, str]:
+def featurized(count: int, model: int) -> tuple[TrainFeatures, str]:
     """Features of two gradients by ``count`` devices, and the compiled program."""
-    ctx, chosen = chosen_on(count, model)
-    mesh = ctx.mesh
+    ctx, (network, params, placing) = placed_on(count, model)
     specs = list(train_specs(["concept-trak", "trak"]))
-    fn = partial(train_rows, ctx, chosen, specs, True)
-    batch = samples_of(ctx).batch(np.arange(BATCH))
-    weights = devices.put(chosen.weights, mesh, chosen.specs)
-    compiled = devices.over_samples(fn, mesh, chosen.specs).lower(weights, batch).compile()
+    step = partial(train_features, ctx.recipe, network, errors=True)
+    batch = ctx.samples().batch(np.arange(BATCH))
+    weights = devices.put(params, ctx.mesh, placing)
+    split = devices.over_samples(lambda w, b: step(w, specs, b), ctx.mesh, placing)
+    compiled = split.lower(weights, batch).compile()
     return compiled(weights, batch), compiled.as_text() or ""
 
 
@@ -56,7 +59,7 @@ def collectives(program: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def alone() -> TrainRows:
+def alone() -> TrainFeatures:
     return featurized(1, 1)[0]
 
 
@@ -70,20 +73,20 @@ def test_eight_devices_give_what_one_gives(alone, model, talk):
 
 
 def test_kernels_are_in_parts_and_what_is_differentiated_directly_is_whole():
-    ctx, chosen = chosen_on(8, 4)
-    specs = chosen.specs.chosen
+    ctx, (_, params, placing) = placed_on(8, 4)
+    specs = placing.chosen
     parts = {path for path, spec in specs.items() if spec != PartitionSpec()}
     assert parts
     assert all(path.endswith("/kernel") for path in parts)
-    weights = devices.put(chosen.weights, ctx.mesh, chosen.specs).chosen
+    weights = devices.put(params, ctx.mesh, placing).chosen
     for path, leaf in weights.items():
         held = leaf.addressable_shards[0].data.size
         assert held == (leaf.size // 4 if path in parts else leaf.size)
 
 
 def test_a_backward_pass_gathers_again_instead_of_keeping_the_whole_copy():
-    """Between the passes only parts of the weights are held: what the way back needs is read from
-    the jaxpr, before the compiler."""
+    """Between the passes only parts of the weights are held: what the backward pass needs is read
+    from the jaxpr, before the compiler."""
     mesh = devices.local_mesh(8, 4)
     shapes = {"kernel": jax.ShapeDtypeStruct((64, 32), np.float32)}
 
@@ -92,14 +95,14 @@ def test_a_backward_pass_gathers_again_instead_of_keeping_the_whole_copy():
 
     gathered = devices.gathering(fn, shapes, mesh)
 
-    def way_back(params, x):
+    def residuals(params, x):
         _, pull = jax.vjp(lambda x: gathered(params, x), x)
         return [leaf.shape for leaf in jax.tree.leaves(pull) if hasattr(leaf, "shape")]
 
     kept = []
 
     def record(params, x):
-        kept.extend(way_back(params, x))
+        kept.extend(residuals(params, x))
         return x
 
     mapped = jax.shard_map(

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from ctrak_jax import abc, cli
-from ctrak_jax.abc.inputs import Codec, Words
+from ctrak_jax.abc.inputs import TaskEncoder, TaskPrompt
 from ctrak_jax.config import Config
 from ctrak_jax.devices import local_mesh
-from ctrak_jax.inputs.encoder import Coder
+from ctrak_jax.inputs.encoder import BatchEncoder
 from ctrak_jax.models.stable_diffusion.textual_inversion import (
     add_tokens,
     load_embeddings,
@@ -246,18 +246,19 @@ def test_a_learned_token_is_what_its_file_says(config, data):
     """The embedding with the token's vector in the table; without a file the text is split."""
     folder = config.model.checkpoint
     assert folder is not None
-    codec = Codec(Coder(folder, local_mesh(1), 4), (8, 8, 4))
+    batches = BatchEncoder(folder, local_mesh(1), 4)
+    encoder = TaskEncoder(batches, (8, 8, 4))
     learned = data / "models" / "two" / "learned_embeds.safetensors"
-    text = codec.coder.codecs.text
+    text = batches.codecs.text
     grown = add_tokens(text, load_embeddings(learned))
     tokens = grown.network.tokens("b <new1> c")
     assert len(text.network.tokenize.vocabulary) in tokens  # type: ignore[attr-defined]
     expected = grown.network.apply(grown.params, tokens)
-    found = codec.embedding(Words("b <new1> c", learned))
+    found = encoder.embedding(TaskPrompt("b <new1> c", learned))
     np.testing.assert_allclose(found, expected, atol=1e-4)
-    assert np.abs(found - codec.embedding(Words("b <new1> c"))).max() > 1e-2
-    plain = codec.embedding(Words("b c", learned))
-    np.testing.assert_allclose(plain, codec.embedding(Words("b c")), atol=1e-4)
+    assert np.abs(found - encoder.embedding(TaskPrompt("b <new1> c"))).max() > 1e-2
+    plain = encoder.embedding(TaskPrompt("b c", learned))
+    np.testing.assert_allclose(plain, encoder.embedding(TaskPrompt("b c")), atol=1e-4)
 
 
 def test_a_second_run_computes_nothing(run, config):

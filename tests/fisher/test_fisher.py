@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 from ctrak_jax import fisher
 from ctrak_jax.devices import SAMPLES, SampleSum, ShardedRows, local_mesh
 from ctrak_jax.errors import StoreError
+from ctrak_jax.run.features import TrainingFeatures, solve
 from ctrak_jax.score import error_weights, influence, top_k
-from ctrak_jax.stages.score import Features, solve
 
 MULTIPLES = (0.1, 1.0, 100.0)
 SHAPES = {"fewer samples": (40, 96), "as many": (96, 96), "more samples": (300, 96)}
@@ -250,7 +250,7 @@ def test_devices_meet_once_at_the_end(fn):
     ids=["zero", "no factor"],
 )
 def test_what_a_run_cannot_solve_names_its_features(features, multiple, message):
-    found = Features(fisher.Matrix(features), "features/trak", None, "cholesky")
+    found = TrainingFeatures(fisher.Matrix(features), "features/trak", None, "cholesky")
     with jax.debug_nans(False), pytest.raises(StoreError, match=f"features/trak: .*{message}"):
         solve(found, np.ones((1, 96), np.float32), [multiple])
 

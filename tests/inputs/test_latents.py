@@ -13,7 +13,7 @@ from ctrak_jax import pipeline
 from ctrak_jax.data import write_folder
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.errors import StoreError, UsageError
-from ctrak_jax.inputs.encoder import Coder
+from ctrak_jax.inputs.encoder import BatchEncoder
 from ctrak_jax.models.stable_diffusion import load_codecs
 from ctrak_jax.stages import encode
 from tests.inputs.words import EACH, PAIRS, VALUES, config, encoded_by
@@ -38,15 +38,15 @@ def test_every_image_becomes_a_latent_and_every_caption_an_embedding(run, data, 
 def spied(monkeypatch, fail_at: int | None = None) -> list[int]:
     """The numbers of images encoded, call by call; the call of that number is interrupted."""
     calls: list[int] = []
-    plain = Coder.encode
+    plain = BatchEncoder.encode
 
-    def encode(self: Coder, images: np.ndarray) -> np.ndarray:
+    def encode(self: BatchEncoder, images: np.ndarray) -> np.ndarray:
         if len(calls) == fail_at:
             raise KeyboardInterrupt
         calls.append(len(images))
         return plain(self, images)
 
-    monkeypatch.setattr(Coder, "encode", encode)
+    monkeypatch.setattr(BatchEncoder, "encode", encode)
     return calls
 
 
@@ -60,7 +60,7 @@ def test_encoding_goes_on_where_it_was_stopped(run, data, model_folder, tmp_path
     ctx = encoded_by(data, model_folder, tmp_path)
     assert (first, rest) == ([8, 8], [4])
     for name in ("latents.npy", "text_embeddings.npy"):
-        here, there = (np.load(root / "encoded" / name) for root in (ctx.root, run))
+        here, there = (np.load(root / "encoded" / name) for root in (ctx.folder.root, run))
         np.testing.assert_allclose(here, there, atol=1e-5)
 
 
@@ -70,9 +70,9 @@ def test_encoding_stopped_at_its_end_is_not_done_again(
 ):
     """Every row is written, and so many of the two arrays have got their names."""
     ctx = encoded_by(data, model_folder, tmp_path)
-    out = ctx.root / "encoded"
+    out = ctx.folder.encoded
     before = {name: (out / name).read_bytes() for name in ("latents.npy", "text_embeddings.npy")}
-    (ctx.root / ".stages" / "encode.json").unlink()
+    (ctx.folder.root / ".stages" / "encode.json").unlink()
     for name in list(before)[finished:]:
         (out / name).rename(out / f"{name}.part")
     (out / "done").mkdir()
@@ -108,7 +108,7 @@ def test_arrays_that_the_data_set_brings_are_taken(run, data, model_folder, tmp_
     theirs = np.load(run / "encoded" / "text_embeddings.npy")[ctx.dataset.train_index[rows]]
     np.testing.assert_array_equal(ctx.inputs.conditions(rows), theirs)
 
-    bare = encoded_by(data, model_folder, tmp_path / "bare").root / "encoded" / "latents.npy"
+    bare = encoded_by(data, model_folder, tmp_path / "bare").folder.encoded / "latents.npy"
     bare.unlink()
     with pytest.raises(StoreError, match=r"latents.npy is missing; run `ctrak encode` first"):
         _ = pipeline.prepare(config(data, model_folder), tmp_path / "bare")[0].inputs.key
@@ -122,14 +122,14 @@ def test_arrays_that_the_data_set_brings_are_taken(run, data, model_folder, tmp_
 
 
 def test_what_is_not_finite_stops_with_the_image(data, model_folder, tmp_path, monkeypatch):
-    plain = Coder.encode
+    plain = BatchEncoder.encode
 
-    def encode(self: Coder, images: np.ndarray) -> np.ndarray:
+    def encode(self: BatchEncoder, images: np.ndarray) -> np.ndarray:
         latents = np.array(plain(self, images))
         latents[3, 0] = np.nan
         return latents
 
-    monkeypatch.setattr(Coder, "encode", encode)
+    monkeypatch.setattr(BatchEncoder, "encode", encode)
     with pytest.raises(StoreError, match="image 3: its latent holds NaN"):
         encoded_by(data, model_folder, tmp_path)
     assert not (tmp_path / "encoded" / "latents.npy").exists()

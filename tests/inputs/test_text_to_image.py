@@ -17,11 +17,11 @@ from ctrak_jax.data import build
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.encoder import require_heard
+from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.metrics import read_metrics
 from ctrak_jax.run.questions import read_questions
 from ctrak_jax.stages import attribute, query, train
 from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.samples import samples_of
 from tests.command import ctrak
 from tests.inputs.words import PAIRS, config
 
@@ -51,7 +51,7 @@ def test_a_second_run_computes_nothing(run, data, model_folder):
 
 
 @pytest.mark.parametrize(
-    ("against", "texts"),
+    ("trajectory", "texts"),
     [
         ({"negative": "null"}, {""}),
         ({"negative": "prompt", "negative_prompt": "d a"}, {"d a"}),
@@ -60,18 +60,18 @@ def test_a_second_run_computes_nothing(run, data, model_folder):
         ({"negative": "other", "negatives": 2}, {"b ab c", "b ab d"}),
     ],
 )
-def test_inversions_are_guided_against_texts(run, data, model_folder, against, texts):
+def test_inversions_are_guided_against_texts(run, data, model_folder, trajectory, texts):
     """The first training image is "a ab c"; "a ab d" is held out, but its caption is a text."""
-    settings = config(data, model_folder, trajectory=against)
+    settings = config(data, model_folder, trajectory=trajectory)
     ctx = Context(
         config=settings,
-        root=run,
+        folder=RunFolder(root=run),
         seed=0,
         training_set=build(settings.data),
         dataset=build(settings.data),
         mesh=local_mesh(1),
     )
-    found = samples_of(ctx).batch(np.arange(2)).against[0]
+    found = ctx.samples().batch(np.arange(2)).negatives[0]
     wanted = {text: ctx.inputs.condition({}, text) for text in texts}
     assert found.shape == (len(texts), 77, 32)
     for embedding in found:
@@ -151,16 +151,16 @@ def unasked(run, data, model_folder, tmp_path) -> Context:
 def test_questions_stopped_at_their_end_are_asked_again(run, unasked, monkeypatch):
     """The table comes after all else: without it the questions are not complete."""
 
-    def stopped(self, stage, inputs):
+    def stopped(self, stage, key):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Context, "finish", stopped)
+        patch.setattr(RunFolder, "finish", stopped)
         with pytest.raises(KeyboardInterrupt):
             query.generate(unasked)
     query.generate(unasked)
     table = Path("queries", "queries.csv")
-    assert (unasked.root / table).read_text() == (run / table).read_text()
+    assert (unasked.folder.root / table).read_text() == (run / table).read_text()
 
 
 def test_every_question_is_checked_for_words_that_are_not_heard(unasked, monkeypatch):

@@ -10,24 +10,25 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
-from ctrak_jax import cli
+from ctrak_jax import cli, plan
 from ctrak_jax import schedule as schedules
 from ctrak_jax.config import Config, ProjectionConfig, StoreConfig
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models import SIZES, DiT, create
 from ctrak_jax.models.denoiser import eps_fn_of
-from ctrak_jax.plan import hlo
-from ctrak_jax.plan import report as plan
+from ctrak_jax.plan import chips, hlo, show
+from ctrak_jax.plan.bounds import Taken, largest_batch, roofline, store_bytes
+from ctrak_jax.plan.chips import GIB, Chip
 from ctrak_jax.store import FeatureStore
 from ctrak_jax.trajectory import grid, invert
 from tests.command import ctrak
 from tests.libtpu import needs_libtpu
 
-CHIP = plan.Chip(hbm=16 * plan.GIB, bandwidth=800e9, flops=200e12, source="here")
+CHIP = Chip(hbm=16 * GIB, bandwidth=800e9, flops=200e12, source="here")
 ABOUT = {"devices": 8, "chips": 4, "gradients": 2, "parameters": 1_000_000, "searched": True}
 PROGRAM = {
     "batch": 10,
-    "memory": {"arguments": 1 * plan.GIB, "outputs": 0, "temporaries": 2 * plan.GIB, "code": 0},
+    "memory": {"arguments": 1 * GIB, "outputs": 0, "temporaries": 2 * GIB, "code": 0},
     "compile_s": 1.0,
     "flops": 5e12,
     "passes": 6e12,
@@ -50,8 +51,8 @@ def forward_flops(size: str, side: int, channels: int, condition: int) -> float:
 
 def test_the_roofline_is_the_slower_of_the_two():
     """2e12 / 200e12 = 10 ms; 4e9 / 800e9 = 5 ms and 16e9 / 800e9 = 20 ms; 10 samples a call."""
-    compute = plan.roofline(CHIP, passes=2e12, traffic=4e9, batch=10)
-    memory = plan.roofline(CHIP, passes=2e12, traffic=16e9, batch=10)
+    compute = roofline(CHIP, passes=2e12, traffic=4e9, batch=10)
+    memory = roofline(CHIP, passes=2e12, traffic=16e9, batch=10)
     assert compute == (pytest.approx(1e-3), "matrix unit")
     assert memory == (pytest.approx(2e-3), "memory")
 
@@ -69,7 +70,7 @@ def test_a_report_step_by_step(kernel):
     (row,) = found["programs"]
     seconds = 64.8e-3 / 20 if kernel else 60e-3 / 20
     assert row["batch_per_chip"] == found["largest_batch_per_chip"] == 20
-    assert row["memory"]["total"] == 6 * plan.GIB
+    assert row["memory"]["total"] == 6 * GIB
     assert row["share_of_hbm"] == 6 / 16
     assert row["projection_flops_per_sample"] == 16e9
     assert row["flops_per_sample"] == pytest.approx(516e9 if kernel else 500e9)
@@ -80,12 +81,12 @@ def test_a_report_step_by_step(kernel):
         n: pytest.approx(int(n) / seconds) for n in ("1", "8", "64", "256")
     }
     assert row["hours"] == pytest.approx(1_000_000 * seconds / 4 / 3600)
-    assert "asked, largest" in plan.text(found)
+    assert "asked, largest" in show.text(found)
 
 
 def test_a_program_that_nowhere_fits_is_refused():
     nowhere = PROGRAM | {"batch": 1, "memory": None}
-    with pytest.raises(UsageError, match="batch of 2 a chip does not fit in 16 GiB"):
+    with pytest.raises(UsageError, match="batch of 2 per chip does not fit in 16 GiB"):
         plan.report(Config(), "v5e:2x2", CHIP, ABOUT, [nowhere], 10)
 
 
@@ -93,17 +94,17 @@ def test_without_a_search_no_batch_is_called_the_largest():
     about = ABOUT | {"projection": "xla", "searched": False}
     found = plan.report(Config(), "v5e:2x2", CHIP, about, [PROGRAM], 10)
     assert found["largest_batch_per_chip"] is None
-    assert "asked" in plan.text(found)
-    assert "largest" not in plan.text(found)
+    assert "asked" in show.text(found)
+    assert "largest" not in show.text(found)
 
 
 def measured(
     capacity: float, tried: list[int], curve: Callable[[int], float]
-) -> Callable[[int], plan.Taken | None]:
-    def measure(batch: int) -> plan.Taken | None:
+) -> Callable[[int], Taken | None]:
+    def measure(batch: int) -> Taken | None:
         tried.append(batch)
         total = curve(batch)
-        return plan.Taken(int(total), 100) if total <= capacity else None
+        return Taken(int(total), 100) if total <= capacity else None
 
     return measure
 
@@ -120,7 +121,7 @@ def measured(
 )
 def test_the_largest_batch_takes_few_measurements(curve, first, largest, tried):
     seen: list[int] = []
-    assert plan.largest_batch(measured(1000, seen, curve), first, 1000) == largest
+    assert largest_batch(measured(1000, seen, curve), first, 1000) == largest
     assert seen == tried
 
 
@@ -139,7 +140,7 @@ def test_store_bytes_are_those_of_real_stores(tmp_path, dtype):
             store.write(rows, {n: np.ones((len(rows), w)) for n, w in widths.items()})
         store.seal()
     arrays = [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".json"]
-    assert plan.store_bytes(config, 19) == sum(p.stat().st_size for p in arrays)
+    assert store_bytes(config, 19) == sum(p.stat().st_size for p in arrays)
 
 
 def compiled(fn: Callable, *args) -> hlo.Cost:
@@ -251,15 +252,15 @@ def test_an_unknown_topology_is_one_line(capsys, name):
 
 def test_missing_libtpu_is_one_line(capsys, monkeypatch, tmp_path):
     monkeypatch.delenv("TPU_LIBRARY_PATH", raising=False)
-    monkeypatch.setattr(plan.sys, "prefix", str(tmp_path))
-    monkeypatch.setattr(plan.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(chips.sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(chips.importlib.util, "find_spec", lambda name: None)
     assert "ctrak-jax[tpu-plan]" in complaint(capsys, "--topology", "v5e:2x2")
 
 
 def test_libtpu_is_taken_from_where_it_is_named(monkeypatch, tmp_path):
     (tmp_path / "lib.so").touch()
     monkeypatch.setenv("TPU_LIBRARY_PATH", str(tmp_path / "lib.so"))
-    assert plan.library() == tmp_path / "lib.so"
+    assert chips.library() == tmp_path / "lib.so"
 
 
 @pytest.mark.parametrize(
@@ -286,7 +287,7 @@ def test_a_real_plan(tmp_path: Path):
     assert row["projection_flops_per_sample"] == 2 * found["parameters"] * 1024
     assert found["parameters"] == 334_784
     assert found["largest_batch_per_chip"] > 8
-    assert found["programs"][1]["memory"]["total"] < 16 * plan.GIB
+    assert found["programs"][1]["memory"]["total"] < 16 * GIB
     assert found["compiled"][-1]["batch_per_chip"] >= found["largest_batch_per_chip"]
 
     wrong = ctrak("plan", config, "--topology", "v5e:3x7")

@@ -15,11 +15,7 @@ from ctrak_jax.config import Config, load
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.stable_diffusion import CLIPText, huggingface, read_config
-from ctrak_jax.plan.compiling import context_of, step_of
-from ctrak_jax.stages import model
-from ctrak_jax.stages.gradients import selection_of
-from ctrak_jax.stages.samples import described
-from ctrak_jax.stages.variant import MAIN
+from ctrak_jax.plan.compiling import step_of
 from tests.command import ctrak
 from tests.libtpu import needs_libtpu
 
@@ -60,18 +56,17 @@ def shallow(tmp_path: Path) -> Path:
     ],
 )
 def test_a_batchs_shapes_need_no_data(trajectory, negatives):
-    found = described(context_of(config(**trajectory), local_mesh(1)), 4)
+    found = step_of(config(**trajectory), local_mesh(1)).batch(4)
     assert found.x0.shape == (4, 64, 64, 4)
     assert found.cond.shape == (4, 77, 768)
-    assert found.against.shape == (4, negatives, 77, 768)
+    assert found.negatives.shape == (4, negatives, 77, 768)
     assert (found.index.shape, found.index.dtype) == ((4,), np.int64)
 
 
 def test_the_config_of_stable_diffusion_1_4_selects_its_cross_attentions():
-    ctx = context_of(config(), local_mesh(1))
-    shapes = model.template(ctx)
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 859_520_964
-    assert selection_of(ctx, shapes, MAIN).size == 43_962_560
+    params = step_of(config(), local_mesh(1)).params
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 859_520_964
+    assert params.size == 43_962_560
 
 
 def test_the_codecs_of_stable_diffusion_1_4():
@@ -90,7 +85,7 @@ def test_the_codecs_of_stable_diffusion_1_4():
 def test_a_missing_file_is_one_line(shallow, file):
     (shallow / file).unlink()
     with pytest.raises(UsageError) as error:
-        step_of(context_of(config(shallow), local_mesh(1)))
+        step_of(config(shallow), local_mesh(1))
     (line,) = str(error.value).splitlines()
     assert line.startswith(f"{shallow / file} is missing; ")
 
@@ -100,7 +95,7 @@ def test_a_missing_folder_is_one_line():
     settings["model"] |= {"checkpoint": None}
     nowhere = Config.model_validate(settings)
     with pytest.raises(UsageError, match=r"^model\.checkpoint is missing; "):
-        context_of(nowhere, local_mesh(1))
+        step_of(nowhere, local_mesh(1))
 
 
 def test_attributes_that_are_not_there_cannot_be_changed():

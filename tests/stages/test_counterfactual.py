@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +12,15 @@ from ctrak_jax import config as cfg
 from ctrak_jax import pipeline
 from ctrak_jax.data import draw_dataset
 from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.run import model_file
+from ctrak_jax.run.controls import MAIN
 from ctrak_jax.run.counterfactual import NOTHING, RANDOM, RemovalRow, read_counterfactual
 from ctrak_jax.run.dampings import write_dampings
+from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.questions import read_questions, write_questions
 from ctrak_jax.run.tops import write_tops
-from ctrak_jax.stages import counterfactual, model, query, score, train
+from ctrak_jax.stages import counterfactual, query, score, train
 from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.variant import MAIN
 from ctrak_jax.store import write_scores
 from tests.command import ctrak
 from tests.programs import programs_kept
@@ -51,15 +52,15 @@ COLUMNS = draw_dataset(
 
 def plant_scores(ctx: Context) -> None:
     """What the score stage leaves, with scores of our own."""
-    asked = read_questions(ctx.root / "queries" / "queries.csv")
+    folder, asked = ctx.folder, ctx.questions()
     carriers = np.stack([ctx.dataset.carries(q.attribute, q.value) for q in asked])
     alike = np.tile(np.arange(RANKED), (len(asked), 1))
     for method, scores in ((TEACHERS, 1.0 * carriers), (OTHERS, -1.0 * carriers), (BLIND, alike)):
-        (ctx.root / "fisher" / method).mkdir(parents=True)
-        write_scores(ctx.root / "scores" / f"{method}.zarr", scores)
-        write_tops(ctx.root / "top" / f"{method}.csv", {})
-    write_dampings(ctx.root / "scores" / "damping.json", {})
-    ctx.finish("score", score.inputs(ctx, MAIN))
+        folder.fisher(method).mkdir(parents=True)
+        write_scores(folder.scores(method), scores)
+        write_tops(folder.top(method), {})
+    write_dampings(folder.dampings, {})
+    folder.finish("score", score.key(ctx, MAIN))
     assert score.done(ctx, MAIN)
 
 
@@ -78,20 +79,20 @@ def asked_run(tmp_path_factory) -> Iterator[Context]:
 def ctx(asked_run, tmp_path_factory) -> Context:
     """The same once the command has gone through; tests that change it work on a copy."""
     root = tmp_path_factory.mktemp("done") / "out"
-    shutil.copytree(asked_run.root, root)
-    found = replace(asked_run, root=root)
+    shutil.copytree(asked_run.folder.root, root)
+    found = replace(asked_run, folder=RunFolder(root=root))
     counterfactual.run(root, [found])
     return found
 
 
 @pytest.fixture
 def copy(ctx, tmp_path) -> Context:
-    shutil.copytree(ctx.root, tmp_path / "out")
-    return replace(ctx, root=tmp_path / "out")
+    shutil.copytree(ctx.folder.root, tmp_path / "out")
+    return replace(ctx, folder=RunFolder(root=tmp_path / "out"))
 
 
 def rows_of(ctx: Context) -> tuple[RemovalRow, ...]:
-    return read_counterfactual(ctx.root / "counterfactual.json").rows
+    return read_counterfactual(ctx.folder.root / "counterfactual.json").rows
 
 
 def with_settings(ctx: Context, **sections) -> Context:
@@ -131,8 +132,8 @@ def test_the_models_were_trained_without_them(ctx):
     """Also: a ranking that is the same for both concepts costs one training."""
     ranked = ctx.dataset.train_index
     made = {
-        folder.name: model.about(folder / "model")["made_from"]["data"]
-        for folder in (ctx.root / "counterfactual").iterdir()
+        folder.name: model_file.about(folder / "model")["made_from"]["data"]
+        for folder in (ctx.folder.root / "counterfactual").iterdir()
         if folder.is_dir()
     }
     counts = {m: sum(n.startswith(f"{m}-") for n in made) for m in (*CONFIG.methods, RANDOM)}
@@ -168,7 +169,7 @@ def test_random_images_are_ranked_ones_and_others_for_another_seed(asked_run):
 def test_presence_is_the_share_of_images_that_show_the_concept(asked_run):
     """Of drawn images, whose values are known."""
     checked = with_settings(asked_run, query={**CONFIG.query.model_dump(), "check": "shapes"})
-    asked = read_questions(asked_run.root / "queries" / "queries.csv")[0]
+    asked = asked_run.questions()[0]
     images = checked.dataset.raw.images[:50]
     share = np.mean([value == asked.value for value in COLUMNS[asked.attribute][:50]])
     assert counterfactual.presence(checked, images, asked) == pytest.approx(share)
@@ -177,41 +178,43 @@ def test_presence_is_the_share_of_images_that_show_the_concept(asked_run):
 
 @pytest.mark.slow
 def test_a_second_run_makes_nothing_anew(copy):
-    before = {path: path.stat().st_mtime_ns for path in copy.root.rglob("*") if path.is_file()}
-    counterfactual.run(copy.root, [copy])
-    assert {p: p.stat().st_mtime_ns for p in copy.root.rglob("*") if p.is_file()} == before
+    before = {
+        path: path.stat().st_mtime_ns for path in copy.folder.root.rglob("*") if path.is_file()
+    }
+    counterfactual.run(copy.folder.root, [copy])
+    assert {p: p.stat().st_mtime_ns for p in copy.folder.root.rglob("*") if p.is_file()} == before
 
 
 @pytest.mark.slow
 def test_models_that_are_there_are_measured_again_in_batches_of_any_size(copy):
     rows = rows_of(copy)
     other = with_settings(copy, gradient={**CONFIG.gradient.model_dump(), "batch": 7})
-    other.finish("score", score.inputs(other, MAIN))
-    again = counterfactual.run(copy.root, [other]).rows
+    other.folder.finish("score", score.key(other, MAIN))
+    again = counterfactual.run(copy.folder.root, [other]).rows
     for one, two in zip(rows, again, strict=True):
         assert replace(two, loss_rise=0.0) == replace(one, loss_rise=0.0)
         assert two.loss_rise == pytest.approx(one.loss_rise, rel=1e-3, abs=1e-6)
-    logs = list((copy.root / "counterfactual").rglob("log.jsonl"))
+    logs = list((copy.folder.root / "counterfactual").rglob("log.jsonl"))
     assert [len(log.read_text().splitlines()) for log in logs] == [1] * 6
 
 
 @pytest.mark.slow
 def test_a_damaged_model_is_named_with_what_to_do(copy):
-    (folder,) = (copy.root / "counterfactual").glob(f"{RANDOM}-*")
+    (folder,) = (copy.folder.root / "counterfactual").glob(f"{RANDOM}-*")
     (folder / "model" / "model.json").write_text("{")
-    (copy.root / "counterfactual.json").unlink()
+    (copy.folder.root / "counterfactual.json").unlink()
     with pytest.raises(StoreError, match="run `ctrak counterfactual` again") as refused:
-        counterfactual.run(copy.root, [copy])
+        counterfactual.run(copy.folder.root, [copy])
     assert f"delete {folder}" in str(refused.value)
     assert "ctrak train" not in str(refused.value)
 
 
 @pytest.mark.slow
 def test_the_command_prints_what_is_written_and_draws(ctx):
-    done = ctrak("counterfactual", ctx.root, "--json")
+    done = ctrak("counterfactual", ctx.folder.root, "--json")
     assert done.returncode == 0, done.stderr
     assert [RemovalRow(**row) for row in json.loads(done.stdout)["rows"]] == list(rows_of(ctx))
-    sheets = sorted((ctx.root / "counterfactual").glob("*.png"))
+    sheets = sorted((ctx.folder.root / "counterfactual").glob("*.png"))
     assert [s.stem for s in sheets] == ["triangle-red-global-color", "triangle-red-global-shape"]
 
 
@@ -235,24 +238,24 @@ IN_AND_OUT = {"scenarios": ["id", "ood"]}
 )
 def test_what_cannot_be_asked_is_refused_before_anything_is_trained(asked_run, sections, message):
     with pytest.raises(UsageError) as refused:
-        counterfactual.run(asked_run.root, [with_settings(asked_run, **sections)])
+        counterfactual.run(asked_run.folder.root, [with_settings(asked_run, **sections)])
     assert message in str(refused.value)
-    assert not (asked_run.root / "counterfactual").exists()
+    assert not (asked_run.folder.root / "counterfactual").exists()
 
 
 def test_a_scenario_without_a_question_is_refused(asked_run, tmp_path):
-    shutil.copytree(asked_run.root, tmp_path / "out")
+    shutil.copytree(asked_run.folder.root, tmp_path / "out")
     known = [q for q in read_questions(tmp_path / "out/queries/queries.csv") if q.scenario == "id"]
     write_questions(tmp_path / "out" / "queries" / "queries.csv", known)
-    fewer = replace(asked_run, root=Path(tmp_path / "out"))
-    fewer.finish("score", score.inputs(fewer, MAIN))
+    fewer = replace(asked_run, folder=RunFolder(root=tmp_path / "out"))
+    fewer.folder.finish("score", score.key(fewer, MAIN))
     with pytest.raises(UsageError, match=r"no global question of \['ood'\]"):
-        counterfactual.run(fewer.root, [fewer])
+        counterfactual.run(fewer.folder.root, [fewer])
 
 
 def test_rankings_of_other_settings_are_refused(asked_run):
     with pytest.raises(StoreError, match="run `ctrak score` first"):
-        counterfactual.run(asked_run.root, [with_settings(asked_run, projection={"k": 64})])
+        counterfactual.run(asked_run.folder.root, [with_settings(asked_run, projection={"k": 64})])
 
 
 def test_the_settings_of_the_command_leave_scores_and_metrics_as_they_are(asked_run):

@@ -6,12 +6,13 @@ from typing import Literal
 import numpy as np
 
 from ctrak_jax import config as cfg
+from ctrak_jax.attribution import mixtures
 from ctrak_jax.data import build
 from ctrak_jax.devices import local_mesh
+from ctrak_jax.inputs.questions import Alternative
+from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.query import combinations
-from ctrak_jax.stages.query_rows import stacked
-from ctrak_jax.stages.questions import minus_of
 
 COLORS = ("red", "blue", "green", "yellow")
 
@@ -27,31 +28,41 @@ def context(
     config = cfg.Config(data=cfg.DataConfig(**sections), query=asked)
     data_set, mesh = build(config.data), local_mesh(1)
     return Context(
-        config=config, root=root, seed=0, training_set=data_set, dataset=data_set, mesh=mesh
+        config=config,
+        folder=RunFolder(root=root),
+        seed=0,
+        training_set=data_set,
+        dataset=data_set,
+        mesh=mesh,
     )
+
+
+def alternatives(ctx: Context, values: dict[str, str], attribute: str) -> list[Alternative]:
+    """The conditions without a concept."""
+    return ctx.question_inputs.alternatives(values, attribute)
 
 
 def test_null_leaves_the_attribute_out(tmp_path):
     ctx = context(tmp_path, "null")
-    for values in ctx.conditions.combinations():
+    for values in ctx.dataset.conditions.combinations():
         for attribute in values:
-            ((minus, _),) = minus_of(ctx, values, attribute)
+            ((minus, _),) = alternatives(ctx, values, attribute)
             assert minus == {k: v for k, v in values.items() if k != attribute}
-            block = ctx.conditions.encode(minus)[
-                ctx.conditions.blocks == ctx.conditions.attributes.index(attribute)
+            block = ctx.dataset.conditions.encode(minus)[
+                ctx.dataset.conditions.blocks == ctx.dataset.conditions.attributes.index(attribute)
             ]
             assert not block.any()
 
 
 def test_other_changes_the_attribute_and_nothing_else(tmp_path):
     ctx = context(tmp_path, "other")
-    for values in ctx.conditions.combinations():
+    for values in ctx.dataset.conditions.combinations():
         for attribute in values:
-            ((minus, _),) = minus_of(ctx, values, attribute)
+            ((minus, _),) = alternatives(ctx, values, attribute)
             assert list(minus) == list(values), "in the order of the condition"
-            assert minus[attribute] in ctx.conditions.vocabulary[attribute]
+            assert minus[attribute] in ctx.dataset.conditions.vocabulary[attribute]
             assert [k for k in values if minus[k] != values[k]] == [attribute]
-            ((again, _),) = minus_of(ctx, dict(values), attribute)
+            ((again, _),) = alternatives(ctx, dict(values), attribute)
             assert again == minus, "fixed by the combination"
 
 
@@ -61,22 +72,22 @@ def test_other_values_are_all_chosen_by_some_combination(tmp_path):
     shapes = ("triangle", "circle", "square", "star", "pentagon", "hexagon", "diamond", "cross")
     ctx = context(tmp_path, "other", shapes=shapes)
     pairs = {
-        (values["color"], minus_of(ctx, values, "color")[0].values["color"])
-        for values in ctx.conditions.combinations()
+        (values["color"], alternatives(ctx, values, "color")[0].values["color"])
+        for values in ctx.dataset.conditions.combinations()
     }
     assert len(pairs) >= 10
 
 
 def test_an_attribute_of_one_value_has_no_other_and_becomes_null(tmp_path):
     ctx = context(tmp_path, "other", colors=("red",))
-    found = minus_of(ctx, {"shape": "circle", "color": "red"}, "color")
+    found = alternatives(ctx, {"shape": "circle", "color": "red"}, "color")
     assert found == [({"shape": "circle"}, "")]
 
 
 def test_the_values_given_are_left_alone(tmp_path):
     values = {"shape": "circle", "color": "red"}
     for minus in ("other", "null"):
-        minus_of(context(tmp_path, minus), values, "color")
+        alternatives(context(tmp_path, minus), values, "color")
         assert values == {"shape": "circle", "color": "red"}
 
 
@@ -104,18 +115,18 @@ def test_no_more_combinations_than_wanted_are_asked_about_in_either_scenario(tmp
     assert len(asked(10)) == 10 + 5
 
 
-def test_a_concept_stands_against_all_other_values(tmp_path):
+def test_the_condition_without_a_concept_is_every_other_value(tmp_path):
     ctx = context(tmp_path, "others")
     values = {"shape": "circle", "color": "red"}
-    found = [told.values for told in minus_of(ctx, values, "color")]
+    found = [one.values for one in alternatives(ctx, values, "color")]
     assert found == [{"shape": "circle", "color": c} for c in ("blue", "green", "yellow")]
-    (told,) = minus_of(ctx, values, "shape")
-    assert told.values == {"shape": "triangle", "color": "red"}
+    (one,) = alternatives(ctx, values, "shape")
+    assert one.values == {"shape": "triangle", "color": "red"}
 
 
 def test_fewer_alternatives_are_filled_up_without_weight():
     three, one = np.arange(6.0).reshape(3, 2), np.full((1, 2), 7.0)
-    mixture = stacked([[three, one]])
+    mixture = mixtures([[three, one]])
     assert mixture.conditions.shape == (1, 2, 3, 2)
     np.testing.assert_allclose(mixture.weights, [[[1 / 3] * 3, [1, 0, 0]]], rtol=1e-6)
     mean = np.einsum("qca,qcav->qcv", mixture.weights, mixture.conditions)

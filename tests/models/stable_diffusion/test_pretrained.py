@@ -20,7 +20,7 @@ from ctrak_jax import schedule as schedules
 from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.models import stable_diffusion as sd
-from ctrak_jax.models.network import Autoencoder, Network, TextEncoder
+from ctrak_jax.models.network import Autoencoder, DenoiserModule, TextEncoder
 from ctrak_jax.models.stable_diffusion import huggingface, weights
 from ctrak_jax.typing import EpsFn, LayersFn
 from tests.tiny_model import (
@@ -67,7 +67,7 @@ def folder(whole, tmp_path) -> Path:
 def test_the_parts_provide_what_is_asked_of_them(whole):
     """Whatever takes the place of the Flax classes must pass this."""
     model, codecs = sd.load(whole), sd.load_codecs(whole)
-    assert isinstance(model.network, Network)
+    assert isinstance(model.network, DenoiserModule)
     assert isinstance(codecs.text.network, TextEncoder)
     assert isinstance(codecs.image.network, Autoencoder)
     assert isinstance(model.denoiser.eps_fn, EpsFn)
