@@ -136,7 +136,7 @@ def _text(program: Any, topology: str) -> str:
         ) from None
 
 
-class Step(NamedTuple):
+class FeaturizeStep(NamedTuple):
     """What featurize splits over devices, by shapes alone.
 
     Attributes:
@@ -154,7 +154,7 @@ class Step(NamedTuple):
     projection: str
 
 
-def step_of(config: Config, mesh: Mesh) -> Step:
+def step_of(config: Config, mesh: Mesh) -> FeaturizeStep:
     """The featurization of a config as it is on the TPUs of a mesh: no folder, and no model but its
     shapes.
 
@@ -185,7 +185,7 @@ def step_of(config: Config, mesh: Mesh) -> Step:
     def batch(count: int) -> TrainBatch:
         return described(count, architecture.sample, architecture.condition, negatives)
 
-    return Step(lambda w, b: features(w, list(specs), b), params, placing, batch, implementation)
+    return FeaturizeStep(lambda w, b: features(w, list(specs), b), params, placing, batch, implementation)
 
 
 def _shapes(config: Config) -> tuple[Architecture, int]:
