@@ -31,7 +31,7 @@ def local_mesh(devices: int | None = None, model: int = 1) -> Mesh:
     devices, and each of them holds a part of the parameters (:func:`parameter_spec`).
 
     Raises:
-        UsageError: more devices are asked for than there are, or ``model`` does not divide them.
+        UsageError: more devices are wanted than there are, or ``model`` does not divide them.
     """
     found = jax.local_devices()
     if devices is not None and devices > len(found):
@@ -306,8 +306,7 @@ class ShardedRows:
     """:class:`ctrak_jax.fisher.Rows` whose sums run over a mesh, and over all processes.
 
     Args:
-        blocks: opens the rows of a range, in order; a block is overwritten when the next is asked
-            for.
+        blocks: opens the rows of a range, in order; a block is overwritten when the next is read.
         block: rows of a block, the last one may have fewer.
         resident: read them once and keep them on the devices, n k / devices floats each.
         part: this process's rows, all by default; among several processes, all of them take sums

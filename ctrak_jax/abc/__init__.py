@@ -5,7 +5,7 @@ model once, whatever the number of its tasks. With S(a, b) = phi_a^T (G + lambda
 lambda those of LAION alone, the scores of a task with query q and exemplars X are
 
 .. math::
-    s_i = S(q, i) - S(q, X)\, (I + S(X, X))^{-1}\, S(X, i)                                 \tag{19}
+    s_i = S(q, i) - S(q, X) (I + S(X, X))^{-1} S(X, i)                                    \tag{7.5}
 
 which is the influence under G + sum of phi_x phi_x^T over X: the customised model has learned from
 both, and every candidate is damped by its own share, as it must be to compare exemplars with LAION.

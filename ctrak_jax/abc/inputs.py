@@ -183,7 +183,7 @@ class AbcInputs(SampleInputs):
 
 
 class LaionInputs(AbcInputs):
-    """Rows of the mapped arrays, read when they are asked for."""
+    """Rows of the mapped arrays, read when used."""
 
     def __init__(self, folder: Path, laion: Laion, *args, **kwargs) -> None:
         super().__init__(laion, *args, **kwargs)
@@ -202,7 +202,7 @@ class LaionInputs(AbcInputs):
 
 
 class ExemplarInputs(AbcInputs):
-    """Exemplars under the prompts they were customised with, encoded when they are asked for."""
+    """Exemplars under the prompts they were customised with, encoded when used."""
 
     def __init__(self, exemplars: Exemplars, codecs: str, *args, **kwargs) -> None:
         """

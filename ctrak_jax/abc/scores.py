@@ -1,4 +1,4 @@
-"""Scores of all candidates: equation (19) of :mod:`ctrak_jax.abc`."""
+"""Scores of all candidates: equation (7.5)."""
 
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ def _scored(
 
 
 def _shares(query: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """S(q, X) (I + S(X, X))^-1, which is also what equation (19) makes of S(q, X)."""
+    """S(q, X) (I + S(X, X))^-1, which is also what equation (7.5) makes of S(q, X)."""
     damped = np.eye(len(query)) + np.asarray(among, np.float64)
     return np.linalg.solve(damped.T, np.asarray(query, np.float64))
 

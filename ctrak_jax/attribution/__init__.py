@@ -1,4 +1,7 @@
-"""The method as a whole, over values: recipes, features of training samples and of questions."""
+"""The method as a whole, over values: recipes, features of training samples and of questions.
+
+The mathematics is in docs/method.md.
+"""
 
 from ctrak_jax.attribution.gradients import denoising_errors
 from ctrak_jax.attribution.network import Differentiable, Network, Weights, differentiable

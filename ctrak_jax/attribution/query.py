@@ -1,4 +1,4 @@
-"""Features of questions: which concept of which image is asked about."""
+"""Features of questions: one image and the concepts in it (method.md, section 3)."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -69,7 +69,8 @@ def query_member(
     null: Cond,
     key: PRNGKey,
 ) -> Member:
-    """One repetition of a local query, or one sampling trajectory of a global one."""
+    """One repetition of a local query, or one sampling trajectory of a global one (method.md,
+    section 3)."""
     schedule, grid, eps_fn = recipe.schedule, recipe.grid, functions.exact_fn
     path_key, noise_key = jax.random.split(key)
     guidance = guidance_of(recipe.guidance, null)

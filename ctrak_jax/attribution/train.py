@@ -38,7 +38,7 @@ class TrainBatch(NamedTuple):
 
 class TrainFeatures(NamedTuple):
     """Features [sample, spec, proj] and denoising errors on the forward path [sample, time] (no
-    columns where they are not asked for)."""
+    columns where they are not wanted)."""
 
     features: Float[Array, "sample spec proj"]
     errors: Float[Array, "sample time"]

@@ -1,8 +1,8 @@
-r"""Unlearning-based attribution (method, section 6): one preconditioned ascent on the query.
+r"""Unlearning-based attribution (method.md, section 6): one preconditioned ascent on the query.
 
 .. math::
-    \theta' = \theta + \mathrm{lr}\, F_\mathrm{diag}^{-1}\, \nabla L(x_q) / N,\qquad
-    s_i = L(x_i; \theta') - L(x_i; \theta)                                                \tag{13}
+    \theta' = \theta + \mathrm{lr} F_\mathrm{diag}^{-1} \nabla L(x_q) / N, \qquad
+    s_i = L(x_i; \theta') - L(x_i; \theta)                                                \tag{6.3}
 
 L is the denoising loss, mean over the attribution timesteps, with the same noise before and after;
 :math:`F_\mathrm{diag}` is the mean over training samples of their squared gradients. A training
@@ -76,7 +76,7 @@ def floored(total: Params, count: int, size: int) -> Params:
 
 
 def unlearned(params: Weights, gradient: Params, diagonal: Params, rate: float) -> Weights:
-    """theta' of equation (13); ``rate`` is lr / N."""
+    """theta' of equation (6.3); ``rate`` is lr / N."""
     moved = jax.tree.map(lambda p, g, f: p + rate * g / f, params.chosen, gradient, diagonal)
     return params._replace(chosen=moved)
 

@@ -27,16 +27,19 @@ class Row(NamedTuple):
 
     Attributes:
         lower_s, compile_s: seconds before the first run, tracing counted as lowering where the call
-            is one program. run_s, run_min_s, run_max_s: of the timed calls, median and extremes.
+            is one program.
+        run_s, run_min_s, run_max_s: of the timed calls, median and extremes.
         samples_per_second: of the median.
         gflops: of a call's matrix products, loops counted as often as they run; ``None`` where they
-            cannot be counted. gflops_per_second: the same a second.
+            cannot be counted.
+        gflops_per_second: the same per second.
         share_of_peak: of the machine's float32 matmul peak, measured in the same run.
-        temporaries_mib: of the compiled program. peak_mib: with its arguments and results.
-        peer: another row, timed in turns with this one. speedup: its time over this row's, median
-            of the rounds.
-        truth: the row that has the same result. difference: from it, the largest of all vectors
-            (last axis) relative to their norms.
+        temporaries_mib: of the compiled program.
+        peak_mib: with its arguments and results.
+        peer: another row, timed in turns with this one.
+        speedup: its time over this row's, median of the rounds.
+        truth: the row that has the same result.
+        difference: from it, the largest of all vectors (last axis) relative to their norms.
     """
 
     name: str
@@ -76,9 +79,11 @@ class Call(NamedTuple):
     """One thing to time.
 
     Attributes:
-        run: does it; what it returns is waited for. samples: how many it handles.
-        program: what ``run`` calls, if it is a single program. gflops: of its matrix products
-            where it is not. before: done before each run, untimed.
+        run: does it; what it returns is waited for.
+        samples: how many it handles.
+        program: what ``run`` calls, if it is a single program.
+        gflops: of its matrix products where it is not.
+        before: done before each run, untimed.
         peer, truth: names of other calls; see :class:`Row`.
     """
 

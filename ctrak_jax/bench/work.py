@@ -169,7 +169,7 @@ def solve(sizes: Sizes) -> list[Row]:
 def numpy_spectrum(
     features: np.ndarray, queries: np.ndarray, multiples: Sequence[float]
 ) -> np.ndarray:
-    """Scores [damping, query, sample] by an eigendecomposition of the smaller side: equation (11)
+    """Scores [damping, query, sample] by an eigendecomposition of the smaller side: equation (5.14)
     in float32."""
     n, k = features.shape
     dual = n < k
@@ -182,7 +182,7 @@ def numpy_spectrum(
 def numpy_cholesky(
     features: np.ndarray, queries: np.ndarray, multiples: Sequence[float]
 ) -> np.ndarray:
-    """The same by a Cholesky factor of G + lambda I for each damping: equation (9)."""
+    """The same by a Cholesky factor of G + lambda I for each damping: equation (5.10)."""
     gram, solved = features.T @ features, []
     for lam in _lams(features, multiples):
         factor = scipy.linalg.cho_factor(gram + lam * np.eye(len(gram), dtype=np.float32))
@@ -191,8 +191,8 @@ def numpy_cholesky(
 
 
 def numpy_dual(features: np.ndarray, queries: np.ndarray, multiples: Sequence[float]) -> np.ndarray:
-    """The same by a factor of the n x n side: Phi z of equation (10) is (K + lambda I)^-1 Phi phi,
-    with K = Phi Phi^T."""
+    """The same by a factor of the n x n side: Phi z of equation (5.13) is
+    (K + lambda I)^-1 Phi phi with K = Phi Phi^T."""
     kernel, seen, solved = features @ features.T, features @ queries.T, []
     for lam in _lams(features, multiples):
         factor = scipy.linalg.cho_factor(kernel + lam * np.eye(len(kernel), dtype=np.float32))
@@ -213,7 +213,7 @@ NUMPY_SOLVERS: dict[str, Callable[[np.ndarray, np.ndarray, Sequence[float]], np.
 
 
 def scoring(sizes: Sizes) -> list[Row]:
-    """Rows a second of scoring for a batch of queries: from memory beside NumPy, and from disk
+    """Rows per second of scoring for a batch of queries: from memory beside NumPy, and from disk
     beside plain reads of the same files, with the page cache emptied of them before each call and
     with it full."""
     batch, k, n, repeats = sizes

@@ -1,6 +1,6 @@
 """The encoded data set on disk: latents and text embeddings, in the layout of the AbC benchmark.
 
-A row an image of the data set, by dataset index::
+One row per image of the data set, by dataset index::
 
     latents.npy            [N or 2N, c, h, w]: all images, then all of them mirrored
     text_embeddings.npy    [N, token, width]
@@ -48,8 +48,9 @@ def read(folder: Path, count: int, latent: tuple[int, ...], text: tuple[int, ...
     """Open the two arrays of a folder, mapped.
 
     Args:
-        count: images of the data set. latent: the network's latents [h, w, c]. text: its text
-            embeddings [token, width].
+        count: images of the data set.
+        latent: the network's latents [h, w, c].
+        text: its text embeddings [token, width].
 
     Raises:
         StoreError: missing, unreadable or of another shape.

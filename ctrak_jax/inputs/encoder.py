@@ -88,7 +88,8 @@ def require_heard(model: Path, asked: Iterable[tuple[str, str]]) -> None:
     that is read, or are no words to it. What would be scored is rounding.
 
     Args:
-        model: the folder. asked: prompts, each with the one without the concept.
+        model: the folder.
+        asked: prompts, each with the one without the concept.
 
     Raises:
         UsageError: the tokens of both are the same.

@@ -16,7 +16,7 @@ from ctrak_jax.typing import Array
 
 
 def require_captions(dataset: Dataset) -> None:
-    """Refuse a data set that a text-to-image model cannot be told of.
+    """Refuse a data set that a text-to-image model cannot express.
 
     Raises:
         UsageError: it has no captions.
@@ -29,7 +29,7 @@ def require_captions(dataset: Dataset) -> None:
 
 
 class Latents(Inputs):
-    """Latents and text embeddings, by dataset index on disk; other texts are encoded when asked."""
+    """Latents and text embeddings, by dataset index on disk; other texts are encoded when used."""
 
     def __init__(
         self,

@@ -29,8 +29,8 @@ def run(
     """Compile for a topology and work out what ``samples`` training samples take there.
 
     Args:
-        batch: samples a chip at a time; the config's by default. only: do not search for the
-            largest batch that fits: one compilation.
+        batch: samples per chip at a time; the config's by default.
+        only: do not search for the largest batch that fits: one compilation.
 
     Raises:
         UsageError: an unknown topology, no libtpu, or not one sample fits.

@@ -3,7 +3,8 @@ r"""What a compiled program takes on a chip, and what bounds its speed.
 With :math:`F` FLOPs of the matrix unit in bfloat16 passes and :math:`M` bytes to and from memory,
 one call for :math:`b` samples on a chip of peak :math:`P` and bandwidth :math:`B` takes at least
 
-.. math::  \tau = \max(F / P,\; M / B),                                                    \tag{9}
+.. math::
+    \tau = \max(F / P, M / B)                                                             \tag{A.1}
 
 so :math:`n` chips make at most :math:`n b / \tau` samples per second: samples never meet.
 """
@@ -35,8 +36,10 @@ def largest_batch(
     what to try next (at first, through what does not grow), and what it says is tried.
 
     Args:
-        measure: what a batch takes, or None where it does not fit. first: where to begin; halved
-            until it fits. capacity: bytes there are. most: no batch beyond this is tried.
+        measure: what a batch takes, or None where it does not fit.
+        first: where to begin; halved until it fits.
+        capacity: bytes there are.
+        most: no batch beyond this is tried.
 
     Returns:
         0 where a single sample does not fit.
@@ -63,10 +66,12 @@ def largest_batch(
 
 
 def roofline(chip: Chip, *, passes: float, traffic: float, batch: int) -> tuple[float, str]:
-    """Seconds a sample of equation (9) for one chip's call, and which of the two it is.
+    """Seconds per sample of equation (A.1) for one chip's call, and which of the two it is.
 
     Args:
-        passes: bfloat16 FLOPs of the call. traffic: its bytes. batch: its samples.
+        passes: bfloat16 FLOPs of the call.
+        traffic: its bytes.
+        batch: its samples.
     """
     compute, memory = passes / chip.flops, traffic / chip.bandwidth
     return max(compute, memory) / batch, "matrix unit" if compute >= memory else "memory"

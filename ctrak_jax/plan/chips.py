@@ -14,8 +14,8 @@ EXAMPLES = "v4:2x2x1, v5e:16x16, v5p:4x4x4, v6e:2x2, tpu7x:2x2x1"
 
 
 class Chip(NamedTuple):
-    """A chip: bytes of memory, their bandwidth in bytes a second, bfloat16 FLOPs a second, and the
-    page that says so."""
+    """A chip: bytes of memory, their bandwidth in bytes per second, bfloat16 FLOPs per second, and
+    the page that says so."""
 
     hbm: int
     bandwidth: float

@@ -74,7 +74,8 @@ class Cost:
         flops: of matrix products and convolutions, 2 a multiplication.
         passes: the same in bfloat16 passes of the matrix unit: more at a higher precision (inside
             of a kernel none is known, and one pass is counted).
-        bytes: read from and written to the device's memory. collectives: by kind.
+        bytes: read from and written to the device's memory.
+        collectives: by kind.
         kernels: calls of custom kernels, whose FLOPs are in none of these.
     """
 

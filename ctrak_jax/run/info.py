@@ -12,7 +12,8 @@ def describe(path: Place) -> dict[str, Any]:
     """Models and stores below a folder, or the one store at a URL.
 
     Raises:
-        UsageError: there is nothing of this project. StoreError: something is damaged.
+        UsageError: there is nothing of this project.
+        StoreError: something is damaged.
     """
     if is_url(path):
         return {"models": {}, "stores": {str(path): _store(path)}}

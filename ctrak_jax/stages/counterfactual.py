@@ -6,11 +6,12 @@ random. Questions with the same images first share a training. Of each model the
 measured under c, beside the run's own theta, from the same noise:
 
 * the concept's presence, the share of theta''s images that show it clearly by a rule on pixels
-  (what a concept's attribution is about, method section 1), where the run checks its queries so;
+  (what a concept's attribution is about: method.md, section 1), where the run checks queries so;
 * the rise of the denoising loss of theta's images (Wang et al. 2024 judge a ranking by it), mean
   over images and attribution timesteps:
 
-.. math:: L(x; \theta') - L(x; \theta)                                                    \tag{20}
+.. math::
+    L(x; \theta') - L(x; \theta)                                                          \tag{7.6}
 
 A ranking that found the teachers takes the concept away where the random removal leaves it.
 """
@@ -68,7 +69,8 @@ class Removal:
 
     Attributes:
         by: the method that ranked them first, or :data:`RANDOM`, or :data:`NOTHING`.
-        index: of the data set, ascending. asked: the questions that are looked at afterwards.
+        index: of the data set, ascending.
+        asked: the questions that are looked at afterwards.
     """
 
     by: str
@@ -89,7 +91,8 @@ def run(out: Path, contexts: Sequence[Context]) -> RemovalTable:
         What ``out/counterfactual.json`` holds.
 
     Raises:
-        UsageError: the run cannot be asked this. StoreError: a result of it is missing or damaged.
+        UsageError: the run cannot be asked this.
+        StoreError: a result of it is missing or damaged.
     """
     plans = [(ctx, removals(ctx)) for ctx in contexts]
     config, file = contexts[0].config, out / "counterfactual.json"
@@ -119,7 +122,8 @@ def removals(ctx: Context) -> list[Removal]:
 
     Raises:
         UsageError: the run was not asked globally, keeps no scores, trained no model of its own or
-            has too few images. StoreError: scores are missing, damaged or of other settings.
+            has too few images.
+        StoreError: scores are missing, damaged or of other settings.
     """
     _require_able(ctx)
     wanted, candidates = ctx.config.counterfactual, ctx.dataset.train_index
@@ -207,7 +211,7 @@ def presence(ctx: Context, images: np.ndarray, question: Question) -> float | No
 
 
 def _measured(ctx: Context, measure: "_Measure", planned: Sequence[Removal]) -> list[RemovalRow]:
-    """The rows of one seed, and a sheet of images a question."""
+    """The rows of one seed, and a sheet of images per question."""
     own = train.training_of(ctx)
     rows, program = [], train.make_trainer(own)
     folder = ctx.folder.root / "counterfactual"
@@ -284,7 +288,7 @@ class _Measure:
         return self._over(lambda rows: self._draw(params, cond, rows + IMAGES_APART))
 
     def loss_rise(self, params: Params, question: Question) -> float:
-        """Equation (20) of the run's own images."""
+        """Equation (7.6) of the run's own images."""
         if question.query not in self._before:
             images = self.sample(self.params, question)
             self._before[question.query] = images, self._loss(self.params, question, images)

@@ -207,7 +207,8 @@ def _chosen(ctx: Context, method: str, asked: list[Question], precision: np.ndar
 
 def choose_damping(precision: np.ndarray) -> int:
     """The damping with the best mean precision over VALIDATION queries [damping, query]; of equals
-    the smallest, which stays closest to the influence of section 1."""
+    the smallest, which stays closest to the influence of
+    equation (1.4)."""
     means = precision.mean(axis=1)
     return int(np.flatnonzero(means >= means.max() - 1e-9)[0])
 
