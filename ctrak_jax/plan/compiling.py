@@ -185,7 +185,9 @@ def step_of(config: Config, mesh: Mesh) -> FeaturizeStep:
     def batch(count: int) -> TrainBatch:
         return described(count, architecture.sample, architecture.condition, negatives)
 
-    return FeaturizeStep(lambda w, b: features(w, list(specs), b), params, placing, batch, implementation)
+    return FeaturizeStep(
+        lambda w, b: features(w, list(specs), b), params, placing, batch, implementation
+    )
 
 
 def _shapes(config: Config) -> tuple[Architecture, int]:
