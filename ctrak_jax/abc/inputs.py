@@ -61,7 +61,7 @@ def question_of(number: int, task: Task) -> TaskQuestion:
     if not tokens:
         raise UsageError(
             f"task {number}: the prompt {task.prompt!r} has no token in angle brackets, such as "
-            "<new1>, so there is no concept to ask about; mend the list of tasks."
+            "<new1>, so there is no concept to ask about; fix the list of tasks."
         )
     minus, learned = task.prompt, learned_of(task)
     try:

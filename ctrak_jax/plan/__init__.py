@@ -170,5 +170,5 @@ def _log(line: Mapping[str, Any]) -> None:
         memory = line["memory"]
         size = f"{sum(memory.values()) / GIB:.2f} GiB" if memory else "does not fit"
         logger.info(
-            "%d samples a device: %s, compiled in %.0f s", line["batch"], size, line["compile_s"]
+            "%d samples per device: %s, compiled in %.0f s", line["batch"], size, line["compile_s"]
         )

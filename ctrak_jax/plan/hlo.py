@@ -59,7 +59,7 @@ class Instruction(NamedTuple):
 
 
 class Collective(NamedTuple):
-    """How often one kind of collective runs, and the bytes a device puts in or gets out, whichever
+    """How often one kind of collective runs, and the bytes that a device sends or receives, whichever
     is more, over all of them."""
 
     calls: int

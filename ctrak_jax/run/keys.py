@@ -11,79 +11,43 @@ from typing import Any
 from ctrak_jax.config import Config
 from ctrak_jax.methods import GradientSpec
 
-_SCHEDULE = ("schedule.kind", "schedule.steps", "schedule.prediction")
-_GRADIENT = ("gradient.include", "gradient.exclude")
-_PROJECTION = ("projection.kind", "projection.k", "projection.seed")
-_GRID = ("trajectory.steps", "trajectory.record_every", "trajectory.timesteps")
-_NEGATIVES = ("trajectory.negative", "trajectory.negatives", "trajectory.negative_prompt")
-_NETWORK = ("model.kind", "model.size", "model.width", "model.depth", "model.heads", "model.patch")
-_SCORED = ("score.damping", "score.damping_for", "score.k", "score.top", "score.keep_all")
+
+def _of(section: str, fields: str) -> tuple[str, ...]:
+    return tuple(f"{section}.{field}" for field in fields.split())
+
+
+_SCHEDULE = _of("schedule", "kind steps prediction")
+_GRID = _of("trajectory", "steps record_every timesteps")
+_SCORED = _of("score", "damping damping_for k top keep_all")
 
 SETTINGS: dict[str, tuple[str, ...]] = {
-    "network": (*_NETWORK, *_SCHEDULE),
-    "training": (
-        "train.steps",
-        "train.batch",
-        "train.optimizer",
-        "train.learning_rate",
-        "train.adam_learning_rate",
-        "train.warmup",
-        "train.weight_decay",
-        "train.clip",
-        "train.ema",
-        "train.attribute_dropout",
-    ),
-    "autoencoder": (
-        "autoencoder.steps",
-        "autoencoder.batch",
-        "autoencoder.learning_rate",
-        "autoencoder.adam_learning_rate",
-        "autoencoder.kl",
-    ),
+    "network": _of("model", "kind size width depth heads patch") + _SCHEDULE,
+    "training": _of("train", "steps batch optimizer learning_rate adam_learning_rate warmup")
+    + _of("train", "weight_decay clip ema attribute_dropout"),
+    "autoencoder": _of("autoencoder", "steps batch learning_rate adam_learning_rate kl"),
     "compute": ("model.dtype",),
-    "encoding": ("encode.flip", "encode.dtype"),
-    "query-images": (
-        *_SCHEDULE,
-        "trajectory.steps",
-        "trajectory.record_every",
-        "query.scopes",
-        "query.per_combination",
-        "query.validation",
-        "query.combinations",
-        "query.check",
-        "query.attempts",
-        "query.sampling_guidance",
-        "query.minus",
-        "query.seed",
-    ),
-    "gradients": (*_SCHEDULE, *_GRADIENT, *_PROJECTION),
+    "encoding": _of("encode", "flip dtype"),
+    "query-images": _SCHEDULE
+    + _of("trajectory", "steps record_every")
+    + _of("query", "scopes per_combination validation combinations check attempts")
+    + _of("query", "sampling_guidance minus seed"),
+    "gradients": _SCHEDULE + _of("gradient", "include exclude") + _of("projection", "kind k seed"),
     "forward": ("trajectory.seed",),
-    "inversion": (*_GRID, *_NEGATIVES, "trajectory.guidance"),
+    "inversion": _GRID + _of("trajectory", "guidance negative negatives negative_prompt"),
     "features": ("store.dtype",),
-    "query-features": (
-        *_GRID,
-        "query.scopes",
-        "query.trajectories",
-        "query.sampling_guidance",
-        "query.guidance",
-        "query.eta",
-        "query.repetitions",
-        "query.scale",
-        "query.seed",
-    ),
-    "unlearning": ("unlearning.learning_rate", "unlearning.fisher_samples", *_GRID),
+    "query-features": _GRID
+    + _of("query", "scopes trajectories sampling_guidance guidance eta repetitions scale seed"),
+    "unlearning": _GRID + _of("unlearning", "learning_rate fisher_samples"),
     "scores": ("methods", *_SCORED),
     "metrics": ("methods", "controls", "evaluate.k", "evaluate.bootstrap"),
     "report": ("name", "methods"),
-    "counterfactual": (
-        "counterfactual.remove",
-        "counterfactual.methods",
-        "counterfactual.scenarios",
-        "counterfactual.images",
-    ),
+    "counterfactual": _of("counterfactual", "remove methods scenarios images"),
     "abc": ("name", "preset", "methods", *_SCORED, "evaluate.bootstrap"),
 }
-"""Every list of settings by name; :data:`RESULTS` says who uses it."""
+"""Lists of settings by name; :data:`RESULTS` says who uses them."""
+
+_FEATURES = ("compute", "gradients", "forward", "features")
+_QUERIES = ("compute", "gradients", "query-features")
 
 RESULTS: dict[str, tuple[str, ...]] = {
     "model": ("network", "training"),
@@ -91,23 +55,14 @@ RESULTS: dict[str, tuple[str, ...]] = {
     "published model": ("network",),
     "encoded": ("encoding",),
     "query images": ("compute", "query-images"),
-    "features": ("compute", "gradients", "forward", "features"),
-    "features on inversions": ("compute", "gradients", "forward", "features", "inversion"),
-    "query features": ("compute", "gradients", "query-features"),
-    "scores": (
-        "compute",
-        "gradients",
-        "forward",
-        "inversion",
-        "features",
-        "query-features",
-        "unlearning",
-        "scores",
-    ),
+    "features": _FEATURES,
+    "features on inversions": (*_FEATURES, "inversion"),
+    "query features": _QUERIES,
+    "scores": (*_FEATURES, "inversion", *_QUERIES, "unlearning", "scores"),
     "metrics": ("metrics",),
     "report": ("report",),
     "counterfactual": ("counterfactual",),
-    "abc": ("compute", "gradients", "forward", "inversion", "features", "query-features", "abc"),
+    "abc": (*_FEATURES, "inversion", *_QUERIES, "abc"),
 }
 """Every result of a run -> the lists of settings that its key has, beside the keys of the results
 that it is computed from (the model's hash, the data set's fingerprint, the questions')."""

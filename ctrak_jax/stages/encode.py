@@ -144,7 +144,7 @@ def _finite(values: np.ndarray, chunk: range, what: str) -> np.ndarray:
     if bad.any():
         raise StoreError(
             f"image {chunk[int(np.argmax(bad))]}: its {what} holds NaN or infinity as "
-            f"{values.dtype}, nothing of its chunk was written; mend or remove the image, use "
+            f"{values.dtype}, nothing of its chunk was written; fix or remove the image, use "
             "another model, or encode.dtype: float32."
         )
     return values
