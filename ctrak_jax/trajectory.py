@@ -54,7 +54,7 @@ class Guidance(NamedTuple):
     """Scale g and the negative condition c' of equation (4.3)."""
 
     scale: float
-    against: Cond
+    negative: Cond
 
 
 class Path(NamedTuple):
@@ -96,7 +96,7 @@ def guided(eps_fn: EpsFn, guidance: Guidance | None) -> EpsFn:
 
     def eps(params: Params, x: Image, t: Timestep, cond: Cond) -> Image:
         # One call on a pair instead of two calls: the batch axis is doubled inside the network.
-        pair = jax.tree.map(lambda a, b: jnp.stack([a, b]), cond, guidance.against)
+        pair = jax.tree.map(lambda a, b: jnp.stack([a, b]), cond, guidance.negative)
         wanted, other = jax.vmap(eps_fn, (None, None, None, 0))(params, x, t, pair)
         return other + guidance.scale * (wanted - other)
 

@@ -59,8 +59,8 @@ class Instruction(NamedTuple):
 
 
 class Collective(NamedTuple):
-    """How often one kind of collective runs, and the bytes that a device sends or receives by all of
-    them, whichever is more."""
+    """How often one kind of collective runs, and the bytes that a device sends or receives by all
+    of them, whichever is more."""
 
     calls: int
     bytes: float
