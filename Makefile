@@ -13,6 +13,11 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP   := $(BIN)/python -m pip --disable-pip-version-check
 
+TEST  := python -m pytest -n $(WORKERS) --dist loadfile
+# Python 3.13 from the path or from pyenv, else the newest there is; a shim of pyenv may not run.
+NEWEST = $(firstword $(foreach p,python3.13 $(wildcard ~/.pyenv/versions/3.13*/bin/python3.13) \
+  python3.12,$(shell $(p) -c 'print("$(p)")' 2>/dev/null)) $(PYTHON))
+
 # Large pages for what XLA allocates, where Linux leaves them to the program (transparent_hugepage is
 # madvise; glibc 2.35 or newer): value and gradient of configs/avatars.yaml's network on a batch of 128
 # take 0.43 s with them and 0.60 s without, on 2 cores.
@@ -27,7 +32,7 @@ REBUILD := yes
 endif
 endif
 
-.PHONY: help install run text-to-image test tpu vocabulary lint format bench lock clean
+.PHONY: help install run text-to-image test test-all test-newest tpu vocabulary lint format bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -45,8 +50,19 @@ text-to-image: vocabulary ## draw portraits, train a small Stable Diffusion on t
 	$(BIN)/ctrak run configs/text_to_image.yaml --out runs/text-to-image $(ARGS)
 	@echo 'Report: runs/text-to-image/report/index.html'
 
-test: $(STAMP) ## run the tests (WORKERS=2, ARGS="-m 'not slow'")
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+test: $(STAMP) ## run the tests but the long ones (WORKERS=2, ARGS="tests/store -x")
+	$(BIN)/$(TEST) -m 'not slow' $(ARGS)
+
+test-all: $(STAMP) ## run every test, as CI does
+	$(BIN)/$(TEST) $(ARGS)
+
+# Built from pyproject.toml without the lock, anew each time. Without the extra diffusers, whose upper
+# bounds would hold others back: the tests that need it skip themselves.
+test-newest: ## run every test with the newest version of everything, in .venv-newest
+	$(NEWEST) -m venv --clear .venv-newest
+	.venv-newest/bin/python -m pip --disable-pip-version-check install --quiet --upgrade \
+	  --upgrade-strategy eager pip --editable '.[dev,avatars,parquet]'
+	.venv-newest/bin/$(TEST) $(ARGS)
 
 # Beside the packages and not among them: where JAX finds libtpu it looks for a TPU at every start.
 tpu: $(STAMP) ## the TPU compiler, for ctrak plan and the tests that compile for TPUs without one
@@ -82,8 +98,8 @@ lock: ## rewrite requirements.lock from pyproject.toml
 	  --extra avatars --extra parquet $(ARGS) \
 	  --output-file requirements.lock pyproject.toml
 
-clean: ## remove .venv, caches and built packages; runs/ stays
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+clean: ## remove .venv, .venv-newest, caches and built packages; runs/ stays
+	rm -rf $(VENV) .venv-newest build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Make .venv, or make it anew where it does not work.

@@ -2,12 +2,15 @@
 
 import os
 
+from tests import programs
 from tests.compiler import xla_flags
 
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), xla_flags(devices=8)])
-# Commands leave JAX's cache of compiled programs as this says, and the user's own alone.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
+if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has them from the process that starts it
+    programs.trim()
+    for name, value in programs.settings().items():
+        os.environ.setdefault(name, value)
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), xla_flags(devices=8)])
 
 import jax
 from jaxtyping import install_import_hook

@@ -1,33 +1,25 @@
-"""Compiled programs kept on disk for a while: what is compiled again and again, once."""
+"""What XLA compiled, kept on disk: once for both workers, their processes and the next run."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
 from pathlib import Path
 
-import jax
-from jax.experimental.compilation_cache import compilation_cache
+from tests.paths import ROOT
+
+KEPT = ROOT / ".pytest_cache" / "programs"
+"""`make clean` removes it, and so does a run that finds it larger than LIMIT."""
+LIMIT = 2e9
 
 
-def options(folder: Path) -> dict[str, str | float]:
-    """JAX's settings that keep every program in ``folder``; in capitals, environment variables."""
+def settings(folder: Path = KEPT) -> dict[str, str]:
+    """Environment variables with which JAX keeps every program in ``folder``."""
     return {
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
 
 
-@contextmanager
-def programs_kept(folder: Path) -> Iterator[None]:
-    """Inside, every program is compiled once and kept in ``folder``."""
-    wanted = options(folder)
-    before = {name: getattr(jax.config, name) for name in wanted}
-    for name, value in wanted.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
+def trim(folder: Path = KEPT) -> None:
+    """Remove a folder that has grown too large; no other process may use it yet."""
+    if sum(file.stat().st_size for file in folder.glob("*")) > LIMIT:
+        shutil.rmtree(folder)

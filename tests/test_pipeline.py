@@ -17,7 +17,7 @@ from ctrak_jax.run.metrics import read_metrics
 from ctrak_jax.run.questions import read_questions
 from ctrak_jax.run.tops import read_tops
 from ctrak_jax.store import FeatureStore, read_manifest, read_scores
-from tests.command import command, ctrak, environment
+from tests.command import command, ctrak, ctrak_here, environment
 from tests.paths import ROOT
 
 CONFIG = """
@@ -47,7 +47,7 @@ def features(root: Path, method: str) -> np.ndarray:
 def run(tmp_path_factory) -> Path:
     """A finished run; tests that change it work on a copy."""
     folder = tmp_path_factory.mktemp("run")
-    (folder / "small.yaml").write_text(CONFIG)
+    (folder / "small.yaml").write_text(f"{CONFIG}run: {{devices: 1}}\n")
     done = ctrak("run", folder / "small.yaml", "--out", folder / "out", "--json")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
@@ -111,7 +111,7 @@ def test_damping_by_attribute_is_chosen_on_its_validation_queries_alone(run, cop
 
     def scored(*settings: str) -> dict[tuple[str, str, str], list[int]]:
         """The top lists by method, query and attribute."""
-        done = ctrak("score", copy, *settings, "--controls", "[]")
+        done = ctrak_here("score", copy, *settings, "--controls", "[]")
         assert done.returncode == 0, done.stderr
         return {
             (method, *key): [hit.index for hit in hits]
@@ -143,7 +143,7 @@ def test_damping_by_attribute_is_chosen_on_its_validation_queries_alone(run, cop
 
 def test_a_second_run_computes_nothing(copy):
     before = (copy / "log.jsonl").read_text().splitlines()
-    done = ctrak("run", copy)
+    done = ctrak_here("run", copy)
     assert done.returncode == 0, done.stderr
     assert (copy / "log.jsonl").read_text().splitlines() == before
 
@@ -157,7 +157,7 @@ def test_featurization_goes_on_where_it_was_killed(run, copy):
     chunk = store / "features" / "c" / str(lost // 16) / "0"
     original = chunk.read_bytes()
     chunk.unlink()
-    done = ctrak("featurize", copy)
+    done = ctrak_here("featurize", copy)
     assert done.returncode == 0, done.stderr
     assert read_manifest(store) == read_manifest(run / "features" / "concept-trak")
     assert np.allclose(
@@ -170,6 +170,7 @@ def test_featurization_goes_on_where_it_was_killed(run, copy):
     assert last["stage"] == "featurize"
 
 
+@pytest.mark.slow
 def test_a_killed_featurization_goes_on_to_the_same_bytes(run, tmp_path):
     """SIGKILL once the first rows are on disk: no finished row is computed again, and the store is
     that of a run that nobody disturbed."""
@@ -218,7 +219,7 @@ def test_a_lost_question_alone_is_computed_again(run, copy, scope):
     manifest["complete"].remove(row)
     (store / "manifest.json").write_text(json.dumps(manifest))
     (store / "features" / "c" / str(row // 2) / "0").unlink()
-    done = ctrak("query", copy)
+    done = ctrak_here("query", copy)
     assert done.returncode == 0, done.stderr
     original = run / "queries" / "d-trak"
     found, expected = (FeatureStore(s, read_manifest(s)).read() for s in (store, original))
@@ -227,6 +228,7 @@ def test_a_lost_question_alone_is_computed_again(run, copy, scope):
     assert (last["stage"], last["samples"]) == ("query", 2)
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_model_and_refuses_other_settings(tmp_path):
     """SIGKILL once a checkpoint is there; then another rate is refused, and the same settings end
     in the parameters of a run that nobody disturbed."""
@@ -261,17 +263,16 @@ def test_a_killed_training_goes_on_to_the_same_model_and_refuses_other_settings(
     assert one == two
 
 
-@pytest.mark.parametrize("model", [1, 2])
+@pytest.mark.parametrize("model", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_batch_chunk_tile_and_devices_do_not_change_a_feature(run, tmp_path, model):
     shutil.copytree(run / "model", tmp_path / "out" / "model")
     shutil.copy(run / "config.yaml", tmp_path / "out" / "config.yaml")
-    done = ctrak(
+    done = ctrak_here(
         "featurize",
         tmp_path / "out",
         *("--gradient.batch", "24", "--gradient.time_chunk", "4"),
         *("--projection.tile", "100", "--store.chunk", "24", "--controls", "[]"),
-        *("--mesh.model", str(model)),
-        devices=8,
+        *("--run.devices", "8", "--mesh.model", str(model)),
     )
     assert done.returncode == 0, done.stderr
     for method in METHODS:
@@ -285,7 +286,7 @@ def test_batch_chunk_tile_and_devices_do_not_change_a_feature(run, tmp_path, mod
     [("--projection.k", "96", "projection"), ("--trajectory.guidance", "3", "trajectory")],
 )
 def test_features_of_other_settings_are_never_reused(copy, setting, value, field):
-    done = ctrak("featurize", copy, setting, value)
+    done = ctrak_here("featurize", copy, setting, value)
     assert done.returncode == 1
     line = [x for x in done.stderr.splitlines() if x.startswith("ctrak: ")]
     assert len(line) == 1
@@ -294,13 +295,13 @@ def test_features_of_other_settings_are_never_reused(copy, setting, value, field
 
 def test_a_refused_setting_does_not_become_the_run_s(copy):
     before = (copy / "config.yaml").read_text()
-    assert ctrak("query", copy, "--query.eta", "0").returncode == 1
+    assert ctrak_here("query", copy, "--query.eta", "0").returncode == 1
     assert (copy / "config.yaml").read_text() == before
-    assert ctrak("run", copy).returncode == 0
+    assert ctrak_here("run", copy).returncode == 0
 
 
 def test_rankings_of_other_settings_are_never_evaluated(copy):
-    done = ctrak("evaluate", copy, "--projection.k", "96")
+    done = ctrak_here("evaluate", copy, "--projection.k", "96")
     assert done.returncode == 1
     assert "run `ctrak score` first" in done.stderr
 
@@ -309,7 +310,7 @@ def test_lost_scores_are_made_again(copy):
     before = (copy / "metrics.json").read_bytes()
     (copy / "scores" / "damping.json").unlink()
     shutil.rmtree(copy / "scores" / "das.zarr")
-    done = ctrak("run", copy, "--json")
+    done = ctrak_here("run", copy, "--json")
     assert done.returncode == 0, done.stderr
     assert (copy / "scores" / "das.zarr").exists()
     assert (copy / "metrics.json").read_bytes() == before
@@ -322,7 +323,7 @@ def test_features_on_disk_and_in_memory_score_the_same(run, copy):
         return read_scores(root / "scores" / f"{method}.zarr")
 
     before = (run / "scores" / "damping.json").read_text()
-    done = ctrak("score", copy, "--score.solver", "cg", devices=4)
+    done = ctrak_here("score", copy, "--score.solver", "cg", "--run.devices", "4")
     assert done.returncode == 0, done.stderr
     assert (copy / "scores" / "damping.json").read_text() == before
     for name in (".", "controls/wrong-label"):
@@ -338,13 +339,13 @@ def test_features_on_disk_and_in_memory_score_the_same(run, copy):
 def test_a_query_picture_changed_afterwards_is_noticed(copy):
     images = copy / "queries" / "images"
     shutil.copy(images / "circle-red-00.png", images / "circle-blue-00.png")
-    done = ctrak("query", copy)
+    done = ctrak_here("query", copy)
     assert done.returncode == 1
     assert "differing fields: images" in done.stderr
 
 
 def test_a_model_of_other_settings_is_never_reused(copy):
-    done = ctrak("train", copy, "--train.steps", "50")
+    done = ctrak_here("train", copy, "--train.steps", "50")
     assert done.returncode == 1
     assert "train differ" in done.stderr
 
@@ -378,7 +379,7 @@ def test_the_notebook_reads_the_run(run):
 
 
 def test_info_verifies_the_run(run):
-    done = ctrak("info", run, "--json")
+    done = ctrak_here("info", run, "--json")
     assert done.returncode == 0, done.stderr
     about = json.loads(done.stdout)
     assert all(store["missing"] == 0 for store in about["stores"].values())

@@ -1,5 +1,7 @@
 """The cotangent form of every loss against jax.grad of the loss written out."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from ctrak_jax import reward
 from ctrak_jax.gradient import flatten_samples, global_norm, step_gradient
 from ctrak_jax.schedule import implied_noise, posterior_mean
-from tests.tiny import Tiny
+from tests.tiny import Tiny, make_tiny
 
 MINUS = jnp.array([0.0, 0.0, 0.0, 1.0])
 TARGET = 0.3
@@ -64,12 +66,25 @@ def cotangent_form(name: str, tiny: Tiny, x0):
 LOSSES = ["dsm", "l2", "l1", "mean", "dps", "slider", "reward_x0", "reward_xt"]
 
 
+@cache
+def gradients(name: str):
+    """By the cotangent form, and of the loss written out; of x, t, x0 and a condition."""
+    tiny = make_tiny()
+
+    def ours(x, t, x0, cond):
+        return step_gradient(cotangent_form(name, tiny, x0), tiny.eps_fn, tiny.params, x, t, cond)
+
+    def plain(x, t, x0, cond):
+        return jax.grad(written_out(name, tiny, x, t, x0, cond))(tiny.params)
+
+    return jax.jit(ours), jax.jit(plain)
+
+
 @pytest.mark.parametrize("step", [0, 4, 8])
 @pytest.mark.parametrize("name", LOSSES)
 def test_cotangent_form_is_the_gradient_of_the_loss(tiny, name, step):
-    x, t, x0, cond = tiny.paths.x[0, step], tiny.paths.t[0, step], tiny.x0[0], tiny.cond[0]
-    ours = step_gradient(cotangent_form(name, tiny, x0), tiny.eps_fn, tiny.params, x, t, cond)
-    plain = jax.grad(written_out(name, tiny, x, t, x0, cond))(tiny.params)
+    args = tiny.paths.x[0, step], tiny.paths.t[0, step], tiny.x0[0], tiny.cond[0]
+    ours, plain = (gradient(*args) for gradient in gradients(name))
     difference = jax.tree.map(jnp.subtract, ours, plain)
     assert float(global_norm(difference)) <= 1e-4 * float(global_norm(plain))
 
@@ -77,12 +92,9 @@ def test_cotangent_form_is_the_gradient_of_the_loss(tiny, name, step):
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_are_one_sample_functions_under_vmap(tiny, name):
     step = 3
-
-    def one(x0, x, t, cond):
-        return step_gradient(cotangent_form(name, tiny, x0), tiny.eps_fn, tiny.params, x, t, cond)
-
-    args = (tiny.x0, tiny.paths.x[:, step], tiny.paths.t[:, step], tiny.cond)
-    together = flatten_samples(jax.vmap(one)(*args))
+    one = gradients(name)[0]
+    args = (tiny.paths.x[:, step], tiny.paths.t[:, step], tiny.x0, tiny.cond)
+    together = flatten_samples(jax.jit(jax.vmap(one))(*args))
     for i in range(len(tiny.x0)):
         alone = one(*(a[i] for a in args))
         row = flatten_samples(jax.tree.map(lambda leaf: leaf[None], alone))[0]
@@ -148,8 +160,12 @@ def test_guidance_survives_a_half_precision_network(tiny, dtype):
 
     x, t, x0, cond = tiny.paths.x[0, 8], tiny.paths.t[0, 8], tiny.x0[0], tiny.cond[0]
     loss = reward.dps(tiny.schedule, x0, scale=1e-7)
-    full = step_gradient(loss, tiny.eps_fn, tiny.params, x, t, cond)
-    rounded = step_gradient(loss, half, tiny.params, x, t, cond)
+    full, rounded = (
+        jax.jit(lambda params, eps_fn=eps_fn: step_gradient(loss, eps_fn, params, x, t, cond))(
+            tiny.params
+        )
+        for eps_fn in (tiny.eps_fn, half)
+    )
     a, b = (flatten_samples(jax.tree.map(lambda leaf: leaf[None], g))[0] for g in (full, rounded))
     assert float(a @ b / jnp.linalg.norm(a) / jnp.linalg.norm(b)) > 0.99
 

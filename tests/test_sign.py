@@ -33,6 +33,7 @@ def run(tmp_path_factory) -> Path:
     return folder / "out"
 
 
+@pytest.mark.slow
 def test_top_ranked_raise_the_concept_reward_more_than_random_and_those_more_than_bottom(run):
     """Mean over 32 questions of the change after one small step, measured on the network itself."""
     done = subprocess.run(

@@ -11,6 +11,7 @@ import pytest
 
 from tests import tpu_compile
 
+pytestmark = pytest.mark.slow
 LIBRARY = Path(sys.prefix) / "tpu" / "libtpu" / "libtpu.so"
 
 

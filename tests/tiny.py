@@ -1,5 +1,6 @@
 """Small things that several tests need."""
 
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -39,6 +40,7 @@ def random_params(network: DiT, shape: tuple[int, int, int], cond: int, seed: in
     return jax.tree.unflatten(structure, noisy)
 
 
+@cache
 def make_tiny(samples: int = 3) -> Tiny:
     network = DiT(width=16, depth=1, heads=2, patch=4)
     schedule = schedules.linear()

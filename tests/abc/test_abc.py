@@ -23,7 +23,6 @@ from ctrak_jax.models.stable_diffusion.textual_inversion import (
 from ctrak_jax.store import FeatureStore, read_manifest
 from tests.data.abc_files import dump as write_json
 from tests.data.abc_files import put
-from tests.programs import programs_kept
 from tests.tiny_model import write_model
 
 COUNT = 12
@@ -98,13 +97,6 @@ def settings(data: Path, model: Path) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Programs that are compiled again come out of a cache."""
-    with programs_kept(tmp_path_factory.mktemp("programs")):
-        yield
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     return write_abc(tmp_path_factory.mktemp("abc") / "data")
@@ -112,7 +104,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def config(data, tmp_path_factory) -> Config:
-    model = write_model(tmp_path_factory.mktemp("model"))
+    model = write_model(tmp_path_factory.mktemp("model"), shallow=True)
     return Config.model_validate(settings(data, model))
 
 

@@ -130,8 +130,8 @@ def test_lines_end_with_a_newline_alone(tmp_path, monkeypatch, data, lines):
 
 
 def test_opening_reads_no_array(tmp_path):
-    """4 GB of latents and 0.6 GB of text that are holes in files open in a few megabytes."""
-    root, count = write_abc(tmp_path / "data"), 20_000
+    """0.8 GB of latents and 0.1 GB of text that are holes in files open in a few megabytes."""
+    root, count = write_abc(tmp_path / "data"), 4_000
     for name, shape in (
         ("laion_latents.npy", (2 * count, 4, 64, 64)),
         ("laion_text_embeddings.npy", (count, 77, 768)),

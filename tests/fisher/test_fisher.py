@@ -201,8 +201,17 @@ def two_axes():
     return Mesh(np.array(jax.devices()).reshape(2, 4), ("hosts", SAMPLES))
 
 
-@pytest.mark.parametrize("resident", [False, True])
-@pytest.mark.parametrize("devices", [1, 8, "2x4"])
+@pytest.mark.parametrize(
+    ("devices", "resident"),
+    [
+        (1, False),
+        (8, True),
+        ("2x4", False),
+        pytest.param(1, True, marks=pytest.mark.slow),
+        pytest.param(8, False, marks=pytest.mark.slow),
+        pytest.param("2x4", True, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("solver", fisher.SOLVERS)
 def test_devices_and_blocks_do_not_change_the_scores(solver, devices, resident):
     features, queries = problem(300, 96)

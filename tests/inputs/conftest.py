@@ -9,14 +9,7 @@ from ctrak_jax import pipeline
 from ctrak_jax.data import write_folder
 from ctrak_jax.data.raw import RawImages
 from tests.inputs.words import EACH, PAIRS, VALUES, config
-from tests.programs import programs_kept
 from tests.tiny_model import write_model
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _programs(tmp_path_factory):
-    with programs_kept(tmp_path_factory.mktemp("programs")):
-        yield
 
 
 @pytest.fixture(scope="module")

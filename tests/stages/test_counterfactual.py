@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +22,6 @@ from ctrak_jax.stages import counterfactual, query, score, train
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store import write_scores
 from tests.command import ctrak
-from tests.programs import programs_kept
 
 TEACHERS, OTHERS, BLIND = "concept-trak", "d-trak", "trak"
 """Whose scores are planted: one ranks the carriers of each concept first, one last, and one has the
@@ -65,14 +63,13 @@ def plant_scores(ctx: Context) -> None:
 
 
 @pytest.fixture(scope="module")
-def asked_run(tmp_path_factory) -> Iterator[Context]:
+def asked_run(tmp_path_factory) -> Context:
     """A trained model that was asked and ranked for; nothing was trained again yet."""
-    with programs_kept(tmp_path_factory.mktemp("programs")):
-        (found,) = pipeline.prepare(CONFIG, tmp_path_factory.mktemp("asked"))
-        train.run(found)
-        query.generate(found)
-        plant_scores(found)
-        yield found
+    (found,) = pipeline.prepare(CONFIG, tmp_path_factory.mktemp("asked"))
+    train.run(found)
+    query.generate(found)
+    plant_scores(found)
+    return found
 
 
 @pytest.fixture(scope="module")

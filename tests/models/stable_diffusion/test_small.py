@@ -29,7 +29,6 @@ from ctrak_jax.models.stable_diffusion.small_training import (
 )
 from ctrak_jax.models.training import OptimizerSpec, Progress, Trainer, TrainState
 from ctrak_jax.schedule import add_noise
-from tests.programs import programs_kept
 
 MERGES = ("r e", "re d</w>", "s k", "sk y</w>", "a n", "an d</w>", "an</w> d")
 WORDS = vocabulary.derive(MERGES)
@@ -66,13 +65,12 @@ def images() -> np.ndarray:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory):
-    """Compile the same programs once for the whole file, with a generator that compiles fast:
-    threefry's code, unrolled for each parameter, takes as long to compile as a training step."""
+def generator():
+    """One that compiles fast: threefry's code, unrolled for each parameter, takes as long to
+    compile as a training step."""
     before = getattr(jax.config, "jax_default_prng_impl")  # noqa: B009
     jax.config.update("jax_default_prng_impl", "rbg")
-    with programs_kept(tmp_path_factory.mktemp("programs")):
-        yield
+    yield
     jax.config.update("jax_default_prng_impl", before)
 
 
@@ -219,6 +217,7 @@ def in_range() -> jax.Array:
     return jnp.asarray(images() / 127.5 - 1.0, jnp.float32)
 
 
+@pytest.mark.slow
 def test_the_autoencoder_gives_images_back_and_its_latents_have_unit_variance(whole):
     network, params = (part := sd.load_codecs(whole).image).network, part.params
     x = in_range()
@@ -228,6 +227,7 @@ def test_the_autoencoder_gives_images_back_and_its_latents_have_unit_variance(wh
     assert float(jnp.abs(found - x).mean()) < 0.3 * float(jnp.abs(x - x.mean()).mean())
 
 
+@pytest.mark.slow
 def test_the_denoiser_predicts_noise_and_its_captions_tokens_have_moved(whole):
     model, codecs = sd.load(whole), sd.load_codecs(whole)
     assert model.noise.prediction == SETTINGS.prediction == "v"
@@ -256,6 +256,7 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_training_stopped_in_either_part_goes_on_to_the_same_model(whole, tmp_path, monkeypatch):
     folder, real, parts = tmp_path / "model", stage.checkpointed, ["autoencoder", "denoiser"]
 
@@ -283,6 +284,7 @@ def test_a_training_stopped_in_either_part_goes_on_to_the_same_model(whole, tmp_
         assert equal(found, expected)
 
 
+@pytest.mark.slow
 def test_a_finished_model_is_left_alone(whole, monkeypatch):
     monkeypatch.setattr(stage, "_autoencoder", lambda *_: pytest.fail("trained again"))
     train(whole)
@@ -291,6 +293,7 @@ def test_a_finished_model_is_left_alone(whole, monkeypatch):
         train(whole, SETTINGS._replace(kl=0.5))
 
 
+@pytest.mark.slow
 def test_layers_as_one_product_give_every_part_the_same_gradient(whole):
     denoiser, codecs = sd.load(whole).denoiser, sd.load_codecs(whole)
     text, autoencoder = codecs.text, codecs.image
