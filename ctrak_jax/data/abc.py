@@ -11,28 +11,24 @@ all_tasks.json             the questions, with the keys ``TASK_KEYS``: a list of
                            object of lists of one length; both are read
 
 Paths in json/ start with ``dataset/``, which stands for the folder itself. Opening the set reads
-the JSON files, the names of the pictures and where the captions' lines end; arrays are mapped, and
-nothing else is read before it is needed. Sources: Wang et al. 2023 (the benchmark) and 2024
-(latents, embeddings and tasks).
+the JSON files and counts LAION's pictures and captions; arrays are mapped. Sources: Wang et al.
+2023 (the benchmark) and 2024 (latents, embeddings and tasks).
 """
 
 import json
-import tokenize
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ctrak_jax.data.mapped import ChannelsLast, Lines, PictureFiles
+from ctrak_jax.data.pictures import SUFFIXES
+from ctrak_jax.data.reading import open_npy
 from ctrak_jax.errors import UsageError
 
-TEST_CASES = (
-    "test_artchive",
-    "test_bamfg",
-    "test_observed_imagenet",
-    "test_unobserved_imagenet",
-)
+TEST_CASES = ("test_artchive", "test_bamfg", "test_observed_imagenet", "test_unobserved_imagenet")
 TASK_KEYS = (
     "synth_image_path",
     "prompt",
@@ -54,16 +50,9 @@ ADVICE = "unpack the AbC files again"
 class Task(NamedTuple):
     """A question: which candidates taught the model what this generated image shows?
 
-    Attributes:
-        image: the generated picture.
-        prompt: what it was generated from.
-        train_prompt: what the exemplars were customised under, with the new token.
-        category: the concept's kind in a word.
-        test_case: one of ``TEST_CASES``.
-        entry: its place in that file.
-        class_id: the name of its customised model.
-        model: the customised model's folder, whose files are the adapter's to read and to check.
-        exemplars: the pictures that were customised to, 1 to 21: the truth.
+    The image was generated from ``prompt`` by a customised model: the adapter reads its files in
+    the folder ``model``, and ``class_id`` names it in place ``entry`` of the file ``test_case``. It
+    was customised to the ``exemplars``, the truth, under ``train_prompt`` with the new token.
     """
 
     image: Path
@@ -77,23 +66,36 @@ class Task(NamedTuple):
     exemplars: tuple[Path, ...]
 
 
+class ChannelsLast:
+    """Mapped latents [N, c, h, w], indexed by row like an array [N, h, w, c]; gives copies."""
+
+    def __init__(self, stored: np.ndarray) -> None:
+        count, channels, height, width = stored.shape
+        self._stored = stored
+        self.shape = (count, height, width, channels)
+        self.dtype = stored.dtype
+        self.ndim = 4
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: int | np.integer | slice | Sequence[int] | np.ndarray) -> np.ndarray:
+        """Latents [..., h, w, c] of a row, a slice, or an array of rows or of flags."""
+        if isinstance(key, tuple):
+            raise IndexError("latents are indexed by row alone; index the result further.")
+        rows = np.asarray(self._stored[np.asarray(key) if isinstance(key, list) else key])
+        return np.moveaxis(rows, -3, -1).copy()  # C-contiguous: moveaxis alone gives a view
+
+
 @dataclass(frozen=True, kw_only=True)
 class Laion:
-    """The candidates that every task shares, by row.
-
-    Attributes:
-        latents: [N, 64, 64, 4].
-        flipped: those of the mirrored pictures, in the same order.
-        text: embeddings [N, 77, 768], mapped; a picture and its mirror image share one.
-        captions: N lines.
-        images: N files, for ``Files`` of :mod:`ctrak_jax.data.pictures`.
-    """
+    """The N candidates that every task shares, by row."""
 
     latents: ChannelsLast
     flipped: ChannelsLast
+    """Latents of the mirrored pictures, in the same order."""
     text: np.ndarray
-    captions: Lines
-    images: PictureFiles
+    """Embeddings [N, 77, 768], mapped; a picture and its mirror image share one."""
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -119,14 +121,12 @@ def read_abc(
     Args:
         path: the folder.
         tasks: another list of questions than ``path/all_tasks.json``.
-        latent, text: shapes of a latent on disk and of a text embedding, where the model's are
-            others than those of the released files.
+        latent: shape of a latent on disk, where it is not that of the released files.
+        text: shape of a text embedding, likewise.
 
     Raises:
-        UsageError: a file or folder is missing, damaged or of another shape, type or count; a
-            task lacks a key, names an unknown test case, an entry that is not there or one that
-            did not generate its image, or has no exemplar or more than 21; a picture that is not
-            there. The message is one line and names the file.
+        UsageError: a file is missing, damaged or of another shape, type or count, or a task does
+            not fit the entry that it names. The message is one line and names the file.
     """
     if not path.is_dir():
         raise UsageError(f"{path}: no such folder; give the folder that holds the AbC files.")
@@ -134,7 +134,8 @@ def read_abc(
     return Abc(tasks=questions, laion=_laion(path, latent, text))
 
 
-# The candidates
+def _damaged(message: str) -> UsageError:
+    return UsageError(f"{message}; {ADVICE}.")
 
 
 def _laion(path: Path, latent: tuple[int, ...], embedding: tuple[int, ...]) -> Laion:
@@ -142,57 +143,46 @@ def _laion(path: Path, latent: tuple[int, ...], embedding: tuple[int, ...]) -> L
     text = _array(path / EMBEDDINGS, embedding, "N")
     count = len(text)
     if not count:
-        raise UsageError(f"{path / EMBEDDINGS}: holds no row; {ADVICE}.")
+        raise _damaged(f"{path / EMBEDDINGS}: holds no row")
     if len(latents) != 2 * count:
-        raise UsageError(
+        raise _damaged(
             f"{path / LATENTS}: {len(latents)} latents, expected {2 * count}: a plain "
-            f"and a flipped one for each of the {count} rows of laion_text_embeddings.npy; "
-            f"{ADVICE}."
+            f"and a flipped one for each of the {count} rows of laion_text_embeddings.npy"
         )
-    file, folder = path / "laion_subset" / "captions.txt", path / "laion_subset" / "images"
-    if not file.is_file():
-        raise UsageError(f"{file}: no such file; {ADVICE}.")
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; {ADVICE}.")
-    captions, images = Lines(file), PictureFiles(folder)
-    for name, found in (
-        (f"{file}: {len(captions)} lines", captions),
-        (f"{folder}: {len(images)} pictures", images),
-    ):
-        if len(found) != count:
-            raise UsageError(
-                f"{name}, expected {count}, as many as laion_text_embeddings.npy has rows; "
-                f"{ADVICE}."
+    captions, images = (path / "laion_subset" / name for name in ("captions.txt", "images"))
+    if not captions.is_file():
+        raise _damaged(f"{captions}: no such file")
+    if not images.is_dir():
+        raise _damaged(f"{images}: no such folder")
+    with captions.open("rb") as lines:
+        line_count = sum(1 for _ in lines)
+    with os.scandir(images) as files:
+        picture_count = sum(f.name.lower().endswith(SUFFIXES) and f.is_file() for f in files)
+    counts = ((captions, line_count, "lines"), (images, picture_count, "pictures"))
+    for place, found, what in counts:
+        if found != count:
+            raise _damaged(
+                f"{place}: {found} {what}, expected {count}, as many as "
+                "laion_text_embeddings.npy has rows"
             )
     return Laion(
-        latents=ChannelsLast(latents[:count]),
-        flipped=ChannelsLast(latents[count:]),
-        text=text,
-        captions=captions,
-        images=images,
+        latents=ChannelsLast(latents[:count]), flipped=ChannelsLast(latents[count:]), text=text
     )
 
 
 def _array(file: Path, row: tuple[int, ...], count: str) -> np.ndarray:
-    """A mapped array of such rows."""
+    """A mapped array of ``count`` such rows."""
     if not file.is_file():
-        raise UsageError(f"{file}: no such file; {ADVICE}.")
-    try:
-        array = np.lib.format.open_memmap(file, mode="r")
-    except (OSError, ValueError, tokenize.TokenError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UsageError(f"{file}: not a readable .npy file ({reason}); {ADVICE}.") from None
+        raise _damaged(f"{file}: no such file")
+    array = open_npy(file, f"; {ADVICE}")
     if array.shape[1:] != row:
         expected = ", ".join([count, *map(str, row)])
-        raise UsageError(f"{file}: shape {array.shape}, expected [{expected}]; {ADVICE}.")
+        raise _damaged(f"{file}: shape {array.shape}, expected [{expected}]")
     if array.dtype not in (np.float16, np.float32):
         raise UsageError(
             f"{file}: dtype {array.dtype}, expected float16 or float32; convert it or {ADVICE}."
         )
     return array
-
-
-# The tasks
 
 
 def _tasks(path: Path, file: Path) -> tuple[Task, ...]:
@@ -214,7 +204,7 @@ def _tasks(path: Path, file: Path) -> tuple[Task, ...]:
             entries[case] = _entries(path / "json" / f"{case}.json")
         tasks.append(_task(path, values, entries[case], place))
     if not tasks:
-        raise UsageError(f"{file}: holds no task, expected at least one; {ADVICE}.")
+        raise _damaged(f"{file}: holds no task, expected at least one")
     return tuple(tasks)
 
 
@@ -224,9 +214,8 @@ def _task_objects(file: Path) -> list[Any]:
     if isinstance(found, list):
         return found
     if not isinstance(found, dict) or not all(isinstance(c, list) for c in found.values()):
-        raise UsageError(
-            f"{file}: got {_kind(found)}, expected a list of objects or an object of lists; "
-            f"{ADVICE}."
+        raise _damaged(
+            f"{file}: got {_kind(found)}, expected a list of objects or an object of lists"
         )
     _check_keys(found, TASK_KEYS, str(file))
     counts = {key: len(found[key]) for key in TASK_KEYS}
@@ -240,7 +229,7 @@ def _task_objects(file: Path) -> list[Any]:
 def _entries(file: Path) -> list[Any]:
     found = _json(file)
     if not isinstance(found, list):
-        raise UsageError(f"{file}: got {_kind(found)}, expected a list of objects; {ADVICE}.")
+        raise _damaged(f"{file}: got {_kind(found)}, expected a list of objects")
     return found
 
 
@@ -256,9 +245,7 @@ def _task(path: Path, values: dict[str, Any], entries: list[Any], place: str) ->
     entry, where = entries[number], f"{file}: entry {number}"
     _check_keys(entry, ENTRY_KEYS, where)
     if not isinstance(entry["synth"], dict):
-        raise UsageError(
-            f"{where}: synth is {_kind(entry['synth'])}, expected an object of lists; {ADVICE}."
-        )
+        raise _damaged(f"{where}: synth is {_kind(entry['synth'])}, expected an object of lists")
     synth = {
         _inside(name)
         for kind, names in entry["synth"].items()
@@ -271,9 +258,7 @@ def _task(path: Path, values: dict[str, Any], entries: list[Any], place: str) ->
         )
     exemplars = _names(entry["exemplar"], f"{where}: exemplar")
     if not 1 <= len(exemplars) <= MAX_EXEMPLARS:
-        raise UsageError(
-            f"{where}: {len(exemplars)} exemplars, expected 1 to {MAX_EXEMPLARS}; {ADVICE}."
-        )
+        raise _damaged(f"{where}: {len(exemplars)} exemplars, expected 1 to {MAX_EXEMPLARS}")
     return Task(
         image=_picture(path / image, place),
         prompt=values["prompt"],
@@ -289,7 +274,7 @@ def _task(path: Path, values: dict[str, Any], entries: list[Any], place: str) ->
 
 def _names(value: Any, place: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise UsageError(f"{place}: got {_kind(value)}, expected a list of paths; {ADVICE}.")
+        raise _damaged(f"{place}: got {_kind(value)}, expected a list of paths")
     return value
 
 
@@ -301,30 +286,27 @@ def _inside(name: str) -> PurePosixPath:
 
 def _picture(file: Path, named_by: str) -> Path:
     if not file.is_file():
-        raise UsageError(f"{file}: missing, but {named_by} names it; {ADVICE}.")
+        raise _damaged(f"{file}: missing, but {named_by} names it")
     return file
 
 
 def _check_keys(value: Any, keys: tuple[str, ...], place: str) -> None:
     if not isinstance(value, dict):
-        raise UsageError(f"{place}: got {_kind(value)}, expected an object; {ADVICE}.")
+        raise _damaged(f"{place}: got {_kind(value)}, expected an object")
     lacking = [key for key in keys if key not in value]
     if lacking:
-        raise UsageError(
-            f"{place}: has no {lacking[0]!r}, expected the keys {', '.join(keys)}; {ADVICE}."
-        )
+        raise _damaged(f"{place}: has no {lacking[0]!r}, expected the keys {', '.join(keys)}")
 
 
 def _json(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}; {ADVICE}.") from None
+        raise _damaged(f"{file}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # no JSON, or no text
-        raise UsageError(f"{file}: not valid JSON ({error}); {ADVICE}.") from None
+        raise _damaged(f"{file}: not valid JSON ({error})") from None
 
 
 def _kind(value: Any) -> str:
-    return {dict: "an object", list: "a list", str: "text", type(None): "null"}.get(
-        type(value), repr(value)
-    )
+    kinds = {dict: "an object", list: "a list", str: "text", type(None): "null"}
+    return kinds.get(type(value), repr(value))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ctrak_jax.data.pictures import Files, Pictures
 from ctrak_jax.data.raw import RawImages
+from ctrak_jax.data.reading import decoded
 from ctrak_jax.errors import UsageError
 
 
@@ -30,15 +31,14 @@ LICENCE = "non-commercial research only; see the terms of CelebA and CelebA-HQ"
 
 
 def read_celeba(path: Path, *, side: int) -> RawImages:
-    """Read CelebA-HQ or CelebA; pictures are decoded when they are read.
+    """Read CelebA-HQ or CelebA from a folder of one of the ``LAYOUTS``.
 
-    Args:
-        path: the folder that holds the table and the folder of pictures (see ``LAYOUTS``).
-        side: each picture is cropped to its centred square and resized to this side.
+    Pictures are decoded when they are read, cropped to their centred square and resized to
+    ``side``.
 
     Raises:
-        UsageError: neither layout, a picture that the table names missing, or a table of another
-            form; the message names file and line.
+        UsageError: neither layout, a picture that the table names is missing, or the table has
+            another form; the message names file and line.
     """
     layout = next((known for known in LAYOUTS if (path / known.table).is_file()), None)
     if layout is None:
@@ -63,10 +63,7 @@ def read_celeba(path: Path, *, side: int) -> RawImages:
 
 def _read_table(table: Path) -> tuple[list[str], dict[str, tuple[str, ...]]]:
     """The files and the values of every attribute, by row."""
-    try:
-        lines = table.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{table}: not UTF-8 text ({error}).") from None
+    lines = decoded(table.read_bytes(), table).splitlines()
     count = lines[0].strip() if lines else ""
     if not count.isdecimal() or len(lines) < 3:
         raise UsageError(

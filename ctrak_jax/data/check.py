@@ -23,12 +23,11 @@ class ShapeReader:
     drawing with the least mean absolute difference, and accepted where that is below ``tolerance``.
     """
 
-    def __init__(
-        self, shapes: tuple[str, ...], colors: tuple[str, ...], size: int, tolerance: float = 0.06
-    ) -> None:
+    tolerance = 0.06
+
+    def __init__(self, shapes: tuple[str, ...], colors: tuple[str, ...], size: int) -> None:
         reach = RADIUS + OUTLINE / 2
         places = np.arange(reach - 0.5 / size, 1.0 - reach + 0.5 / size, 0.5 / size)
-        self.tolerance = tolerance
         self.names = [(s, c) for s in shapes for c in colors]
         self._templates = [
             np.stack([draw(s, c, (x, y), size).reshape(-1) for y in places for x in places])
@@ -49,7 +48,5 @@ class ShapeReader:
         return (seen.shape, seen.color) == wanted and seen.error < self.tolerance
 
 
-@lru_cache
-def shape_reader(shapes: tuple[str, ...], colors: tuple[str, ...], size: int) -> ShapeReader:
-    """The reader of these shapes, colours and side; made once, its drawings take a while."""
-    return ShapeReader(shapes, colors, size)
+shape_reader = lru_cache(ShapeReader)
+"""The reader of some shapes, colours and side; made once, its drawings take a while."""

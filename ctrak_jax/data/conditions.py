@@ -1,4 +1,7 @@
-"""Conditions of a class-conditional model: concatenated one-hots, zeros for a null attribute."""
+"""Conditions of a class-conditional model: concatenated one-hots, zeros for a null attribute.
+
+What is drawn for a sample is fixed by its dataset index: neither order nor batch can change it.
+"""
 
 import math
 from collections.abc import Mapping
@@ -10,14 +13,12 @@ import numpy as np
 
 from ctrak_jax.errors import UsageError
 
+Change = Literal["attribute", "opposite"]
+
 
 @dataclass(frozen=True)
 class Conditions:
-    """The coding of attribute values.
-
-    Attributes:
-        vocabulary: attribute -> its values; both in the order of the code.
-    """
+    """The coding of attribute values; the vocabulary is in the order of the code."""
 
     vocabulary: Mapping[str, tuple[str, ...]]
 
@@ -64,13 +65,7 @@ class Conditions:
         return [dict(zip(names, c, strict=True)) for c in product(*self.vocabulary.values())]
 
     def changed(
-        self,
-        what: Literal["attribute", "opposite"],
-        conditions: np.ndarray,
-        index: np.ndarray,
-        *,
-        seed: int,
-        count: int,
+        self, what: Change, conditions: np.ndarray, index: np.ndarray, *, seed: int, count: int
     ) -> np.ndarray:
         """:meth:`with_one_changed` (attribute) or :meth:`with_all_changed` (opposite)."""
         change = {"attribute": self.with_one_changed, "opposite": self.with_all_changed}[what]
@@ -79,19 +74,15 @@ class Conditions:
     def with_one_changed(
         self, conditions: np.ndarray, index: np.ndarray, *, seed: int, count: int
     ) -> np.ndarray:
-        """For every sample ``count`` conditions that differ from its own in ONE attribute each.
+        """For every sample conditions that differ from its own in ONE attribute each.
 
         The attributes and their other values (the null where an attribute has one value only) are
-        drawn and fixed by the sample's dataset index, so that neither order nor batch can change
-        them. What comes out need not occur among ``conditions``.
+        drawn. What comes out, float32 [n, count, condition], need not occur among ``conditions``.
 
         Args:
             conditions: [n, condition].
             index: dataset index of each row.
             count: how many attributes; all of them where there are fewer.
-
-        Returns:
-            float32 [n, count, condition].
         """
         attributes = len(self.vocabulary)
         changed = np.repeat(conditions[:, None], min(count, attributes), axis=1)
@@ -108,18 +99,10 @@ class Conditions:
     def with_all_changed(
         self, conditions: np.ndarray, index: np.ndarray, *, seed: int, count: int
     ) -> np.ndarray:
-        """For every sample ``count`` conditions that differ from its own in EVERY attribute.
+        """For every sample conditions that differ from its own, without nulls, in EVERY attribute.
 
-        Drawn without replacement, uniformly over all of them, held-out ones too, and fixed as in
-        :meth:`with_one_changed`; an attribute of one value becomes null.
-
-        Args:
-            conditions: [n, condition], without nulls.
-            index: dataset index of each row.
-            count: how many; all of them where there are fewer.
-
-        Returns:
-            float32 [n, count, condition].
+        Drawn without replacement, uniformly over all of them, held-out ones too; an attribute of
+        one value becomes null. Arguments and result as for :meth:`with_one_changed`.
         """
         places = [np.flatnonzero(self.blocks == a) for a in range(len(self.vocabulary))]
         choices = [max(len(places_of) - 1, 1) for places_of in places]
@@ -138,20 +121,15 @@ class Conditions:
 def negatives(
     conditions: np.ndarray, rows: np.ndarray, index: np.ndarray, *, seed: int, count: int
 ) -> np.ndarray:
-    """For some training samples the rows of ``count`` samples under other conditions than their
-    own.
+    """For some training samples ``count`` rows [m, count] under other conditions than their own.
 
-    Drawn without replacement and uniformly over the other conditions that occur (not over samples),
-    and fixed by the sample's dataset index, so that neither order nor batch can change them.
+    Drawn without replacement and uniformly over the other conditions that occur, not over samples.
 
     Args:
         conditions: of all samples [n, condition].
         rows: of the samples in question [m].
         index: their dataset indices [m].
         count: how many; all the others where there are fewer.
-
-    Returns:
-        int [m, count], rows of ``conditions``.
 
     Raises:
         UsageError: all samples have one condition.
@@ -170,6 +148,5 @@ def negatives(
 
 
 def other_indices(conditions: np.ndarray, index: np.ndarray, seed: int) -> np.ndarray:
-    """One sample under another condition for every training sample: int [n]; see
-    :func:`negatives`."""
+    """A sample under another condition for every training sample: the first of ``negatives``."""
     return negatives(conditions, np.arange(len(index)), index, seed=seed, count=1)[:, 0]

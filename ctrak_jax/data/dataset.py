@@ -1,7 +1,7 @@
 """One data set: images, attributes, and which of them are for training."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,26 +12,22 @@ from ctrak_jax.data.celeba import read_celeba
 from ctrak_jax.data.conditions import Conditions
 from ctrak_jax.data.folder import BLOCK, read_folder
 from ctrak_jax.data.pictures import Pictures
-from ctrak_jax.data.raw import Images, RawImages
+from ctrak_jax.data.raw import RawImages
 from ctrak_jax.data.synthetic import draw_dataset
 from ctrak_jax.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Images with attribute values, by dataset index.
-
-    Attributes:
-        raw: images uint8 [N, H, W, 3], attribute name -> N values, name.
-        conditions: one-hot coding of the attributes that condition the model.
-        hold_out: combinations kept out of training.
-        train_index: dataset indices of the training images, ascending.
-    """
+    """Images with attribute values, by dataset index."""
 
     raw: RawImages
     conditions: Conditions
+    """One-hot coding of the attributes that condition the model."""
     hold_out: tuple[dict[str, str], ...]
+    """Combinations kept out of training."""
     train_index: np.ndarray
+    """Dataset indices of the training images, ascending."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -39,11 +35,7 @@ class Dataset:
         return height, width, channels
 
     def subset(self, count: int, seed: int) -> "Dataset":
-        """The same data with ``count`` of its training images, drawn at random.
-
-        Raises:
-            UsageError: there are fewer.
-        """
+        """The same data with ``count`` of its training images, see :func:`candidate_rows`."""
         keep = candidate_rows(len(self.train_index), count, seed)
         return replace(self, train_index=self.train_index[keep])
 
@@ -87,31 +79,30 @@ class Dataset:
 
         whole = [r for r in rows if all(v in vocabulary[n] for n, v in zip(names, r, strict=True))]
         found = [dict(zip(names, row, strict=True)) for row in sorted(whole, key=place)]
-        held_out = [self.is_held_out(values) for values in found]
-        trained = [c for c, out in zip(found, held_out, strict=True) if not out]
-        return trained, [c for c, out in zip(found, held_out, strict=True) if out]
+        trained = [values for values in found if not self.is_held_out(values)]
+        return trained, [values for values in found if self.is_held_out(values)]
 
     def is_held_out(self, values: Mapping[str, str]) -> bool:
-        return _held_out(values, self.hold_out)
+        return any(all(values[a] == v for a, v in combo.items()) for combo in self.hold_out)
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over images, attributes, coding and training rows: what features depend on."""
-        digest = hashlib.sha256()
-        for piece in _content(self.raw.images):
+        digest, images = hashlib.sha256(), self.raw.images
+        if isinstance(images, Pictures):
+            pieces = images.content()
+        else:
+            pieces = (images[i : i + BLOCK].tobytes() for i in range(0, len(images), BLOCK))
+        for piece in pieces:
             digest.update(piece)
         digest.update(self.train_index.tobytes())
-        for part in (self.raw.images.shape, self.raw.attributes, self.conditions, self.hold_out):
+        for part in (images.shape, self.raw.attributes, self.conditions, self.hold_out):
             digest.update(repr(part).encode())
         return digest.hexdigest()
 
 
 def candidate_rows(total: int, count: int, seed: int) -> np.ndarray:
-    """``count`` of ``total`` training images, drawn at random; they ascend.
-
-    Raises:
-        UsageError: there are fewer.
-    """
+    """``count`` of ``total`` training images, drawn at random and ascending."""
     if count > total:
         raise UsageError(
             f"data.candidates={count}, but there are {total} training images; leave it empty."
@@ -129,26 +120,12 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
     return np.round((np.clip(np.asarray(images), -1.0, 1.0) + 1.0) * 127.5).astype(np.uint8)
 
 
-def _content(images: Images) -> Iterator[bytes]:
-    """Everything an image can differ by, piece by piece."""
-    if isinstance(images, Pictures):
-        yield from images.content()
-    else:
-        for first in range(0, len(images), BLOCK):
-            yield images[first : first + BLOCK].tobytes()
-
-
-def _held_out(values: Mapping[str, str], hold_out: Sequence[Mapping[str, str]]) -> bool:
-    return any(all(values[a] == v for a, v in combo.items()) for combo in hold_out)
-
-
 def build(data: cfg.DataConfig) -> Dataset:
     """The data set of a config.
 
     Raises:
-        UsageError: an unknown attribute or value in ``condition_on`` or ``hold_out``, a
-            ``hold_out`` by an attribute that is no condition, nothing left to train on, or what
-            the reader finds wrong with the files.
+        UsageError: ``condition_on`` or ``hold_out`` do not fit the data, nothing is left to train
+            on, or the reader finds something wrong with the files.
     """
     if data.kind == "abc":
         raise UsageError("data.kind=abc is the AbC benchmark; run it by `ctrak abc`.")
@@ -160,31 +137,22 @@ def build(data: cfg.DataConfig) -> Dataset:
             colors=data.colors,
             seed=data.seed,
         )
+    elif data.kind == "celeba":
+        assert data.path is not None
+        raw = read_celeba(data.path, side=data.image_size)
     else:
         assert data.path is not None
-        side = data.image_size
-        raw = (
-            read_celeba(data.path, side=side)
-            if data.kind == "celeba"
-            else read_folder(data.path, side=side if data.resize else None)
-        )
+        raw = read_folder(data.path, side=data.image_size if data.resize else None)
     vocabulary = {
         name: raw.vocabulary.get(name) or tuple(sorted(set(column)))
         for name, column in raw.attributes.items()
     }
     for name in data.condition_on:
-        if name not in vocabulary:
-            raise UsageError(
-                f"data.condition_on: attribute {name!r} is not in the data set; "
-                f"it has {sorted(vocabulary)}."
-            )
+        _require_attribute("condition_on", name, vocabulary)
+    held_out = np.zeros(len(raw.images), bool)
     for combo in data.hold_out:
         for name, value in combo.items():
-            if name not in vocabulary:
-                raise UsageError(
-                    f"data.hold_out: attribute {name!r} is not in the data set; "
-                    f"it has {sorted(vocabulary)}."
-                )
+            _require_attribute("hold_out", name, vocabulary)
             if value not in vocabulary[name]:
                 raise UsageError(
                     f"data.hold_out: {name}={value!r} does not occur; "
@@ -196,15 +164,9 @@ def build(data: cfg.DataConfig) -> Dataset:
                     f"{list(data.condition_on)}, so no query can ask for it; add it there, or hold "
                     "out by another."
                 )
-    columns = {name: list(column) for name, column in raw.attributes.items()}
-    train_index = np.array(
-        [
-            i
-            for i in range(len(raw.images))
-            if not _held_out({name: column[i] for name, column in columns.items()}, data.hold_out)
-        ],
-        dtype=np.int64,
-    )
+        matches = [np.array(raw.attributes[name]) == value for name, value in combo.items()]
+        held_out |= np.all(matches, axis=0)
+    train_index = np.flatnonzero(~held_out)
     if not len(train_index):
         raise UsageError(
             f"data.hold_out={list(data.hold_out)} removes all {len(raw.images)} images from "
@@ -214,3 +176,10 @@ def build(data: cfg.DataConfig) -> Dataset:
     return Dataset(
         raw=raw, conditions=conditions, hold_out=tuple(data.hold_out), train_index=train_index
     )
+
+
+def _require_attribute(field: str, name: str, vocabulary: Mapping[str, tuple[str, ...]]) -> None:
+    if name not in vocabulary:
+        raise UsageError(
+            f"data.{field}: attribute {name!r} is not in the data set; it has {sorted(vocabulary)}."
+        )

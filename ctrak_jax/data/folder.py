@@ -1,4 +1,4 @@
-"""The folder format: images, ``attributes.csv``, optional prompts and meta data.
+"""The folder format.
 
 images.npy        uint8 [N, H, W, 3]; or images/*.png, *.jpg, *.jpeg, *.webp (sorted by name); or
                   shards, images/*.tar (webdataset) or images/*.parquet
@@ -11,56 +11,55 @@ meta.json         optional: name, licence, source
 import csv
 import io
 import json
-import tokenize
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ctrak_jax.data.pictures import SUFFIXES, Files, Pictures
 from ctrak_jax.data.raw import Images, RawImages
+from ctrak_jax.data.reading import decoded, json_object, open_npy
 from ctrak_jax.data.shards import Shards, read_parquet, read_tars
 from ctrak_jax.errors import UsageError
 
 BLOCK = 1024
 """Images copied at a time."""
+KINDS = {"pictures": SUFFIXES, "tars": (".tar",), "Parquet files": (".parquet",)}
+"""What images/ may hold, and how their names end."""
 
 
 def read_folder(path: Path, *, side: int | None = None) -> RawImages:
-    """Read a data set folder. Pictures are decoded when they are read.
+    """Read a data set folder; pictures are decoded when they are read.
 
-    Args:
-        path: the folder.
-        side: crop each picture to its centred square and resize it to this side.
+    With ``side`` each picture is cropped to its centred square and resized to this side.
 
     Raises:
-        UsageError: a missing or unreadable file, images that are not uint8 [N, H, W, 3] or hold
-            NaN, differing image sizes, or counts that do not agree; the message names the file.
+        UsageError: a file is missing or unreadable, images are not uint8 [N, H, W, 3], hold NaN or
+            differ in size, or counts do not agree; the message names the file.
     """
     if not path.is_dir():
         raise UsageError(f"data.path={path}: no such folder; give a folder with attributes.csv.")
     table, captions = path / "attributes.csv", path / "prompts.txt"
-    array, shards = path / "images.npy", None
+    array, about = path / "images.npy", path / "meta.json"
+    attributes: dict[str, tuple[str, ...]] = {}
+    prompts: tuple[str, ...] = ()
     if array.exists():
         if side is not None:
             raise UsageError(f"{array}: data.resize works on picture files alone; leave it out.")
         images: Images = _array(array)
     else:
-        shards = _shards(path, labels=not table.exists(), captions=not captions.exists())
-        images = Pictures(shards.encoded, side=side)
-    if shards is not None and shards.attributes:
-        attributes = shards.attributes
-    elif captions.exists() and not table.exists():
-        attributes = {}
-    else:
+        encoded, attributes, prompts = _shards(
+            path, labels=not table.exists(), captions=not captions.exists()
+        )
+        images = Pictures(encoded, side=side)
+    if table.exists() or not (attributes or captions.exists()):
         attributes = _attributes(table, len(images))
-    prompts = shards.prompts if shards is not None else ()
     if captions.exists():
-        lines = _text(captions).removesuffix("\n").split("\n")  # other signs may be in a caption
+        text = decoded(captions.read_bytes(), captions)
+        lines = text.removesuffix("\n").split("\n")  # other signs may be in a caption
         prompts = tuple(line.removesuffix("\r") for line in lines)
         if len(prompts) != len(images):
             raise UsageError(f"{captions}: {len(prompts)} lines for {len(images)} images.")
-    meta = _meta(path / "meta.json")
+    meta = json_object(about.read_bytes(), about, "{}") if about.exists() else {}
     return RawImages(
         name=str(meta.get("name", path.name)),
         images=images,
@@ -81,7 +80,8 @@ def write_folder(raw: RawImages, path: Path) -> None:
     with (path / "attributes.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["index", *raw.attributes])
-        writer.writerows(enumerate_rows(raw))
+        columns = zip(*raw.attributes.values(), strict=True)
+        writer.writerows([i, *values] for i, values in enumerate(columns))
     if raw.prompts:
         lines = "".join(f"{line}\n" for line in raw.prompts)
         (path / "prompts.txt").write_text(lines, encoding="utf-8")
@@ -91,38 +91,18 @@ def write_folder(raw: RawImages, path: Path) -> None:
     part.replace(path / "images.npy")
 
 
-def enumerate_rows(raw: RawImages) -> list[list[str]]:
-    """Rows of attributes.csv."""
-    columns = zip(*raw.attributes.values(), strict=True)
-    return [[str(i), *values] for i, values in enumerate(columns)]
-
-
-def _text(file: Path) -> str:
-    """A text file, its line ends as they are."""
-    try:
-        with file.open(newline="", encoding="utf-8") as stream:
-            return stream.read()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file}: not UTF-8 text ({error}).") from None
-
-
-def _meta(file: Path) -> dict[str, Any]:
-    """meta.json; nothing where there is none."""
-    try:
-        meta = json.loads(_text(file)) if file.exists() else {}
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{file}: not valid JSON ({error}).") from None
-    if not isinstance(meta, dict):
-        raise UsageError(f"{file}: got a {type(meta).__name__}, expected an object such as {{}}.")
-    return meta
-
-
 def _array(file: Path) -> np.ndarray:
-    try:
-        images = np.lib.format.open_memmap(file, mode="r")  # np.load takes .npz, too
-    except (OSError, ValueError, tokenize.TokenError) as error:
-        raise UsageError(f"{file}: not a readable .npy file ({error}).") from None
-    _check_array(images, file)
+    images = open_npy(file)
+    if images.ndim != 4 or images.shape[-1] != 3:
+        raise UsageError(f"{file}: shape {images.shape}, expected [N, H, W, 3].")
+    if np.issubdtype(images.dtype, np.floating):
+        bad = ~np.isfinite(images).reshape(len(images), -1).all(1)
+        if bad.any():
+            raise UsageError(
+                f"{file}: image {int(np.argmax(bad))} holds NaN or infinity; fix or remove it."
+            )
+    if images.dtype != np.uint8:
+        raise UsageError(f"{file}: dtype {images.dtype}, expected uint8 (0..255).")
     return images
 
 
@@ -132,15 +112,11 @@ def _shards(path: Path, *, labels: bool, captions: bool) -> Shards:
     if not folder.is_dir():
         raise UsageError(f"{path}: has neither images.npy nor images/; see the folder format.")
     files = sorted(p for p in folder.iterdir() if p.is_file())
-    kinds = {
-        kind: [p for p in files if p.suffix.lower() in suffixes]
-        for kind, suffixes in (
-            ("pictures", SUFFIXES),
-            ("tars", (".tar",)),
-            ("Parquet files", (".parquet",)),
-        )
-    }
-    match [(kind, found) for kind, found in kinds.items() if found]:
+    kinds = [
+        (kind, [p for p in files if p.suffix.lower() in suffixes])
+        for kind, suffixes in KINDS.items()
+    ]
+    match [(kind, found) for kind, found in kinds if found]:
         case [("pictures", found)]:
             return Shards(Files(found), {}, ())
         case [("tars", found)]:
@@ -154,22 +130,9 @@ def _shards(path: Path, *, labels: bool, captions: bool) -> Shards:
             raise UsageError(f"{folder}: holds {mixed}; keep one kind.")
 
 
-def _check_array(images: np.ndarray, file: Path) -> None:
-    if images.ndim != 4 or images.shape[-1] != 3:
-        raise UsageError(f"{file}: shape {images.shape}, expected [N, H, W, 3].")
-    if np.issubdtype(images.dtype, np.floating):
-        bad = ~np.isfinite(images).reshape(len(images), -1).all(1)
-        if bad.any():
-            raise UsageError(
-                f"{file}: image {int(np.argmax(bad))} holds NaN or infinity; fix or remove it."
-            )
-    if images.dtype != np.uint8:
-        raise UsageError(f"{file}: dtype {images.dtype}, expected uint8 (0..255).")
-
-
 def _attributes(file: Path, count: int) -> dict[str, tuple[str, ...]]:
     try:
-        rows = list(csv.reader(io.StringIO(_text(file), newline="")))
+        rows = list(csv.reader(io.StringIO(decoded(file.read_bytes(), file), newline="")))
     except (OSError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"{file}: {reason}; expected a table 'index,<attribute>,...'.") from None

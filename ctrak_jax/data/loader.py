@@ -1,5 +1,4 @@
-"""Batches by grain: for training, shuffled anew each epoch and the same after a resume; and what
-else is read ahead of its use."""
+"""Batches by grain, shuffled anew each epoch and the same after a resume; reading ahead."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -17,8 +16,8 @@ class Batches(NamedTuple):
 
 
 class ShuffledRows:
-    """``rows(first, count)`` gives the row numbers, int [count, batch], of steps ``first ... first
-    + count - 1`` of an endless run over ``size`` rows, shuffled anew each epoch."""
+    """``rows(first, count)``: the row numbers [count, batch] of ``count`` steps from ``first`` on.
+    The run over ``size`` rows is endless and shuffled anew each epoch."""
 
     def __init__(self, size: int, *, batch: int, seed: int) -> None:
         import grain
@@ -30,7 +29,7 @@ class ShuffledRows:
 
 
 class TrainingBatches:
-    """``batches(first, count)`` gives steps ``first ... first + count - 1`` of an endless run."""
+    """``batches(first, count)``: the training data of the same steps."""
 
     def __init__(self, dataset: Dataset, *, batch: int, seed: int) -> None:
         self._dataset = dataset

@@ -6,12 +6,12 @@ and not kept. Where that is too slow for training, ``ctrak data`` decodes a set 
 
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from ctrak_jax.errors import UsageError
 
@@ -25,18 +25,16 @@ class EncodedPictures(Protocol):
 
     def __len__(self) -> int: ...
 
-    def name(self, row: int) -> str:
-        """What an error message calls the picture."""
-        ...
+    def name(self, row: int) -> str: ...
 
     def read(self, row: int) -> bytes: ...
 
 
 @dataclass(frozen=True)
 class Files:
-    """Pictures that are files of their own."""
+    """Pictures that are files of their own, or members of tars."""
 
-    paths: Sequence[Path]
+    paths: Sequence[Any]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -54,15 +52,9 @@ class Files:
 class Pictures:
     """Pictures by row; indexed like an array uint8 [N, side, side, 3] or [N, H, W, 3].
 
-    Args:
-        encoded: where they are.
-        side: each picture is cropped to its centred square and resized to this side (antialiased);
-            without it they are taken as they are.
-
-    Raises:
-        UsageError: there is none; one is unreadable, or, without ``side``, of another size than the
-            first. Without ``side`` headers, and in PNG checksums, are read at once; what is wrong
-            with pixels beyond that shows when they are indexed.
+    Each is cropped to its centred square and resized to ``side`` (antialiased). Without ``side``
+    they are taken as they are: all must have one size, and headers, and in PNG checksums, are read
+    at once. A picture with unreadable pixels is refused when it is indexed.
     """
 
     dtype = np.dtype(np.uint8)
@@ -104,37 +96,29 @@ class Pictures:
 
     def _size(self, row: int) -> tuple[int, int]:
         """Width and height, after a look at what can be checked without decoding."""
-        picture = self._open(row)
-        size = picture.size
-        try:
+        with self._opened(row) as picture:
+            size = picture.size
             picture.verify()
-        except (OSError, ValueError, SyntaxError) as error:
-            raise self._unreadable(row, error) from None
         return size
 
-    def _open(self, row: int) -> Image.Image:
-        """The picture with its header read."""
-        try:
-            return Image.open(io.BytesIO(self._encoded.read(row)))
-        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError) as error:
-            raise self._unreadable(row, error) from None
-
     def _decode(self, row: int) -> np.ndarray:
-        picture = self._open(row)
-        try:
-            if self._side:
-                # A JPEG is decoded at the nearest eighth that is at least twice the side.
-                picture.draft("RGB", (2 * self._side, 2 * self._side))
-                fitted = ImageOps.fit(
-                    picture.convert("RGB"),
-                    (self._side, self._side),
-                    Image.Resampling.LANCZOS,
-                )
-                return np.asarray(fitted)
-            return np.asarray(picture.convert("RGB"))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise self._unreadable(row, error) from None
+        with self._opened(row) as picture:
+            if not self._side:
+                return np.asarray(picture.convert("RGB"))
+            # A JPEG is decoded at the nearest eighth that is at least twice the side.
+            picture.draft("RGB", (2 * self._side, 2 * self._side))
+            square = (self._side, self._side)
+            return np.asarray(
+                ImageOps.fit(picture.convert("RGB"), square, Image.Resampling.LANCZOS)
+            )
 
-    def _unreadable(self, row: int, error: Exception) -> UsageError:
-        reason = str(error).partition("\n")[0]
-        return UsageError(f"{self._encoded.name(row)}: not a readable image ({reason}).")
+    @contextmanager
+    def _opened(self, row: int) -> Iterator[Image.Image]:
+        """A picture with its header read; what is wrong with it, then or later, is one line."""
+        try:
+            yield Image.open(io.BytesIO(self._encoded.read(row)))
+        except (Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UsageError(
+                f"{self._encoded.name(row)}: not a readable image ({reason})."
+            ) from None

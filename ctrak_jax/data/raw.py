@@ -13,15 +13,10 @@ Images = np.ndarray | Pictures
 
 @dataclass(frozen=True, kw_only=True)
 class RawImages:
-    """Images with attribute values.
+    """Images with attribute values: N of each attribute, and N captions or none at all.
 
-    Attributes:
-        name: of the data set.
-        images: uint8 [N, H, W, 3].
-        attributes: attribute -> N values.
-        prompts: N captions, or none at all.
-        vocabulary: attribute -> its values in order, where the source fixes an order.
-        meta: name, licence, source and the like, as the source states them.
+    ``vocabulary`` lists an attribute's values in order, where the source fixes an order; ``meta``
+    is what the source states: name, licence, source and the like.
     """
 
     name: str

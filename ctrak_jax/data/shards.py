@@ -12,12 +12,12 @@ import tarfile
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from ctrak_jax.data.pictures import SUFFIXES, EncodedPictures
+from ctrak_jax.data.pictures import SUFFIXES, EncodedPictures, Files
+from ctrak_jax.data.reading import decoded, json_object
 from ctrak_jax.errors import UsageError
 
 CACHED_ROW_GROUPS = 4
@@ -27,13 +27,7 @@ CAPTIONS = ("caption", "text")
 
 
 class Shards(NamedTuple):
-    """What shards hold, by row.
-
-    Attributes:
-        encoded: the pictures.
-        attributes: attribute -> values; empty where there are none.
-        prompts: captions; empty where there are none.
-    """
+    """What shards hold, by row; attributes and captions may be none."""
 
     encoded: EncodedPictures
     attributes: dict[str, tuple[str, ...]]
@@ -54,12 +48,7 @@ class TarMember(NamedTuple):
     def __str__(self) -> str:
         return f"{self.tar}:{self.name}"
 
-    def read(self) -> bytes:
-        """Its bytes.
-
-        Raises:
-            UsageError: the tar has become unreadable or shorter.
-        """
+    def read_bytes(self) -> bytes:
         try:
             with self.tar.open("rb") as file:
                 file.seek(self.offset)
@@ -70,40 +59,17 @@ class TarMember(NamedTuple):
             raise UsageError(f"{self}: got {len(data)} bytes, expected {self.size}; cut off?")
         return data
 
-    def text(self) -> str:
-        """Its text."""
-        try:
-            return self.read().decode()
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{self}: not UTF-8 text ({error}).") from None
-
-
-@dataclass(frozen=True)
-class Members:
-    """Pictures in tars."""
-
-    members: Sequence[TarMember]
-
-    def __len__(self) -> int:
-        return len(self.members)
-
-    def name(self, row: int) -> str:
-        return str(self.members[row])
-
-    def read(self, row: int) -> bytes:
-        return self.members[row].read()
-
 
 def read_tars(files: Sequence[Path], *, labels: bool, captions: bool) -> Shards:
     """The index of webdataset tars: shard by shard in the given order, by name within a shard.
 
     Args:
-        labels, captions: whether attributes are read from ``key.json``, and captions from
-            ``key.txt``; else they are somewhere else.
+        labels: read attributes from ``key.json``; else they are somewhere else.
+        captions: read captions from ``key.txt``; likewise.
 
     Raises:
-        UsageError: a tar that is damaged or compressed, no picture, an item without attributes or
-            caption where the first has them, a value that is no text, number or truth value.
+        UsageError: a tar is damaged or compressed, there is no picture, or an item has no
+            attributes or caption where the first has them.
     """
     pictures: list[TarMember] = []
     beside: dict[str, TarMember] = {}
@@ -118,7 +84,8 @@ def read_tars(files: Sequence[Path], *, labels: bool, captions: bool) -> Shards:
         items = [_values(m) for m in _companions(pictures, beside, ".json")]
         attributes = _columns(items, [str(m) for m in pictures])
     texts = _companions(pictures, beside, ".txt") if captions else []
-    return Shards(Members(pictures), attributes, tuple(_line(m.text()) for m in texts))
+    prompts = tuple(_line(decoded(m.read_bytes(), m)) for m in texts)
+    return Shards(Files(pictures), attributes, prompts)
 
 
 def _index(file: Path) -> list[TarMember]:
@@ -148,15 +115,7 @@ def _companions(
 
 def _values(member: TarMember) -> dict[str, str]:
     """The attributes of a .json: its text, numbers and truth values, as text."""
-    try:
-        found = json.loads(member.text())
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{member}: not valid JSON ({error}).") from None
-    if not isinstance(found, dict):
-        raise UsageError(
-            f"{member}: got a {type(found).__name__}, expected an object such as "
-            '{"style": "voxel"}.'
-        )
+    found = json_object(member.read_bytes(), member, '{"style": "voxel"}')
     return {name: _as_text(v) for name, v in found.items() if isinstance(v, str | int | float)}
 
 
@@ -179,9 +138,8 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _line(text: str) -> str:
-    """A caption as one line."""
-    return " ".join(text.split())
+def _line(caption: str) -> str:
+    return " ".join(caption.split())
 
 
 # Parquet
@@ -225,15 +183,11 @@ class ParquetPictures:
 
 
 def read_parquet(files: Sequence[Path], *, labels: bool, captions: bool) -> Shards:
-    """The index and the labels of Parquet files, in the given order.
-
-    Args:
-        labels, captions: whether attributes and captions are read from them; else they are
-            somewhere else.
+    """The index and the labels of Parquet files, in the given order; as :func:`read_tars`.
 
     Raises:
-        UsageError: pyarrow is not installed; a file that is damaged, has no column ``image`` of
-            bytes or lacks a column of the first one; no row; an attribute or caption that is null.
+        UsageError: pyarrow is not installed; a file is damaged, has no column ``image`` of bytes or
+            lacks a column of the first one; there is no row; an attribute or caption is null.
     """
     tables: list[tuple[Path, Any]] = []
     groups: list[RowGroup] = []
@@ -241,11 +195,8 @@ def read_parquet(files: Sequence[Path], *, labels: bool, captions: bool) -> Shar
     chosen: list[str] = []
     for path in files:
         with _parquet(path) as file:
-            found = [
-                name
-                for name in _label_columns(path, file.schema_arrow)
-                if (captions if name in CAPTIONS else labels)
-            ]
+            found = _label_columns(path, file.schema_arrow)
+            found = [name for name in found if (captions if name in CAPTIONS else labels)]
             chosen = chosen if tables else found
             lacking = [name for name in chosen if name not in found]
             if lacking:
@@ -254,7 +205,7 @@ def read_parquet(files: Sequence[Path], *, labels: bool, captions: bool) -> Shar
                     "have the same columns."
                 )
             tables.append((path, file.read(columns=chosen)))
-            for number in range(file.metadata.num_row_groups):
+            for number in range(file.num_row_groups):
                 groups.append(RowGroup(path, number, rows))
                 rows += file.metadata.row_group(number).num_rows
     if not rows:

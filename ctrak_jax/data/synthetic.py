@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from itertools import product
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.errors import UsageError
@@ -31,14 +32,15 @@ COLORS: dict[str, tuple[int, int, int]] = {
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def _polygon(vertices: np.ndarray) -> Distance:
+def _polygon(vertices: ArrayLike) -> Distance:
     """Signed distance to a polygon (inside negative); vertices [n, 2] in units of the radius."""
-    ends = np.roll(vertices, -1, axis=0)
+    begins = np.asarray(vertices)
+    ends = np.roll(begins, -1, axis=0)
 
     def distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         nearest = np.full(np.broadcast_shapes(x.shape, y.shape), np.inf)
         inside = np.zeros(nearest.shape, bool)
-        for (ax, ay), (bx, by) in zip(vertices, ends, strict=True):
+        for (ax, ay), (bx, by) in zip(begins, ends, strict=True):
             dx, dy = bx - ax, by - ay
             along = np.clip(((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy), 0.0, 1.0)
             nearest = np.minimum(nearest, np.hypot(x - ax - along * dx, y - ay - along * dy))
@@ -57,16 +59,9 @@ def _regular(corners: int, inner: float = 1.0, turn: float = 0.0) -> Distance:
     return _polygon(np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1))
 
 
-def _cross(arm: float = 0.36) -> Distance:
-    a, b = arm, 0.95
-    return _polygon(
-        np.array(
-            [
-                *[(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a)],
-                *[(a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)],
-            ]
-        )
-    )
+def _cross(a: float, b: float) -> Distance:
+    right = [(a, -b), (a, -a), (b, -a), (b, a), (a, a), (a, b)]
+    return _polygon(right + [(-x, -y) for x, y in right])
 
 
 SHAPES: dict[str, Distance] = {
@@ -76,19 +71,15 @@ SHAPES: dict[str, Distance] = {
     "star": _regular(5, inner=0.45),
     "pentagon": _regular(5),
     "hexagon": _regular(6),
-    "diamond": _polygon(np.array([(0.0, -1.0), (0.65, 0.0), (0.0, 1.0), (-0.65, 0.0)])),
-    "cross": _cross(),
+    "diamond": _polygon([(0.0, -1.0), (0.65, 0.0), (0.0, 1.0), (-0.65, 0.0)]),
+    "cross": _cross(0.36, 0.95),
 }
 
 
 def draw(shape: str, color: str, center: tuple[float, float], size: int) -> np.ndarray:
     """One image, uint8 [size, size, 3], drawn at 4 times the size and box-filtered.
 
-    Args:
-        shape: a name in ``SHAPES``.
-        color: a name in ``COLORS``.
-        center: (x, y) of the shape as shares of the width.
-        size: side in pixels.
+    ``center`` is (x, y) of the shape as shares of the width.
     """
     fine = size * SUPERSAMPLE
     grid = (np.arange(fine) + 0.5) / fine

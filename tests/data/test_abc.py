@@ -10,11 +10,8 @@ import numpy as np
 import pytest
 
 from ctrak_jax.data.abc import MAX_EXEMPLARS, TASK_KEYS, TEST_CASES, read_abc
-from ctrak_jax.data.mapped import Lines
-from ctrak_jax.data.pictures import Files, Pictures
 from ctrak_jax.errors import UsageError
-from tests.data.abc_files import CAPTIONS, COUNT, EXEMPLARS, dump, edit, put, stored, write_abc
-from tests.data.samples import picture
+from tests.data.abc_files import COUNT, EXEMPLARS, dump, edit, put, stored, write_abc
 
 
 @pytest.fixture(scope="module")
@@ -97,36 +94,6 @@ def test_latents_are_indexed_like_the_array(whole, key):
 def test_neither_half_reaches_into_the_other_nor_past_rows(whole, key):
     with pytest.raises(IndexError):
         read_abc(whole).laion.latents[key]
-
-
-def test_captions_and_pictures_follow_the_rows(whole):
-    laion = read_abc(whole).laion
-    assert list(laion.captions) == CAPTIONS
-    assert laion.captions[-1] == "last"
-    assert laion.captions[1:3] == CAPTIONS[1:3]
-    assert [p.name for p in laion.images] == [f"{i:09d}.png" for i in range(COUNT)]
-    pictures = Pictures(Files(laion.images))
-    np.testing.assert_array_equal(pictures[:], np.stack([picture(i) for i in range(COUNT)]))
-    with pytest.raises(IndexError):
-        laion.captions[COUNT]
-
-
-@pytest.mark.parametrize(
-    ("data", "lines"),
-    [
-        (b"", []),
-        (b"one", ["one"]),
-        (b"\n", [""]),
-        (b"a\r\nb\x0bc\r\n", ["a", "b\x0bc"]),
-        (b"\n\nx", ["", "", "x"]),
-    ],
-)
-def test_lines_end_with_a_newline_alone(tmp_path, monkeypatch, data, lines):
-    file = tmp_path / "captions.txt"
-    file.write_bytes(data)
-    assert list(Lines(file)) == lines
-    monkeypatch.setattr("ctrak_jax.data.mapped.READ", 2)
-    assert list(Lines(file)) == lines
 
 
 def test_opening_reads_no_array(tmp_path):
@@ -234,15 +201,6 @@ def test_a_file_cut_short_is_refused(root):
     file = root / "laion_latents.npy"
     file.write_bytes(file.read_bytes()[:-100])
     assert f"{file}: not a readable .npy file" in refused(root)
-
-
-def test_a_caption_that_is_no_text_is_named_when_it_is_asked_for(root):
-    file = root / "laion_subset" / "captions.txt"
-    file.write_bytes(b"a\nb\n\xff\nd\ne\n")
-    captions = read_abc(root).laion.captions
-    assert captions[3] == "d"
-    with pytest.raises(UsageError, match=r"captions\.txt:3: not UTF-8 text"):
-        captions[2]
 
 
 @pytest.mark.parametrize("key", TASK_KEYS)

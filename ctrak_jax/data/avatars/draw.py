@@ -59,16 +59,10 @@ def draw_avatars(
     seed: int = 0,
     workers: int | None = None,
 ) -> None:
-    """Draw the benchmark into a data set folder, captions included.
+    """Draw the benchmark into a data set folder, captions included, on all cores by default.
 
     Finished work is kept in ``out/.parts``, so that the same call resumes after a kill; a finished
     folder of the same settings is left as it is.
-
-    Args:
-        out: the folder.
-        size: side in pixels.
-        per_combination: pictures of each of the 1,440 combinations.
-        workers: processes; all cores where ``None``.
 
     Raises:
         UsageError: the packages of the extra ``avatars`` are missing, or ``out`` holds something
@@ -106,30 +100,21 @@ def draw_avatars(
 
 
 def draw(values: Mapping[str, str], seed: str, size: int) -> np.ndarray:
-    """One avatar, uint8 [size, size, 3].
-
-    Args:
-        values: a value of every attribute.
-        seed: decides what they leave open.
-    """
+    """One avatar, uint8 [size, size, 3]; see :func:`options`."""
     from dicebear import Avatar
     from resvg_py import svg_to_bytes
 
     style = values["style"]
     svg = Avatar(_style(style), options(values, seed)).to_string()
-    fix = STYLES[style].fix
-    if fix is not None:
+    if fix := STYLES[style].fix:
         svg = svg.replace(*fix)
     png = svg_to_bytes(svg_string=svg, width=size, height=size, skip_system_fonts=True)
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 def shows_its_labels(values: Mapping[str, str], seed: str) -> bool:
-    """Does changing hair, glasses or beard, one at a time, change the picture enough?
-
-    Each label is replaced by the next value of its attribute under the same seed, and the share of
-    pixels whose largest channel difference exceeds ``CHANGED`` compared with ``VISIBLE``.
-    """
+    """Does changing hair, glasses or beard, one at a time to the next value under the same seed,
+    change more than the share ``VISIBLE`` of the pixels?"""
     picture = draw(values, seed, CHECKED_AT).astype(int)
     for name, least in VISIBLE.items():
         known = ATTRIBUTES[name]
@@ -194,13 +179,12 @@ def _finished(out: Path, made_by: dict[str, Any]) -> bool:
 
 def _claim(parts: Path, made_by: dict[str, Any]) -> None:
     """Make the folder of parts, or resume in it where it was begun with the same settings."""
-    begun = parts / "drawn_by.json"
+    begun, wanted = parts / "drawn_by.json", json.dumps(made_by)
     if begun.exists():
-        found = begun.read_text()
-        if found != json.dumps(made_by):
+        if (found := begun.read_text()) != wanted:
             raise UsageError(
-                f"{parts}: begun with {found}, now asked for {json.dumps(made_by)}; give another "
-                "--out, or delete it."
+                f"{parts}: begun with {found}, now asked for {wanted}; give another --out, or "
+                "delete it."
             )
         return
     if parts.parent.exists() and any(parts.parent.iterdir()):
@@ -208,7 +192,7 @@ def _claim(parts: Path, made_by: dict[str, Any]) -> None:
             f"{parts.parent}: holds other files, expected an empty folder; give another --out."
         )
     parts.mkdir(parents=True, exist_ok=True)
-    _write_atomically(begun, json.dumps(made_by).encode())
+    _write_atomically(begun, wanted.encode())
 
 
 def _part(parts: Path, first: int) -> Path:
@@ -231,13 +215,8 @@ def _follow_parent() -> None:
 def _draw_shard(parts: Path, first: int, settings: AvatarSettings) -> int:
     """Draw and keep the pictures of some combinations; how many they are."""
     chosen = list(_combinations())[first : first + SHARD]
-    images = np.stack(
-        [
-            draw_checked(values, number, settings)
-            for values in chosen
-            for number in range(settings.per_combination)
-        ]
-    )
+    numbers = range(settings.per_combination)
+    images = np.stack([draw_checked(values, n, settings) for values in chosen for n in numbers])
     stream = io.BytesIO()
     np.save(stream, images)
     _write_atomically(_part(parts, first), stream.getvalue())
@@ -254,23 +233,22 @@ def _assemble(
     out: Path, parts: list[np.ndarray], settings: AvatarSettings, made_by: dict[str, Any]
 ) -> None:
     rows = [values for values in _combinations() for _ in range(settings.per_combination)]
-    licences = [_definition(name)["meta"]["license"] for name in STYLES]
-    write_folder(
-        RawImages(
-            name="avatars",
-            images=np.concatenate(parts),
-            attributes={name: tuple(values[name] for values in rows) for name in ATTRIBUTES},
-            prompts=tuple(caption(values) for values in rows),
-            meta={
-                "name": "avatars",
-                "source": "drawn with DiceBear (https://www.dicebear.com)",
-                "licence": "by style, see credits",
-                "credits": {
-                    name: {key: licence[key] for key in ("name", "url", "text")}
-                    for name, licence in zip(STYLES, licences, strict=True)
-                },
-                "drawn_by": made_by,
-            },
-        ),
-        out,
+    licences = {name: _definition(name)["meta"]["license"] for name in STYLES}
+    meta = {
+        "name": "avatars",
+        "source": "drawn with DiceBear (https://www.dicebear.com)",
+        "licence": "by style, see credits",
+        "credits": {
+            name: {key: licence[key] for key in ("name", "url", "text")}
+            for name, licence in licences.items()
+        },
+        "drawn_by": made_by,
+    }
+    avatars = RawImages(
+        name="avatars",
+        images=np.concatenate(parts),
+        attributes={name: tuple(values[name] for values in rows) for name in ATTRIBUTES},
+        prompts=tuple(caption(values) for values in rows),
+        meta=meta,
     )
+    write_folder(avatars, out)

@@ -1,8 +1,7 @@
-"""What an avatar can be, and how each style is configured for it.
+"""What an avatar can be, and how each style of DiceBear is configured for it.
 
-The six styles of DiceBear name their parts differently; :func:`options` turns one set of attribute
-values into the options of any of them. Only parts that show are allowed: hair cuts that cover
-enough of the picture for their colour to be seen, and beards larger than stubble.
+Only parts that show are allowed: hair cuts that cover enough of the picture for their colour to be
+seen, and beards larger than stubble.
 """
 
 from collections.abc import Mapping
@@ -33,30 +32,22 @@ COLORS: dict[str, dict[str, str]] = {
 
 
 class Style(NamedTuple):
-    """How a style takes the attributes.
+    """How a style takes the attributes."""
 
-    Attributes:
-        hair_colors, skin_color: names of its colour options.
-        glasses, beard: the components that are drawn or left out; ``None`` where glasses are
-            variants of another component.
-        fixed: options that every picture of the style has.
-        fix: (text, replacement) in the SVG, where the renderer would hide a label.
-    """
-
-    hair_colors: tuple[str, ...]
-    skin_color: str
-    glasses: str | None
-    beard: str
     fixed: dict[str, Any]
+    """Options that every picture of the style has."""
+    hair_colors: tuple[str, ...] = ("hair", "facialHair")
+    skin_color: str = "skin"
+    glasses: str | None = "glasses"
+    """The component that is drawn or left out; ``None``: variants of another component."""
+    beard: str = "facialHair"
     fix: tuple[str, str] | None = None
+    """(text, replacement) in the SVG, where the renderer would hide a label."""
 
 
 STYLES: dict[str, Style] = {
     "avataaars": Style(
-        hair_colors=("hair", "facialHair"),
-        skin_color="skin",
         glasses="accessories",
-        beard="facialHair",
         fixed={
             "topVariant": [
                 *("bigHair", "bob", "bun", "curly", "curvy", "dreads", "dreads01", "dreads02"),
@@ -74,10 +65,7 @@ STYLES: dict[str, Style] = {
         },
     ),
     "micah": Style(
-        hair_colors=("hair", "facialHair"),
         skin_color="base",
-        glasses="glasses",
-        beard="facialHair",
         fixed={
             "hairVariant": ["dannyPhantom", "fonze", "full", "mrT", "pixie"],
             "facialHairVariant": "beard",
@@ -86,8 +74,6 @@ STYLES: dict[str, Style] = {
     ),
     "miniavs": Style(
         hair_colors=("hair",),
-        skin_color="skin",
-        glasses="glasses",
         beard="mustache",
         fixed={
             "hairVariant": [
@@ -96,10 +82,7 @@ STYLES: dict[str, Style] = {
         },
     ),
     "personas": Style(
-        hair_colors=("hair", "facialHair"),
-        skin_color="skin",
         glasses=None,
-        beard="facialHair",
         fixed={
             "hairVariant": [
                 *("bobBangs", "bobCut", "bunUndercut", "curly", "curlyBun", "curlyHighTop"),
@@ -115,8 +98,6 @@ STYLES: dict[str, Style] = {
     ),
     "pixel-art": Style(
         hair_colors=("hair",),
-        skin_color="skin",
-        glasses="glasses",
         beard="beard",
         fixed={"hatProbability": 0, "accessoriesProbability": 0},
         # A dark beard in a luminance mask would be invisible.
@@ -124,8 +105,6 @@ STYLES: dict[str, Style] = {
     ),
     "voxel-art": Style(
         hair_colors=("hair",),
-        skin_color="skin",
-        glasses="glasses",
         beard="beard",
         fixed={
             "topVariant": [
@@ -145,12 +124,10 @@ PERSONAS_EYES = {"no": ["happy", "open", "sleep", "wink"], "yes": ["glasses", "s
 
 
 def options(values: Mapping[str, str], seed: str) -> dict[str, Any]:
-    """DiceBear's options of one avatar.
+    """DiceBear's options of one avatar, by a value of every attribute.
 
-    Args:
-        values: a value of every attribute.
-        seed: decides all that ``values`` leaves open (cut, eyes, mouth, clothes); the same seed
-            with one value changed keeps the rest.
+    ``seed`` decides what they leave open (cut, eyes, mouth, clothes); the same seed with one value
+    changed keeps the rest.
     """
     style = STYLES[values["style"]]
     colors = {f"{name}Color": COLORS["hair"][values["hair"]] for name in style.hair_colors}
