@@ -20,7 +20,7 @@ SCALE = "scale"
 
 
 class StoredRows(NamedTuple):
-    """Rows as they are kept; ``scale`` [rows] where they are int8."""
+    """Rows as they are kept, with a scale [rows] where they are int8."""
 
     values: np.ndarray
     scale: np.ndarray | None

@@ -8,11 +8,10 @@
     <store>/errors             zarr v3 [rows, time] float32, denoising errors, where needed
 
 Every chunk is written, zeros too, so that a missing one is a lost one. A chunk is marked as
-complete only after its data are written, so a killed run loses at most what it was computing and
-the chunk before it. Writing continues in the background. Several processes fill one store side by
-side: each writes chunks and marks of its own, and when all are done one of them seals the store:
-the marks become the manifest's list. A store is never reused for anything but what its manifest
-says.
+complete only after its data are written, in the background: a killed run loses at most what it was
+computing and the chunk before it. Several processes fill one store side by side, each with chunks
+and marks of its own; when all are done one of them seals the store. A store is never reused for
+anything but what its manifest says.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,24 +35,23 @@ from ctrak_jax.store.place import (
     read_bytes,
     read_values,
     reason,
+    refusals,
     write_bytes,
 )
 
 MARKS = "complete/"
+_MARKED = ts.KvStore.KeyRange(MARKS, MARKS[:-1] + "0")  # "0" comes after "/"
 
 
 class FeatureStore:
-    """A feature store of fixed length, complete or not.
+    """A feature store of fixed length, complete or not, at a folder or URL.
 
-    Attributes:
-        place: its folder or URL.
-        key: what the rows are made from.
-        index: dataset index of every row.
+    Its methods raise a StoreError that names the file where one is missing or damaged, or where the
+    disk refuses.
     """
 
     def __init__(self, place: Place, manifest: dict[str, Any]) -> None:
-        self.place = place
-        self._manifest = manifest
+        self.place, self._manifest = place, manifest
         names = [*manifest["arrays"], "index"]
         names += [SCALE] if "int8" in manifest["arrays"].values() else []
         self._arrays = {name: open_array(below(place, name)) for name in names}
@@ -63,7 +61,7 @@ class FeatureStore:
                 raise StoreError(
                     f"{below(place, name)}: has {array.shape[0]} rows in chunks of {chunk}, "
                     f"{below(place, FILE)} says {self.rows} in chunks of {manifest['chunk']}; "
-                    f"delete {place} and compute it again."
+                    f"{self._advice}."
                 )
         self._marks = self._read_marks()
         self._writer: ThreadPoolExecutor | None = None
@@ -76,11 +74,7 @@ class FeatureStore:
 
     @classmethod
     def open(cls, place: Place, key: Mapping[str, Any]) -> "FeatureStore":
-        """Open an existing store made from ``key``.
-
-        Raises:
-            StoreError: missing, damaged, or made from something else (names the fields).
-        """
+        """Open an existing store; one that is made from another key is refused."""
         store = cls(place, read_manifest(place))
         differing = differences(store.key, plain(key))
         if differing:
@@ -111,27 +105,19 @@ class FeatureStore:
             chunk: rows per chunk.
             dtype: how ``features`` are kept; other arrays are float32.
             together: the stores filled by one program, this one among them.
-
-        Raises:
-            StoreError: a store from other inputs is there, or the disk refuses.
         """
         if cls.exists(place):
             return cls.open(place, key)
-        # What is there without a manifest is nobody's.
-        _delete_marks(place)
+        _delete_marks(place)  # what is there without a manifest is nobody's
         rows = len(index)
         arrays = {name: dtype if name == "features" else "float32" for name in widths}
         for name, width in widths.items():
-            create_array(below(place, name), (rows, width), chunk, arrays[name], replace=True)
+            create_array(below(place, name), (rows, width), chunk, arrays[name])
         if dtype == "int8":
-            create_array(below(place, SCALE), (rows,), chunk, "float32", replace=True)
-        whole = create_array(below(place, "index"), (rows,), max(rows, 1), "int64", replace=True)
-        try:
+            create_array(below(place, SCALE), (rows,), chunk, "float32")
+        whole = create_array(below(place, "index"), (rows,), max(rows, 1), "int64")
+        with refusals(f"{below(place, 'index')}: cannot be written"):
             whole.write(index.astype(np.int64)).result()
-        except (OSError, ValueError) as error:
-            raise StoreError(
-                f"{below(place, 'index')}: cannot be written ({reason(error)})."
-            ) from error
         manifest = {
             "key": plain(key),
             "rows": rows,
@@ -144,7 +130,12 @@ class FeatureStore:
         return cls(place, manifest)
 
     @property
+    def _advice(self) -> str:
+        return f"delete {self.place} and compute it again"
+
+    @property
     def key(self) -> dict[str, Any]:
+        """What the rows are made from."""
         return self._manifest["key"]
 
     @property
@@ -184,8 +175,8 @@ class FeatureStore:
 
         Raises:
             StoreError: not exactly the store's arrays in the chunk's shape, or a value that is NaN
-                or infinite as float32 (names the sample); nothing is written then. Or the disk
-                refused this chunk or the one before.
+                or infinite as float32 (names the sample): nothing is written. Or the disk refused
+                the chunk before.
         """
         encoded = self._encoded(rows, arrays)
         self.flush()
@@ -195,11 +186,7 @@ class FeatureStore:
         self._writing = self._writer.submit(self._put, rows, encoded)
 
     def flush(self) -> None:
-        """Wait until what was given to :meth:`write` is written and marked.
-
-        Raises:
-            StoreError: the disk refused; the chunk is missing.
-        """
+        """Wait until what was given to :meth:`write` is written and marked."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
@@ -262,21 +249,15 @@ class FeatureStore:
             self._marks = set()
 
     def _read_marks(self) -> set[int]:
-        try:
-            found = keys(self.place).list(_marks()).result()
+        with refusals(f"{self.place}: cannot be listed"):
+            found = keys(self.place).list(_MARKED).result()
             # A file that is being written bears a longer name for that moment.
             names = [key.decode().removeprefix(MARKS) for key in found]
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{self.place}: cannot be listed ({reason(error)}).") from error
         starts = {rows.start for rows in self.chunks}
         return {int(name) for name in names if name.isdecimal()} & starts
 
     def read(self, name: str = "features") -> np.ndarray:
-        """All rows of an array in float32; every chunk's checksum is verified.
-
-        Raises:
-            StoreError: rows are missing, or a chunk is damaged (names the file).
-        """
+        """All rows of an array in float32; every chunk's checksum is verified."""
         self._refuse_missing()
         parts = [self._read(name, rows) for rows in self.chunks]
         return np.concatenate(parts) if parts else np.empty(self._arrays[name].shape, np.float32)
@@ -290,9 +271,6 @@ class FeatureStore:
         The chunks of the next block are read, side by side, while the caller works on the present
         one. Two blocks of memory serve in turn: an array is valid until the next one is read.
         (Fresh memory for each halves the rate: 6.2 against 2.5 GB/s from the page cache.)
-
-        Raises:
-            StoreError: as :meth:`read`.
         """
         self._refuse_missing()
         array, chunk = self._arrays[name], self._manifest["chunk"]
@@ -346,25 +324,16 @@ class FeatureStore:
         return read_values(
             self._arrays[name][rows.start : rows.stop],
             f"{below(self.place, name)}: chunk {chunk} (rows {rows.start}..{rows.stop - 1})",
-            f"delete {self.place} and compute it again",
+            self._advice,
         )
 
     @property
     def index(self) -> np.ndarray:
-        """Dataset index of every row.
-
-        Raises:
-            StoreError: it is damaged.
-        """
-        advice = f"delete {self.place} and compute it again"
-        return read_values(self._arrays["index"], f"{below(self.place, 'index')}", advice)
+        """Dataset index of every row."""
+        return read_values(self._arrays["index"], f"{below(self.place, 'index')}", self._advice)
 
     def verify(self) -> None:
-        """Read the index and every complete chunk and check them.
-
-        Raises:
-            StoreError: one is damaged.
-        """
+        """Read the index and every complete chunk and check them."""
         _ = self.index
         missing = set(self.missing)
         for name in self._manifest["arrays"]:
@@ -373,12 +342,6 @@ class FeatureStore:
                     self._read(name, rows)
 
 
-def _marks() -> ts.KvStore.KeyRange:
-    return ts.KvStore.KeyRange(MARKS, MARKS[:-1] + "0")  # "0" comes after "/"
-
-
 def _delete_marks(place: Place) -> None:
-    try:
-        keys(place).delete_range(_marks()).result()
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{below(place, MARKS)}: cannot be written ({reason(error)}).") from error
+    with refusals(f"{below(place, MARKS)}: cannot be written"):
+        keys(place).delete_range(_MARKED).result()

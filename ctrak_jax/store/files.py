@@ -24,11 +24,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def read_json(path: Path, made_by: str) -> Any:
-    """Read a result of another stage.
-
-    Raises:
-        StoreError: missing or damaged; names the command that makes it.
-    """
+    """Read a result of another stage; where it is missing or damaged, say what makes it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -11,28 +11,22 @@ FILE = "manifest.json"
 
 
 def read_manifest(place: Place) -> dict[str, Any]:
-    """The manifest of a store.
-
-    Raises:
-        StoreError: missing or damaged.
-    """
+    """The manifest of a store; a StoreError where it is missing or damaged."""
     file, content = below(place, FILE), read_bytes(place, FILE)
     if content is None:
         raise StoreError(f"{file} is missing; run the stage that writes it first.")
     try:
         manifest = json.loads(content.decode())
         wrong = [name for name, right in _FIELDS.items() if not right(manifest[name])]
-        starts = set(range(0, manifest["rows"], manifest["chunk"])) if not wrong else set()
-        if not wrong and not starts.issuperset(manifest["complete"]):
-            wrong = ["complete: it lists rows at which no chunk begins"]
+        if wrong:
+            raise ValueError(", ".join(wrong))
+        starts = set(range(0, manifest["rows"], manifest["chunk"]))
+        if not starts.issuperset(manifest["complete"]):
+            raise ValueError("complete: it lists rows at which no chunk begins")
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{file} is damaged ({error}); delete {place} and compute it again."
         ) from None
-    if wrong:
-        raise StoreError(
-            f"{file} is damaged ({', '.join(wrong)}); delete {place} and compute it again."
-        )
     return manifest
 
 

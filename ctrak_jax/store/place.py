@@ -1,6 +1,10 @@
-"""Where a store is: a folder, or any URL that tensorstore opens (``gs://``, ``s3://``, ...)."""
+"""Where a store is: a folder, or any URL that tensorstore opens (``gs://``, ``s3://``, ...).
 
-from collections.abc import Sequence
+What tensorstore or the disk refuses is a :class:`StoreError` that names the file.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,64 +38,42 @@ def reason(error: BaseException) -> str:
     return str(error).splitlines()[0].split(" [source locations")[0].strip() or repr(error)
 
 
-def keys(place: Place) -> ts.KvStore:
-    """The files at a place, by name.
-
-    Raises:
-        StoreError: tensorstore does not open it.
-    """
+@contextmanager
+def refusals(what: str, advice: str = "") -> Iterator[None]:
+    """Turns errors of tensorstore and of the disk into StoreErrors: ``what``, reason, advice."""
     try:
-        return ts.KvStore.open(_kvstore(place), context=_CONTEXT).result()
+        yield
     except (OSError, ValueError) as error:
-        raise StoreError(f"{place}: cannot be opened ({reason(error)}).") from error
+        raise StoreError(f"{what} ({reason(error)}){advice}.") from error
+
+
+def keys(place: Place) -> ts.KvStore:
+    """The files at a place, by name."""
+    with refusals(f"{place}: cannot be opened"):
+        return ts.KvStore.open(_kvstore(place), context=_CONTEXT).result()
 
 
 def read_bytes(place: Place, name: str) -> bytes | None:
-    """The content of a file, or ``None`` where there is none.
-
-    Raises:
-        StoreError: it cannot be read.
-    """
-    try:
+    """The content of a file, or ``None`` where there is none."""
+    with refusals(f"{below(place, name)}: cannot be read"):
         found = keys(place).read(name).result()
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{below(place, name)}: cannot be read ({reason(error)}).") from error
     return bytes(found.value) if found.state == "value" else None
 
 
 def write_bytes(place: Place, name: str, content: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        StoreError: the disk refuses.
-    """
-    try:
+    """Write a file whole or not at all."""
+    with refusals(f"{below(place, name)}: cannot be written"):
         keys(place).write(name, content).result()
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{below(place, name)}: cannot be written ({reason(error)}).") from error
 
 
 def open_array(place: Place) -> ts.TensorStore:
-    """An existing zarr array.
-
-    Raises:
-        StoreError: missing or damaged.
-    """
-    try:
+    """An existing zarr array."""
+    with refusals(f"{place}: cannot be opened"):
         return ts.open(_spec(place), open=True, context=_CONTEXT).result()
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{place}: cannot be opened ({reason(error)}).") from error
 
 
-def create_array(
-    place: Place, shape: Sequence[int], chunk: int, dtype: str, *, replace: bool = False
-) -> ts.TensorStore:
-    """A zarr v3 array cut along its first axis, with crc32c on every chunk; an older one of the
-    same kind is opened, or replaced.
-
-    Raises:
-        StoreError: another array is there, or the disk refuses.
-    """
+def create_array(place: Place, shape: Sequence[int], chunk: int, dtype: str) -> ts.TensorStore:
+    """A zarr v3 array cut along its first axis, crc32c on every chunk; an older one is replaced."""
     spec = _spec(place)
     spec["metadata"] = {
         "shape": list(shape),
@@ -105,24 +87,14 @@ def create_array(
             {"name": "crc32c"},
         ],
     }
-    try:
-        return ts.open(
-            spec, create=True, delete_existing=replace, open=not replace, context=_CONTEXT
-        ).result()
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{place}: cannot be written ({reason(error)}).") from error
+    with refusals(f"{place}: cannot be written"):
+        return ts.open(spec, create=True, delete_existing=True, context=_CONTEXT).result()
 
 
 def read_values(array: ts.TensorStore, name: str, advice: str) -> np.ndarray:
-    """The values of an array or a part of it.
-
-    Raises:
-        StoreError: a chunk is missing or damaged.
-    """
-    try:
+    """The values of an array or a part of it; ``name`` and ``advice`` are the error's."""
+    with refusals(f"{name} is damaged", f"; {advice}"):
         return np.asarray(array.read().result())
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{name} is damaged ({reason(error)}); {advice}.") from error
 
 
 def _kvstore(place: Place) -> Any:
