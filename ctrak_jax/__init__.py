@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ctrak_jax.reward import reward_x0 as reward_x0
     from ctrak_jax.reward import reward_xt as reward_xt
     from ctrak_jax.reward import slider as slider
+    from ctrak_jax.run.reader import open_run as open_run
     from ctrak_jax.schedule import Schedule as Schedule
     from ctrak_jax.schedule import as_eps_fn as as_eps_fn
     from ctrak_jax.score import Ranking as Ranking
@@ -73,6 +74,7 @@ _NAMES = {
     "metrics": "precision_at_k",
     "projection": "Projection project",
     "reward": "cfg dps dsm l1 l2 mean reward_loss reward_x0 reward_xt slider",
+    "run.reader": "open_run",
     "schedule": "Schedule as_eps_fn",
     "score": "Ranking error_weights influence top_k",
     "trajectory": "Grid Guidance Path Sample forward_path grid invert sample",

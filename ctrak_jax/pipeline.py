@@ -14,10 +14,9 @@ from ctrak_jax.config import Config, dump
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
 from ctrak_jax.run.controls import variants
-from ctrak_jax.run.folder import RunFolder
+from ctrak_jax.run.folder import seed_folder
 from ctrak_jax.stages import encode, evaluate, featurize, query, report, score, train
 from ctrak_jax.stages.context import Context
-from ctrak_jax.store import below
 from ctrak_jax.store.files import write_atomically
 
 
@@ -44,7 +43,7 @@ def prepare(config: Config, out: Path) -> list[Context]:
     contexts = [
         Context(
             config=config,
-            folder=_folder(config, out, seed),
+            folder=seed_folder(config, out, seed),
             seed=seed,
             training_set=training_set,
             dataset=dataset,
@@ -59,13 +58,6 @@ def prepare(config: Config, out: Path) -> list[Context]:
     if hosts.is_first() and not (out / "config.yaml").exists():
         write_atomically(out / "config.yaml", dump(config))
     return contexts
-
-
-def _folder(config: Config, out: Path, seed: int) -> RunFolder:
-    """The run's own folder; of several training seeds one each below it."""
-    place = f"seed-{seed}" if len(config.run.seeds) > 1 else ""
-    url = config.store.url
-    return RunFolder(root=out / place, url=None if url is None else str(below(url, place)))
 
 
 def run_train(out: Path, contexts: list[Context]) -> None:

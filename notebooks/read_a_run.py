@@ -11,37 +11,31 @@
 # or run it as a script: `.venv/bin/python notebooks/read_a_run.py RUN`.
 
 # %%
-import csv
-import json
 import sys
-from pathlib import Path
 
-from ctrak_jax.store import FeatureStore, read_manifest
+import ctrak_jax as ct
 
-run = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/synthetic")
+run = ct.open_run(sys.argv[1] if len(sys.argv) > 1 else "runs/synthetic")
 
 # %% [markdown]
 # Precision at 10 of local questions about combinations the model never saw.
 
 # %%
-metrics = json.loads((run / "metrics.json").read_text())
-for row in metrics["summary"]:
-    if (row["scope"], row["scenario"], row["attribute"]) == ("local", "ood", "all"):
-        low, high = row["ci95"]
-        print(f"{row['method']:15s} {row['precision']:.2f} [{low:.2f}, {high:.2f}]")
+for row in run.metrics.summary:
+    if (row.scope, row.scenario, row.attribute) == ("local", "ood", "all"):
+        mean, low, high = row.interval
+        print(f"{row.method:15s} {mean:.2f} [{low:.2f}, {high:.2f}]")
 
 # %% [markdown]
 # The ten training images behind "red" in the first red triangle.
 
 # %%
-with (run / "top" / "concept-trak.csv").open() as file:
-    rows = [r for r in csv.DictReader(file) if r["query"] == "triangle-red-00"]
-print([int(r["index"]) for r in rows if r["attribute"] == "color"][:10])
+hits = run.tops("concept-trak")["triangle-red-00", "color"]
+print([hit.index for hit in hits[:10]])
 
 # %% [markdown]
-# The features themselves: zarr v3, one row a training sample, keyed by the manifest.
+# The features themselves: zarr v3, one row per training sample, keyed by the manifest.
 
 # %%
-path = run / "features" / "concept-trak"
-store = FeatureStore(path, read_manifest(path))
+store = run.features("concept-trak")
 print(store.read().shape, store.key["loss"], store.key["trajectory"]["path"])

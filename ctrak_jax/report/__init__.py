@@ -11,8 +11,9 @@ from ctrak_jax.report.answer import write_answer
 from ctrak_jax.report.contact import write_contact_sheets
 from ctrak_jax.report.counterfactual import write_counterfactual_sheet
 from ctrak_jax.report.page import write_page
-from ctrak_jax.report.read import read_answers, results_of
+from ctrak_jax.report.read import answers_of, results_of
 from ctrak_jax.run.metrics import read_metrics
+from ctrak_jax.run.reader import SeedRun
 
 __all__ = ["write_answer", "write_counterfactual_sheet", "write_report"]
 
@@ -20,7 +21,7 @@ __all__ = ["write_answer", "write_counterfactual_sheet", "write_report"]
 def write_report(
     out: Path,
     *,
-    runs: Mapping[int, Path],
+    seeds: Sequence[SeedRun],
     images: Images,
     attributes: Mapping[str, Sequence[str]],
     title: str,
@@ -31,7 +32,7 @@ def write_report(
 
     Args:
         out: folder that holds ``metrics.json``.
-        runs: training seed -> folder with that seed's ``queries/`` and ``top/``.
+        seeds: the results of every training seed.
         images: uint8 [N, H, W, 3], the whole data set, by dataset index.
         attributes: attribute name -> N values, by dataset index.
         title: heading of the page.
@@ -53,16 +54,14 @@ def write_report(
     for name, values in attributes.items():
         if len(values) != len(images):
             raise UsageError(f"attributes[{name!r}]: {len(values)} values, {len(images)} images")
-    if not runs:
-        raise UsageError("runs is empty; give at least one training seed's folder")
+    if not seeds:
+        raise UsageError("seeds is empty; give at least one training seed's results")
     from ctrak_jax.report.figures import write_figures  # loads matplotlib
 
     results = results_of(read_metrics(out / "metrics.json"))
-    seeds = [
-        read_answers(
-            seed, runs[seed], images=len(images), attributes=list(attributes), methods=methods
-        )
-        for seed in sorted(runs)
+    answers = [
+        answers_of(run, images=len(images), attributes=list(attributes), methods=methods)
+        for run in sorted(seeds, key=lambda run: run.seed)
     ]
     folder = out / "report"
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,11 +69,11 @@ def write_report(
         folder / "index.html",
         title=title,
         results=results,
-        seeds=seeds,
+        seeds=answers,
         images=images,
         attributes=attributes,
         limit=explorer_limit,
     )
     figures = write_figures(folder, results)
-    sheets = write_contact_sheets(folder / "contact", seeds[0], images, attributes)
+    sheets = write_contact_sheets(folder / "contact", answers[0], images, attributes)
     return [page, *figures, *sheets]

@@ -16,8 +16,9 @@ from ctrak_jax.run.metrics import (
     PrecisionSummary,
     PrecisionTable,
 )
-from ctrak_jax.run.questions import Question, read_questions
-from ctrak_jax.run.tops import Hit, read_tops
+from ctrak_jax.run.questions import Question
+from ctrak_jax.run.reader import SeedRun
+from ctrak_jax.run.tops import Hit
 
 TOP = 10
 
@@ -79,19 +80,17 @@ def results_of(metrics: Metrics) -> Results:
     )
 
 
-def read_answers(
-    seed: int,
-    folder: Path,
+def answers_of(
+    run: SeedRun,
     *,
     images: int,
     attributes: Sequence[str],
     methods: Sequence[str] | None = None,
 ) -> Answers:
-    """One training seed's queries and rankings.
+    """One training seed's report queries and rankings.
 
     Args:
-        seed: training seed, for the report's labels.
-        folder: holds ``queries/`` and ``top/``.
+        run: the seed's results.
         images: number of images in the data set, to check the indices against.
         attributes: names of the data set's attributes, to check the questions against.
         methods: whose rankings; None for all that the run has.
@@ -100,55 +99,47 @@ def read_answers(
         StoreError: a file or every ranking is missing, or a file is damaged.
         UsageError: the data set is not the run's.
     """
-    table = folder / "queries" / "queries.csv"
     groups: dict[str, list[Question]] = {}
-    for question in read_questions(table):
-        if question.split == "report":
-            groups.setdefault(question.query, []).append(question)
+    for question in run.questions:
         if question.attribute not in attributes:
             raise UsageError(
-                f"{table}: attribute {question.attribute!r} of {question.query}, expected one of "
-                f"{list(attributes)}"
+                f"{run.folder.questions}: attribute {question.attribute!r} of {question.query}, "
+                f"expected one of {list(attributes)}"
             )
+        if question.split == "report":
+            groups.setdefault(question.query, []).append(question)
     queries = tuple(
         QueryImage(
             id=name,
             condition=about[0].condition,
             scope=about[0].scope,
             scenario=about[0].scenario,
-            image=table.parent / about[0].image,
+            image=run.image_file(about[0]),
             questions=tuple(about),
         )
         for name, about in groups.items()
     )
-    for query in queries:
-        if not query.image.is_file():
-            raise StoreError(f"{query.image} is missing; run `ctrak query`")
-    tops = {
-        path.stem: path
-        for path in (folder / "top").glob("*.csv")
-        if methods is None or path.stem in methods
-    }
-    if not tops:
-        raise StoreError(f"{folder / 'top'}: no <method>.csv there; run `ctrak score`")
-    asked = {question.key for query in queries for question in query.questions}
+    shown = ordered(m for m in run.methods if methods is None or m in methods)
+    if not shown:
+        raise StoreError(f"{run.folder.root / 'top'}: no <method>.csv there; run `ctrak score`")
+    asked = {question.key for about in groups.values() for question in about}
     hits = {
         (method, *key): top[:TOP]
-        for method, path in tops.items()
-        for key, top in read_tops(path).items()
+        for method in shown
+        for key, top in run.tops(method).items()
         if key in asked
     }
     for (method, *_), top in hits.items():
         if wrong := [hit.index for hit in top if not 0 <= hit.index < images]:
             raise StoreError(
-                f"{tops[method]}: index {wrong[0]}, expected 0 to {images - 1}; "
+                f"{run.folder.top(method)}: index {wrong[0]}, expected 0 to {images - 1}; "
                 "give the data set that the run was scored on"
             )
-    samples = folder / "samples.png"
+    samples = run.folder.root / "samples.png"
     return Answers(
-        seed=seed,
+        seed=run.seed,
         queries=queries,
-        methods=ordered(tops),
+        methods=shown,
         hits=hits,
         samples=samples if samples.is_file() else None,
     )

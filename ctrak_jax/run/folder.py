@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctrak_jax.config import Config
 from ctrak_jax.store import Place, below
 from ctrak_jax.store.files import plain, write_atomically
 
@@ -80,3 +81,10 @@ class RunFolder:
 
     def _stamp(self, stage: str) -> Path:
         return self.root / ".stages" / f"{stage}.json"
+
+
+def seed_folder(config: Config, out: Path, seed: int) -> RunFolder:
+    """The run's own folder; of several training seeds one each below it."""
+    place = f"seed-{seed}" if len(config.run.seeds) > 1 else ""
+    url = config.store.url
+    return RunFolder(root=out / place, url=None if url is None else str(below(url, place)))

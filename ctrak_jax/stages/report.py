@@ -8,6 +8,7 @@ from ctrak_jax.report import write_report
 from ctrak_jax.run import questions
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.keys import settings_of
+from ctrak_jax.run.reader import SeedRun
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store.files import read_json
 
@@ -25,7 +26,7 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
     with stage(out, "report"):
         write_report(
             out,
-            runs={ctx.seed: ctx.folder.root for ctx in contexts},
+            seeds=[SeedRun(seed=ctx.seed, folder=ctx.folder) for ctx in contexts],
             images=first.dataset.raw.images,
             attributes=first.dataset.raw.attributes,
             title=first.config.name,

@@ -11,8 +11,9 @@ from PIL import Image, ImageDraw
 
 from ctrak_jax.report import write_report
 from ctrak_jax.report.page import write_page
-from ctrak_jax.report.read import Answers, read_answers, results_of
+from ctrak_jax.report.read import Answers, answers_of, results_of
 from ctrak_jax.run.dampings import DampingPoint
+from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.metrics import (
     DampingCurve,
     LabelShiftSummary,
@@ -25,6 +26,7 @@ from ctrak_jax.run.metrics import (
     write_metrics,
 )
 from ctrak_jax.run.questions import Question, Scenario, write_questions
+from ctrak_jax.run.reader import SeedRun
 from ctrak_jax.run.tops import Hit, write_tops
 
 SIZE = 24
@@ -45,23 +47,22 @@ CONDITIONS: tuple[tuple[str, str, Scenario], ...] = (
 
 class FakeRun(NamedTuple):
     out: Path
-    runs: Mapping[int, Path]
+    seeds: Mapping[int, SeedRun]
     images: np.ndarray
     attributes: Mapping[str, Sequence[str]]
 
     def write(self) -> list[Path]:
         return write_report(
             self.out,
-            runs=self.runs,
+            seeds=list(self.seeds.values()),
             images=self.images,
             attributes=self.attributes,
             title="Synthetic",
         )
 
     def answers(self, seed: int) -> Answers:
-        return read_answers(
-            seed, self.runs[seed], images=len(self.images), attributes=list(self.attributes)
-        )
+        run = self.seeds[seed]
+        return answers_of(run, images=len(self.images), attributes=list(self.attributes))
 
     def page(self, *, title: str = "Synthetic", limit: int = 24) -> str:
         """The page alone: the charts take most of a report's time."""
@@ -69,7 +70,7 @@ class FakeRun(NamedTuple):
             self.out / "index.html",
             title=title,
             results=results_of(read_metrics(self.out / "metrics.json")),
-            seeds=[self.answers(seed) for seed in self.runs],
+            seeds=[self.answers(seed) for seed in self.seeds],
             images=self.images,
             attributes=self.attributes,
             limit=limit,
@@ -241,4 +242,5 @@ def make_run(
         fake_seed(folder, attributes, rng, size=size, queries=queries, samples=seed == seeds[0])
     out.mkdir(exist_ok=True)
     write_metrics(out / "metrics.json", fake_metrics(seeds))
-    return FakeRun(out, folders, pictures, attributes)
+    runs = {n: SeedRun(seed=n, folder=RunFolder(root=folder)) for n, folder in folders.items()}
+    return FakeRun(out, runs, pictures, attributes)

@@ -22,7 +22,6 @@ from ctrak_jax.report.contact import (
     write_contact_sheets,
 )
 from ctrak_jax.run.metrics import read_metrics, write_metrics
-from ctrak_jax.run.tops import read_tops
 from tests.report.made_up import HOSTILE, METHODS, SIZE, FakeRun, make_run
 
 
@@ -88,8 +87,8 @@ def test_the_page_asks_nothing_from_outside(page: str) -> None:
 def test_framed_images_are_the_carriers_by_rank(two_seeds: FakeRun, data: Any) -> None:
     framed = 0
     for run in data["runs"]:
-        folder = two_seeds.runs[run["seed"]] / "top"
-        tops = {method: read_tops(folder / f"{method}.csv") for method in METHODS}
+        seed = two_seeds.seeds[run["seed"]]
+        tops = {method: seed.tops(method) for method in METHODS}
         for query in run["queries"]:
             for concept in query["concepts"]:
                 values = two_seeds.attributes[concept["attribute"]]

@@ -1,0 +1,146 @@
+"""A run on disk, opened for reading: :func:`open_run`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ctrak_jax import config as cfg
+from ctrak_jax import data
+from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.methods import METHODS, store_of
+from ctrak_jax.run.counterfactual import RemovalTable, read_counterfactual
+from ctrak_jax.run.dampings import Damping, read_dampings
+from ctrak_jax.run.folder import RunFolder, seed_folder
+from ctrak_jax.run.metrics import Metrics, read_metrics
+from ctrak_jax.run.questions import Question, read_questions
+from ctrak_jax.run.tops import Tops, read_tops
+from ctrak_jax.store import FeatureStore, Place, read_manifest, read_scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedRun:
+    """The results of one training seed. Nothing is computed; what is missing is a StoreError that
+    names the command which writes it.
+
+    Attributes:
+        seed: of the training.
+        folder: where the results are.
+    """
+
+    seed: int
+    folder: RunFolder
+
+    @cached_property
+    def questions(self) -> Sequence[Question]:
+        """All questions, in the order of the rows of features and scores."""
+        return read_questions(self.folder.questions)
+
+    @cached_property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that have rankings."""
+        there = {path.stem for path in (self.folder.root / "top").glob("*.csv")}
+        return tuple(method for method in METHODS if method in there)
+
+    def tops(self, method: str) -> Tops:
+        """The first training images for every question, by ``question.key``."""
+        return read_tops(self.folder.top(method))
+
+    @cached_property
+    def dampings(self) -> dict[str, Damping]:
+        """The damping of every method that solves with one, and its curve."""
+        return read_dampings(self.folder.dampings)
+
+    def image_file(self, question: Question) -> Path:
+        """The picture of a question's image; for a global one, several side by side."""
+        path = self.folder.queries / question.image
+        if not path.is_file():
+            raise StoreError(f"{path} is missing; delete its folder and run `ctrak query` again.")
+        return path
+
+    def image(self, question: Question) -> np.ndarray:
+        """The same as an array: uint8 [H, W, 3]."""
+        with Image.open(self.image_file(question)) as picture:
+            return np.asarray(picture.convert("RGB"))
+
+    def features(self, method: str) -> FeatureStore:
+        """The features of the training images: rows [sample, k], and ``index`` of the data set."""
+        return _opened(self.folder.features(store_of(method)))
+
+    def query_features(self, method: str) -> FeatureStore:
+        """The features of the questions: rows [question, k]."""
+        return _opened(self.folder.query_features(method))
+
+    def scores(self, method: str) -> np.ndarray:
+        """Scores [question, sample] by row of the features (``score.keep_all``)."""
+        return read_scores(self.folder.scores(method))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(SeedRun):
+    """A run. Its questions, rankings, features and scores are those of its first training seed.
+
+    Attributes:
+        path: DIR of the command line.
+        config: what the run was made with.
+        seeds: every training seed's results.
+    """
+
+    path: Path
+    config: cfg.Config
+    seeds: Mapping[int, SeedRun]
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """What was measured, over all seeds."""
+        return read_metrics(self.path / "metrics.json")
+
+    @cached_property
+    def counterfactual(self) -> RemovalTable:
+        """What retraining without the first images gave."""
+        return read_counterfactual(self.path / "counterfactual.json")
+
+    @cached_property
+    def dataset(self) -> data.Dataset:
+        """The data set, drawn or read again: ``dataset.raw.images[hit.index]``."""
+        return data.build(self.config.data)
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run for reading.
+
+    Example::
+
+        run = ctrak_jax.open_run("runs/synthetic")
+        for row in run.metrics.summary:
+            print(row.method, row.scope, row.scenario, row.attribute, row.interval)
+        tops = run.tops("concept-trak")
+        for question in run.questions:
+            picture = run.image(question)
+            images = [run.dataset.raw.images[hit.index] for hit in tops[question.key]]
+
+    Args:
+        path: the folder of the run (``--out``).
+
+    Returns:
+        Typed tables, images, features and scores, read when asked for; ``run.seeds[3]`` has those
+        of one training seed.
+
+    Raises:
+        UsageError: it is no folder of a run.
+    """
+    path = Path(path)
+    if not (path / "config.yaml").is_file():
+        raise UsageError(f"{path} holds no config.yaml; give the folder of a run.")
+    config = cfg.load(path / "config.yaml")
+    folders = {seed: seed_folder(config, path, seed) for seed in config.run.seeds}
+    seeds = {seed: SeedRun(seed=seed, folder=folder) for seed, folder in folders.items()}
+    first = config.run.seeds[0]
+    return Run(seed=first, folder=folders[first], path=path, config=config, seeds=seeds)
+
+
+def _opened(place: Place) -> FeatureStore:
+    return FeatureStore(place, read_manifest(place))
