@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ctrak_jax import open_run
 from ctrak_jax.data import draw_dataset
 from ctrak_jax.run.dampings import read_dampings
 from ctrak_jax.run.metrics import read_metrics
@@ -39,8 +40,7 @@ METHODS = ("concept-trak", "d-trak", "das")
 
 
 def features(root: Path, method: str) -> np.ndarray:
-    store = root / "features" / method
-    return FeatureStore(store, read_manifest(store)).read()
+    return open_run(root).features(method).read()
 
 
 @pytest.fixture(scope="module")
