@@ -25,17 +25,18 @@ from ctrak_jax.models.stable_diffusion.small import Size, unet_config
 from ctrak_jax.schedule import Schedule
 from ctrak_jax.typing import Params
 
+SCHEDULES = {
+    "cosine": schedules.cosine,
+    "linear": schedules.linear,
+    "scaled-linear": schedules.scaled_linear,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A network without parameters.
+    """A network of one sample, the shapes of the sample and of its condition; no parameters.
 
-    Attributes:
-        network: the flax module of one sample.
-        noise: the noise schedule, and what the network predicts.
-        sample: the shape of a sample as the network takes it.
-        condition: the shape of a condition.
-        compute: how a text-to-image network computes.
+    ``compute`` is read by a text-to-image network alone.
     """
 
     network: DiT | UNet
@@ -51,9 +52,8 @@ class Architecture:
     @cached_property
     def template(self) -> Params:
         """The parameters' shapes and dtypes."""
-        network = self.network
-        if isinstance(network, UNet):
-            return jax.eval_shape(network.init, jax.random.key(0))
+        if isinstance(self.network, UNet):
+            return jax.eval_shape(self.network.init, jax.random.key(0))
         return jax.eval_shape(lambda: self.create(0))
 
     def create(self, seed: int) -> Params:
@@ -84,42 +84,25 @@ def architecture_of(
     image_shape: tuple[int, int, int],
     condition_size: int,
 ) -> Architecture:
-    """The network of a config.
-
-    Args:
-        model: what network.
-        schedule: its noise, unless the folder of a checkpoint says so.
-        folder: of the text-to-image model.
-        image_shape: [H, W, 3] of the data set.
-        condition_size: length of a class-conditional network's condition.
-
-    Raises:
-        UsageError: a text-to-image model's folder lacks a file or is of another kind of model.
-    """
+    """The network of a config; the folder of a text-to-image checkpoint says what it and its noise
+    are. A class-conditional network takes images [H, W, 3] and ``condition_size`` numbers."""
     compute = Compute(model.dtype, model.remat, model.efficient_attention)
-    noise = Noise(schedule_of(schedule), schedule.prediction)
+    noise = Noise(SCHEDULES[schedule.kind](steps=schedule.steps), schedule.prediction)
     if model.kind == "dit":
-        return Architecture(
-            network=dit_of(model),
-            noise=noise,
-            sample=image_shape,
-            condition=(condition_size,),
-            compute=compute,
-        )
-    file = folder / "unet" / "config.json"
-    if model.checkpoint is None:
-        size = Size(image=image_shape[0])
-        config, tokens = unet_config(size), size.tokens
+        network = dit_of(model)
+        sample, condition = image_shape, (condition_size,)
     else:
-        config, tokens = read_config(file), text_length(folder)
-        noise = read_noise(folder / "scheduler")
-    network = unet_of(config, file, compute)
+        file = folder / "unet" / "config.json"
+        if model.checkpoint is None:
+            size = Size(image=image_shape[0])
+            config, tokens = unet_config(size), size.tokens
+        else:
+            config, tokens = read_config(file), text_length(folder)
+            noise = read_noise(folder / "scheduler")
+        network = unet_of(config, file, compute)
+        sample, condition = network.latent_shape, (tokens, network.text_width)
     return Architecture(
-        network=network,
-        noise=noise,
-        sample=network.latent_shape,
-        condition=(tokens, network.text_width),
-        compute=compute,
+        network=network, noise=noise, sample=sample, condition=condition, compute=compute
     )
 
 
@@ -127,11 +110,3 @@ def dit_of(model: ModelConfig) -> DiT:
     """The diffusion transformer of a config."""
     size = SIZES[model.size]._asdict()
     return DiT(**{name: getattr(model, name) or default for name, default in size.items()})
-
-
-def schedule_of(config: ScheduleConfig) -> Schedule:
-    """The noise schedule of a config."""
-    if config.kind == "cosine":
-        return schedules.cosine(config.steps)
-    make = schedules.linear if config.kind == "linear" else schedules.scaled_linear
-    return make(steps=config.steps)

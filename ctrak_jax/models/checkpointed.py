@@ -36,11 +36,7 @@ class FitResult(NamedTuple):
 
 
 def refuse_other(folder: Path, inputs: Mapping[str, Any], made_from: Mapping[str, Any]) -> None:
-    """Refuse to resume what was made from other inputs.
-
-    Raises:
-        StoreError: it was.
-    """
+    """Refuse to resume what was made from other inputs."""
     differing = sorted(k for k in inputs if made_from.get(k) != inputs[k])
     if differing:
         raise StoreError(
@@ -50,11 +46,7 @@ def refuse_other(folder: Path, inputs: Mapping[str, Any], made_from: Mapping[str
 
 
 def claim(folder: Path, inputs: Mapping[str, Any]) -> None:
-    """Mark a folder of checkpoints as made from ``inputs``.
-
-    Raises:
-        StoreError: it is there from others, or there without saying from what.
-    """
+    """Mark a folder of checkpoints as made from ``inputs``, unless it is there from others."""
     made_from = folder / "inputs.json"
     if made_from.exists():
         refuse_other(folder, inputs, read_json(made_from, "train"))
@@ -78,14 +70,9 @@ def checkpointed(
     """Train to the end, from the last checkpoint in ``folder`` where there is one.
 
     Args:
-        params: where training starts.
         batches: stacked batches of steps ``first ... first + count - 1``, read ahead in a thread.
         inputs: what the run is made from, as JSON.
-        title: of the progress bar.
         too_fast: the setting to lower where the loss is not finite.
-
-    Raises:
-        StoreError: checkpoints of other inputs, a damaged one, or a loss that is not finite.
     """
     import orbax.checkpoint as ocp
 
@@ -101,10 +88,7 @@ def checkpointed(
     def stretch(first: int) -> tuple[np.ndarray, ...]:
         return batches(first, min(chunking.scan, chunking.steps - first))
 
-    with (
-        ocp.CheckpointManager(folder, options=options) as manager,
-        ThreadPoolExecutor(1) as ahead,
-    ):
+    with ocp.CheckpointManager(folder, options=options) as manager, ThreadPoolExecutor(1) as ahead:
         latest = manager.latest_step()
         if latest is not None:
             state = _restore(manager, latest, state, folder)

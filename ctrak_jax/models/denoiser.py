@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from ctrak_jax.errors import UsageError
-from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.models.dit import DiT
 from ctrak_jax.models.network import DenoiserModule
 from ctrak_jax.models.published import convert
@@ -21,13 +21,8 @@ from ctrak_jax.typing import Array, Cond, EpsFn, Image, LayersFn, LayerTrace, Pa
 
 
 class Denoiser(NamedTuple):
-    """A noise prediction of one sample with its parameters.
-
-    Attributes:
-        eps_fn: ``eps_fn(params, x, t, cond)``.
-        layers_fn: the same with its linear layers shown.
-        exact_fn: the same in full precision, for the small difference of two predictions.
-    """
+    """A noise prediction of one sample, the same with its linear layers shown, its parameters, and
+    the prediction in full precision for the small difference of two."""
 
     eps_fn: EpsFn
     layers_fn: LayersFn
@@ -88,28 +83,20 @@ def denoiser_of(
 ) -> Denoiser:
     """A network with its parameters.
 
-    Args:
-        remat: keep only the outputs named :data:`BLOCK` for the backward pass and compute what lies
-            between them again: about a third more work, and one block's memory instead of all.
+    With ``remat`` only the outputs named :data:`BLOCK` are kept for the backward pass and what lies
+    between them is computed again: about a third more work, and one block's memory instead of all.
     """
     eps_fn = eps_fn_of(network, schedule, prediction)
     layers_fn = layers_fn_of(network, schedule, prediction)
     if remat:
-        eps_fn, layers_fn = _keep_block_outputs(eps_fn), _keep_block_outputs(layers_fn)
+        policy = jax.checkpoint_policies.save_only_these_names(BLOCK)
+        eps_fn = jax.checkpoint(eps_fn, policy=policy)
+        layers_fn = jax.checkpoint(layers_fn, policy=policy)
     return Denoiser(eps_fn, layers_fn, params, eps_fn)
 
 
-def _keep_block_outputs(fn: Any) -> Any:
-    return jax.checkpoint(fn, policy=jax.checkpoint_policies.save_only_these_names(BLOCK))
-
-
 def create(network: DiT, image_shape: tuple[int, int, int], cond_size: int, seed: int) -> Params:
-    """Fresh parameters of a network.
-
-    Raises:
-        UsageError: the image is not square or not a multiple of the patch, or the width does not
-            fit the heads.
-    """
+    """Fresh parameters of a network."""
     height, width, _ = image_shape
     if height != width or height % network.patch:
         raise UsageError(
@@ -128,20 +115,14 @@ def create(network: DiT, image_shape: tuple[int, int, int], cond_size: int, seed
 def load_published(
     network: DiT, file: Path, image_shape: tuple[int, int, int], cond_size: int
 ) -> Params:
-    """Parameters from a published checkpoint (safetensors), checked against ``network``.
-
-    Raises:
-        UsageError: the file cannot be read, or its parameters are not those of ``network``, with
-            the first difference.
-    """
+    """Parameters from a published checkpoint (safetensors), checked against ``network``."""
     try:
         params = convert(load_file(file))
     except (SafetensorError, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise UsageError(f"{file}: not a published checkpoint ({reason}).") from None
     found = _shapes(params)
-    expected = jax.eval_shape(lambda: create(network, image_shape, cond_size, 0))
-    wanted = _shapes(expected)
+    wanted = _shapes(jax.eval_shape(lambda: create(network, image_shape, cond_size, 0)))
     for path in sorted(found.keys() | wanted.keys()):
         if found.get(path) != wanted.get(path):
             raise UsageError(
@@ -153,5 +134,5 @@ def load_published(
 
 
 def _shapes(tree: Params) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree.leaves(tree)
-    return {path: leaf.shape for path, leaf in zip(parameter_paths(tree), leaves, strict=True)}
+    leaves: dict[str, Any] = flatten_dict(tree, sep="/")
+    return {path: leaf.shape for path, leaf in leaves.items()}

@@ -2,8 +2,7 @@ r"""A diffusion transformer for ONE image (method.md, section 7).
 
 Patches are tokens; a sine-cosine table (a constant) marks their places, and rotary embeddings turn
 queries and keys by their row and column. Blocks are pre-norm (RMSNorm) attention with query-key
-norm and a SwiGLU feed-forward, each scaled, shifted and gated by the condition (adaLN-zero). The
-condition is a vector through a linear layer, added to the timestep's embedding.
+norm and a SwiGLU feed-forward, each scaled, shifted and gated by the condition (adaLN-zero).
 
 Sources: Peebles & Xie 2023 (DiT, adaLN-zero), Su et al. 2021 (rotary embeddings), Henry et al. 2020
 (query-key norm), Zhang & Sennrich 2019 (RMSNorm), Shazeer 2020 (SwiGLU), Yao et al. 2025 (this
@@ -50,23 +49,17 @@ SIZES = {
 def sincos_positions(rows: int, width: int) -> np.ndarray:
     """The constant table of positions [rows * rows, width]: the first half of the channels encode
     the column, the second the row, each as sines then cosines."""
-    frequencies = BASE ** (-np.arange(width // 4) / (width // 4))
-
-    def encode(position: np.ndarray) -> np.ndarray:
-        angle = position.reshape(-1, 1) * frequencies
-        return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
-
-    row, column = np.meshgrid(np.arange(rows), np.arange(rows), indexing="ij")
-    return np.concatenate([encode(column), encode(row)], axis=1).astype(np.float32)
+    row, column = np.split(rotary_angles(rows, width), 2, axis=1)
+    waves = [np.sin(column), np.cos(column), np.sin(row), np.cos(row)]
+    return np.concatenate(waves, axis=1).astype(np.float32)
 
 
-def rotary_angles(rows: int, head_dim: int) -> np.ndarray:
-    """Rotation angle of every channel pair [rows * rows, head_dim / 2]: rows first, then columns,
-    frequencies 10000^(-i / (head_dim / 4))."""
-    frequencies = BASE ** (-np.arange(head_dim // 4) / (head_dim // 4))
-    row, column = np.meshgrid(np.arange(rows), np.arange(rows), indexing="ij")
-    angles = [place.reshape(-1, 1) * frequencies for place in (row, column)]
-    return np.concatenate(angles, axis=1)
+def rotary_angles(rows: int, channels: int) -> np.ndarray:
+    """Rotation angle of every channel pair [rows * rows, channels / 2]: rows first, then columns,
+    frequencies 10000^(-i / (channels / 4))."""
+    frequencies = BASE ** (-np.arange(channels // 4) / (channels // 4))
+    places = np.meshgrid(np.arange(rows), np.arange(rows), indexing="ij")
+    return np.concatenate([place.reshape(-1, 1) * frequencies for place in places], axis=1)
 
 
 def rotate(x: Float[Array, "token head dim"], angles: np.ndarray) -> Float[Array, "token head dim"]:
@@ -158,11 +151,7 @@ class DiTBlock(nn.Module):
 class DiT(nn.Module):
     """The network: ``apply({"params": params}, x, t, cond)`` for one image x [H, W, C].
 
-    Attributes:
-        width: channels of a token; a multiple of 4 * heads.
-        depth: blocks.
-        heads: attention heads.
-        patch: side of a patch; divides H = W.
+    ``width`` is a multiple of 4 * heads; ``patch`` divides H = W.
     """
 
     width: int

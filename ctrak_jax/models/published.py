@@ -39,13 +39,7 @@ def _module(name: str) -> str | None:
 
 
 def convert(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Published tensors by name -> our parameters (a nested dict of float32 arrays).
-
-    Also converts gradients, whose names and layouts are the same.
-
-    Raises:
-        ValueError: a name that the published network does not have.
-    """
+    """Published tensors (or gradients) by name -> our parameters, nested, float32."""
     params: dict[str, np.ndarray] = {}
     for name, value in tensors.items():
         if name in CONSTANTS:

@@ -58,9 +58,6 @@ def _dense(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
 
 def one_product_a_layer() -> AbstractContextManager[None]:
     """Within it every ``nn.Dense`` of a network that is vmapped over samples, and not over its
-    parameters, is one product over the rows of all samples.
-
-    The vmap must stand inside the derivative and reach every layer: what is left of a layer that
-    does not see the sample, or is differentiated for one sample, JAX cannot transpose.
-    """
+    parameters, is one product over the rows of all samples. The vmap must stand inside the
+    derivative and reach every layer: JAX cannot transpose what is left of another one."""
     return nn.intercept_methods(_dense)

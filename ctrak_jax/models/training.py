@@ -48,10 +48,6 @@ class Trainer(NamedTuple):
     run: Callable[..., Progress]
 
 
-SampleLoss = Callable[..., Float[Array, ""]]
-"""``loss(params, key, *sample)`` of one sample."""
-
-
 class OptimizerSpec(NamedTuple):
     """How parameters are moved; the rates are peaks, after a linear warm-up and before a cosine to
     zero over ``steps``."""
@@ -71,11 +67,8 @@ def optimizer(
     """Clipping by global norm, then Muon or AdamW.
 
     Muon (Jordan et al. 2024, as in optax.contrib) moves the matrices and the kernels of
-    convolutions, each as one matrix to its outputs; the conditioning path and all vectors are
-    Adam's, at ``adam_learning_rate``, as its authors advise for embeddings.
-
-    Args:
-        by_adam: parts of the names of the parameters that Adam moves whatever their shape.
+    convolutions, each as one matrix to its outputs; all vectors, and whatever has a part of its
+    name in ``by_adam``, are Adam's, as Muon's authors advise for embeddings.
     """
     warmup = min(how.warmup, max(how.steps - 1, 0))
 
@@ -114,18 +107,6 @@ def _muon_leaves(params: Params, by_adam: tuple[str, ...]) -> Any:
     return jax.tree_util.tree_map_with_path(leaf, params)
 
 
-def drop_attributes(
-    cond: Float[Array, " condition"], blocks: np.ndarray, rate: float, key: PRNGKey
-) -> Float[Array, " condition"]:
-    """The condition with each attribute's block zeroed with probability ``rate``, independently.
-
-    Args:
-        blocks: which attribute each coordinate belongs to, int [condition].
-    """
-    keep = jax.random.bernoulli(key, 1.0 - rate, (int(blocks.max()) + 1,))
-    return cond * keep[blocks]
-
-
 def trainer(
     eps_fn: EpsFn,
     schedule: Schedule,
@@ -136,13 +117,16 @@ def trainer(
     ema: float,
     key: PRNGKey,
 ) -> Trainer:
-    """The training run of a class-conditional denoiser on batches x0 and cond."""
+    """The training run of a class-conditional denoiser on batches x0 and cond, by equation (B.1);
+    ``blocks`` says which attribute each coordinate of a condition belongs to, int [condition]."""
+    attributes = int(blocks.max()) + 1
 
     def sample_loss(params: Params, key: PRNGKey, x0: Array, cond: Array) -> Array:
         time_key, noise_key, drop_key = jax.random.split(key, 3)
         t = jax.random.randint(time_key, (), 0, schedule.steps)
         noise = jax.random.normal(noise_key, x0.shape)
-        cond = drop_attributes(cond, blocks, attribute_dropout, drop_key)
+        keep = jax.random.bernoulli(drop_key, 1.0 - attribute_dropout, (attributes,))
+        cond = cond * keep[blocks]
         x = add_noise(schedule, x0, t, noise)
         return jnp.mean((noise - eps_fn(params, x, t, cond)) ** 2)
 
@@ -150,21 +134,21 @@ def trainer(
 
 
 def trainer_of(
-    loss: SampleLoss,
+    loss: Callable[..., Float[Array, ""]],
     rule: optax.GradientTransformation,
     *,
     ema: float,
     key: PRNGKey,
     scan: bool = True,
 ) -> Trainer:
-    """Build the two functions of a training run for any loss of one sample whose linear layers all
+    """A training run by any ``loss(params, key, *sample)`` of one sample whose linear layers all
     see the sample (:func:`ctrak_jax.models.rows.one_product_a_layer`).
 
     Args:
         ema: decay of the running average of the parameters.
         scan: one program for all the steps of a call, which hides the time to start each. Not for
             convolutions: within a loop XLA leaves their derivatives in a form that CPUs have no
-            fast code for (6.0 s of CPU time a step instead of 0.28, jax 0.10.2).
+            fast code for (6.0 s of CPU time per step instead of 0.28, jax 0.10.2).
     """
 
     def batch_loss(params: Params, key: PRNGKey, batch: tuple[Array, ...]) -> Array:

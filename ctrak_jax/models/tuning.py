@@ -1,10 +1,4 @@
-r"""The noise loss over a few parameters; all others stay as they are.
-
-.. math::
-    L(\psi) = E_{x_0, t, n} \mathrm{mean} (n - \epsilon_\psi(x_t, t))^2                   \tag{B.4}
-
-Every random number of step s comes from ``fold_in(key, s)``.
-"""
+"""The noise loss over a few parameters, equation (B.4); all others stay as they are."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,19 +11,16 @@ from jaxtyping import Float, Int
 from ctrak_jax.schedule import Schedule, add_noise
 from ctrak_jax.typing import Array, Image, Params, PRNGKey, Timestep
 
-Predict = Callable[[Params, Params, Image, Timestep, Int[Array, ""]], Image]
-"""(chosen, frozen, x_t, t, number of the sample) -> predicted noise."""
-
 
 class Tuned(NamedTuple):
-    """The chosen parameters after the last step, and the loss of every step."""
+    """Parameters after the last step, and the loss of every step."""
 
-    chosen: Params
+    params: Params
     losses: Float[Array, " step"]
 
 
 def tune(
-    predict: Predict,
+    predict: Callable[[Params, Params, Image, Timestep, Int[Array, ""]], Image],
     chosen: Params,
     frozen: Params,
     schedule: Schedule,
@@ -40,16 +31,13 @@ def tune(
     batch: int,
     key: PRNGKey,
 ) -> Tuned:
-    """Minimise the noise loss over ``chosen``.
+    """Minimise the noise loss over ``chosen``, what alone the optimiser keeps a state of.
 
     Args:
-        predict: the noise prediction of one sample.
-        chosen: what is trained, and what alone the optimiser keeps a state of.
-        frozen: what else ``predict`` takes.
-        rule: the optimiser.
+        predict: (chosen, frozen, x_t, t, number of the sample) -> predicted noise of one sample.
         x0: training images or latents.
-        steps: optimiser steps.
         batch: samples per step, drawn with replacement.
+        key: every random number of step s comes from ``fold_in(key, s)``.
     """
 
     def sample_loss(chosen: Params, frozen: Params, index: Array, key: PRNGKey) -> Array:

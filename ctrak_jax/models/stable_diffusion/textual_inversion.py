@@ -1,15 +1,9 @@
-r"""Textual inversion: words of one's own, each the embedding of a new token.
+"""Textual inversion: words of one's own, each the embedding of a new token.
 
 A concept that has a token, such as ``<cat-toy>``, can be asked about like any other: c is "a photo
-of <cat-toy>", c without it "a photo". Of the whole model only the token's rows E of the embedding
-table are trained,
-
-.. math::
-    \min_E E_{x_0, t, n} \mathrm{mean} (n - \epsilon(x_t, t, \tau_E(\text{prompt})))^2    \tag{B.6}
-
-with :math:`\tau_E` the text encoder whose table holds E. A token of n vectors is written once in a
-prompt and stands for n tokens, ``<cat-toy> <cat-toy>_1 ...``, as in diffusers; its files are those
-of diffusers.
+of <cat-toy>", c without it "a photo". Of the whole model only the token's rows of the embedding
+table are trained, equation (B.6). A token of n vectors is written once in a prompt and stands for n
+tokens, ``<cat-toy> <cat-toy>_1 ...``, as in diffusers; its files are those of diffusers.
 
 Source: Gal et al. 2022.
 """
@@ -43,15 +37,8 @@ TABLE = "text_model/embeddings/token_embedding/embedding"
 
 
 def load_embeddings(file: Path) -> dict[str, Float[np.ndarray, "_ width"]]:
-    """The embeddings in ``learned_embeds.safetensors`` or ``learned_embeds.bin``.
-
-    Returns:
-        token -> its vectors [n, width], float32.
-
-    Raises:
-        UsageError: no such file, damaged, a pickle of more than tensors, or tensors that are no
-            embeddings.
-    """
+    """The embeddings in ``learned_embeds.safetensors`` or ``learned_embeds.bin``: token -> its
+    vectors [n, width], float32."""
     if not file.is_file():
         raise UsageError(f"{file} is missing; expected learned_embeds.safetensors or .bin.")
     if file.suffix == ".safetensors":
@@ -89,15 +76,7 @@ def save_embedding(file: Path, token: str, rows: Float[Array, "_ width"]) -> Non
 def add_tokens(
     text: Component[CLIPText], embeddings: Mapping[str, Float[Array, "_ width"]]
 ) -> Component[CLIPText]:
-    """The text encoder with more tokens, numbered after those it has.
-
-    Args:
-        text: as :func:`load_text_encoder` gives it.
-        embeddings: token -> its vectors [n, width].
-
-    Raises:
-        UsageError: a token that exists, that is blank, or vectors of another width.
-    """
+    """The text encoder with more tokens, numbered after those it has, by their vectors."""
     network, old = text.network, _tokenizer(text)
     pieces = {token: _pieces(token, len(rows)) for token, rows in embeddings.items()}
     names = Counter([*old.vocabulary, *chain(*pieces.values())])
@@ -140,13 +119,7 @@ def _tokenizer(text: Component[CLIPText]) -> huggingface.Tokenizer:
 
 
 class Learned(NamedTuple):
-    """A trained token.
-
-    Attributes:
-        text: the text encoder that has it.
-        rows: its vectors.
-        losses: of every step.
-    """
+    """A text encoder that has a trained token, the token's vectors, the loss of every step."""
 
     text: Component[CLIPText]
     rows: Float[Array, "_ width"]
@@ -169,23 +142,13 @@ def train_embedding(
     batch: int,
     key: PRNGKey,
 ) -> Learned:
-    """Minimise the noise loss over a new token's vectors; all else stays as it is.
+    """Minimise the noise loss over a new token's vectors, as :func:`ctrak_jax.models.tuning.tune`.
 
     Args:
-        eps_fn: of the denoiser.
-        params: its parameters.
         text: without the token.
-        rule: the optimiser, whose state covers the vectors alone.
         x0: latents.
         prompts: one per latent, each with the token.
         initial: a word of one token, whose embedding every vector starts from.
-        steps: optimiser steps.
-        batch: latents per step, drawn with replacement. Every random number of step s comes from
-            ``fold_in(key, s)``.
-
-    Raises:
-        UsageError: not one prompt a latent, a prompt without the token, ``initial`` is not one
-            token, no vectors; and as :func:`add_tokens`.
     """
     if len(prompts) != len(x0):
         raise UsageError(f"{len(prompts)} prompts for {len(x0)} latents; give one prompt a latent.")
@@ -211,7 +174,7 @@ def train_embedding(
 
     frozen = (params, part.params[TABLE], part.others, jnp.asarray(tokens))
     tuned = tune(predict, start, frozen, schedule, rule, x0, steps=steps, batch=batch, key=key)
-    return Learned(add_tokens(text, {token: tuned.chosen}), tuned.chosen, tuned.losses)
+    return Learned(add_tokens(text, {token: tuned.params}), *tuned)
 
 
 def _embedding_of(text: Component[CLIPText], word: str) -> Float[Array, " width"]:
