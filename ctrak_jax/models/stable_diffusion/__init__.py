@@ -1,17 +1,9 @@
 """Stable Diffusion 1.x and 2.x out of a local folder in diffusers' format, for ONE sample.
 
 The folder holds ``model_index.json`` and a folder per part, each with its config and its weights
-(Flax msgpack or PyTorch safetensors; PyTorch itself is not needed)::
-
-    unet/           the denoiser: latent [h, w, c], timestep, text embedding [token, width]
-    vae/            images <-> latents
-    text_encoder/   tokens -> text embedding
-    tokenizer/      text -> tokens
-    scheduler/      the noise levels, and what the denoiser predicts
-
-Arrays are channels last. diffusers and transformers (the extra ``diffusers``) are imported in the
-module ``huggingface`` alone; :mod:`ctrak_jax.models.network` says what would have to take their
-place.
+(Flax msgpack or PyTorch safetensors; PyTorch itself is not needed). Arrays are channels last.
+diffusers and transformers (the extra ``diffusers``) are imported in the module ``huggingface``
+alone; :mod:`ctrak_jax.models.network` says what would have to take their place.
 """
 
 from pathlib import Path
@@ -44,9 +36,7 @@ __all__ = [
     "Codecs",
     "Component",
     "Compute",
-    "KLAutoencoder",
     "Noise",
-    "TextToImage",
     "UNet",
     "autoencoder_of",
     "denoiser_for",
@@ -54,7 +44,6 @@ __all__ = [
     "load",
     "load_autoencoder",
     "load_codecs",
-    "load_text_encoder",
     "load_unet",
     "read_config",
     "read_noise",
@@ -68,13 +57,7 @@ PIPELINES = ("StableDiffusionPipeline", "FlaxStableDiffusionPipeline")
 
 
 class TextToImage(NamedTuple):
-    """What attribution needs of a model.
-
-    Attributes:
-        denoiser: the noise prediction of one latent under one text embedding [token, width].
-        network: the UNet.
-        noise: its schedule and prediction.
-    """
+    """The noise prediction of one latent under one text embedding [token, width], and its parts."""
 
     denoiser: Denoiser
     network: UNet
@@ -89,15 +72,9 @@ class Codecs(NamedTuple):
 
 
 def load(folder: Path, compute: Compute = FLOAT32) -> TextToImage:
-    """The denoiser of the model in ``folder``, for the noise it was trained on.
-
-    Raises:
-        UsageError: a file is missing or damaged, the model is not Stable Diffusion 1.x or 2.x, or
-            the weights are not those of the config.
-    """
+    """The denoiser of the model in ``folder``, for the noise it was trained on."""
     _check_index(folder)
-    noise = read_noise(folder / "scheduler")
-    unet = load_unet(folder / "unet", compute)
+    noise, unet = read_noise(folder / "scheduler"), load_unet(folder / "unet", compute)
     denoiser = denoiser_for(unet.network, unet.params, noise, compute)
     return TextToImage(denoiser, unet.network, noise)
 
@@ -122,11 +99,7 @@ def exact_eps_fn(network: UNet, noise: Noise) -> EpsFn:
 
 
 def load_codecs(folder: Path) -> Codecs:
-    """The text encoder and the autoencoder of the model in ``folder``.
-
-    Raises:
-        UsageError: as :func:`load`; the text embedding is not as wide as the UNet takes it.
-    """
+    """The text encoder and the autoencoder of the model in ``folder``."""
     _check_index(folder)
     text = load_text_encoder(folder / "text_encoder", folder / "tokenizer")
     file = folder / "unet" / "config.json"

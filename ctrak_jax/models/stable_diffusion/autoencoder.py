@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
@@ -34,13 +33,8 @@ class Gaussian(NamedTuple):
 
 @dataclass(frozen=True)
 class KLAutoencoder:
-    """Implements :class:`ctrak_jax.models.network.Autoencoder`.
-
-    Attributes:
-        module: FlaxAutoencoderKL, or what is called like it.
-        scale: latents are multiplied by it, to about unit variance.
-        shrink: image sides over latent sides.
-    """
+    """A :class:`ctrak_jax.models.network.Autoencoder` over FlaxAutoencoderKL; its latents are
+    multiplied by ``scale``, to about unit variance, ``shrink`` times smaller than images."""
 
     module: Any
     scale: float
@@ -68,14 +62,7 @@ class KLAutoencoder:
 
 
 def autoencoder_of(config: Mapping[str, Any], file: Path) -> KLAutoencoder:
-    """The network that a ``vae/config.json`` describes.
-
-    Args:
-        file: where the config is from, for errors.
-
-    Raises:
-        UsageError: the config is not that of Stable Diffusion's autoencoder; the extra is missing.
-    """
+    """The network that a ``vae/config.json`` describes; errors name ``file``."""
     refuse_others(file, config, ONLY)
     if "block_out_channels" not in config:
         raise UsageError(f"{file} lacks block_out_channels; use an autoencoder's config.json.")
@@ -87,13 +74,6 @@ def autoencoder_of(config: Mapping[str, Any], file: Path) -> KLAutoencoder:
 
 
 def load_autoencoder(folder: Path) -> Component[KLAutoencoder]:
-    """The autoencoder in ``folder`` (config.json and weights).
-
-    Raises:
-        UsageError: a file is missing or damaged, the config is not that of Stable Diffusion's
-            autoencoder, the weights are not those of the config, or the extra is missing.
-    """
+    """The autoencoder in ``folder`` (config.json and weights)."""
     file = folder / "config.json"
-    network = autoencoder_of(read_config(file), file)
-    template = jax.eval_shape(network.init, jax.random.key(0))
-    return Component(network, weights.load(folder, weights.DIFFUSERS, template))
+    return weights.load(folder, weights.DIFFUSERS, autoencoder_of(read_config(file), file))

@@ -21,11 +21,7 @@ class Component(Generic[N]):
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """Read one of the folder's JSON files.
-
-    Raises:
-        UsageError: missing, or no JSON object.
-    """
+    """Read one of the folder's JSON files."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except OSError:
@@ -41,14 +37,8 @@ def read_config(file: Path) -> dict[str, Any]:
 
 
 def refuse_others(file: Path, config: Mapping[str, Any], only: Mapping[str, Any]) -> None:
-    """Refuse settings that the Flax classes would pass over in silence.
-
-    Args:
-        only: setting -> the one value that is computed; a setting left out is taken to have it.
-
-    Raises:
-        UsageError: a setting with another value.
-    """
+    """Refuse settings that the Flax classes would pass over in silence: those with another value
+    than ``only`` has. A setting left out is taken to have it."""
     for key, value in only.items():
         got = config.get(key, value)
         if got != value:

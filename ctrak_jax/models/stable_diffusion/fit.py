@@ -1,21 +1,5 @@
-r"""Training a latent diffusion model from scratch (Rombach et al. 2022): two losses of ONE sample.
-
-The autoencoder, whose latent of an image x has mean :math:`\mu` and variance :math:`\sigma^2`, is
-trained to give the image back from a draw, with latents near a unit normal:
-
-.. math::
-    L = \mathrm{mean} \vert D(\mu + \sigma n) - x \vert +
-        \kappa \mathrm{mean} \frac{1}{2} (\mu^2 + \sigma^2 - 1 - \log\sigma^2)            \tag{B.2}
-
-The denoiser and the text encoder :math:`\tau` are trained together, on latents z and tokens y:
-
-.. math::
-    L = \mathrm{mean} (n - \epsilon_\theta(z_t, t, \tau_\theta(y')))^2                    \tag{B.3}
-
-with :math:`y'` the tokens of the empty caption with a fixed probability, so that the empty caption
-means something. Every random number of step s comes from ``fold_in(key, s)``, see
-:mod:`ctrak_jax.models.training`.
-"""
+"""Training a latent diffusion model from scratch (Rombach et al. 2022): the losses of ONE sample of
+the autoencoder, equation (B.2), and of the denoiser with the text encoder, equation (B.3)."""
 
 from typing import NamedTuple
 
@@ -52,13 +36,8 @@ def autoencoder_trainer(
     ema: float,
     key: PRNGKey,
 ) -> Trainer:
-    """Train on images [step, batch, H, W, 3] in [-1, 1] by equation (B.2).
-
-    Args:
-        network: with ``scale`` 1: the latents are measured after training.
-        kl: the weight kappa.
-        ema: decay of the running average of the parameters.
-    """
+    """Train on images [step, batch, H, W, 3] in [-1, 1] by equation (B.2), kappa is ``kl``; the
+    network has ``scale`` 1: the latents are measured after training."""
 
     def loss(params: Params, key: PRNGKey, image: Float[Array, "H W rgb"]) -> Float[Array, ""]:
         latent = network.posterior(params, image)
@@ -83,13 +62,8 @@ def denoiser_trainer(
     key: PRNGKey,
 ) -> Trainer:
     """Train :class:`DenoiserParams` on latents [step, batch, h, w, c] and tokens [step, batch,
-    token] by equation (B.3).
-
-    Args:
-        empty: the tokens of the empty caption.
-        text_dropout: how often they take a caption's place.
-        ema: decay of the running average of the parameters.
-    """
+    token] by equation (B.3); tokens of the empty caption take a caption's place with probability
+    ``text_dropout``."""
     eps_fn = eps_fn_of(unet, *noise)
 
     def loss(

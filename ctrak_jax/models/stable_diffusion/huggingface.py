@@ -1,7 +1,4 @@
-"""The one place where diffusers and transformers are imported: Flax modules out of their classes.
-
-Both are optional (the extra ``diffusers``) and imported on first use.
-"""
+"""The one place that imports diffusers and transformers, which are optional: on first use."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -50,12 +47,8 @@ def unet(config: Mapping[str, Any], dtype: jnp.dtype, efficient_attention: bool)
     """FlaxUNet2DConditionModel of a ``unet/config.json``."""
     with _extra():
         from diffusers.models.unets.unet_2d_condition_flax import FlaxUNet2DConditionModel
-    return _build(
-        FlaxUNet2DConditionModel,
-        config,
-        dtype=dtype,
-        use_memory_efficient_attention=efficient_attention,
-    )
+    how = {"dtype": dtype, "use_memory_efficient_attention": efficient_attention}
+    return _build(FlaxUNet2DConditionModel, config, **how)
 
 
 def autoencoder(config: Mapping[str, Any]) -> nn.Module:
@@ -67,12 +60,12 @@ def autoencoder(config: Mapping[str, Any]) -> nn.Module:
 
 def _build(cls: Any, config: Mapping[str, Any], **more: Any) -> nn.Module:
     known = {field.name for field in fields(cls)} - {"parent", "name", "dtype"}
-    chosen = {key: _frozen(value) for key, value in config.items() if key in known}
+    chosen = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in config.items()
+        if key in known
+    }
     return cls(**(chosen | more))
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def text_encoder(config: Mapping[str, Any]) -> nn.Module:
@@ -93,11 +86,8 @@ def with_vocabulary(module: Any, size: int) -> nn.Module:
 class Tokenizer:
     """CLIP's byte-pair tokens of a text, padded or cut to ``length``: int32 [token].
 
-    Attributes:
-        read: transformers' tokenizer.
-        folder: where it is.
-        added: each token that the vocabulary did not have -> the tokens that it stands for, one per
-            vector of its embedding.
+    ``read`` is transformers' tokenizer out of ``folder``; ``added`` has each token that its
+    vocabulary did not have -> the tokens that it stands for, one per vector of its embedding.
     """
 
     read: Any
@@ -130,13 +120,7 @@ class Tokenizer:
 def tokenizer(
     folder: Path, length: int, added: Mapping[str, tuple[str, ...]] | None = None
 ) -> Tokenizer:
-    """The tokenizer in a folder.
-
-    Args:
-        folder: holds vocab.json, merges.txt and what names the special tokens.
-        length: tokens per text.
-        added: see :class:`Tokenizer`; they take the next numbers, in this order.
-    """
+    """The tokenizer in a folder; ``added`` tokens take the next numbers, in their order."""
     with _extra():
         from transformers import AddedToken, CLIPTokenizer
     read, added = CLIPTokenizer.from_pretrained(str(folder)), added or {}

@@ -40,12 +40,8 @@ class Noise(NamedTuple):
 
 
 def read_noise(folder: Path) -> Noise:
-    """Read ``folder/scheduler_config.json``.
-
-    Raises:
-        UsageError: missing or damaged; a scheduler, beta schedule or prediction that is not known;
-            betas rescaled to zero terminal signal, where an inversion has no last step.
-    """
+    """Read ``folder/scheduler_config.json``. Betas rescaled to zero terminal signal are refused: an
+    inversion would have no last step."""
     file = folder / "scheduler_config.json"
     config = read_config(file)
     name = str(config.get("_class_name", "")).removeprefix("Flax")

@@ -5,7 +5,6 @@ Parts can be written one after another: a part's ``config.json`` comes after its
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,32 +17,28 @@ from ctrak_jax.models.stable_diffusion.noise import PREDICTIONS, Noise, read_noi
 from ctrak_jax.models.stable_diffusion.vocabulary import END, START, Vocabulary
 from ctrak_jax.models.stable_diffusion.weights import FileNames
 from ctrak_jax.schedule import Prediction
+from ctrak_jax.store.files import write_atomically
 from ctrak_jax.typing import Params
 
-BETAS = {"linear": (1e-4, 0.02), "scaled-linear": (0.00085, 0.012)}
-"""First and last beta of a schedule: those of :mod:`ctrak_jax.schedule`."""
+BETAS = {
+    "linear": {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},
+    "scaled-linear": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+}
+"""The schedules of :mod:`ctrak_jax.schedule`."""
 
 
 def save_part(folder: Path, config: Mapping[str, Any], params: Params, names: FileNames) -> None:
-    """Write one part: its weights (float32) and, after them, its config.
-
-    Args:
-        folder: of the part, e.g. ``unet``.
-        names: ``weights.DIFFUSERS``, or ``weights.TRANSFORMERS`` for a text encoder.
-    """
+    """Write one part: its weights (float32) and, after them, its config."""
     plain = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), dict(params))
-    _write(folder / names.flax, msgpack_serialize(plain))
+    write_atomically(folder / names.flax, msgpack_serialize(plain))
     _write_json(folder / "config.json", config)
 
 
 def save_tokenizer(folder: Path, vocabulary: Vocabulary, length: int) -> None:
-    """Write the files of CLIP's tokenizer.
-
-    Args:
-        length: tokens of a text at most.
-    """
+    """Write the files of CLIP's tokenizer for texts of at most ``length`` tokens."""
     merges = "\n".join(["#version: 0.2", *vocabulary.merges, ""])
-    _write(folder / "merges.txt", merges.encode())
+    write_atomically(folder / "merges.txt", merges)
     special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
     about = {"tokenizer_class": "CLIPTokenizer", "model_max_length": length, "errors": "replace"}
     _write_json(folder / "special_tokens_map.json", special)
@@ -58,19 +53,11 @@ def save_noise(
     prediction: Prediction,
 ) -> Noise:
     """Write ``scheduler_config.json`` for the noise a model is trained on: DDIM's, which it is
-    sampled with here.
-
-    Returns:
-        What is read back from it: what to train on.
-    """
+    sampled with here. What is read back from it is what to train on."""
     names = {ours: theirs for theirs, ours in PREDICTIONS.items()}
-    betas = {}
-    if kind != "cosine":
-        betas = dict(zip(("beta_start", "beta_end"), BETAS[kind], strict=True))
     config = {
         "_class_name": "DDIMScheduler",
-        "beta_schedule": "squaredcos_cap_v2" if kind == "cosine" else kind.replace("-", "_"),
-        **betas,
+        **BETAS[kind],
         "clip_sample": False,
         "num_train_timesteps": steps,
         "prediction_type": names[prediction],
@@ -99,12 +86,4 @@ def save_index(folder: Path) -> None:
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    _write(file, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def _write(file: Path, content: bytes) -> None:
-    """There whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, file)
+    write_atomically(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -9,19 +9,8 @@ from typing import Any, NamedTuple
 
 
 class Size(NamedTuple):
-    """What a small model is made of.
-
-    Attributes:
-        image: side of the images.
-        latent_channels: of the latents, whose side is that of the images halved once per level of
-            the autoencoder but the first.
-        autoencoder: its channels by level.
-        autoencoder_groups: of its norms.
-        unet: its channels by level, multiples of 32.
-        heads: of every attention.
-        text_width, text_layers, text_heads: the text encoder.
-        tokens: of a caption at most, with the two that mark its start and end.
-    """
+    """What a small model is made of: the side of images, channels by level (the UNet's multiples of
+    32), and so on. ``tokens`` of a caption count the two that mark its start and end."""
 
     image: int = 32
     latent_channels: int = 4
@@ -36,16 +25,12 @@ class Size(NamedTuple):
 
     @property
     def latent(self) -> int:
-        """Side of the latents."""
+        """Side of the latents, halved once per level of the autoencoder but the first."""
         return self.image // 2 ** (len(self.autoencoder) - 1)
 
 
 def autoencoder_config(size: Size, scale: float) -> dict[str, Any]:
-    """``vae/config.json``.
-
-    Args:
-        scale: what the latents are multiplied by, to unit variance.
-    """
+    """``vae/config.json``; latents are multiplied by ``scale``, to unit variance."""
     levels = len(size.autoencoder)
     return {
         "_class_name": "AutoencoderKL",
@@ -87,11 +72,7 @@ def unet_config(size: Size) -> dict[str, Any]:
 
 
 def text_config(size: Size, vocabulary: int) -> dict[str, Any]:
-    """``text_encoder/config.json``.
-
-    Args:
-        vocabulary: tokens there are; the last two mark a text's start and end.
-    """
+    """``text_encoder/config.json``; the last two tokens of the vocabulary are start and end."""
     return {
         "architectures": ["CLIPTextModel"],
         "model_type": "clip_text_model",

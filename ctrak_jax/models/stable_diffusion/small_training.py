@@ -58,18 +58,8 @@ class FitSpec(NamedTuple):
 
 
 class SmallTraining(NamedTuple):
-    """How a small model is trained.
-
-    Attributes:
-        size: its parts.
-        autoencoder, denoiser: their training.
-        kl: weight of the latents' distance from a unit normal.
-        text_dropout: how often the empty caption takes a caption's place.
-        schedule, schedule_steps: the noise.
-        prediction: what the denoiser predicts.
-        scan: steps per call.
-        checkpoint_every: steps, a multiple of ``scan``.
-    """
+    """How a small model is trained, with ``kl`` and ``text_dropout`` of
+    :mod:`ctrak_jax.models.stable_diffusion.fit`, ``scan`` steps per call."""
 
     size: small.Size = small.Size()
     autoencoder: FitSpec = FitSpec(OptimizerSpec(1200, 5e-3, 1e-3), 32)
@@ -93,25 +83,20 @@ def train_text_to_image(
     words: Vocabulary | None = None,
     mesh: Mesh | None = None,
 ) -> None:
-    """Leave a small Stable Diffusion in ``folder``, trained unless one of these inputs is.
-
-    Args:
-        folder: becomes the model's; what is there of an interrupted training is gone on with.
-        images: what to train on.
-        captions: one per image.
-        seed: of the parameters, the order and the noise.
-        words: the byte-pair vocabulary, CLIP's by default.
-        mesh: the devices, all local ones by default.
-
-    Raises:
-        UsageError: images and captions do not fit the settings or each other; no vocabulary.
-        StoreError: the folder holds something else, or the loss is not finite.
-    """
+    """Leave a small Stable Diffusion in ``folder``, trained unless one of these inputs is there; an
+    interrupted training resumes. By default it has CLIP's ``words`` and all local devices."""
     mesh = devices.local_mesh() if mesh is None else mesh
     _check(images, captions, settings, mesh)
     words = vocabulary.read(vocabulary.library()) if words is None else words
-    run = _Run(folder, settings, seed, _inputs(images, captions, settings, seed, words), mesh)
-    claim(folder, run.inputs)
+    inputs = {
+        "images": hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest(),
+        "captions": digest(list(captions)),
+        "vocabulary": digest(words.merges),
+        "settings": digest(settings._replace(scan=0, checkpoint_every=0)),
+        "seed": seed,
+    }
+    run = _Run(folder, settings, seed, inputs, mesh)
+    claim(folder, inputs)
     if (folder / "model_index.json").exists():
         return
     save.save_tokenizer(folder / "tokenizer", words, settings.size.tokens)
@@ -140,12 +125,8 @@ class _Run(NamedTuple):
         columns: tuple[Callable[[np.ndarray], np.ndarray], ...],
         size: int,
     ) -> FitResult:
-        """Train on rows that are shuffled anew each epoch.
-
-        Args:
-            columns: rows, int [step, batch] -> what the trainer takes.
-            size: rows there are.
-        """
+        """Train on ``size`` rows, shuffled anew each epoch; columns of rows [step, batch] are what
+        the trainer takes."""
         rows = ShuffledRows(size, batch=how.batch, seed=self.seed)
         found = checkpointed(
             trainer,
@@ -187,23 +168,6 @@ def _check(
             raise UsageError(
                 f"{section}.batch={batch} must be a multiple of the {mesh.size} devices."
             )
-
-
-def _inputs(
-    images: np.ndarray,
-    captions: Sequence[str],
-    settings: SmallTraining,
-    seed: int,
-    words: Vocabulary,
-) -> dict[str, Any]:
-    """What decides the model, as far as it goes into it."""
-    return {
-        "images": hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest(),
-        "captions": digest(list(captions)),
-        "vocabulary": digest(words.merges),
-        "settings": digest(settings._replace(scan=0, checkpoint_every=0)),
-        "seed": seed,
-    }
 
 
 def _autoencoder(run: _Run, images: np.ndarray) -> Component[KLAutoencoder]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
@@ -20,14 +19,8 @@ NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size
 
 @dataclass(frozen=True)
 class CLIPText:
-    """Implements :class:`ctrak_jax.models.network.TextEncoder`.
-
-    Attributes:
-        module: the transformer.
-        tokenize: a text's token numbers, padded or cut to ``length``.
-        length: tokens per text.
-        width: of the embedding.
-    """
+    """A :class:`ctrak_jax.models.network.TextEncoder` over CLIP's text transformer; its tokenizer
+    pads or cuts a text to ``length`` tokens, the embedding is ``width`` wide."""
 
     module: Any
     tokenize: Callable[[str], np.ndarray]
@@ -58,19 +51,15 @@ def text_length(model: Path) -> int:
 
 
 def text_tokenizer(model: Path) -> huggingface.Tokenizer:
-    """The tokenizer of the model in a folder, without the weights.
-
-    Raises:
-        UsageError: a file is missing or damaged, or the extra is missing.
-    """
-    _require_tokenizer(model / "tokenizer")
-    return huggingface.tokenizer(model / "tokenizer", text_length(model))
+    """The tokenizer of the model in a folder, without the weights."""
+    return _read_tokenizer(model / "tokenizer", text_length(model))
 
 
-def _require_tokenizer(folder: Path) -> None:
+def _read_tokenizer(folder: Path, length: int) -> huggingface.Tokenizer:
     for name in ("vocab.json", "merges.txt"):
         if not (folder / name).is_file():
             raise UsageError(f"{folder / name} is missing; use a folder with CLIP's tokenizer.")
+    return huggingface.tokenizer(folder, length)
 
 
 def _length(config: Mapping[str, Any]) -> int:
@@ -78,47 +67,25 @@ def _length(config: Mapping[str, Any]) -> int:
 
 
 def text_encoder_of(config: Mapping[str, Any], file: Path, tokenizer: Path) -> CLIPText:
-    """The network that a ``text_encoder/config.json`` describes, with the tokenizer in a folder.
-
-    Args:
-        file: where the config is from, for errors.
-
-    Raises:
-        UsageError: the config is no text encoder's, a file of the tokenizer is missing, it has more
-            tokens than the encoder, or the extra is missing.
-    """
+    """The network that a ``text_encoder/config.json`` describes, with the tokenizer in a folder;
+    errors name ``file``."""
     missing = [key for key in NEEDED if key not in config]
     if missing:
         raise UsageError(f"{file} lacks {', '.join(missing)}; use a CLIP text encoder's config.")
-    _require_tokenizer(tokenizer)
     length = _length(config)
-    network = CLIPText(
-        huggingface.text_encoder(config),
-        huggingface.tokenizer(tokenizer, length),
-        length,
-        config["hidden_size"],
-    )
-    _check_vocabulary(tokenizer / "vocab.json", config)
-    return network
+    tokenize = _read_tokenizer(tokenizer, length)
+    words = tokenizer / "vocab.json"
+    largest = max(read_config(words).values())
+    if largest >= config["vocab_size"]:
+        raise UsageError(
+            f"{words} numbers its tokens up to {largest}, the text encoder has "
+            f"{config['vocab_size']}; use the tokenizer and the text encoder of one model."
+        )
+    return CLIPText(huggingface.text_encoder(config), tokenize, length, config["hidden_size"])
 
 
 def load_text_encoder(encoder: Path, tokenizer: Path) -> Component[CLIPText]:
-    """The text encoder in one folder (config.json and weights) with the tokenizer in another.
-
-    Raises:
-        UsageError: a file is missing or damaged, the weights are not those of the config, the
-            tokenizer has more tokens than the encoder, or the extra is missing.
-    """
+    """The text encoder in one folder (config.json and weights) with the tokenizer in another."""
     file = encoder / "config.json"
     network = text_encoder_of(read_config(file), file, tokenizer)
-    template = jax.eval_shape(network.init, jax.random.key(0))
-    return Component(network, weights.load(encoder, weights.TRANSFORMERS, template))
-
-
-def _check_vocabulary(file: Path, config: Mapping[str, Any]) -> None:
-    largest = max(read_config(file).values())
-    if largest >= config["vocab_size"]:
-        raise UsageError(
-            f"{file} numbers its tokens up to {largest}, the text encoder has "
-            f"{config['vocab_size']}; use the tokenizer and the text encoder of one model."
-        )
+    return weights.load(encoder, weights.TRANSFORMERS, network)

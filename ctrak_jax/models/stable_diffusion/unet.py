@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Float
@@ -57,15 +56,9 @@ MARKED = re.compile(r"(resnets|attentions|transformer_blocks|downsamplers|upsamp
 
 
 class Compute(NamedTuple):
-    """How a UNet computes. Parameters, and gradients to them, are float32 in any case.
-
-    Attributes:
-        dtype: of the products and activations inside the network; statistics of norms are float32.
-        remat: keep only the blocks' outputs for the backward pass, see
-            :func:`ctrak_jax.models.denoiser.denoiser_of`.
-        efficient_attention: attention over chunks of queries, whose weights are never held as a
-            whole (Rabe & Staats 2021).
-    """
+    """How a UNet computes: the dtype of products and activations (parameters, their gradients and
+    the norms' statistics are float32), ``remat`` (:func:`ctrak_jax.models.denoiser.denoiser_of`),
+    and attention over chunks of queries, whose weights are never whole (Rabe & Staats 2021)."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False
@@ -77,13 +70,7 @@ FLOAT32 = Compute()
 
 @dataclass(frozen=True)
 class UNet:
-    """The denoiser for one sample: a :class:`ctrak_jax.models.network.DenoiserModule`.
-
-    Attributes:
-        module: FlaxUNet2DConditionModel, or what is called like it.
-        latent_shape: [h, w, c].
-        text_width: of the text embedding.
-    """
+    """A :class:`ctrak_jax.models.network.DenoiserModule` over FlaxUNet2DConditionModel."""
 
     module: Any
     latent_shape: tuple[int, int, int]
@@ -118,14 +105,7 @@ def _mark_blocks(call: Callable[..., Any], args: Any, kwargs: Any, context: Any)
 
 
 def unet_of(config: Mapping[str, Any], file: Path, compute: Compute) -> UNet:
-    """The network that a ``unet/config.json`` describes.
-
-    Args:
-        file: where the config is from, for errors.
-
-    Raises:
-        UsageError: a network that is not Stable Diffusion 1.x's or 2.x's; the extra is missing.
-    """
+    """The network that a ``unet/config.json`` describes; errors name ``file``."""
     if config.get("addition_embed_type") is not None:
         raise UsageError(
             f"{file}: addition_embed_type is {config['addition_embed_type']!r}, a Stable Diffusion "
@@ -139,14 +119,14 @@ def unet_of(config: Mapping[str, Any], file: Path, compute: Compute) -> UNet:
     blocks = [*config.get("down_block_types", ()), middle, *config.get("up_block_types", ())]
     unknown = [block for block in blocks if block not in BLOCKS]
     if unknown:
-        raise UsageError(
-            f"{file}: block {unknown[0]!r} is not known; expected {', '.join(BLOCKS)}."
-        )
-    odd = [width for width in config["block_out_channels"] if width % ONLY["norm_num_groups"]]
+        known = ", ".join(BLOCKS)
+        raise UsageError(f"{file}: block {unknown[0]!r} is not known; expected {known}.")
+    groups = ONLY["norm_num_groups"]
+    odd = [width for width in config["block_out_channels"] if width % groups]
     if odd:
         raise UsageError(
-            f"{file}: block_out_channels has {odd[0]}, expected multiples of "
-            f"{ONLY['norm_num_groups']}, the groups of the norms; use a whole model's config.json."
+            f"{file}: block_out_channels has {odd[0]}, expected multiples of {groups}, the groups "
+            "of the norms; use a whole model's config.json."
         )
     channels, out = config.get("in_channels", 4), config.get("out_channels", 4)
     if channels != out:
@@ -160,12 +140,6 @@ def unet_of(config: Mapping[str, Any], file: Path, compute: Compute) -> UNet:
 
 
 def load_unet(folder: Path, compute: Compute) -> Component[UNet]:
-    """The denoiser in ``folder`` (config.json and weights).
-
-    Raises:
-        UsageError: as :func:`unet_of` and :func:`weights.load`.
-    """
+    """The denoiser in ``folder`` (config.json and weights)."""
     file = folder / "config.json"
-    network = unet_of(read_config(file), file, compute)
-    template = jax.eval_shape(network.init, jax.random.key(0))
-    return Component(network, weights.load(folder, weights.DIFFUSERS, template))
+    return weights.load(folder, weights.DIFFUSERS, unet_of(read_config(file), file, compute))

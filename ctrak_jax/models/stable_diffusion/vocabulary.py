@@ -38,11 +38,7 @@ class Vocabulary(NamedTuple):
 
 def library() -> Path:
     """The list of merges: named by CLIP_VOCABULARY_PATH, in ``.venv/clip``, or beside an installed
-    ``open_clip`` (which is not imported: it would need PyTorch).
-
-    Raises:
-        UsageError: it is in none of these places.
-    """
+    ``open_clip`` (which is not imported: it would need PyTorch)."""
     named = os.environ.get("CLIP_VOCABULARY_PATH")
     spec = None if named else importlib.util.find_spec("open_clip")
     places = [Path(named)] if named else [Path(sys.prefix) / "clip" / "open_clip" / FILE]
@@ -58,11 +54,7 @@ def library() -> Path:
 
 
 def read(file: Path) -> Vocabulary:
-    """CLIP's vocabulary out of its list of merges (text, compressed by gzip).
-
-    Raises:
-        UsageError: it cannot be read, or is too short.
-    """
+    """CLIP's vocabulary out of its list of merges (text, compressed by gzip)."""
     try:
         lines = gzip.decompress(file.read_bytes()).decode("utf-8").split("\n")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
@@ -80,16 +72,9 @@ def read(file: Path) -> Vocabulary:
 
 def derive(merges: Sequence[str]) -> Vocabulary:
     """The numbers of all tokens that a list of merges makes."""
-    letters = _alphabet()
+    # Bytes that Latin-1 prints are themselves; the others, in order, the characters from 256 on.
+    printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    letters = [chr(code) for code in (*printed, *range(256, 512 - len(printed)))]
     made = ["".join(merge.split()) for merge in merges]
     tokens = [*letters, *(letter + END_OF_WORD for letter in letters), *made, START, END]
     return Vocabulary({token: number for number, token in enumerate(tokens)}, tuple(merges))
-
-
-def _alphabet() -> list[str]:
-    """The character of each byte: first those that Latin-1 prints, as themselves, then the others,
-    in order, as the characters from 256 on."""
-    printed = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)]
-    printed += range(ord("®"), ord("ÿ") + 1)
-    others = 256 - len(printed)
-    return [chr(byte) for byte in printed] + [chr(256 + n) for n in range(others)]

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,15 @@ from safetensors.numpy import load_file
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import parameter_paths
-from ctrak_jax.typing import Params
+from ctrak_jax.models.stable_diffusion.config_file import Component
+from ctrak_jax.typing import Params, PRNGKey
+
+
+class _Initialised(Protocol):
+    def init(self, key: PRNGKey) -> Params: ...
+
+
+N = TypeVar("N", bound=_Initialised)
 
 
 class FileNames(NamedTuple):
@@ -39,19 +47,12 @@ CONSTANTS = ("position_ids",)
 """Tensors of PyTorch checkpoints that are no parameters."""
 
 
-def load(folder: Path, names: FileNames, template: Params) -> Params:
-    """The parameters of one part, float32, shaped like ``template``.
+def load(folder: Path, names: FileNames, network: N) -> Component[N]:
+    """A network with its parameters (float32) out of ``folder``.
 
     Where there are several files, full precision goes before half, and PyTorch's before Flax's.
-
-    Args:
-        folder: holds the weights.
-        template: the parameters' shapes, as ``jax.eval_shape`` gives.
-
-    Raises:
-        UsageError: no weights, a file that cannot be read, or parameters that are not those of
-            ``template``, with the first difference.
     """
+    template = jax.eval_shape(network.init, jax.random.key(0))
     file = _find(folder, names)
     try:
         if file.suffix == ".msgpack":
@@ -63,7 +64,7 @@ def load(folder: Path, names: FileNames, template: Params) -> Params:
         raise UsageError(
             f"{file}: cannot be used ({reason}); take config.json and weights of one model, whole."
         ) from None
-    return _fit(file, found, template)
+    return Component(network, _fit(file, found, template))
 
 
 def _find(folder: Path, names: FileNames) -> Path:
@@ -105,7 +106,7 @@ def _plain(module: str) -> str:
     return name
 
 
-def torch_names(template: Params) -> dict[str, str]:
+def _torch_names(template: Params) -> dict[str, str]:
     """The PyTorch name of every parameter (in the spelling of :func:`_plain`) -> its path."""
     names = {}
     for path in parameter_paths(template):
@@ -115,12 +116,8 @@ def torch_names(template: Params) -> dict[str, str]:
 
 
 def convert(tensors: Mapping[str, np.ndarray], template: Params) -> dict[str, np.ndarray]:
-    """PyTorch tensors by name -> parameters (or their gradients) by path, in flax's layouts.
-
-    Raises:
-        ValueError: a tensor that the network does not have.
-    """
-    paths, found = torch_names(template), {}
+    """PyTorch tensors by name -> parameters (or their gradients) by path, in flax's layouts."""
+    paths, found = _torch_names(template), {}
     for name, value in tensors.items():
         module, _, leaf = name.rpartition(".")
         if leaf in CONSTANTS:
