@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from ctrak_jax.models.stable_diffusion.config_file import Component
 from ctrak_jax.typing import Params, PRNGKey
 
 
+@runtime_checkable
 class _Initialised(Protocol):
     def init(self, key: PRNGKey) -> Params: ...
 
