@@ -179,7 +179,7 @@ class Candidates(NamedTuple):
         )
         form = featurize.StoreForm(config.store.chunk, config.store.dtype)
         featurize.complete(
-            featurizer, self.folder, config.methods, self.key, form, f"featurize ({self.name})"
+            featurizer, self.folder, config.methods, self.key, form, title="featurize"
         )
 
     def store(self, method: str) -> FeatureStore:

@@ -34,7 +34,6 @@ def fill(
     dispatch: Callable[[FillJob], Callable[[], Computed]],
     title: str,
     record: StageRecord,
-    rows_per_item: int = 1,
 ) -> None:
     """Compute and write the rows that the stores lack.
 
@@ -45,8 +44,7 @@ def fill(
         jobs: in order.
         dispatch: starts a job on the devices; what it returns waits for the rows.
         title: of the progress bar.
-        record: counts the items.
-        rows_per_item: rows that count as one, such as the concepts of an image.
+        record: counts the rows.
     """
     missing = {name: set(store.missing) for name, store in stores.items()}
 
@@ -60,11 +58,11 @@ def fill(
                     arrays = computed[name].items()
                     stores[name].write(chunk, {array: rows[part] for array, rows in arrays})
             logger.debug("computed rows %d..%d", chunk.start, chunk.stop - 1)
-        record.samples += job.rows // rows_per_item
-        bar.advance(job.rows // rows_per_item)
+        record.samples += job.rows
+        bar.advance(job.rows)
 
     try:
-        with meter(title, sum(job.rows for job in jobs) // rows_per_item) as bar:
+        with meter(title, sum(job.rows for job in jobs)) as bar:
             before: tuple[FillJob, Callable[[], Computed]] | None = None
             for job in jobs:
                 started = job, dispatch(job)

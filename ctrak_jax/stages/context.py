@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -55,13 +56,14 @@ class Context:
 
     @cached_property
     def architecture(self) -> Architecture:
-        return architecture_of(
-            self.config.model,
-            self.config.schedule,
-            folder=self.model_source,
-            image_shape=self.training_set.image_shape,
-            condition_size=self.dataset.conditions.size,
-        )
+        with jax.ensure_compile_time_eval():  # cached: values, also when first asked for in a trace
+            return architecture_of(
+                self.config.model,
+                self.config.schedule,
+                folder=self.model_source,
+                image_shape=self.training_set.image_shape,
+                condition_size=self.dataset.conditions.size,
+            )
 
     @cached_property
     def inputs(self) -> Inputs:

@@ -254,7 +254,7 @@ def featurize(ctx: Context, variant: Variant = MAIN) -> None:
     title = variant.title("query")
     with stage(folder.root, title, ctx.mesh.size) as record:
         wanted = {name: specs[name] for name in missing}
-        fill(stores, jobs, _dispatcher(ctx, variant, wanted, asked, sizes), title, record, concepts)
+        fill(stores, jobs, _dispatcher(ctx, variant, wanted, asked, sizes), title, record)
         for store in stores.values():
             store.seal()
 
