@@ -1,14 +1,9 @@
-r"""The AbC benchmark: features of LAION and of the exemplars, questions, scores, Recall and mAP.
+"""The AbC benchmark: features of LAION and of the exemplars, questions, scores, Recall and mAP.
 
 Every LAION row is featurized once, whatever the number of tasks; the exemplars of a customised
-model once, whatever the number of its tasks. With S(a, b) = phi_a^T (G + lambda I)^-1 phi_b, G and
-lambda those of LAION alone, the scores of a task with query q and exemplars X are
-
-.. math::
-    s_i = S(q, i) - S(q, X) (I + S(X, X))^{-1} S(X, i)                                    \tag{7.5}
-
-which is the influence under G + sum of phi_x phi_x^T over X: the customised model has learned from
-both, and every candidate is damped by its own share, as it must be to compare exemplars with LAION.
+model once, whatever the number of its tasks. Scores are those of equation (7.5): the customised
+model has learned from LAION and from its exemplars, and every candidate is damped by its own share,
+as it must be to compare exemplars with LAION.
 
     DIR/features/<store>/              LAION, by method's training gradient
     DIR/exemplars/features/<store>/    the exemplars

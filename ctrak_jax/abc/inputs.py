@@ -53,9 +53,6 @@ def question_of(number: int, task: Task) -> TaskQuestion:
     """The question of a task: the concept is the customised token, c_minus the prompt without it.
 
     The token alone and not the noun beside it, of which the model knew before the exemplars came.
-
-    Raises:
-        UsageError: the prompt holds no token, or hardly a word beside it.
     """
     tokens = list(dict.fromkeys(TOKEN.findall(task.prompt)))
     if not tokens:
@@ -69,9 +66,8 @@ def question_of(number: int, task: Task) -> TaskQuestion:
             minus = without(minus, token)
     except UsageError as error:
         raise UsageError(f"task {number}: {error}") from None
-    return TaskQuestion(
-        TaskPrompt(task.prompt, learned), TaskPrompt(minus, learned), " ".join(tokens)
-    )
+    prompts = TaskPrompt(task.prompt, learned), TaskPrompt(minus, learned)
+    return TaskQuestion(*prompts, " ".join(tokens))
 
 
 def learned_of(task: Task) -> Path | None:
@@ -80,13 +76,8 @@ def learned_of(task: Task) -> Path | None:
 
 
 class Exemplars(NamedTuple):
-    """The exemplars of all customised models, each model's once, one after the other.
-
-    Attributes:
-        files: a picture per row.
-        prompts: what it was customised under.
-        of: the rows of each task.
-    """
+    """The exemplars of all customised models, each model's once, one after the other: pictures and
+    what they were customised under, and the rows of each task."""
 
     files: tuple[Path, ...]
     prompts: tuple[TaskPrompt, ...]
@@ -95,30 +86,23 @@ class Exemplars(NamedTuple):
 
 def exemplars_of(tasks: Sequence[Task]) -> Exemplars:
     """The exemplars of some tasks, many of which share a model."""
-    files: list[Path] = []
-    prompts: list[TaskPrompt] = []
+    rows: list[tuple[Path, TaskPrompt]] = []
     known: dict[tuple[tuple[Path, ...], TaskPrompt], range] = {}
     of = []
     for task in tasks:
-        prompt = TaskPrompt(task.train_prompt, learned_of(task))
-        key = task.exemplars, prompt
+        key = task.exemplars, TaskPrompt(task.train_prompt, learned_of(task))
         if key not in known:
-            known[key] = range(len(files), len(files) + len(task.exemplars))
-            files += task.exemplars
-            prompts += [prompt] * len(task.exemplars)
+            known[key] = range(len(rows), len(rows) + len(task.exemplars))
+            rows += [(file, key[1]) for file in task.exemplars]
         of.append(known[key])
-    return Exemplars(tuple(files), tuple(prompts), tuple(of))
+    files, prompts = zip(*rows, strict=True)
+    return Exemplars(files, prompts, tuple(of))
 
 
 class TaskEncoder:
-    """Pictures and texts of the tasks into latents and conditions."""
+    """Pictures and texts of the tasks into latents [h, w, c] and conditions."""
 
     def __init__(self, encoder: BatchEncoder, latent: tuple[int, int, int]) -> None:
-        """
-        Args:
-            encoder: of the model.
-            latent: the shape of a latent [h, w, c].
-        """
         self._encoder, self._latent = encoder, latent
         self._known: dict[TaskPrompt, np.ndarray] = {}
         self._learned: tuple[Path, Component[CLIPText]] | None = None
@@ -147,18 +131,11 @@ class TaskEncoder:
 
 
 class AbcInputs(SampleInputs):
-    """What LAION rows and exemplars have in common."""
+    """What LAION rows and exemplars have in common; ``index`` fixes their random numbers [n]."""
 
     def __init__(
         self, laion: Laion, encoder: TaskEncoder, negative: NegativeRule, index: np.ndarray
     ) -> None:
-        """
-        Args:
-            laion: the mapped arrays.
-            encoder: of texts and pictures.
-            negative: what inversions are guided against.
-            index: what fixes the random numbers of every row [n].
-        """
         self._laion, self._encoder, self._negative = laion, encoder, negative
         self._index = index
 
@@ -167,18 +144,18 @@ class AbcInputs(SampleInputs):
         return self._encoder.embedding(TaskPrompt(""))
 
     def negatives(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        wanted = self._negative
-        if wanted.kind == "other":
+        kind, number, prompt = self._negative
+        if kind == "other":
             count = len(self._laion)
-            number = min(wanted.number, count - 1)
-            others = [
-                # A row itself is 0 steps from it: every other LAION row may be drawn.
-                (i + 1 + np.random.default_rng((0, i)).choice(count - 1, number, replace=False))
-                % count
+            number = min(number, count - 1)
+            # A row itself is 0 steps from it: every other LAION row may be drawn.
+            steps = [
+                1 + np.random.default_rng((0, i)).choice(count - 1, number, replace=False)
                 for i in self._index[rows].tolist()
             ]
-            return self._laion.text[np.stack(others)].astype(np.float32)
-        text = self._encoder.embedding(TaskPrompt(wanted.prompt))
+            others = (self._index[rows, None] + np.stack(steps)) % count
+            return self._laion.text[others].astype(np.float32)
+        text = self._encoder.embedding(TaskPrompt(prompt))
         return np.broadcast_to(text, (len(rows), 1, *text.shape))
 
 
@@ -202,14 +179,10 @@ class LaionInputs(AbcInputs):
 
 
 class ExemplarInputs(AbcInputs):
-    """Exemplars under the prompts they were customised with, encoded when used."""
+    """Exemplars under the prompts they were customised with, encoded when used; ``codecs`` is
+    the hash of the autoencoder and the text encoder."""
 
     def __init__(self, exemplars: Exemplars, codecs: str, *args, **kwargs) -> None:
-        """
-        Args:
-            exemplars: pictures and prompts.
-            codecs: hash of the autoencoder and the text encoder.
-        """
         super().__init__(*args, **kwargs)
         self._exemplars, self._codecs = exemplars, codecs
 

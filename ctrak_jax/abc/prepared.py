@@ -29,7 +29,6 @@ from ctrak_jax.inputs.batches import train_samples
 from ctrak_jax.inputs.encoder import BatchEncoder, require_heard
 from ctrak_jax.log import logger
 from ctrak_jax.methods import METHODS, GradientSpec, store_of
-from ctrak_jax.models import Denoiser
 from ctrak_jax.models.architecture import Architecture, architecture_of
 from ctrak_jax.models.checkpointed import refuse_other
 from ctrak_jax.run import model_file
@@ -45,22 +44,12 @@ FEWEST = 10
 
 
 class Benchmark(NamedTuple):
-    """A prepared run.
-
-    Attributes:
-        config: the whole config.
-        folder: where the results are.
-        mesh: the devices.
-        architecture: the network.
-        abc: what was read.
-        asked: the tasks in words.
-        exemplars: of all tasks.
-        encoder: of pictures and texts.
-        rows: of LAION, those that are attributed over.
-    """
+    """A prepared run; ``asked`` are the tasks in words, ``rows`` those of LAION that are attributed
+    over."""
 
     config: Config
     folder: RunFolder
+    checkpoint: Path
     mesh: Mesh
     architecture: Architecture
     abc: Abc
@@ -68,11 +57,6 @@ class Benchmark(NamedTuple):
     exemplars: Exemplars
     encoder: TaskEncoder
     rows: np.ndarray
-
-    @property
-    def checkpoint(self) -> Path:
-        assert self.config.model.checkpoint is not None  # the config sees to it
-        return self.config.model.checkpoint
 
     @property
     def damping(self) -> float:
@@ -91,15 +75,12 @@ class Benchmark(NamedTuple):
         else:
             model_file.adopt(folder, self.checkpoint, self.architecture, made_from)
 
-    def load(self) -> Denoiser:
-        """The model."""
-        return model_file.load(self.folder.model, self.checkpoint, self.architecture, self.mesh)
-
     def placed(self) -> PlacedNetwork:
         """The model split and placed."""
-        gradient, projection = self.config.gradient, self.recipe.projection
-        found = split(self.load(), gradient.include, gradient.exclude, projection)
-        return placed(found, self.architecture, self.mesh)
+        gradient, mesh = self.config.gradient, self.mesh
+        model = model_file.load(self.folder.model, self.checkpoint, self.architecture, mesh)
+        found = split(model, gradient.include, gradient.exclude, self.recipe.projection)
+        return placed(found, self.architecture, mesh)
 
     @property
     def recipe(self) -> Recipe:
@@ -129,10 +110,8 @@ class Benchmark(NamedTuple):
 
     def exemplar_candidates(self) -> "Candidates":
         """The exemplars of all tasks."""
-        url = self.folder.url
-        folder = RunFolder(
-            root=self.folder.root / "exemplars", url=None if url is None else f"{url}/exemplars"
-        )
+        root, url = self.folder.root / "exemplars", self.folder.url
+        folder = RunFolder(root=root, url=None if url is None else f"{url}/exemplars")
         index = APART + np.arange(len(self.exemplars.files))
         codecs = model_file.about(self.folder.model)["codecs"]
         form = self.abc.laion, self.encoder, self._negative
@@ -146,15 +125,8 @@ class Benchmark(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """LAION rows or exemplars: what is featurized as training samples.
-
-    Attributes:
-        benchmark: the run.
-        folder: of their features.
-        inputs: their arrays.
-        rows: what fixes their random numbers [n].
-        name: for keys.
-    """
+    """LAION rows or exemplars: what is featurized as training samples; ``rows`` fix their random
+    numbers [n], ``name`` is for keys."""
 
     benchmark: Benchmark
     folder: RunFolder
@@ -169,18 +141,11 @@ class Candidates(NamedTuple):
 
     def featurize(self) -> None:
         """Complete their feature stores."""
-        config, mesh = self.benchmark.config, self.benchmark.mesh
-        featurizer = featurize.Featurizer(
-            self.benchmark.placed(),
-            self.benchmark.recipe,
-            train_samples(self.inputs, self.rows),
-            mesh,
-            config.gradient.batch,
-        )
+        bench, config = self.benchmark, self.benchmark.config
+        samples, batch = train_samples(self.inputs, self.rows), config.gradient.batch
+        featurizer = featurize.Featurizer(bench.placed(), bench.recipe, samples, bench.mesh, batch)
         form = featurize.StoreForm(config.store.chunk, config.store.dtype)
-        featurize.complete(
-            featurizer, self.folder, config.methods, self.key, form, title="featurize"
-        )
+        featurize.complete(featurizer, self.folder, config.methods, self.key, form, "featurize")
 
     def store(self, method: str) -> FeatureStore:
         """A method's features, complete."""
@@ -207,14 +172,27 @@ def prepare(config: Config, out: Path) -> Benchmark:
     token, embedding = architecture.condition
     abc = read_abc(path, latent=(channels, height, width), text=(token, embedding))
     asked = tuple(question_of(number, task) for number, task in enumerate(abc.tasks))
-    _warn(config, asked)
-    texts = [(q.prompt.text, q.minus.text) for q in asked if q.prompt.learned is None]
-    require_heard(folder, texts)  # a learned token is heard: it has an embedding of its own
+    plain = [q for q in asked if q.prompt.learned is None]
+    if len(config.score.damping) > 1:
+        logger.warning(
+            "score.damping: %s are given and there are no validation questions to choose by; the "
+            "largest, %g, is taken for every method",
+            *(list(config.score.damping), max(config.score.damping)),
+        )
+    if plain:
+        logger.warning(
+            "%d of %d tasks: no learned_embeds.safetensors or .bin in the folder of their model, "
+            "so the token is read as the text encoder splits it",
+            *(len(plain), len(asked)),
+        )
+    # A learned token is heard: it has an embedding of its own.
+    require_heard(folder, [(q.prompt.text, q.minus.text) for q in plain])
     mesh = local_mesh(config.run.devices, config.mesh.model)
     encoder = BatchEncoder(folder, mesh, config.gradient.batch)
     return Benchmark(
         config=config,
         folder=RunFolder(root=out, url=config.store.url),
+        checkpoint=folder,
         mesh=mesh,
         architecture=architecture,
         abc=abc,
@@ -239,24 +217,7 @@ def _require_able(config: Config) -> None:
         )
 
 
-def _warn(config: Config, asked: tuple[TaskQuestion, ...]) -> None:
-    if len(config.score.damping) > 1:
-        logger.warning(
-            "score.damping: %s are given and there are no validation questions to choose by; the "
-            "largest, %g, is taken for every method",
-            *(list(config.score.damping), max(config.score.damping)),
-        )
-    plain = sum(question.prompt.learned is None for question in asked)
-    if plain:
-        logger.warning(
-            "%d of %d tasks: no learned_embeds.safetensors or .bin in the folder of their model, "
-            "so the token is read as the text encoder splits it",
-            *(plain, len(asked)),
-        )
-
-
 def _laion_rows(config: Config, total: int) -> np.ndarray:
-    """The LAION rows that are attributed over."""
     count = total if config.data.candidates is None else config.data.candidates
     index = candidate_rows(total, count, config.data.seed)
     if len(index) < FEWEST:

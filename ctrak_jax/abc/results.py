@@ -1,7 +1,5 @@
 """The measures of the AbC benchmark: abc.json, abc.csv, abc.md and the exemplars' ranks."""
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctrak_jax.abc.inputs import TaskQuestion
+from ctrak_jax.abc.prepared import Benchmark
 from ctrak_jax.config import Config
 from ctrak_jax.config.presets import IMITATED, NOT_IMITATED
 from ctrak_jax.data.abc import Task
@@ -24,6 +23,7 @@ from ctrak_jax.retrieval import (
     retrieval,
     summarise,
 )
+from ctrak_jax.run.tables import write_csv
 from ctrak_jax.store.files import write_atomically
 from ctrak_jax.terminal.abc import ablation_table, benchmark_table
 
@@ -42,16 +42,9 @@ class CandidateScores(NamedTuple):
     solver: str
 
 
-def write(
-    out: Path,
-    config: Config,
-    tasks: Sequence[Task],
-    asked: Sequence[TaskQuestion],
-    found: Mapping[str, CandidateScores],
-    *,
-    damping: float,
-) -> None:
+def write(bench: Benchmark, found: Mapping[str, CandidateScores]) -> None:
     """Rank, measure and write what the module names."""
+    out, tasks = bench.folder.root, bench.abc.tasks
     smallest = min(c.laion.shape[1] + min(map(len, c.exemplars)) for c in found.values())
     depths = [k for k in DEPTHS if k <= smallest]
     if len(depths) < len(DEPTHS):
@@ -59,23 +52,19 @@ def write(
     rows, results = [], []
     for method, candidates in found.items():
         ranks = []
-        for number, task in enumerate(tasks):
+        for number, (task, question) in enumerate(zip(tasks, bench.asked, strict=True)):
             places = places_by_score(candidates.exemplars[number], candidates.laion[number])
             measured = retrieval(places, depths)
             groups = {"test_case": task.test_case, "category": task.category}
             results.append(TaskResult(method, groups, measured))
-            rows.append(_row(number, task, asked[number], method, measured, places.candidates))
+            rows.append(_row(number, task, question, method, measured, places.candidates))
             ranks.append(places.ranks)
         _write_exemplars(out / "exemplars" / f"{method}.csv", tasks, candidates, ranks)
-    summary = summarise(results, config.evaluate.bootstrap)
-    settings = _settings(config, asked, found, damping)
-    document = {
-        "rows": rows,
-        "summary": [_summary(row) for row in summary],
-        "settings": settings,
-    }
-    _write_csv(out / "abc.csv", [_flat(row) for row in rows])
-    write_atomically(out / "abc.md", _markdown(config, settings, summary))
+    summary = summarise(results, bench.config.evaluate.bootstrap)
+    settings = _settings(bench, found)
+    write_csv(out / "abc.csv", list(_flat(rows[0])), [list(_flat(row).values()) for row in rows])
+    write_atomically(out / "abc.md", _markdown(bench.config, settings, summary))
+    document = {"rows": rows, "summary": [_summary(row) for row in summary], "settings": settings}
     write_atomically(out / "abc.json", json.dumps(document, indent=1) + "\n")
 
 
@@ -111,21 +100,16 @@ def _summary(row: Summary) -> dict[str, Any]:
     return found | {"mean_average_precision": row.mean_average_precision._asdict()}
 
 
-def _settings(
-    config: Config,
-    asked: Sequence[TaskQuestion],
-    found: Mapping[str, CandidateScores],
-    damping: float,
-) -> dict[str, Any]:
-    preset = None
+def _settings(bench: Benchmark, found: Mapping[str, CandidateScores]) -> dict[str, Any]:
+    config, preset = bench.config, None
     if config.preset is not None:
         preset = {"name": config.preset, "imitated": IMITATED, "not_imitated": NOT_IMITATED}
     return {
-        "damping": damping,
+        "damping": bench.damping,
         "damping_chosen": "given" if len(config.score.damping) == 1 else "largest given",
-        "laion_rows": int(next(iter(found.values())).laion.shape[1]),
-        "tasks": len(asked),
-        "tasks_with_learned_token": sum(q.prompt.learned is not None for q in asked),
+        "laion_rows": len(bench.rows),
+        "tasks": len(bench.asked),
+        "tasks_with_learned_token": sum(q.prompt.learned is not None for q in bench.asked),
         "fisher": "LAION and the task's exemplars; lambda of LAION",
         "solvers": {method: c.solver for method, c in found.items()},
         "preset": preset,
@@ -159,25 +143,9 @@ def _write_exemplars(
     file: Path, tasks: Sequence[Task], candidates: CandidateScores, ranks: Sequence[np.ndarray]
 ) -> None:
     """Every exemplar's score and rank, by task; best first."""
-    rows: list[dict[str, Any]] = []
-    for number, task in enumerate(tasks):
-        scores = candidates.exemplars[number]
+    rows = []
+    for number, (task, scores) in enumerate(zip(tasks, candidates.exemplars, strict=True)):
         order = np.argsort(-scores, kind="stable")
-        rows += [
-            {
-                "task": number,
-                "rank": int(rank),
-                "score": f"{scores[place]:.9g}",
-                "exemplar": str(task.exemplars[place]),
-            }
-            for rank, place in zip(ranks[number], order, strict=True)
-        ]
-    _write_csv(file, rows)
-
-
-def _write_csv(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(file, text.getvalue())
+        for rank, place in zip(ranks[number], order, strict=True):
+            rows.append([number, rank, f"{scores[place]:.9g}", task.exemplars[place]])
+    write_csv(file, ["task", "rank", "score", "exemplar"], rows)

@@ -27,10 +27,8 @@ def write_scores(bench: Benchmark) -> None:
     hosts.barrier("scoring")  # all have looked before the first one writes
     if finished:
         return
-    with (
-        stage(out, "abc scores", bench.mesh.size) as record,
-        meter("abc scores", len(methods)) as bar,
-    ):
+    title = "abc scores"
+    with stage(out, title, bench.mesh.size) as record, meter(title, len(methods)) as bar:
         found: dict[str, CandidateScores] = {}
         for method in methods:
             scored = _scored(bench, laion, exemplars, method)
@@ -40,7 +38,7 @@ def write_scores(bench: Benchmark) -> None:
         record.samples = len(laion.rows) * len(methods)
         record.extra = {"solvers": {name: c.solver for name, c in found.items()}}
         if hosts.is_first():
-            write(out, bench.config, bench.abc.tasks, bench.asked, found, damping=bench.damping)
+            write(bench, found)
             if not bench.config.score.keep_all:
                 for method in methods:
                     _scores_file(out, method).unlink()
@@ -69,7 +67,7 @@ def _scores_file(out: Path, method: str) -> Path:
 def _scored(
     bench: Benchmark, laion: Candidates, exemplars: Candidates, method: str
 ) -> CandidateScores | None:
-    """Equation (7.1) for every task; LAION's scores go to disk. None in a process that has no part
+    """Equation (7.5) for every task; LAION's scores go to disk. None in a process that has no part
     in it, or that does not measure."""
     file = _scores_file(bench.folder.root, method)
     if hosts.is_first():
@@ -77,7 +75,10 @@ def _scored(
         shape = (len(bench.asked), len(laion.rows))
         np.lib.format.open_memmap(file, "w+", np.float32, shape).flush()
     hosts.barrier("scores begun")
-    solver = bench.config.score.solver
+    solver, own_rows = (
+        bench.config.score.solver,
+        [slice(r.start, r.stop) for r in bench.exemplars.of],
+    )
     features = open_features(laion.store(method), bench.mesh, None if solver == "auto" else solver)
     if features.solver == "spectrum" and features.rows.n < features.rows.k:
         features = features._replace(solver="dual")  # the spectrum's scores no other rows
@@ -85,20 +86,18 @@ def _scored(
         return None
     features, own = in_memory(features), exemplars.store(method).read()
     asked = FeatureStore.open(bench.folder.query_features(method), query_key(bench, method)).read()
-    solution = solve(features, np.concatenate([asked, own]), [bench.damping])
+    solution, tasks = solve(features, np.concatenate([asked, own]), [bench.damping]), len(asked)
     among = np.concatenate(
         [np.asarray(block.features)[0] for block in solution.scores(fisher.Matrix(own))], axis=1
     )
-    tasks = len(bench.asked)
     rests = [
-        _shares(among[number, rows], among[tasks:][rows][:, rows])
-        for number, rows in enumerate(map(_slice, bench.exemplars.of))
+        _shares(among[n, rows], among[tasks:][rows][:, rows]) for n, rows in enumerate(own_rows)
     ]
     weights, own_weights = _weights(laion, exemplars, method)
     scores = np.lib.format.open_memmap(file, "r+")
     for block in solution.scores(features.rows):
-        part, found = _slice(block.rows), np.asarray(block.features)[0]
-        for number, rows in enumerate(map(_slice, bench.exemplars.of)):
+        part, found = slice(block.rows.start, block.rows.stop), np.asarray(block.features)[0]
+        for number, rows in enumerate(own_rows):
             influence = found[number] - rests[number] @ found[tasks:][rows]
             scores[number, part] = influence * weights[part]
     scores.flush()
@@ -108,7 +107,7 @@ def _scored(
         return None
     mine = [
         (rest * own_weights[rows]).astype(np.float32)
-        for rest, rows in zip(rests, map(_slice, bench.exemplars.of), strict=True)
+        for rest, rows in zip(rests, own_rows, strict=True)
     ]
     return CandidateScores(mine, np.lib.format.open_memmap(file, "r"), solution.solver)
 
@@ -117,10 +116,6 @@ def _shares(query: np.ndarray, among: np.ndarray) -> np.ndarray:
     """S(q, X) (I + S(X, X))^-1, which is also what equation (7.5) makes of S(q, X)."""
     damped = np.eye(len(query)) + np.asarray(among, np.float64)
     return np.linalg.solve(damped.T, np.asarray(query, np.float64))
-
-
-def _slice(rows: range) -> slice:
-    return slice(rows.start, rows.stop)
 
 
 def _weights(

@@ -1,15 +1,4 @@
-"""Throughput of the hot parts on this machine: ``ctrak bench``.
-
-=============  ==================================================================================
-module         what it has
-=============  ==================================================================================
-``timing``     calls timed in turns; lowering, compile and run time apart; memory and FLOPs
-``work``       what is timed: featurize, projection, solve, scoring
-``scaling``    featurizing in processes of 1, 2, 4 and 8 forced host devices
-``forced``     such a process
-``show``       the terminal's table, Markdown, a bar chart
-=============  ==================================================================================
-"""
+"""Throughput of the hot parts on this machine: ``ctrak bench``."""
 
 import os
 from collections.abc import Callable
@@ -22,7 +11,7 @@ from ctrak_jax.bench.show import table, write
 from ctrak_jax.bench.timing import Row, matmul_peak, with_share
 from ctrak_jax.bench.work import Sizes
 
-__all__ = ["BENCHES", "Row", "Sizes", "run", "table", "write"]
+__all__ = ["BENCHES", "Sizes", "run", "table", "write"]
 
 BENCHES: dict[str, Callable[[Sizes], list[Row]]] = {
     "featurize": work.featurize,

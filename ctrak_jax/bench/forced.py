@@ -11,29 +11,25 @@ import jax
 import numpy as np
 
 from ctrak_jax import devices
-from ctrak_jax.attribution import train_features
 from ctrak_jax.bench.timing import compiled
-from ctrak_jax.bench.work import subject
+from ctrak_jax.bench.work import features_of, subject
 from ctrak_jax.methods import METHODS
 
 
 def main() -> None:
     """Answer on stdout until stdin ends."""
     asked = json.loads(sys.stdin.readline())
-    recipe, network, params, batch = subject(asked["batch"], asked["k"])
-    spec = METHODS[asked["method"]].train
+    found, spec = subject(asked["batch"], asked["k"]), METHODS[asked["method"]].train
     assert spec is not None
     mesh = devices.local_mesh()
-    rows = devices.over_samples(
-        lambda params, batch: train_features(recipe, network, params, [spec], batch), mesh
-    )
-    weights = devices.put_replicated(params, mesh)
-    program = compiled(rows, (weights, batch), mesh.size)
+    rows = devices.over_samples(features_of(found, spec), mesh)
+    weights = devices.put_replicated(found.params, mesh)
+    program = compiled(rows, (weights, found.batch), mesh.size)
     known = program._asdict()
     del known["compiled"]
     print(json.dumps(known), flush=True)
     for _ in sys.stdin:
-        features = jax.block_until_ready(program.compiled(weights, batch)).features
+        features = jax.block_until_ready(program.compiled(weights, found.batch)).features
         np.save(asked["file"], np.asarray(features)[:, 0])
         print("{}", flush=True)
 

@@ -47,20 +47,16 @@ def scaling(
         calls = []
         for count in devices:
             process = stack.enter_context(_process(count))
-            file = Path(folder) / f"{count}.npy"
-            asked = {"batch": sizes.batch, "k": sizes.k, "method": method, "file": str(file)}
-            calls.append(_call(process, asked, _title(count), _title(devices[0])))
+            file = str(Path(folder) / f"{count}.npy")
+            question = {"batch": sizes.batch, "k": sizes.k, "method": method, "file": file}
+            calls.append(_call(process, question, _title(count), _title(devices[0])))
         rows = in_turns(calls, sizes.repeats)
     refuse_different(rows)
     return rows
 
 
 def refuse_different(rows: Sequence[Row]) -> None:
-    """Check the differences of features between numbers of devices.
-
-    Raises:
-        ArithmeticError: one is above ``TOLERANCE``, or not a number.
-    """
+    """Raise ArithmeticError where features differ by more than ``TOLERANCE``, or are no numbers."""
     for row in rows:
         if row.difference is not None and not row.difference <= TOLERANCE:
             raise ArithmeticError(
@@ -73,29 +69,28 @@ def _title(devices: int) -> str:
     return f"{devices} device{'s' * (devices > 1)}"
 
 
-def _call(process: subprocess.Popen[str], asked: dict[str, Any], name: str, truth: str) -> Call:
+def _call(process: subprocess.Popen[str], question: dict[str, Any], name: str, truth: str) -> Call:
     logger.info("bench %s: compiling", name)
-    program = Program(compiled=ask, **ask(process, asked))
+    program = Program(compiled=_ask, **_ask(process, question))
 
     def run() -> np.ndarray:
-        ask(process, {})
-        return np.load(asked["file"])
+        _ask(process, {})
+        return np.load(question["file"])
 
-    return Call(name, run, asked["batch"], program, peer=truth, truth=truth)
+    return Call(name, run, question["batch"], program, peer=truth, truth=truth)
 
 
 @contextmanager
 def _process(devices: int) -> Iterator[subprocess.Popen[str]]:
     """A process that sees so many host devices, ended with the context."""
     others = re.sub(rf"{FLAG}=\S+", "", os.environ.get("XLA_FLAGS", ""))
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{others} {FLAG}={devices}".strip(),
-    }
-    command = [sys.executable, "-m", "ctrak_jax.bench.forced"]
+    flags = f"{others} {FLAG}={devices}".strip()
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-m", "ctrak_jax.bench.forced"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
     ) as process:
         try:
             yield process
@@ -106,20 +101,15 @@ def _process(devices: int) -> Iterator[subprocess.Popen[str]]:
                     process.stdin.close()
 
 
-def ask(process: subprocess.Popen[str], question: dict[str, Any]) -> dict[str, Any]:
-    """One line of JSON for another.
-
-    Raises:
-        RuntimeError: the process ended instead of answering.
-    """
+def _ask(process: subprocess.Popen[str], question: dict[str, Any]) -> dict[str, Any]:
+    """One line of JSON for another."""
     assert process.stdin is not None
     assert process.stdout is not None
-    try:
+    answer = ""
+    with suppress(BrokenPipeError):
         process.stdin.write(json.dumps(question) + "\n")
         process.stdin.flush()
         answer = process.stdout.readline()
-    except BrokenPipeError:
-        answer = ""
     if not answer:
         raise RuntimeError(
             f"a process with forced host devices ended with status {process.wait()} instead of "

@@ -1,14 +1,14 @@
 """A benchmark's result as a table on the terminal, as Markdown and as a bar chart."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
+
+from ctrak_jax.terminal.table import text_table
 
 LOG_RATIO = 30.0
 """Rates further apart than this stand on a logarithmic axis."""
@@ -20,7 +20,7 @@ NOTES = {
 }
 
 
-def heading(result: dict[str, Any]) -> str:
+def _heading(result: dict[str, Any]) -> str:
     """What was measured, on which machine."""
     return (
         f"{result['benchmark']}, batch {result['batch']}, k = {result['k']}, {result['device']} "
@@ -29,40 +29,27 @@ def heading(result: dict[str, Any]) -> str:
     )
 
 
-def columns(result: dict[str, Any]) -> list[str]:
-    """Names of the columns that :func:`cells` fills."""
-    return [
-        f"{result['unit']}/s",
-        "run s [min, max]",
-        "lower + compile s",
-        "MiB (temporaries)",
-        "GFLOP",
-        "GFLOP/s (of peak)",
-        "x peer",
-        "difference",
-    ]
+def _cells(row: dict[str, Any], unit: str) -> dict[str, str]:
+    """A row's figures by column; ``-`` where there is none."""
 
+    def cell(form: str, known: Any = True) -> str:
+        return form.format(**row) if known else "-"
 
-def cells(row: dict[str, Any]) -> list[str]:
-    """A row's figures; ``-`` where there is none."""
-    seconds = [f"{row[name]:.3g}" for name in ("run_s", "run_min_s", "run_max_s")]
-    before, memory, rate = "-", "-", "-"
-    if row["lower_s"] or row["compile_s"]:
-        before = f"{row['lower_s']:.1f} + {row['compile_s']:.1f}"
-    if row["peak_mib"] is not None:
-        memory = f"{row['peak_mib']:.0f} ({row['temporaries_mib']:.0f})"
-    if row["gflops"]:
-        rate = f"{row['gflops_per_second']:.3g} ({row['share_of_peak']:.0%})"
-    return [
-        _rate(row["samples_per_second"]),
-        f"{seconds[0]} [{seconds[1]}, {seconds[2]}]",
-        before,
-        memory,
-        "-" if row["gflops"] is None else f"{row['gflops']:.3g}",
-        rate,
-        "-" if row["speedup"] is None else f"{row['speedup']:.2f}",
-        "-" if row["difference"] is None else f"{row['difference']:.0e}",
-    ]
+    return {
+        "work": row["name"],
+        f"{unit}/s": _rate(row["samples_per_second"]),
+        "run s [min, max]": cell("{run_s:.3g} [{run_min_s:.3g}, {run_max_s:.3g}]"),
+        "lower + compile s": cell(
+            "{lower_s:.1f} + {compile_s:.1f}", row["lower_s"] or row["compile_s"]
+        ),
+        "MiB (temporaries)": cell(
+            "{peak_mib:.0f} ({temporaries_mib:.0f})", row["peak_mib"] is not None
+        ),
+        "GFLOP": cell("{gflops:.3g}", row["gflops"] is not None),
+        "GFLOP/s (of peak)": cell("{gflops_per_second:.3g} ({share_of_peak:.0%})", row["gflops"]),
+        "x peer": cell("{speedup:.2f}", row["speedup"] is not None),
+        "difference": cell("{difference:.0e}", row["difference"] is not None),
+    }
 
 
 def _rate(value: float) -> str:
@@ -72,45 +59,29 @@ def _rate(value: float) -> str:
 
 def table(result: dict[str, Any]) -> str:
     """The result for a terminal."""
-    shown = Table(title=heading(result), title_justify="left")
-    shown.add_column("")
-    for column in columns(result):
-        shown.add_column(column, justify="right", no_wrap=True)
-    for row in result["rows"]:
-        shown.add_row(row["name"], *cells(row))
-    console = Console(width=160)
-    with console.capture() as capture:
-        console.print(shown)
-    return capture.get()
+    cells = [_cells(row, result["unit"]) for row in result["rows"]]
+    rows = [list(row.values()) for row in cells]
+    return text_table(_heading(result), [""], list(cells[0])[1:], rows, width=180)
 
 
 def markdown(result: dict[str, Any]) -> str:
     """The result as a Markdown table under its heading."""
-
-    def line(values: Sequence[str]) -> str:
-        return "| " + " | ".join(values) + " |"
-
-    names = ["work", *columns(result)]
-    lines = [line(names), "|" + "---|" * len(names)]
-    lines += [line([row["name"], *cells(row)]) for row in result["rows"]]
+    cells = [_cells(row, result["unit"]) for row in result["rows"]]
+    lines = [f"| {' | '.join(line)} |" for line in (cells[0], *(row.values() for row in cells))]
+    lines.insert(1, "|" + "---|" * len(cells[0]))
     peers = [f"{row['name']}: {row['peer']}" for row in result["rows"] if row["peer"]]
     notes = [f"Median of {result['repeats']} calls, in turns. GFLOP: of matrix products."]
     notes += [f"Peers: {'; '.join(peers)}."] if peers else []
     notes += [NOTES[result["benchmark"]]] if result["benchmark"] in NOTES else []
-    return "\n".join([f"{heading(result)}.", "", *lines, "", " ".join(notes), ""])
+    return "\n".join([f"{_heading(result)}.", "", *lines, "", " ".join(notes), ""])
 
 
-def chart(result: dict[str, Any], path: Path) -> None:
-    """A bar a row, as long as its rate, from the slowest call to the fastest marked."""
+def _chart(result: dict[str, Any], path: Path) -> None:
+    """A bar per row, as long as its rate, from the slowest call to the fastest marked."""
     rows = result["rows"][::-1]
-    rates = [row["samples_per_second"] for row in rows]
-    work = [row["samples_per_second"] * row["run_s"] for row in rows]
-    slowest = [w / row["run_max_s"] for w, row in zip(work, rows, strict=True)]
-    fastest = [w / row["run_min_s"] for w, row in zip(work, rows, strict=True)]
-    spread = [
-        [rate - low for rate, low in zip(rates, slowest, strict=True)],
-        [high - rate for rate, high in zip(rates, fastest, strict=True)],
-    ]
+    fields = ("samples_per_second", "run_s", "run_min_s", "run_max_s")
+    rates, median, least, most = np.array([[row[f] for row in rows] for f in fields])
+    spread = [rates - rates * median / most, rates * median / least - rates]
     figure = Figure(figsize=(9.0, 1.2 + 0.34 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -121,7 +92,7 @@ def chart(result: dict[str, Any], path: Path) -> None:
         axes.set_xscale("log")
     axes.margins(x=0.12)
     axes.set_xlabel(f"{result['unit']} a second, median; lines: slowest and fastest call")
-    axes.set_title(heading(result), fontsize=8, loc="left")
+    axes.set_title(_heading(result), fontsize=8, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
 
@@ -132,5 +103,5 @@ def write(result: dict[str, Any], folder: Path) -> list[Path]:
     files = [folder / f"{result['benchmark']}.{kind}" for kind in ("json", "md", "png")]
     files[0].write_text(json.dumps(result, indent=1) + "\n")
     files[1].write_text(markdown(result))
-    chart(result, files[2])
+    _chart(result, files[2])
     return files

@@ -23,21 +23,17 @@ MIB = 2**20
 
 
 class Row(NamedTuple):
-    """What was measured of one call.
+    """What was measured of one call; None where it is not known.
 
     Attributes:
-        lower_s, compile_s: seconds before the first run, tracing counted as lowering where the call
-            is one program.
-        run_s, run_min_s, run_max_s: of the timed calls, median and extremes.
+        lower_s: seconds before the first run; of one program, tracing counts as lowering.
+        run_s: median of the timed calls.
         samples_per_second: of the median.
-        gflops: of a call's matrix products, loops counted as often as they run; ``None`` where they
-            cannot be counted.
-        gflops_per_second: the same per second.
+        gflops: of a call's matrix products, loops counted as often as they run.
         share_of_peak: of the machine's float32 matmul peak, measured in the same run.
-        temporaries_mib: of the compiled program.
-        peak_mib: with its arguments and results.
+        peak_mib: the compiled program's temporaries, arguments and results.
         peer: another row, timed in turns with this one.
-        speedup: its time over this row's, median of the rounds.
+        speedup: the peer's time over this row's, median of the rounds.
         truth: the row that has the same result.
         difference: from it, the largest of all vectors (last axis) relative to their norms.
     """
@@ -67,24 +63,19 @@ class Program(NamedTuple):
     lower_s: float
     compile_s: float
     gflops: float | None
-    temporaries_mib: float | None
-    peak_mib: float | None
-
-
-def nothing() -> None:
-    """What is done before a call that needs nothing done."""
+    temporaries_mib: float | None = None
+    peak_mib: float | None = None
 
 
 class Call(NamedTuple):
-    """One thing to time.
+    """One thing to time; see :class:`Row`.
 
     Attributes:
         run: does it; what it returns is waited for.
         samples: how many it handles.
         program: what ``run`` calls, if it is a single program.
-        gflops: of its matrix products where it is not.
+        gflops: of its matrix products, where it is not.
         before: done before each run, untimed.
-        peer, truth: names of other calls; see :class:`Row`.
     """
 
     name: str
@@ -92,7 +83,7 @@ class Call(NamedTuple):
     samples: int
     program: Program | None = None
     gflops: float | None = None
-    before: Callable[[], None] = nothing
+    before: Callable[[], None] = lambda: None
     peer: str | None = None
     truth: str | None = None
 
@@ -104,24 +95,18 @@ def compiled(fn: Callable[..., Any], args: tuple, devices: int = 1) -> Program:
     lowered_at = time.perf_counter()
     program = lowered.compile()
     done = time.perf_counter()
-    gflops, memory = matrix_gflops(program.as_text() or ""), program.memory_analysis()
-    peak = None
+    gflops, memory = _matrix_gflops(program.as_text() or ""), program.memory_analysis()
+    temporaries = peak = None
     if memory is not None:
+        temporaries = memory.temp_size_in_bytes * devices / MIB
         both = memory.argument_size_in_bytes + memory.output_size_in_bytes
-        peak = memory.temp_size_in_bytes + both - memory.alias_size_in_bytes
-    return Program(
-        program,
-        lowered_at - start,
-        done - lowered_at,
-        None if gflops is None else gflops * devices,
-        None if memory is None else memory.temp_size_in_bytes * devices / MIB,
-        None if peak is None else peak * devices / MIB,
-    )
+        peak = temporaries + (both - memory.alias_size_in_bytes) * devices / MIB
+    gflops = None if gflops is None else gflops * devices
+    return Program(program, lowered_at - start, done - lowered_at, gflops, temporaries, peak)
 
 
-def matrix_gflops(text: str) -> float | None:
-    """GFLOPs of the matrix products of a compiled program, from its text, loops counted as often as
-    they run (XLA's own count takes their bodies once); ``None`` if it calls a library or a kernel,
+def _matrix_gflops(text: str) -> float | None:
+    """GFLOPs of a program's matrix products, from its text; None if it calls a library or a kernel,
     whose work the text does not show, or if the rounds of a loop cannot be read."""
     targets = set(re.findall(r'custom_call_target="([^"]*)"', text))
     if targets:
@@ -143,12 +128,15 @@ def of_program(name: str, fn: Callable[..., Any], args: tuple, samples: int, **o
 
 def in_turns(calls: Sequence[Call], repeats: int) -> list[Row]:
     """Time calls one after the other, ``repeats`` rounds after a warm-up of each."""
-    results, first = {}, {}
+    results: dict[str, Any] = {}
+    programs: dict[str, Program] = {}
     for call in calls:
         logger.info("bench %s", call.name)
         call.before()
-        with _compilations() as first[call.name]:
+        with _compilations() as spent:
             results[call.name] = jax.block_until_ready(call.run())
+        parts = Program(call.run, spent[LOWER], spent[COMPILE], call.gflops)
+        programs[call.name] = call.program or parts
     seconds: dict[str, list[float]] = {call.name: [] for call in calls}
     for _ in range(repeats):
         for call in calls:
@@ -158,9 +146,8 @@ def in_turns(calls: Sequence[Call], repeats: int) -> list[Row]:
             seconds[call.name].append(time.perf_counter() - begin)
 
     def row(call: Call) -> Row:
-        own, program = seconds[call.name], call.program
-        median = statistics.median(own)
-        gflops = program.gflops if program else call.gflops
+        own, program = seconds[call.name], programs[call.name]
+        median, gflops = statistics.median(own), program.gflops
         speedup = difference = None
         if call.peer:
             rounds = zip(seconds[call.peer], own, strict=True)
@@ -169,8 +156,8 @@ def in_turns(calls: Sequence[Call], repeats: int) -> list[Row]:
             difference = apart(results[call.name], results[call.truth])
         return Row(
             name=call.name,
-            lower_s=program.lower_s if program else first[call.name][LOWER],
-            compile_s=program.compile_s if program else first[call.name][COMPILE],
+            lower_s=program.lower_s,
+            compile_s=program.compile_s,
             run_s=median,
             run_min_s=min(own),
             run_max_s=max(own),
@@ -178,8 +165,8 @@ def in_turns(calls: Sequence[Call], repeats: int) -> list[Row]:
             gflops=gflops,
             gflops_per_second=None if gflops is None else gflops / median,
             share_of_peak=None,
-            temporaries_mib=program.temporaries_mib if program else None,
-            peak_mib=program.peak_mib if program else None,
+            temporaries_mib=program.temporaries_mib,
+            peak_mib=program.peak_mib,
             peer=call.peer,
             speedup=speedup,
             truth=call.truth,
@@ -212,20 +199,15 @@ def apart(found: Any, truth: Any) -> float:
 
 
 def matmul_peak(device: Any) -> float:
-    """GFLOPs a second of the fastest of a few large float32 matrix products on a device."""
+    """GFLOPs per second of the fastest of a few large float32 matrix products on a device."""
     values = np.random.default_rng(0).standard_normal((PEAK_SIDE, PEAK_SIDE)).astype(np.float32)
     matrix = jax.device_put(values, device)
     product = jax.jit(lambda a: jnp.matmul(a, a, precision=jax.lax.Precision.HIGHEST))
-    jax.block_until_ready(product(matrix))
-    seconds = []
-    for _ in range(PEAK_CALLS):
-        begin = time.perf_counter()
-        jax.block_until_ready(product(matrix))
-        seconds.append(time.perf_counter() - begin)
-    return 2e-9 * PEAK_SIDE**3 / min(seconds)
+    (row,) = in_turns([Call("matmul peak", lambda: product(matrix), 1)], PEAK_CALLS)
+    return 2e-9 * PEAK_SIDE**3 / row.run_min_s
 
 
 def with_share(row: Row, peak: float) -> Row:
-    """The row with its share of the machine's matmul peak, GFLOPs a second."""
+    """The row with its share of the machine's matmul peak, GFLOPs per second."""
     rate = row.gflops_per_second
     return row if rate is None else row._replace(share_of_peak=rate / peak)

@@ -12,18 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
+from ctrak_jax import attribution, fisher
 from ctrak_jax import config as cfg
-from ctrak_jax import fisher
-from ctrak_jax.attribution import (
-    Network,
-    Recipe,
-    TrainBatch,
-    TrainFeatures,
-    Weights,
-    differentiable,
-    train_features,
-)
-from ctrak_jax.bench.timing import Call, Row, in_turns, nothing, of_program
+from ctrak_jax.bench.timing import Call, Row, in_turns, of_program
 from ctrak_jax.data import build
 from ctrak_jax.devices import ShardedRows, local_mesh
 from ctrak_jax.inputs.base import NegativeRule
@@ -62,22 +53,19 @@ class Sizes(NamedTuple):
 class Subject(NamedTuple):
     """A network with random weights and a batch to featurize."""
 
-    recipe: Recipe
-    network: Network
-    params: Weights
-    batch: TrainBatch
+    recipe: attribution.Recipe
+    network: attribution.Network
+    params: attribution.Weights
+    batch: attribution.TrainBatch
 
 
 def subject(batch: int, k: int) -> Subject:
     """The `tiny` network of the default config; noise on its first weights opens its gates."""
     config = cfg.Config(projection=cfg.ProjectionConfig(k=k))
-    data = build(config.data)
+    data, t = build(config.data), config.trajectory
+    shape, size = data.image_shape, data.conditions.size
     architecture = architecture_of(
-        config.model,
-        config.schedule,
-        folder=Path(),
-        image_shape=data.image_shape,
-        condition_size=data.conditions.size,
+        config.model, config.schedule, folder=Path(), image_shape=shape, condition_size=size
     )
     rng = np.random.default_rng(0)
     params = jax.tree.map(
@@ -85,33 +73,26 @@ def subject(batch: int, k: int) -> Subject:
         architecture.create(0),
     )
     eps_fn, layers_fn, params, exact_fn = architecture.denoiser(params, local_mesh(1))
-    found = differentiable(eps_fn, params, layers_fn=layers_fn, exact_fn=exact_fn)
-    t = config.trajectory
-    inputs = Pixels(data, NegativeRule(t.negative, t.negatives))
+    found = attribution.differentiable(eps_fn, params, layers_fn=layers_fn, exact_fn=exact_fn)
+    samples = train_samples(Pixels(data, NegativeRule(t.negative, t.negatives)), data.train_index)
     rows = np.arange(batch) % len(data.train_index)
-    recipe = cfg.recipe_of(config, architecture.schedule)
-    return Subject(recipe, *found, train_samples(inputs, data.train_index).batch(rows))
+    return Subject(cfg.recipe_of(config, architecture.schedule), *found, samples.batch(rows))
+
+
+def features_of(of: Subject, spec: GradientSpec) -> Callable[..., attribution.TrainFeatures]:
+    """Featurizes the batch by one gradient: ``step(params, batch)``."""
+    featurized = partial(attribution.train_features, of.recipe, of.network)
+    return lambda params, batch: featurized(params, [spec], batch)
 
 
 def featurize(sizes: Sizes) -> list[Row]:
     """Features of each distinct training gradient, projection included, tiny model."""
-    recipe, network, params, samples = subject(sizes.batch, sizes.k)
-    calls = [
-        of_program(
-            f"{spec.loss}, {spec.path}{', normalised' if spec.normalise else ''}",
-            partial(_features, recipe, network, spec),
-            (params, samples),
-            sizes.batch,
-        )
-        for spec in train_specs(tuple(METHODS))
-    ]
+    found, calls = subject(sizes.batch, sizes.k), []
+    for spec in train_specs(tuple(METHODS)):
+        name = f"{spec.loss}, {spec.path}{', normalised' if spec.normalise else ''}"
+        run = features_of(found, spec)
+        calls.append(of_program(name, run, (found.params, found.batch), sizes.batch))
     return in_turns(calls, sizes.repeats)
-
-
-def _features(
-    recipe: Recipe, network: Network, spec: GradientSpec, params: Weights, batch: TrainBatch
-) -> TrainFeatures:
-    return train_features(recipe, network, params, [spec], batch)
 
 
 def projection(sizes: Sizes) -> list[Row]:
@@ -166,9 +147,7 @@ def solve(sizes: Sizes) -> list[Row]:
     return in_turns(calls, repeats)
 
 
-def numpy_spectrum(
-    features: np.ndarray, queries: np.ndarray, multiples: Sequence[float]
-) -> np.ndarray:
+def _spectrum(features: np.ndarray, queries: np.ndarray, multiples: Sequence[float]) -> np.ndarray:
     """Scores [damping, query, sample] by an eigendecomposition of the smaller side: equation (5.14)
     in float32."""
     n, k = features.shape
@@ -179,25 +158,19 @@ def numpy_spectrum(
     return np.stack([(right / (values + lam)) @ left.T for lam in _lams(features, multiples)])
 
 
-def numpy_cholesky(
-    features: np.ndarray, queries: np.ndarray, multiples: Sequence[float]
+def _factored(
+    features: np.ndarray, queries: np.ndarray, multiples: Sequence[float], *, dual: bool
 ) -> np.ndarray:
-    """The same by a Cholesky factor of G + lambda I for each damping: equation (5.10)."""
-    gram, solved = features.T @ features, []
+    """The same by a Cholesky factor for each damping: of G + lambda I, equation (5.10); or of
+    K = Phi Phi^T, where Phi z of equation (5.13) is (K + lambda I)^-1 Phi phi."""
+    gram = features @ features.T if dual else features.T @ features
+    right = queries @ features.T if dual else queries
+    scores = []
     for lam in _lams(features, multiples):
         factor = scipy.linalg.cho_factor(gram + lam * np.eye(len(gram), dtype=np.float32))
-        solved.append(scipy.linalg.cho_solve(factor, queries.T).T @ features.T)
-    return np.stack(solved)
-
-
-def numpy_dual(features: np.ndarray, queries: np.ndarray, multiples: Sequence[float]) -> np.ndarray:
-    """The same by a factor of the n x n side: Phi z of equation (5.13) is
-    (K + lambda I)^-1 Phi phi with K = Phi Phi^T."""
-    kernel, seen, solved = features @ features.T, features @ queries.T, []
-    for lam in _lams(features, multiples):
-        factor = scipy.linalg.cho_factor(kernel + lam * np.eye(len(kernel), dtype=np.float32))
-        solved.append(scipy.linalg.cho_solve(factor, seen).T)
-    return np.stack(solved)
+        solved = scipy.linalg.cho_solve(factor, right.T).T
+        scores.append(solved if dual else solved @ features.T)
+    return np.stack(scores)
 
 
 def _lams(features: np.ndarray, multiples: Sequence[float]) -> list[np.float32]:
@@ -205,10 +178,10 @@ def _lams(features: np.ndarray, multiples: Sequence[float]) -> list[np.float32]:
     return [np.float32(0.1 * r * trace / features.shape[1]) for r in multiples]
 
 
-NUMPY_SOLVERS: dict[str, Callable[[np.ndarray, np.ndarray, Sequence[float]], np.ndarray]] = {
-    "spectrum": numpy_spectrum,
-    "cholesky": numpy_cholesky,
-    "dual": numpy_dual,
+NUMPY_SOLVERS = {
+    "spectrum": _spectrum,
+    "cholesky": partial(_factored, dual=False),
+    "dual": partial(_factored, dual=True),
 }
 
 
@@ -217,7 +190,7 @@ def scoring(sizes: Sizes) -> list[Row]:
     beside plain reads of the same files, with the page cache emptied of them before each call and
     with it full."""
     batch, k, n, repeats = sizes
-    rng = np.random.default_rng(0)
+    peer, rng = "from memory, numpy", np.random.default_rng(0)
     z = rng.standard_normal((batch, k)).astype(np.float32)
     gflops, depth, mesh = 2e-9 * n * k * batch, min(TOP, n), local_mesh(1)
     with tempfile.TemporaryDirectory(dir=".", prefix="ctrak-bench-") as folder:
@@ -233,10 +206,8 @@ def scoring(sizes: Sizes) -> list[Row]:
         solution = fisher.Vectors("cg", jnp.asarray(z)[None], 0, ())
 
         def top(rows: fisher.Rows) -> Any:
-            found = ranked(
-                TrainingFeatures(rows, str(store.place), None, "cg"), solution, depth, keep=False
-            ).ranking
-            return found.score[0]
+            features = TrainingFeatures(rows, str(store.place), None, "cg")
+            return ranked(features, solution, depth, keep=False).ranking.score[0]
 
         def forget() -> None:
             os.sync()
@@ -247,20 +218,19 @@ def scoring(sizes: Sizes) -> list[Row]:
         def raw() -> int:
             return sum(len(file.read_bytes()) for file in files)
 
-        def beside(cache: str, before: Callable[[], None]) -> list[Row]:
+        found = []
+        for cache, before in {"empty": forget, "full": lambda: None}.items():
             plain, name = f"raw read, cache {cache}", f"from disk, cache {cache}"
             read = Call(plain, raw, n, before=before)
             scored = Call(name, lambda: top(disk), n, gflops=gflops, before=before, peer=plain)
-            return in_turns([read, scored], repeats)
-
-        peer, matrix = "from memory, numpy", np.asarray(memory.features)
+            found += in_turns([read, scored], repeats)
+        matrix = np.asarray(memory.features)
         in_memory = [
             Call("from memory", lambda: top(memory), n, gflops=gflops, peer=peer, truth=peer),
             Call(peer, lambda: numpy_top(z, matrix, depth), n, gflops=gflops),
             Call(f"{peer} matmul alone", lambda: z @ matrix.T, n, gflops=gflops),
         ]
-        empty, full = beside("empty", forget), beside("full", nothing)
-        return [*empty, *full, *in_turns(in_memory, repeats)]
+        return [*found, *in_turns(in_memory, repeats)]
 
 
 def numpy_top(z: np.ndarray, features: np.ndarray, depth: int) -> np.ndarray:

@@ -29,8 +29,11 @@ def run(
     """Compile for a topology and work out what ``samples`` training samples take there.
 
     Args:
+        config: the run's.
+        topology: such as v5e:2x2.
+        samples: training samples.
         batch: samples per chip at a time; the config's by default.
-        only: do not search for the largest batch that fits: one compilation.
+        only: one compilation, and no search for the largest batch that fits.
 
     Raises:
         UsageError: an unknown topology, no libtpu, or not one sample fits.
@@ -51,11 +54,7 @@ def report(
     programs: list[dict[str, Any]],
     samples: int,
 ) -> dict[str, Any]:
-    """Everything that ``--json`` prints, from what the compiling process found.
-
-    Raises:
-        UsageError: no program fits.
-    """
+    """Everything that ``--json`` prints, from what the compiling process found."""
     fitting = [program for program in programs if program["memory"]]
     cores = about["devices"] // about["chips"]
     if not fitting:
@@ -69,6 +68,10 @@ def report(
     rows = [_row(config, chip, about, program, samples) for program in chosen]
     if rows[0] == rows[1]:
         rows.pop()
+    compiled = [
+        {"batch_per_chip": p["batch"] * cores, "seconds": p["compile_s"], "fits": bool(p["memory"])}
+        for p in programs
+    ]
     return {
         "topology": topology,
         "chip": chip._asdict(),
@@ -77,14 +80,7 @@ def report(
         "jax": jax.__version__,
         "asked_batch_per_chip": programs[0]["batch"] * cores,
         "largest_batch_per_chip": rows[-1]["batch_per_chip"] if about["searched"] else None,
-        "compiled": [
-            {
-                "batch_per_chip": p["batch"] * cores,
-                "seconds": p["compile_s"],
-                "fits": bool(p["memory"]),
-            }
-            for p in programs
-        ],
+        "compiled": compiled,
         "programs": rows,
         "samples": samples,
         "store_bytes": store_bytes(config, samples),
@@ -135,28 +131,28 @@ def _compile(
         "XLA_FLAGS": "",
     }
     lines: list[dict[str, Any]] = []
-    with tempfile.TemporaryFile("w+") as noise:
-        process = subprocess.Popen(
+    with (
+        tempfile.TemporaryFile("w+") as noise,
+        subprocess.Popen(
             [sys.executable, "-m", "ctrak_jax.plan.compiling"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=noise,
             text=True,
             env=environment,
-        )
+        ) as process,
+    ):
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            with process.stdin, process.stdout:
+            with process.stdin:
                 process.stdin.write(json.dumps(question))
-                process.stdin.close()
-                for text_line in process.stdout:
-                    lines.append(json.loads(text_line))
-                    _log(lines[-1])
+            for answer in process.stdout:
+                lines.append(json.loads(answer))
+                _log(lines[-1])
             status = process.wait()
         finally:
             process.kill()
-            process.wait()
         if lines and "error" in lines[-1]:
             raise UsageError(lines[-1]["error"])
         if status or len(lines) < 2:

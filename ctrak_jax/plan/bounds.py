@@ -1,13 +1,4 @@
-r"""What a compiled program takes on a chip, and what bounds its speed.
-
-With :math:`F` FLOPs of the matrix unit in bfloat16 passes and :math:`M` bytes to and from memory,
-one call for :math:`b` samples on a chip of peak :math:`P` and bandwidth :math:`B` takes at least
-
-.. math::
-    \tau = \max(F / P, M / B)                                                             \tag{A.1}
-
-so :math:`n` chips make at most :math:`n b / \tau` samples per second: samples never meet.
-"""
+"""What a compiled program takes on a chip, and what bounds its speed: equation (A.1)."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -66,7 +57,7 @@ def largest_batch(
 
 
 def roofline(chip: Chip, *, passes: float, traffic: float, batch: int) -> tuple[float, str]:
-    """Seconds per sample of equation (A.1) for one chip's call, and which of the two it is.
+    """Seconds per sample of equation (A.1), and which of the two it is, for one chip's call.
 
     Args:
         passes: bfloat16 FLOPs of the call.
@@ -80,15 +71,13 @@ def roofline(chip: Chip, *, passes: float, traffic: float, batch: int) -> tuple[
 def store_bytes(config: Config, samples: int) -> int:
     """Bytes of the feature stores' arrays: rows in whole chunks, a scale for each kept as int8, an
     int64 index, 4 bytes of checksum a chunk."""
-    chunk = config.store.chunk
-    specs = train_specs(config.methods)
-    times = config.timesteps
+    chunk, dtype, specs = config.store.chunk, config.store.dtype, train_specs(config.methods)
     chunks = -(-samples // chunk)
 
     def array(width: int, size: int = 4) -> int:
         return chunks * (size * width * chunk + 4)
 
-    size = {"float32": 4, "bfloat16": 2, "int8": 1}[config.store.dtype]
-    scales = array(1) if config.store.dtype == "int8" else 0
+    size = {"float32": 4, "bfloat16": 2, "int8": 1}[dtype]
+    scales = array(1) if dtype == "int8" else 0
     features = len(specs) * (array(config.projection.k, size) + scales + 8 * samples + 4)
-    return features + len(needs_errors(specs)) * array(times)
+    return features + len(needs_errors(specs)) * array(config.timesteps)

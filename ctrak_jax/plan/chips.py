@@ -14,8 +14,8 @@ EXAMPLES = "v4:2x2x1, v5e:16x16, v5p:4x4x4, v6e:2x2, tpu7x:2x2x1"
 
 
 class Chip(NamedTuple):
-    """A chip: bytes of memory, their bandwidth in bytes per second, bfloat16 FLOPs per second, and
-    the page that says so."""
+    """Bytes of memory, their bandwidth in bytes per second, bfloat16 FLOPs per second, and the page
+    that says so."""
 
     hbm: int
     bandwidth: float
@@ -35,11 +35,7 @@ CHIPS = {
 
 
 def chip_of(topology: str) -> Chip:
-    """The chip of a topology.
-
-    Raises:
-        UsageError: not the name of a topology, or of a generation that is not in the table.
-    """
+    """The chip of a topology, or UsageError where it is the name of none."""
     if not re.fullmatch(rf"({'|'.join(CHIPS)}):\d+(x\d+){{1,2}}", topology):
         raise UsageError(
             f"--topology {topology!r} is not known; give a generation ({', '.join(CHIPS)}) and the "
@@ -49,11 +45,7 @@ def chip_of(topology: str) -> Chip:
 
 
 def library() -> Path:
-    """libtpu, the TPU's compiler: named by TPU_LIBRARY_PATH, in ``.venv/tpu``, or installed.
-
-    Raises:
-        UsageError: it is in none of these places.
-    """
+    """libtpu, the TPU's compiler: named by TPU_LIBRARY_PATH, in ``.venv/tpu``, or installed."""
     named = os.environ.get("TPU_LIBRARY_PATH")
     spec = importlib.util.find_spec("libtpu")
     places = [Path(named)] if named else [Path(sys.prefix) / "tpu" / "libtpu" / "libtpu.so"]

@@ -39,7 +39,7 @@ def main() -> None:
     """Answer the question on stdin."""
     asked = json.load(sys.stdin)
     try:
-        compile_all(Config(**asked.pop("config")), say=_say, **asked)
+        compile_all(Config(**asked.pop("config")), **asked)
     except UsageError as error:
         _say({"error": str(error)})
 
@@ -48,14 +48,7 @@ def _say(line: dict[str, Any]) -> None:
     print(json.dumps(line), flush=True)
 
 
-def compile_all(
-    config: Config,
-    *,
-    topology: str,
-    batch: int | None,
-    only: bool,
-    say: Callable[[dict[str, Any]], None],
-) -> None:
+def compile_all(config: Config, topology: str, batch: int | None, only: bool) -> None:
     """Compile at ``batch`` samples per chip (default: the config's), then in search of the largest
     unless that is the ``only`` one wanted.
 
@@ -67,16 +60,9 @@ def compile_all(
     chips = devices.chips_of(mesh)
     size = config.gradient.batch if batch is None else batch * chips
     first = -(-size // mesh.size)
-    say(
-        {
-            "devices": mesh.size,
-            "chips": chips,
-            "gradients": len(train_specs(config.methods)),
-            "parameters": step.params.size,
-            "projection": step.projection,
-            "searched": not only,
-        }
-    )
+    about = {"devices": mesh.size, "chips": chips, "gradients": len(train_specs(config.methods))}
+    about |= {"parameters": step.params.size, "projection": step.projection}
+    _say(about | {"searched": not only})
     compiled = devices.over_samples(step.fn, mesh, step.specs)
     shared = devices.described(step.params, mesh, step.specs)
     spread = devices.samples_spec(mesh)
@@ -90,27 +76,19 @@ def compile_all(
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) or "hbm" not in str(error).lower():
                 raise
-            say(line | {"compile_s": time.monotonic() - begin})
+            _say(line | {"compile_s": time.monotonic() - begin})
             return None
         line["compile_s"] = time.monotonic() - begin
         found, cost = program.memory_analysis(), hlo.cost(_text(program, topology))
         assert found is not None
-        line["memory"] = {
+        line["memory"] = memory = {
             "arguments": found.argument_size_in_bytes,
             "outputs": found.output_size_in_bytes - found.alias_size_in_bytes,
             "temporaries": found.temp_size_in_bytes,
             "code": found.generated_code_size_in_bytes,
         }
-        say(
-            line
-            | {
-                "flops": cost.flops,
-                "passes": cost.passes,
-                "bytes": cost.bytes,
-                "collectives": {k: c._asdict() for k, c in cost.collectives.items()},
-            }
-        )
-        memory = line["memory"]
+        line |= {"flops": cost.flops, "passes": cost.passes, "bytes": cost.bytes}
+        _say(line | {"collectives": {k: c._asdict() for k, c in cost.collectives.items()}})
         return Taken(sum(memory.values()), memory["arguments"] + memory["code"])
 
     if only:
@@ -120,12 +98,8 @@ def compile_all(
 
 
 def _text(program: Any, topology: str) -> str:
-    """A compiled program's text.
-
-    Raises:
-        UsageError: libtpu uses instructions that this jaxlib does not know (seen with tpu7x, libtpu
-            0.0.52 and jaxlib 0.10.2: async-update).
-    """
+    """A compiled program's text. libtpu may use instructions that this jaxlib does not know (seen
+    with tpu7x, libtpu 0.0.52 and jaxlib 0.10.2: async-update)."""
     try:
         return program.as_text()
     except jax.errors.JaxRuntimeError as error:
@@ -137,15 +111,8 @@ def _text(program: Any, topology: str) -> str:
 
 
 class FeaturizeStep(NamedTuple):
-    """What featurize splits over devices, by shapes alone.
-
-    Attributes:
-        fn: ``fn(params, batch) -> features``.
-        params: their shapes.
-        specs: how they are placed.
-        batch: a number of samples -> the shapes of a batch.
-        projection: the implementation that runs.
-    """
+    """What featurize splits over devices, ``fn(params, batch)``, with the shapes of the parameters,
+    their placement, and the shapes of a batch by its size."""
 
     fn: Callable[[Any, Any], Any]
     params: Weights
@@ -156,13 +123,7 @@ class FeaturizeStep(NamedTuple):
 
 def step_of(config: Config, mesh: Mesh) -> FeaturizeStep:
     """The featurization of a config as it is on the TPUs of a mesh: no folder, and no model but its
-    shapes.
-
-    Raises:
-        UsageError: there is nothing to featurize, the data set cannot be as configured, a
-            text-to-image model's folder lacks a file or is of another kind of model, or the
-            parameters cannot be selected as configured.
-    """
+    shapes."""
     specs = train_specs(config.methods)
     if not specs:
         raise UsageError(f"methods={list(config.methods)}: none of them featurizes anything.")
@@ -172,13 +133,8 @@ def step_of(config: Config, mesh: Mesh) -> FeaturizeStep:
     if implementation == "pallas_gpu":
         raise UsageError("projection.implementation=pallas_gpu is no TPU's; use auto.")
     recipe = replace(recipe, projection=recipe.projection._replace(implementation=implementation))
-    gradient = config.gradient
-    found = split(
-        architecture.denoiser(architecture.template, mesh),
-        gradient.include,
-        gradient.exclude,
-        recipe.projection,
-    )
+    gradient, shapes = config.gradient, architecture.denoiser(architecture.template, mesh)
+    found = split(shapes, gradient.include, gradient.exclude, recipe.projection)
     network, params, placing = placed(found, architecture, mesh)
     features = partial(train_features, recipe, network, errors=bool(needs_errors(specs)))
 
@@ -192,11 +148,7 @@ def step_of(config: Config, mesh: Mesh) -> FeaturizeStep:
 
 def _shapes(config: Config) -> tuple[Architecture, int]:
     """The network, and how many negatives a sample has; of a text-to-image network neither depends
-    on the data set.
-
-    Raises:
-        UsageError: there is no folder of such a network.
-    """
+    on the data set."""
     folder, t = config.model.checkpoint, config.trajectory
     shape, size, negatives = (0, 0, 3), 0, config.negatives
     if config.model.kind != "text-to-image":
@@ -209,12 +161,9 @@ def _shapes(config: Config) -> tuple[Architecture, int]:
             "model.checkpoint is missing; give the folder of a text-to-image model, whose "
             "config.json files are enough."
         )
+    place = folder or Path()
     architecture = architecture_of(
-        config.model,
-        config.schedule,
-        folder=folder or Path(),
-        image_shape=shape,
-        condition_size=size,
+        config.model, config.schedule, folder=place, image_shape=shape, condition_size=size
     )
     return architecture, negatives
 

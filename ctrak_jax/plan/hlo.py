@@ -71,12 +71,12 @@ class Cost:
     """What one device does in one call.
 
     Attributes:
-        flops: of matrix products and convolutions, 2 a multiplication.
+        flops: of matrix products and convolutions, 2 per multiplication.
         passes: the same in bfloat16 passes of the matrix unit: more at a higher precision (inside
             of a kernel none is known, and one pass is counted).
         bytes: read from and written to the device's memory.
-        collectives: by kind.
         kernels: calls of custom kernels, whose FLOPs are in none of these.
+        collectives: by kind.
     """
 
     flops: float = 0.0
@@ -86,9 +86,8 @@ class Cost:
     collectives: dict[str, Collective] = field(default_factory=dict)
 
 
-class _Module(NamedTuple):
-    computations: dict[str, list[Instruction]]
-    entry: str
+_Module = dict[str, list[Instruction]]
+"""Computations by name."""
 
 
 def cost(text: str) -> Cost:
@@ -97,40 +96,40 @@ def cost(text: str) -> Cost:
     Raises:
         ValueError: a loop whose number of rounds cannot be read.
     """
-    module = _parse(text)
+    entry = re.search(r"^ENTRY %([\w.\-]+)", text, re.MULTILINE)
+    assert entry is not None
     total = Cost()
-    _visit(module, module.entry, 1, total, fused=False)
+    _visit(_parse(text), entry[1], 1, total, fused=False)
     return total
 
 
 def _visit(module: _Module, name: str, times: int, total: Cost, *, fused: bool) -> None:
-    computation = module.computations[name]
-    leaves = {i.name: i.leaves for i in computation}
-    for i in computation:
+    leaves = {i.name: i.leaves for i in module[name]}
+    for i in module[name]:
+        flops, passes, kind = 0.0, 1, i.op.removesuffix("-start")
         if i.op in ("convolution", "dot"):
-            flops = times * (_dot if i.op == "dot" else _convolution)(i, leaves)
-            total.flops += flops
-            total.passes += flops * _passes(i, leaves)
-        if _target(i) == _KERNEL and f'op_name="{_SOFTMAX}"' in i.attributes:
+            flops = (_dot if i.op == "dot" else _convolution)(i, leaves)
+            passes = _passes(i, leaves)
+        elif _target(i) == _KERNEL and f'op_name="{_SOFTMAX}"' in i.attributes:
             scores, values = (leaf.dims for leaf in _operand_leaves(i, leaves))
-            total.flops += times * 2.0 * math.prod(scores) * values[-1]
-            total.passes += times * 2.0 * math.prod(scores) * values[-1]
+            flops = 2.0 * math.prod(scores) * values[-1]
         elif _target(i) == _KERNEL:
             total.kernels += times
-        kind = i.op.removesuffix("-start")
-        if kind in COLLECTIVES and not i.op.endswith("-done"):
-            moved = max(_bytes(_operand_leaves(i, leaves)), _bytes(_results(i)))
+        elif kind in COLLECTIVES and not i.op.endswith("-done"):
+            parts = (_operand_leaves(i, leaves), _results(i))
+            moved = max(sum(leaf.bytes for leaf in part) for part in parts)
             calls, so_far = total.collectives.get(kind, Collective(0, 0.0))
             total.collectives[kind] = Collective(calls + times, so_far + times * moved)
+        elif i.op == "while":
+            rounds = times * _rounds(module, i)
+            _visit(module, _called(i, "body")[0], rounds, total, fused=fused)
+        elif i.op in ("fusion", "call", "async-start", "conditional"):
+            for called in _called(i, "calls|to_apply|branch_computations"):
+                _visit(module, called, times, total, fused=fused or i.op == "fusion")
+        total.flops += times * flops
+        total.passes += times * flops * passes
         if not fused:
             total.bytes += times * _traffic(module, i, leaves)
-        if i.op == "while":
-            rounds = _rounds(module, i)
-            _visit(module, _called(i, "body")[0], times * rounds, total, fused=fused)
-        elif i.op in ("fusion", "call", "async-start", "conditional"):
-            within = _called(i, "calls|to_apply|branch_computations")
-            for called in within:
-                _visit(module, called, times, total, fused=fused or i.op == "fusion")
 
 
 def _rounds(module: _Module, loop: Instruction) -> int:
@@ -139,7 +138,7 @@ def _rounds(module: _Module, loop: Instruction) -> int:
     known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes)
     if known:
         return int(known[1])
-    condition = module.computations[_called(loop, "condition")[0]]
+    condition = module[_called(loop, "condition")[0]]
     bounds = [int(i.inner) for i in condition if i.op == "constant" and i.inner.isdigit()]
     if len(bounds) != 1:
         raise ValueError(f"loop {loop.name}: found the bounds {bounds} in its condition, not one.")
@@ -159,7 +158,7 @@ def _traffic(module: _Module, i: Instruction, leaves: dict[str, list[Leaf]]) -> 
         update = operands[1][0]
         return update.bytes * (update.far + i.leaves[0].far)
     if i.op == "fusion":
-        inside = module.computations[_called(i, "calls")[0]]
+        inside = module[_called(i, "calls")[0]]
         return _fusion_traffic(inside, operands, i.leaves)
     return _far_bytes(_results(i)) + sum(map(_far_bytes, operands))
 
@@ -225,13 +224,10 @@ def _convolution(i: Instruction, leaves: dict[str, list[Leaf]]) -> float:
     dilated input left out: a TPU's batched matrix products are convolutions made of these."""
     labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", i.attributes)
     assert labels is not None
+    arrays = (*_operand_leaves(i, leaves), i.leaves[0])
     left, right, out = (
-        dict(zip(names, dims, strict=True))
-        for names, dims in zip(
-            labels.groups(),
-            (leaves[i.operands[0]][0].dims, leaves[i.operands[1]][0].dims, i.leaves[0].dims),
-            strict=True,
-        )
+        dict(zip(names, array.dims, strict=True))
+        for names, array in zip(labels.groups(), arrays, strict=True)
     )
     given_window = re.search(r"window=\{([^}]*)\}", i.attributes)
     window = dict(re.findall(r"(\w+)=([\w-]+)", given_window[1] if given_window else ""))
@@ -271,25 +267,20 @@ def _results(i: Instruction) -> list[Leaf]:
     return i.leaves[1:2] if i.op.endswith("-start") and len(i.leaves) > 1 else i.leaves
 
 
-def _bytes(leaves: list[Leaf]) -> float:
-    return sum((leaf.bytes for leaf in leaves), 0.0)
-
-
 def _far_bytes(leaves: list[Leaf]) -> float:
     return sum((leaf.bytes for leaf in leaves if leaf.far), 0.0)
 
 
 def _parse(text: str) -> _Module:
-    computations: dict[str, list[Instruction]] = {}
-    entry, current = "", []
+    module: _Module = {}
+    current: list[Instruction] = []
     for line in text.splitlines():
-        header = re.match(r"(ENTRY )?%([\w.\-]+) \(.*\{$", line)
+        header = re.match(r"(?:ENTRY )?%([\w.\-]+) \(.*\{$", line)
         if header:
-            current = computations.setdefault(header[2], [])
-            entry = header[2] if header[1] else entry
+            current = module.setdefault(header[1], [])
         elif line.startswith("  ") and " = " in line:
             current.append(_instruction(line.strip()))
-    return _Module(computations, entry)
+    return module
 
 
 def _instruction(line: str) -> Instruction:
@@ -300,15 +291,9 @@ def _instruction(line: str) -> Instruction:
     opening = rest.index("(")
     closing = _closing(rest, opening)
     inner = rest[opening + 1 : closing]
-    return Instruction(
-        name.lstrip("%"),
-        list(_leaves(shape)),
-        rest[:opening],
-        re.findall(r"%([\w.\-]+)", inner),
-        inner,
-        rest[closing + 1 :],
-        root,
-    )
+    leaves, operands = list(_leaves(shape)), re.findall(r"%([\w.\-]+)", inner)
+    op, attributes = rest[:opening], rest[closing + 1 :]
+    return Instruction(name.lstrip("%"), leaves, op, operands, inner, attributes, root)
 
 
 def _leaves(shape: str) -> Iterator[Leaf]:

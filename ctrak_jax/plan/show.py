@@ -3,37 +3,34 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rich.table import Table
-
 from ctrak_jax.plan.bounds import CHIP_COUNTS, KERNEL_PASSES
 from ctrak_jax.plan.chips import GB, GIB, TERA
-from ctrak_jax.terminal.summary import render
+from ctrak_jax.terminal.table import text_table
 
 
 def text(found: Mapping[str, Any]) -> str:
     """The report as a table, and what its numbers are."""
     chip, rows = found["chip"], found["programs"]
-    table = Table(
-        title=f"featurize on {found['topology']}: {found['chips']} chips of "
-        f"{chip['hbm'] / GIB:.0f} GiB, {chip['bandwidth'] / GB:.0f} GB/s, "
-        f"{chip['flops'] / TERA:.0f} bfloat16 TFLOP/s; jax {found['jax']}",
-        title_justify="left",
-    )
-    table.add_column("")
+    marks = {"asked": found["asked_batch_per_chip"], "largest": found["largest_batch_per_chip"]}
+    heads = []
     for row in rows:
-        batch = row["batch_per_chip"]
-        marks = {"asked": found["asked_batch_per_chip"], "largest": found["largest_batch_per_chip"]}
-        said = ", ".join(mark for mark, size in marks.items() if size == batch)
-        table.add_column(f"{batch} per chip\n{said}", justify="right")
-    for label, value in _LINES.items():
-        table.add_row(label, *(value(row) for row in rows))
+        said = [mark for mark, size in marks.items() if size == row["batch_per_chip"]]
+        heads.append(f"{row['batch_per_chip']} per chip\n{', '.join(said)}")
+    lines = [[label, *map(value, rows)] for label, value in _LINES.items()]
     for count in CHIP_COUNTS:
         rates = (f"{row['samples_per_second'][str(count)]:,.0f}" for row in rows)
-        table.add_row(f"samples per second at most, {count} chip{'s' * (count > 1)}", *rates)
+        lines.append([f"samples per second at most, {count} chip{'s' * (count > 1)}", *rates])
     hours = (f"{row['hours']:.2f}" for row in rows)
-    table.add_row(f"hours at least, {found['samples']:,} samples, {found['chips']} chips", *hours)
-    table.add_row("feature stores", *[f"{found['store_bytes'] / GB:,.1f} GB"] * len(rows))
-    return f"{render(table)}{_notes(found)}"
+    lines += [
+        [f"hours at least, {found['samples']:,} samples, {found['chips']} chips", *hours],
+        ["feature stores", *[f"{found['store_bytes'] / GB:,.1f} GB"] * len(rows)],
+    ]
+    title = (
+        f"featurize on {found['topology']}: {found['chips']} chips of "
+        f"{chip['hbm'] / GIB:.0f} GiB, {chip['bandwidth'] / GB:.0f} GB/s, "
+        f"{chip['flops'] / TERA:.0f} bfloat16 TFLOP/s; jax {found['jax']}"
+    )
+    return text_table(title, [""], heads, lines) + _notes(found)
 
 
 def _gib(part: str) -> Callable[[Mapping[str, Any]], str]:
@@ -61,17 +58,15 @@ _LINES: dict[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def _notes(found: Mapping[str, Any]) -> str:
-    kernel = found["projection"] == "pallas_tpu"
-    projection = (
-        f"the projection's are added by formula, 2 d k per gradient, {KERNEL_PASSES} passes"
-        if kernel
-        else "the projection's are in the program's own"
-    )
+    projection = "in the program's own"
+    if found["projection"] == "pallas_tpu":
+        projection = f"added by formula, 2 d k per gradient, {KERNEL_PASSES} passes"
     cores = found["devices"] // found["chips"]
     return (
         f"Gradients: {found['gradients']} of {found['parameters']:,} parameters, projected to "
         f"{found['k']:,} by {found['projection']}; {cores} device{'s' * (cores > 1)} per chip.\n"
-        f"FLOPs: of matrix products, loops counted as often as they run; {projection}.\n"
+        f"FLOPs: of matrix products, loops counted as often as they run; the projection's are "
+        f"{projection}.\n"
         "A float32 product is one bfloat16 pass by default, 3 or 6 at high or highest precision.\n"
         "Rates and hours are bounds: no vector work, reading of images, writing of features, or "
         f"waiting.\nThe chip's figures: {found['chip']['source']}\n"

@@ -22,12 +22,8 @@ PUBLISHED_RECALL_AT_10 = {
 
 
 def benchmark_table(rows: Sequence[Summary], group: str = "all") -> str:
-    """Rows are methods, columns Recall at every depth and mean average precision.
-
-    Args:
-        rows: a summary.
-        group: "all", or a group such as "test_case", whose every value then has a row for each
-            method.
+    """Rows are methods, columns Recall at every depth and mean average precision; by another
+    ``group``, such as "test_case", every value of it has a row for each method.
 
     Raises:
         ValueError: no row of this group, or rows of differing depths.
@@ -63,9 +59,9 @@ def ablation_table(rows: Sequence[Summary]) -> str:
         ValueError: no step of the ablation is among the rows, or one has no Recall@10.
     """
     found = {row.method: row for row in rows if row.group == "all"}
-    if not any(method in found for method, _ in LADDER):
-        names = ", ".join(method for method, _ in LADDER)
-        raise ValueError(f"no result of a step of the ablation, which are: {names}.")
+    steps = [method for method, _ in LADDER]
+    if not found.keys() & steps:
+        raise ValueError(f"no result of a step of the ablation, which are: {', '.join(steps)}.")
     body = []
     for method, step in LADDER:
         row = found.get(method)
@@ -84,13 +80,10 @@ def _cell(found: Interval) -> str:
 def _markdown(header: Sequence[str], body: Sequence[Sequence[str]], *, left: int) -> str:
     """Columns of even width; the first ``left`` of them begin at the left, the others end right."""
     widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return f"| {' | '.join(padded)} |\n"
-
     rule = ["-" * w if place < left else "-" * (w - 1) + ":" for place, w in enumerate(widths)]
-    return line(header) + line(rule) + "".join(map(line, body))
+    lines = []
+    for cells in (header, rule, *body):
+        padded = [cell.ljust(w) for cell, w in zip(cells[:left], widths[:left], strict=True)]
+        padded += [cell.rjust(w) for cell, w in zip(cells[left:], widths[left:], strict=True)]
+        lines.append(f"| {' | '.join(padded)} |\n")
+    return "".join(lines)

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from rich.table import Table
 
 from ctrak_jax.run.counterfactual import NOTHING, RANDOM, RemovalRow
-from ctrak_jax.terminal.summary import render
+from ctrak_jax.terminal.table import text_table
 
 
 def counterfactual_table(rows: Sequence[RemovalRow]) -> str:
@@ -15,16 +14,15 @@ def counterfactual_table(rows: Sequence[RemovalRow]) -> str:
     for row in rows:
         question = (row.query.removesuffix("-global"), f"{row.attribute}={row.value}")
         groups.setdefault(question, {}).setdefault(row.removed_by, []).append(row)
-    seeds = len({row.seed for row in rows})
-    table = Table(title=f"retrained ({seeds} training seeds)", title_justify="left")
-    for column in ("images of", "concept", "left out"):
-        table.add_column(column)
-    for column in ("carriers", "left", "presence", "loss rise"):
-        table.add_column(column, justify="right")
+    body = []
     for question, removed in groups.items():
-        for by, found in removed.items():
-            table.add_row(*question, *_cells(by, found))
-    return render(table)
+        body += [(*question, *_cells(by, found)) for by, found in removed.items()]
+    title = f"retrained ({len({row.seed for row in rows})} training seeds)"
+    left, right = (
+        ("images of", "concept", "left out"),
+        ("carriers", "left", "presence", "loss rise"),
+    )
+    return text_table(title, left, right, body)
 
 
 def left_out(by: str, count: int) -> str:

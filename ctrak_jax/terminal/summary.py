@@ -1,23 +1,15 @@
 """The measured table of a run, as text."""
 
-import io
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from ctrak_jax.methods import ABLATION, METHODS
-from ctrak_jax.run.metrics import (
-    LabelShiftSummary,
-    LabelShiftTable,
-    PrecisionSummary,
-    read_metrics,
-)
+from ctrak_jax.report.rows import cells, columns
+from ctrak_jax.run.metrics import LabelShiftTable, PrecisionSummary, read_metrics
+from ctrak_jax.terminal.table import text_table
 
-COLUMNS = (("local", "id"), ("local", "ood"), ("global", "id"), ("global", "ood"))
 STEPS = dict(zip(ABLATION, ("base", "A", "B", "C", "D"), strict=True))
 
 
@@ -33,53 +25,34 @@ def table(out: Path) -> str:
     parts = [_precision(metrics.summary, f"precision@{depth} (95% interval)", depth)]
     for name, control in metrics.controls.items():
         if isinstance(control, LabelShiftTable):
-            parts.append(_labels(control.summary))
+            parts.append(_labels(control))
         else:
             parts.append(_precision(control.summary, f"control: {name}", depth))
     parts.append(f"report: {out / 'report' / 'index.html'}")
     return "\n".join(parts)
 
 
-def render(table: Table) -> str:
-    """A table as plain text."""
-    text = io.StringIO()
-    Console(file=text, width=110, markup=False).print(table)
-    return text.getvalue()
-
-
 def _precision(rows: Iterable[PrecisionSummary], title: str, depth: int) -> str:
-    cells = {
-        (r.method, r.scope, r.scenario): r for r in rows if r.attribute == "all" and r.k == depth
-    }
-    shown = [c for c in COLUMNS if any((c[0], c[1]) == key[1:] for key in cells)]
-    table = Table(title=title, title_justify="left")
-    table.add_column("method")
-    for scope, scenario in shown:
-        table.add_column(f"{scope} {scenario.upper()}", justify="right")
+    kept = [row for row in rows if row.k == depth and row.attribute == "all"]
+    shown, table, methods = columns(kept), cells(kept), {row.method for row in kept}
+    body = []
     for method in METHODS:
-        if any(key[0] == method for key in cells):
+        if method in methods:
             step = f" ({STEPS[method]})" if method in STEPS else ""
-            found = [cells.get((method, *column)) for column in shown]
-            table.add_row(method + step, *map(_cell, found))
-    return render(table)
+            body.append([method + step, *(_cell(table.get((method, c))) for c in shown)])
+    heads = [f"{column.scope} {column.scenario.upper()}" for column in shown]
+    return text_table(title, ["method"], heads, body)
 
 
 def _cell(row: PrecisionSummary | None) -> str:
-    if row is None:
-        return "-"
-    mean, low, high = row.interval
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+    return "-" if row is None else "{:.2f} [{:.2f}, {:.2f}]".format(*row.interval)
 
 
-def _labels(rows: Iterable[LabelShiftSummary]) -> str:
-    table = Table(
-        title="control: wrong-label, local OOD, rank percentile",
-        title_justify="left",
-    )
-    table.add_column("method")
-    for column in ("picture only", "label only"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        if (row.scope, row.scenario) == ("local", "ood"):
-            table.add_row(row.method, f"{row.picture_only:.2f}", f"{row.label_only:.2f}")
-    return render(table)
+def _labels(table: LabelShiftTable) -> str:
+    body = [
+        [row.method, f"{row.picture_only:.2f}", f"{row.label_only:.2f}"]
+        for row in table.summary
+        if (row.scope, row.scenario) == ("local", "ood")
+    ]
+    title = "control: wrong-label, local OOD, rank percentile"
+    return text_table(title, ["method"], ["picture only", "label only"], body)
