@@ -7,11 +7,10 @@ import numpy as np
 
 from ctrak_jax.data.raw import Images
 from ctrak_jax.errors import UsageError
-from ctrak_jax.report.answer import write_answer
 from ctrak_jax.report.contact import write_contact_sheets
-from ctrak_jax.report.counterfactual import write_counterfactual_sheet
 from ctrak_jax.report.page import write_page
 from ctrak_jax.report.read import answers_of, results_of
+from ctrak_jax.report.sheets import write_answer, write_counterfactual_sheet
 from ctrak_jax.run.metrics import read_metrics
 from ctrak_jax.run.reader import SeedRun
 

@@ -11,9 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ctrak_jax.data.raw import Images
 from ctrak_jax.errors import StoreError
 from ctrak_jax.report.labels import concept_text, label
-from ctrak_jax.report.read import TOP, Answers, QueryImage
-from ctrak_jax.run.questions import Question
-from ctrak_jax.run.tops import Hit
+from ctrak_jax.report.read import TOP, Answers
 
 # Pixels. A tile is the picture enlarged by a whole number to at least MIN_PICTURE.
 MIN_PICTURE = 64
@@ -53,15 +51,6 @@ def write_contact_sheets(
     Carriers of the concept have a coloured frame and a check mark, other images a grey frame
     and a cross.
 
-    Args:
-        folder: where to; made if missing.
-        run: queries and rankings of one seed.
-        images: uint8 [N, H, W, 3].
-        attributes: name -> N values.
-
-    Returns:
-        The files written.
-
     Raises:
         StoreError: two queries would share a file name.
     """
@@ -86,27 +75,22 @@ def write_contact_sheets(
 
     for query in run.queries:
         with Image.open(query.image) as opened:
-            picture = opened.convert("RGB")
+            picture = _folded(opened.convert("RGB"), height, width)
+        picture = _fit(picture, height * scale, width * scale)
         for question in query.questions:
-            values = attributes[question.attribute]
-            strips: list[tuple[str, Image.Image]] = []
+            values, strips = attributes[question.attribute], []
+            name = f"{query.id}-{question.attribute}"
+            asked = concept_text(question.attribute, question.value)
+            title = f"{query.id}   Which training images taught “{asked}”?"
             for method in run.methods:
                 hits = run.hits.get((method, *question.key))
-                if hits is None:
-                    continue
-                carriers = [values[hit.index] == question.value for hit in hits]
-                tiles = [
-                    tile(hit.index, carrier) for hit, carrier in zip(hits, carriers, strict=True)
-                ]
-                strip = _strip(method, hits, carriers, tiles)
-                strips.append((method, strip))
-                sheet = _sheet(query, question, picture, [strip], (height, width))
-                save(sheet, f"{query.id}-{question.attribute}-{method}")
+                if hits is not None:
+                    carriers = [values[hit.index] == question.value for hit in hits]
+                    tiles = [tile(hit.index, c) for hit, c in zip(hits, carriers, strict=True)]
+                    strips.append(_strip(method, carriers, tiles))
+                    save(_sheet(title, picture, strips[-1:], height, width), f"{name}-{method}")
             if strips:
-                sheet = _sheet(
-                    query, question, picture, [strip for _, strip in strips], (height, width)
-                )
-                save(sheet, f"{query.id}-{question.attribute}")
+                save(_sheet(title, picture, strips, height, width), name)
     return list(written)
 
 
@@ -140,9 +124,7 @@ def _tile(picture: Image.Image, scale: int, carrier: bool) -> Image.Image:
     return tile
 
 
-def _strip(
-    method: str, hits: Sequence[Hit], carriers: Sequence[bool], tiles: Sequence[Image.Image]
-) -> Image.Image:
+def _strip(method: str, carriers: Sequence[bool], tiles: Sequence[Image.Image]) -> Image.Image:
     """A method's label and its framed images, rank 1 first."""
     width, height = tiles[0].size
     strip = Image.new("RGB", (LABEL + width + MARGIN + TOP * (width + GAP) - GAP, height), PAPER)
@@ -150,42 +132,28 @@ def _strip(
     name = label(method)
     draw.text((0, 2), name.short, fill=INK, font=_font(14))
     draw.text((0, 22), name.note, fill=_FAINT, font=_font(9))
-    draw.text((0, 38), f"{sum(carriers)} of {len(hits)}", fill=INK, font=_font(12))
+    draw.text((0, 38), f"{sum(carriers)} of {len(tiles)}", fill=INK, font=_font(12))
     for place, tile in enumerate(tiles):
         strip.paste(tile, (LABEL + width + MARGIN + place * (width + GAP), 0))
     return strip
 
 
 def _sheet(
-    query: QueryImage,
-    question: Question,
-    picture: Image.Image,
-    strips: Sequence[Image.Image],
-    shape: tuple[int, int],
+    title: str, picture: Image.Image, strips: Sequence[Image.Image], height: int, width: int
 ) -> Image.Image:
-    """The header, the query's picture between label and images, and one strip a method."""
-    sheet = Image.new("RGB", sheet_size(*shape, rows=len(strips)), PAPER)
+    """The title, the query's picture between labels and images, and one strip per method."""
+    sheet = Image.new("RGB", sheet_size(height, width, rows=len(strips)), PAPER)
     draw = ImageDraw.Draw(sheet)
-    asked = concept_text(question.attribute, question.value)
-    draw.text(
-        (MARGIN, MARGIN - 2),
-        f"{query.id}   Which training images taught “{asked}”?",
-        fill=INK,
-        font=_font(14),
-    )
+    draw.text((MARGIN, MARGIN - 2), title, fill=INK, font=_font(14))
     top = MARGIN + HEADER
     for place, strip in enumerate(strips):
         sheet.paste(strip, (MARGIN, top + place * (strip.height + GAP)))
-    scale = picture_scale(*shape)
-    box = (shape[1] * scale, shape[0] * scale)
-    fitted = _fit(_folded(picture, shape), box)
-    sheet.paste(fitted, (MARGIN + LABEL + FRAME, top + FRAME))
+    sheet.paste(picture, (MARGIN + LABEL + FRAME, top + FRAME))
     return sheet
 
 
-def _folded(picture: Image.Image, shape: tuple[int, int]) -> Image.Image:
+def _folded(picture: Image.Image, height: int, width: int) -> Image.Image:
     """A global query's strip of pictures as a nearly square grid; anything else as it is."""
-    height, width = shape
     count, rest = divmod(picture.width, width)
     if picture.height != height or rest or count < 3:
         return picture
@@ -197,9 +165,9 @@ def _folded(picture: Image.Image, shape: tuple[int, int]) -> Image.Image:
     return grid
 
 
-def _fit(picture: Image.Image, box: tuple[int, int]) -> Image.Image:
-    """``picture`` enlarged by a whole number or shrunk to lie inside ``box``."""
-    ratio = min(box[0] / picture.width, box[1] / picture.height)
+def _fit(picture: Image.Image, height: int, width: int) -> Image.Image:
+    """``picture`` enlarged by a whole number or shrunk to lie inside a box."""
+    ratio = min(width / picture.width, height / picture.height)
     if ratio >= 1:
         size = (picture.width * int(ratio), picture.height * int(ratio))
         return picture.resize(size, Image.Resampling.NEAREST)

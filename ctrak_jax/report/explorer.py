@@ -26,6 +26,7 @@ from ctrak_jax.report.labels import (
     ordered,
 )
 from ctrak_jax.report.read import Answers, QueryImage
+from ctrak_jax.run.questions import Question
 
 # Larger pictures are shrunk for the page, so that thousands of photographs stay a few megabytes.
 MAX_TILE = 96
@@ -56,15 +57,8 @@ def build_explorer(
     *,
     limit: int,
 ) -> Explorer:
-    """Gather what the explorer shows.
-
-    Args:
-        seeds: runs by training seed.
-        images: uint8 [N, H, W, 3].
-        attributes: name -> N values.
-        base_rates: (attribute, value) -> share of training images carrying it.
-        limit: most queries of one condition, scope and seed.
-    """
+    """Gather what the explorer shows: at most ``limit`` queries per condition, scope and seed, with
+    ``base_rates``, (attribute, value) -> share of training images carrying it."""
     kept = {run.seed: _first(run.queries, limit) for run in seeds}
     used = sorted(
         {
@@ -77,61 +71,44 @@ def build_explorer(
         }
     )
     tile_of = {index: tile for tile, index in enumerate(used)}
+    methods = ordered(method for run in seeds for method in run.methods)
+    place = {method: nth for nth, method in enumerate(methods)}
     pictures: dict[str, int] = {}
 
     def picture(path: Path) -> int:
         uri = data_uri(_query_png(path))
         return pictures.setdefault(uri, len(pictures))
 
-    methods = ordered(method for run in seeds for method in run.methods)
-    place = {method: nth for nth, method in enumerate(methods)}
+    def hits(run: Answers, method: str, question: Question) -> list[list[float]]:
+        values, found = attributes[question.attribute], run.hits[(method, *question.key)]
+        return [
+            [tile_of[h.index], float(f"{h.score:.4g}"), int(values[h.index] == question.value)]
+            for h in found
+        ]
 
-    def asked(run: Answers, query: QueryImage) -> list[dict[str, Any]]:
-        found = []
-        for question in query.questions:
-            values = attributes[question.attribute]
-            rows = [
-                [
-                    place[method],
-                    [
-                        [
-                            tile_of[hit.index],
-                            float(f"{hit.score:.4g}"),
-                            int(values[hit.index] == question.value),
-                        ]
-                        for hit in run.hits[(method, *question.key)]
-                    ],
-                ]
-                for method in run.methods
-                if (method, *question.key) in run.hits
-            ]
-            found.append(
-                {
-                    "attribute": question.attribute,
-                    "value": question.value,
-                    "text": concept_text(question.attribute, question.value),
-                    "minus": "; ".join(f"{k}={v}" for k, v in question.minus.items()),
-                    "base_rate": base_rates.get((question.attribute, question.value)),
-                    "rows": rows,
-                }
-            )
-        return found
+    def asked(run: Answers, question: Question) -> dict[str, Any]:
+        ranked = [method for method in run.methods if (method, *question.key) in run.hits]
+        return {
+            "attribute": question.attribute,
+            "value": question.value,
+            "text": concept_text(question.attribute, question.value),
+            "minus": "; ".join(f"{k}={v}" for k, v in question.minus.items()),
+            "base_rate": base_rates.get((question.attribute, question.value)),
+            "rows": [[place[method], hits(run, method, question)] for method in ranked],
+        }
+
+    def shown(run: Answers, query: QueryImage) -> dict[str, Any]:
+        return {
+            "id": query.id,
+            "image": picture(query.image),
+            "group": f"{query.scope}, {SCENARIO_NAMES.get(query.scenario, query.scenario)}",
+            "condition": condition_text(query),
+            "scope": query.scope,
+            "concepts": [asked(run, question) for question in query.questions],
+        }
 
     runs = [
-        {
-            "seed": run.seed,
-            "queries": [
-                {
-                    "id": query.id,
-                    "image": picture(query.image),
-                    "group": f"{query.scope}, {SCENARIO_NAMES.get(query.scenario, query.scenario)}",
-                    "condition": condition_text(query),
-                    "scope": query.scope,
-                    "concepts": asked(run, query),
-                }
-                for query in kept[run.seed]
-            ],
-        }
+        {"seed": run.seed, "queries": [shown(run, query) for query in kept[run.seed]]}
         for run in seeds
     ]
     columns = max(1, math.isqrt(max(0, len(used) - 1)) + 1)
@@ -143,15 +120,7 @@ def build_explorer(
             _coded(name, [attributes[name][index] for index in used])
             for name in _tooltip_attributes(attributes, seeds)
         ],
-        "methods": [
-            {
-                "id": method,
-                "short": label(method).short,
-                "note": label(method).note,
-                "ablation": is_ablation(method),
-            }
-            for method in methods
-        ],
+        "methods": [{"id": m, **label(m)._asdict(), "ablation": is_ablation(m)} for m in methods],
         "pictures": list(pictures),
         "runs": runs,
     }

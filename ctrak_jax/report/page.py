@@ -24,17 +24,8 @@ def write_page(
     attributes: Mapping[str, Sequence[str]],
     limit: int,
 ) -> Path:
-    """Write the page to ``path`` and return it.
-
-    Args:
-        path: where to.
-        title: heading.
-        results: tables and curves.
-        seeds: queries and rankings by training seed.
-        images: uint8 [N, H, W, 3].
-        attributes: name -> N values.
-        limit: most queries of one condition, scope and seed in the explorer.
-    """
+    """Write the page, and return its path; its explorer shows at most ``limit`` queries of one
+    condition, scope and seed."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ctrak_jax.report", "."),
         autoescape=True,
