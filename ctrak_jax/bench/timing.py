@@ -135,8 +135,8 @@ def in_turns(calls: Sequence[Call], repeats: int) -> list[Row]:
         call.before()
         with _compilations() as spent:
             results[call.name] = jax.block_until_ready(call.run())
-        parts = Program(call.run, spent[LOWER], spent[COMPILE], call.gflops)
-        programs[call.name] = call.program or parts
+        warmed = Program(call.run, spent[LOWER], spent[COMPILE], call.gflops)
+        programs[call.name] = call.program or warmed
     seconds: dict[str, list[float]] = {call.name: [] for call in calls}
     for _ in range(repeats):
         for call in calls:

@@ -42,7 +42,7 @@ def run(
     logger.info("plan %s: compiling for TPUs takes minutes", topology)
     question = {"config": config.model_dump(mode="json"), "topology": topology}
     question |= {"batch": batch, "only": only}
-    about, programs = _compile(question, libtpu)
+    about, *programs = _compile(question, libtpu)
     return report(config, topology, chip, about, programs, samples)
 
 
@@ -97,12 +97,9 @@ def _row(
     kernel = about["projection"] == "pallas_tpu"
     projected = 2.0 * about["parameters"] * config.projection.k * about["gradients"]
     in_kernel = projected * batch if kernel else 0.0  # else it is in the program's own count
-    seconds, bound = roofline(
-        chip,
-        passes=program["passes"] * cores + KERNEL_PASSES * in_kernel,
-        traffic=program["bytes"] * cores,
-        batch=batch,
-    )
+    passes, traffic = program["passes"] * cores, program["bytes"] * cores
+    passes += KERNEL_PASSES * in_kernel
+    seconds, bound = roofline(chip, passes=passes, traffic=traffic, batch=batch)
     rates = {str(count): count / seconds for count in CHIP_COUNTS}
     return {
         "batch_per_chip": batch,
@@ -110,7 +107,7 @@ def _row(
         "share_of_hbm": sum(memory.values()) / chip.hbm,
         "flops_per_sample": (program["flops"] * cores + in_kernel) / batch,
         "projection_flops_per_sample": projected,
-        "bytes_per_sample": program["bytes"] * cores / batch,
+        "bytes_per_sample": traffic / batch,
         "collectives": program["collectives"],
         "seconds_per_sample": seconds,
         "bound_by": bound,
@@ -119,10 +116,8 @@ def _row(
     }
 
 
-def _compile(
-    question: Mapping[str, Any], libtpu: Path
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Put the question to :mod:`ctrak_jax.plan.compiling`: the first line and the others."""
+def _compile(question: Mapping[str, Any], libtpu: Path) -> list[dict[str, Any]]:
+    """What :mod:`ctrak_jax.plan.compiling` answers to the question, line by line."""
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "TPU_LIBRARY_PATH": str(libtpu),
@@ -158,7 +153,7 @@ def _compile(
         if status or len(lines) < 2:
             noise.seek(0)
             raise RuntimeError(f"the compiling process failed ({status}):\n{noise.read()[-3000:]}")
-    return lines[0], lines[1:]
+    return lines
 
 
 def _log(line: Mapping[str, Any]) -> None:

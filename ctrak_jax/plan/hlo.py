@@ -214,9 +214,9 @@ def _passes(i: Instruction, leaves: dict[str, list[Leaf]]) -> int:
 
 def _dot(i: Instruction, leaves: dict[str, list[Leaf]]) -> float:
     contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", i.attributes)
-    axes = [int(a) for a in contracted[1].split(",") if a] if contracted else []
+    axes = re.findall(r"\d+", contracted[1]) if contracted else []
     left = leaves[i.operands[0]][0].dims
-    return 2.0 * math.prod(i.leaves[0].dims) * math.prod(left[a] for a in axes)
+    return 2.0 * math.prod(i.leaves[0].dims) * math.prod(left[int(a)] for a in axes)
 
 
 def _convolution(i: Instruction, leaves: dict[str, list[Leaf]]) -> float:

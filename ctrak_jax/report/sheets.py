@@ -1,7 +1,7 @@
 """Sheets of pictures: the answer to one prompt, and what the models make that were trained without
 some images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +64,7 @@ def _tile(picture: np.ndarray) -> tuple[int, int]:
 
 
 def _paste(
-    sheet: Image.Image, images: Sequence[np.ndarray], tile: tuple[int, int], left: int, top: int
+    sheet: Image.Image, images: Iterable[np.ndarray], tile: tuple[int, int], left: int, top: int
 ) -> None:
     """Images side by side, each in a tile."""
     for column, image in enumerate(images):
