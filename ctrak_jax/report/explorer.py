@@ -79,7 +79,7 @@ def build_explorer(
         uri = data_uri(_query_png(path))
         return pictures.setdefault(uri, len(pictures))
 
-    def hits(run: Answers, method: str, question: Question) -> list[list[float]]:
+    def hits(run: Answers, method: str, question: Question) -> list[Any]:
         values, found = attributes[question.attribute], run.hits[(method, *question.key)]
         return [
             [tile_of[h.index], float(f"{h.score:.4g}"), int(values[h.index] == question.value)]
