@@ -1,7 +1,6 @@
 """Devices: every mesh, shard_map, collective and device placement of the package.
 
-The mathematics is written for one sample and knows no device. Here plain functions over a leading
-sample axis are split over devices; with one device they are compiled as they are.
+Plain functions over a leading sample axis are split over devices; with one they stay as they are.
 """
 
 import math
@@ -19,9 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ctrak_jax import fisher, hosts
 from ctrak_jax.errors import UsageError
 
-HOSTS = "hosts"
-SAMPLES = "samples"
-MODEL = "model"
+HOSTS, SAMPLES, MODEL = "hosts", "samples", "model"
 
 
 def local_mesh(devices: int | None = None, model: int = 1) -> Mesh:
@@ -29,9 +26,6 @@ def local_mesh(devices: int | None = None, model: int = 1) -> Mesh:
 
     Samples are split over all its axes. With ``model`` > 1 there is a second axis, of so many
     devices, and each of them holds a part of the parameters (:func:`parameter_spec`).
-
-    Raises:
-        UsageError: more devices are wanted than there are, or ``model`` does not divide them.
     """
     found = jax.local_devices()
     if devices is not None and devices > len(found):
@@ -51,12 +45,8 @@ def _mesh(found: np.ndarray, model: int) -> Mesh:
 
 
 def topology_mesh(topology: str, model: int = 1) -> Mesh:
-    """:func:`local_mesh` over the devices of a TPU topology that need not be there: programs can be
-    compiled for it. libtpu must be found (TPU_LIBRARY_PATH).
-
-    Raises:
-        UsageError: libtpu knows no such topology.
-    """
+    """:func:`local_mesh` over the devices of a TPU topology that need not be there, to compile for.
+    libtpu must be found (TPU_LIBRARY_PATH)."""
     # The two cores of a v4 chip work as one device; only its compiler needs the flag.
     given = {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
     try:
@@ -73,11 +63,7 @@ def chips_of(mesh: Mesh) -> int:
 
 
 def described(tree: Any, mesh: Mesh, specs: Any) -> Any:
-    """Shapes and dtypes alone, placed as ``specs`` say: arguments to compile for ``mesh`` with.
-
-    Args:
-        specs: a PartitionSpec for the whole tree, or a tree of them.
-    """
+    """Shapes and dtypes alone, placed as by :func:`put`: arguments to compile for a mesh with."""
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         tree,
@@ -86,7 +72,7 @@ def described(tree: Any, mesh: Mesh, specs: Any) -> Any:
 
 
 def put(tree: Any, mesh: Mesh, specs: Any) -> Any:
-    """The tree on the devices, placed as ``specs`` say (as for :func:`described`)."""
+    """The tree on the devices, placed by a PartitionSpec for all of it, or by a tree of them."""
     return jax.device_put(tree, _shardings(tree, mesh, specs))
 
 
@@ -97,7 +83,6 @@ def _shardings(tree: Any, mesh: Mesh, specs: Any) -> Any:
 
 
 WHOLE = PartitionSpec()
-"""The same values on every device."""
 
 
 def samples_spec(mesh: Mesh) -> PartitionSpec:
@@ -111,21 +96,14 @@ def over_samples(
     """Compile ``fn(shared, batch) -> rows``, split over the samples of ``batch``.
 
     Every leaf of ``batch`` and of the result leads with the sample axis, a multiple of the number
-    of devices. Samples do not meet: no collectives but those of :func:`gathering`.
-
-    Args:
-        shared: how the first argument is placed; whole on every device by default.
+    of devices. The first argument is placed as ``shared`` says. Samples do not meet: no collectives
+    but those of :func:`gathering`.
     """
     if mesh.size == 1:
         return jax.jit(fn)
+    split = samples_spec(mesh)
     return jax.jit(
-        jax.shard_map(
-            fn,
-            mesh=mesh,
-            in_specs=(shared, samples_spec(mesh)),
-            out_specs=samples_spec(mesh),
-            check_vma=False,
-        )
+        jax.shard_map(fn, mesh=mesh, in_specs=(shared, split), out_specs=split, check_vma=False)
     )
 
 
@@ -145,13 +123,10 @@ _CHEAP = {"all_gather", "convert_element_type", "reshape", "transpose", "broadca
 def gathering(fn: Callable[..., Any], shapes: Any, mesh: Mesh) -> Callable[..., Any]:
     """``fn(params, ...)`` for parameters of which every device may hold a part (ZeRO stage 3).
 
-    A parameter is gathered from the ``model`` axis where ``fn`` uses it, and once more on the way
-    back: a whole copy is not kept from one pass to the other. The devices of the axis work on
-    other samples, so no derivative to a parameter that is in parts may be taken; a linear layer's
+    A parameter is gathered from the ``model`` axis to its shape in ``shapes`` where ``fn`` uses it,
+    and again in the backward pass: no whole copy is kept in between. The devices of the axis work
+    on other samples, so no derivative to a parameter in parts may be taken; a linear layer's
     gradient by its two factors (:mod:`ctrak_jax.gradient.layers`) takes none.
-
-    Args:
-        shapes: the whole parameters' shapes.
     """
     if MODEL not in mesh.axis_names:
         return fn
@@ -181,8 +156,8 @@ def put_batches(tree: Any, mesh: Mesh) -> Any:
 
 
 def host_array(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
-    """Empty memory of the host that a CPU device works on without a copy of its own: on a boundary
-    of 64 bytes. (Scores of 100,000 x 4,096 features in memory: 0.1 s instead of 0.9.)"""
+    """Empty memory on a boundary of 64 bytes, so that a CPU device works on it without a copy.
+    (Scores of 100,000 x 4,096 features in memory: 0.1 s instead of 0.9.)"""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     memory = np.empty(size + 64, np.uint8)
     first = -memory.ctypes.data % 64
@@ -195,8 +170,7 @@ def padded(rows: np.ndarray, multiple: int) -> np.ndarray:
 
 
 def in_batches(fn: Callable[[np.ndarray], Any], count: int, size: int) -> np.ndarray:
-    """``fn(rows)`` of all rows, end to end; it is always given ``size`` of them, so that it is
-    compiled once."""
+    """``fn(rows)`` of all rows, end to end; always given ``size`` of them, it is compiled once."""
     parts = []
     for first in range(0, count, size):
         rows = np.arange(first, min(first + size, count))
@@ -205,7 +179,7 @@ def in_batches(fn: Callable[[np.ndarray], Any], count: int, size: int) -> np.nda
 
 
 def memory(mesh: Mesh) -> int:
-    """Bytes that a solve may take of one device: half of its own, or of its share of the host; the
+    """Bytes that a solve may take of one device: half of its own, or of its share of the host. The
     least of all processes, so that they choose alike."""
     stats = mesh.devices.flat[0].memory_stats()
     if stats and "bytes_limit" in stats:
@@ -219,19 +193,15 @@ def sum_over_hosts(part: jax.Array, mesh: Mesh) -> jax.Array:
     """The sum over all processes of an array that each has whole on its devices, whole again.
 
     Every device of a process sends and receives a share of it over the network between the hosts.
-
-    Args:
-        mesh: this process's; the others' have as many devices.
+    The other processes' meshes have as many devices.
     """
     processes = jax.process_count()
     if processes == 1:
         return part
-    local = [d.id for d in jax.local_devices()]
-    used = [local.index(device.id) for device in mesh.devices.flat]
-    everywhere: list[list[Any]] = [[] for _ in range(processes)]
-    for device in jax.devices():
-        everywhere[device.process_index].append(device)
-    every = Mesh(np.array([[ds[i] for i in used] for ds in everywhere]), (HOSTS, SAMPLES))
+    local = jax.local_devices()
+    used = [local.index(device) for device in mesh.devices.flat]
+    everywhere = [[jax.local_devices(p)[i] for i in used] for p in range(processes)]
+    every = Mesh(np.array(everywhere), (HOSTS, SAMPLES))
     flat = np.asarray(part).reshape(1, -1)
     flat = np.pad(flat, ((0, 0), (0, -flat.shape[1] % mesh.size)))
     placed = jax.make_array_from_process_local_data(
@@ -245,25 +215,21 @@ def sum_over_hosts(part: jax.Array, mesh: Mesh) -> jax.Array:
 
 @cache
 def _all_reduce(every: Mesh) -> Callable[[jax.Array], jax.Array]:
-    def add(part: jax.Array) -> jax.Array:
-        return jax.lax.psum(part, HOSTS)
-
-    specs = PartitionSpec(HOSTS, SAMPLES), PartitionSpec(None, SAMPLES)
-    mapped = jax.shard_map(add, mesh=every, in_specs=specs[0], out_specs=specs[1])
-    return jax.jit(mapped)
+    given, summed = PartitionSpec(HOSTS, SAMPLES), PartitionSpec(None, SAMPLES)
+    add = partial(jax.lax.psum, axis_name=HOSTS)
+    return jax.jit(jax.shard_map(add, mesh=every, in_specs=given, out_specs=summed))
 
 
 class SampleSum:
     """Sums over samples of ``fn(shared, rows)``, the rows split over all axes of a mesh.
 
-    Every device adds into an accumulator of its own, ``add``, where devices do not meet; ``flush``
-    reduces the accumulators, once. On a mesh of several axes, outermost first, the sum is scattered
-    over the inner ones, so that every device carries a share of it alone over the slow outer one,
-    and gathered again.
+    Every device adds into an accumulator of its own, ``add``; ``flush`` reduces them, once. On a
+    mesh of several axes, outermost first, the sum is scattered over the inner ones, so that every
+    device carries a share of it alone over the slow outer one, and gathered again.
     """
 
     def __init__(self, fn: fisher.RowFn, mesh: Mesh) -> None:
-        split, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
+        split = samples_spec(mesh)
         outer, *inner = mesh.axis_names
 
         def add(total: jax.Array, shared: Any, rows: jax.Array) -> jax.Array:
@@ -285,8 +251,8 @@ class SampleSum:
             mapped = jax.shard_map(fn, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)
             return jax.jit(mapped, **donated)
 
-        self.add = shard(add, (split, whole, split), split, donate_argnums=0)
-        self.flush = shard(flush, (split,), whole)
+        self.add = shard(add, (split, WHOLE, split), split, donate_argnums=0)
+        self.flush = shard(flush, (split,), WHOLE)
         self._fn, self._mesh = fn, mesh
         self._sharding = NamedSharding(mesh, split)
 
@@ -305,12 +271,9 @@ class SampleSum:
 class ShardedRows:
     """:class:`ctrak_jax.fisher.Rows` whose sums run over a mesh, and over all processes.
 
-    Args:
-        blocks: opens the rows of a range, in order; a block is overwritten when the next is read.
-        block: rows of a block, the last one may have fewer.
-        resident: read them once and keep them on the devices, n k / devices floats each.
-        part: this process's rows, all by default; among several processes, all of them take sums
-            together, and each sees the blocks and rows of its own part.
+    ``blocks`` opens the rows of a range, ``block`` at a time; one is overwritten when the next is
+    read. ``resident`` rows are read once and kept on the devices, n k / devices floats each.
+    Every process sees the blocks and rows of its own ``part``; sums they take together.
     """
 
     def __init__(
@@ -366,7 +329,7 @@ class ShardedRows:
         if self._kept:
             yield from self._kept
             return
-        split = NamedSharding(self._mesh, PartitionSpec(self._mesh.axis_names))
+        split = NamedSharding(self._mesh, samples_spec(self._mesh))
         kept = []
         for place, features in self.blocks():
             features = np.asarray(features, np.float32)

@@ -1,16 +1,15 @@
 """Several processes: who takes part, what is this one's share, and where they wait for each other.
 
-Samples are independent, so every process featurizes its own share on its own devices and writes its
-own rows; no step waits for another host, and a host that is lost costs its own chunk. The processes
-meet at the barriers between stages, where sums over all samples are reduced, and where their top
-lists become one. The first process does what is done once: training, images of the queries, the
-report, and solving where all features fit into memory.
+Every process featurizes its own share of the samples on its own devices and writes its own rows: no
+step waits for another host, and a host that is lost costs its own chunk. The processes meet between
+stages, where sums over all samples are reduced, and where their top lists become one. The first one
+does what is done once: training, images of the queries, the report, and solving in memory.
 """
 
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -20,44 +19,30 @@ from ctrak_jax.errors import UsageError
 Item = TypeVar("Item")
 
 
-class Hosts(NamedTuple):
-    """How the processes find each other.
-
-    Attributes:
-        coordinator: host:port of the first process.
-        processes: how many.
-        process: this one, from 0.
-
-    Where all are ``None`` the cluster says (TPU pod, Slurm, MPI, Kubernetes).
-    """
-
-    coordinator: str | None = None
-    processes: int | None = None
-    process: int | None = None
-
-
-def join(hosts: Hosts) -> None:
+def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
     """Join the other processes; before any other use of JAX.
 
-    Raises:
-        UsageError: some of the three are missing, or the cluster is none that JAX knows.
+    Args:
+        coordinator: host:port of the first process; where all three are ``None`` the cluster says
+            (TPU pod, Slurm, MPI, Kubernetes).
+        processes: how many.
+        process: this one, from 0.
     """
-    given = [value is not None for value in hosts]
+    given = [value is not None for value in (coordinator, processes, process)]
     if any(given) and not all(given):
         raise UsageError(
-            f"--coordinator={hosts.coordinator}, --processes={hosts.processes}, "
-            f"--process={hosts.process}: give all three, or none of them on a cluster that JAX "
-            "knows (TPU pod, Slurm, MPI, Kubernetes)."
+            f"--coordinator={coordinator}, --processes={processes}, --process={process}: give all "
+            "three, or none of them on a cluster that JAX knows (TPU pod, Slurm, MPI, Kubernetes)."
         )
-    if hosts.process is not None and not 0 <= hosts.process < (hosts.processes or 0):
+    if process is not None and not 0 <= process < (processes or 0):
         raise UsageError(
-            f"--process={hosts.process} must be at least 0 and below --processes={hosts.processes}."
+            f"--process={process} must be at least 0 and below --processes={processes}."
         )
     # Gloo tells its connections on stdout, which belongs to the command's result.
     sys.stdout = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), 1)
     try:
-        jax.distributed.initialize(hosts.coordinator, hosts.processes, hosts.process)
+        jax.distributed.initialize(coordinator, processes, process)
     except (ValueError, RuntimeError) as error:
         raise UsageError(
             f"--distributed: the other processes cannot be joined "
@@ -67,8 +52,7 @@ def join(hosts: Hosts) -> None:
 
 
 def leave(status: int) -> None:
-    """End this process at once where others take part: at a normal exit it would first wait for
-    them, and they for it at the next barrier."""
+    """End this process at once: at a normal exit it would wait for the others, and they for it."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
@@ -102,8 +86,7 @@ def part(count: int, chunk: int) -> range:
 
 
 def joined_up(values: np.ndarray, axis: int) -> np.ndarray:
-    """The arrays of all processes end to end along ``axis``, where their lengths may differ, in
-    every process."""
+    """In every process the arrays of all end to end along ``axis``; their lengths may differ."""
     if count() == 1:
         return values
     from jax.experimental import multihost_utils
@@ -125,7 +108,7 @@ def barrier(name: str) -> None:
 
 
 def checkpoints() -> Any:
-    """Orbax: a checkpoint is this process's own business, whoever else is there."""
+    """Orbax's options that make a checkpoint this process's own business."""
     from orbax.checkpoint.options import MultiprocessingOptions
 
     if count() == 1:
@@ -142,7 +125,7 @@ def savable(tree: Any) -> Any:
 
 
 def checkpointer() -> Any:
-    """Orbax's checkpointer of one pytree, for this process alone."""
+    """Orbax's checkpointer of one pytree."""
     import orbax.checkpoint as ocp
 
     return ocp.StandardCheckpointer(multiprocessing_options=checkpoints())

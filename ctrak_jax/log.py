@@ -13,17 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rich import progress
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
 logger = logging.getLogger("ctrak")
@@ -50,8 +42,8 @@ def records() -> list[dict[str, Any]]:
     return list(_RECORDS)
 
 
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
+class _Rate(progress.ProgressColumn):
+    def render(self, task: progress.Task) -> Text:
         return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
 
@@ -62,48 +54,40 @@ class Meter:
         self.title, self.total, self.done = title, total, done
         self._first, self._started = done, time.monotonic()
         self._last_line = self._started
-        self._bar: Progress | None = None
+        self.bar: progress.Progress | None = None
         if console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
+            self.bar = progress.Progress(
+                progress.TextColumn("{task.description}"),
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
                 _Rate(),
-                TimeRemainingColumn(),
+                progress.TimeRemainingColumn(),
                 console=console,
             )
-            self._task = self._bar.add_task(title, total=total, completed=done)
-            self._bar.start()
-
-    @property
-    def rate(self) -> float:
-        """Items a second since the start."""
-        return (self.done - self._first) / max(time.monotonic() - self._started, 1e-9)
+            self._task = self.bar.add_task(title, total=total, completed=done)
+            self.bar.start()
 
     def advance(self, count: int) -> None:
         self.done += count
-        if self._bar is not None:
-            self._bar.advance(self._task, count)
+        if self.bar is not None:
+            self.bar.advance(self._task, count)
         elif time.monotonic() - self._last_line > QUIET_SECONDS:
             self._last_line = time.monotonic()
-            left = (self.total - self.done) / max(self.rate, 1e-9)
-            logger.info(
-                "%s %d/%d, %.1f/s, %d s left", self.title, self.done, self.total, self.rate, left
-            )
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+            rate = (self.done - self._first) / max(self._last_line - self._started, 1e-9)
+            left = (self.total - self.done) / max(rate, 1e-9)
+            line = "%s %d/%d, %.1f/s, %d s left"
+            logger.info(line, self.title, self.done, self.total, rate, left)
 
 
 @contextmanager
 def meter(title: str, total: int, done: int = 0) -> Iterator[Meter]:
-    """A :class:`Meter` that is closed whatever happens."""
-    bar = Meter(title, total, done)
+    """A :class:`Meter` whose bar stops whatever happens."""
+    found = Meter(title, total, done)
     try:
-        yield bar
+        yield found
     finally:
-        bar.close()
+        if found.bar is not None:
+            found.bar.stop()
 
 
 @dataclass
@@ -116,8 +100,7 @@ class StageRecord:
 
 @contextmanager
 def stage(root: Path, name: str, devices: int = 1) -> Iterator[StageRecord]:
-    """Time a stage that uses so many devices; append its line to ``root/log.jsonl``, also where it
-    fails."""
+    """Time a stage; its line in ``root/log.jsonl`` is written where it fails, too."""
     import jax
 
     record, start, clock = StageRecord(), datetime.now(UTC), time.monotonic()

@@ -1,9 +1,8 @@
 """Captions without a concept: the default for c without the concept, c_minus.
 
-A phrase is cut out of a prompt and the gap is closed by rules on words alone, so that what is left
-reads like a caption of the same kind: "a portrait with red hair and glasses" without "red hair" is
-"a portrait with glasses". The rules know no grammar. Show the result to the user, who may write a
-better one.
+A phrase is cut out of a prompt and the gap is closed by rules on words alone: "a portrait with red
+hair and glasses" without "red hair" is "a portrait with glasses". The rules know no grammar. Show
+the result to the user, who may write a better one.
 """
 
 import re
@@ -41,10 +40,7 @@ def without(prompt: str, concept: str) -> str:
 
     Every occurrence goes, a possessive 's with it. Around the gap: lists keep their commas and
     their "and" in place, an article or a preposition that has lost its noun goes, "a" and "an" fit
-    the word that now follows.
-
-    Returns:
-        the prompt that is left; the empty caption if the prompt is the concept and nothing else.
+    the word that now follows. Of a prompt that is the concept the empty caption is left.
 
     Raises:
         UsageError: the concept is empty or not in the prompt, or only words such as "a" or
@@ -113,15 +109,10 @@ def _joined(left: str, right: str) -> str:
 
 
 def _close(left: str, *, listed: bool) -> str:
-    """Without the words at its end that have lost their noun.
-
-    Args:
-        listed: the list continues. If not, its last comma takes the conjunction's place: "A, B and"
-            becomes "A and B".
-    """
+    """Without the words at its end that have lost their noun."""
     kept = DANGLING.sub("", left)
     conjunction = CONJUNCTION.search(left, len(kept))
-    if conjunction and not listed:
+    if conjunction and not listed:  # "A, B and" becomes "A and B"
         return LAST_COMMA.sub(f" {conjunction[0]} ", kept)
     return kept
 

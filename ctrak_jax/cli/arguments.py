@@ -61,9 +61,9 @@ def join(args: argparse.Namespace) -> None:
     """Join the other processes, if the command line names any."""
     from ctrak_jax import hosts
 
-    where = hosts.Hosts(args.coordinator, args.processes, args.process)
-    if args.distributed or where != hosts.Hosts():
-        hosts.join(where)
+    given = args.coordinator, args.processes, args.process
+    if args.distributed or given != (None, None, None):
+        hosts.join(*given)
 
 
 def load(args: argparse.Namespace) -> Target:
