@@ -22,7 +22,7 @@ from ctrak_jax.attribution.recipe import Recipe
 from ctrak_jax.gradient import sample_gradient
 from ctrak_jax.reward import dsm
 from ctrak_jax.trajectory import Path, forward_path
-from ctrak_jax.typing import Array, Params
+from ctrak_jax.typing import Array, EpsFn, Params
 
 FLOOR = 1e-3
 """The diagonal is not taken below this share of its mean: parameters that no sample moves."""
@@ -37,16 +37,13 @@ class NoisedBatch(NamedTuple):
 
 
 def denoising_losses(
-    recipe: Recipe, network: Network, params: Weights, batch: NoisedBatch
+    recipe: Recipe, eps_fn: EpsFn, params: Params, batch: NoisedBatch
 ) -> Float[Array, " sample"]:
     """L of a batch of samples."""
-    eps_fn = network.given(params.others).eps_fn
 
     def one(item: NoisedBatch) -> Array:
-        path = _forward(recipe, item)
-        return denoising_errors(
-            eps_fn, params.chosen, recipe.schedule, path, item.x0, item.cond
-        ).mean()
+        path, (x0, cond, _) = _forward(recipe, item), item
+        return denoising_errors(eps_fn, params, recipe.schedule, path, x0, cond).mean()
 
     return jax.vmap(one)(batch)
 

@@ -53,6 +53,12 @@ class Question:
         return self.condition[self.attribute]
 
     @property
+    def columns(self) -> dict[str, Any]:
+        """The columns that tables of results say it by."""
+        names = ("query", "scope", "scenario", "attribute", "value")
+        return {name: getattr(self, name) for name in names}
+
+    @property
     def key(self) -> tuple[str, str]:
         """What the rankings of the question are found by: (query, attribute)."""
         return self.query, self.attribute

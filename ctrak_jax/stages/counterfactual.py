@@ -19,14 +19,13 @@ A ranking that found the teachers takes the concept away where the random remova
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ctrak_jax.attribution import denoising_errors
+from ctrak_jax.attribution.unlearning import NoisedBatch, denoising_losses
 from ctrak_jax.data import Dataset
 from ctrak_jax.data.dataset import to_unit
 from ctrak_jax.devices import in_batches
@@ -54,7 +53,6 @@ from ctrak_jax.stages.query import accepted_by, sampler
 from ctrak_jax.stages.train import ModelTraining
 from ctrak_jax.store import read_scores
 from ctrak_jax.terminal.counterfactual import left_out
-from ctrak_jax.trajectory import forward_path
 from ctrak_jax.typing import Array, Params
 
 IMAGES_APART = 2**30
@@ -232,11 +230,7 @@ def _measured(ctx: Context, measure: "_Measure", planned: Sequence[Removal]) -> 
             images = drawn[question.query]
             row = RemovalRow(
                 seed=ctx.seed,
-                query=question.query,
-                scope=question.scope,
-                scenario=question.scenario,
-                attribute=question.attribute,
-                value=question.value,
+                **question.columns,
                 removed_by=removal.by,
                 removed=len(removal.index),
                 carriers_removed=_count(ctx, removal.index, question),
@@ -297,21 +291,17 @@ class _Measure:
 
     def _loss(self, params: Params, question: Question, images: np.ndarray) -> float:
         x0, cond = to_unit(images), self._condition(question)
-        errors = self._over(lambda rows: self._errors(params, x0[rows], cond, rows))
-        return float(errors.mean())
+        conds = np.broadcast_to(cond, (len(x0), *cond.shape))
+
+        def losses(rows: np.ndarray) -> Array:
+            batch = NoisedBatch(x0[rows], conds[rows], rows + IMAGES_APART)
+            return self._losses(params, batch)
+
+        return float(self._over(losses).mean())
 
     @cached_property
-    def _errors(self) -> Callable[..., Array]:
-        recipe = self._ctx.recipe
-        schedule, times, key = recipe.schedule, recipe.grid.recorded, jax.random.key(recipe.seed)
-
-        def one(params: Params, x0: Array, cond: Array, index: Array) -> Array:
-            own = jax.random.fold_in(key, index + IMAGES_APART)
-            path = forward_path(schedule, x0, times, own)
-            errors = denoising_errors(self._eps_fn, params, schedule, path, x0, cond)
-            return jnp.mean(errors)
-
-        return jax.jit(jax.vmap(one, (None, 0, None, 0)))
+    def _losses(self) -> Callable[..., Array]:
+        return jax.jit(partial(denoising_losses, self._ctx.recipe, self._eps_fn))
 
     def _condition(self, question: Question) -> np.ndarray:
         return self._ctx.inputs.condition(question.condition, question.prompt)

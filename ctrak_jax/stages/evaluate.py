@@ -103,11 +103,7 @@ def precision_rows(ctx: Context, variant: Variant) -> list[PrecisionRow]:
                 PrecisionRow(
                     seed=ctx.seed,
                     method=method,
-                    scope=q.scope,
-                    scenario=q.scenario,
-                    query=q.query,
-                    attribute=q.attribute,
-                    value=q.value,
+                    **q.columns,
                     k=k,
                     precision=metrics.precision_at_k(ranked, relevant, k),
                     base_rate=float(relevant[ctx.dataset.train_index].mean()),
@@ -177,11 +173,7 @@ def label_rows(ctx: Context, variant: Variant) -> list[LabelShiftRow]:
             entry = LabelShiftRow(
                 seed=ctx.seed,
                 method=method,
-                scope=q.scope,
-                scenario=q.scenario,
-                query=q.query,
-                attribute=q.attribute,
-                value=q.value,
+                **q.columns,
                 picture_only=shift.picture_only,
                 label_only=shift.label_only,
             )

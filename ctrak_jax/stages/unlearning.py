@@ -24,7 +24,7 @@ from ctrak_jax.inputs.questions import QuestionInputs
 from ctrak_jax.log import meter
 from ctrak_jax.run.network import PlacedNetwork
 from ctrak_jax.run.questions import Question
-from ctrak_jax.typing import Params
+from ctrak_jax.typing import Array, Params
 
 QUERIES_APART = 2**30
 """Keeps a question's noise from being that of the training image of its number."""
@@ -62,7 +62,12 @@ def scores(
     diagonal = _fisher_diagonal(unlearner, samples, config.fisher_samples, batch)
     if wrong is not None:
         samples, result = wrong
-    loss = devices.over_samples(partial(denoising_losses, recipe, network), mesh, specs)
+
+    def batch_losses(weights: Weights, batch: NoisedBatch) -> Array:
+        eps_fn = network.given(weights.others).eps_fn
+        return denoising_losses(recipe, eps_fn, weights.chosen, batch)
+
+    loss = devices.over_samples(batch_losses, mesh, specs)
     gradient = jax.jit(partial(denoising_gradient, recipe, network))
     copies = (False, True) if samples.inputs.flipped else (False,)
 
