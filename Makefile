@@ -13,7 +13,7 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP   := $(BIN)/python -m pip --disable-pip-version-check
 
-TEST  := python -m pytest -n $(WORKERS) --dist loadfile
+TEST  := python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Python 3.13 from the path or from pyenv, else the newest there is; a shim of pyenv may not run.
 NEWEST = $(firstword $(foreach p,python3.13 $(wildcard ~/.pyenv/versions/3.13*/bin/python3.13) \
   python3.12,$(shell $(p) -c 'print("$(p)")' 2>/dev/null)) $(PYTHON))

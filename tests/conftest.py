@@ -1,6 +1,7 @@
 """Strict mode: eight CPU devices, shapes checked, rank promotion and NaN are errors."""
 
 import os
+from pathlib import Path
 
 from tests import programs
 from tests.compiler import xla_flags
@@ -30,3 +31,28 @@ from tests.tiny import Tiny, make_tiny  # noqa: E402
 def tiny() -> Tiny:
     """A small network with random weights, its schedule and a batch of samples."""
     return make_tiny()
+
+
+LONGEST = (
+    "test_pipeline",
+    "inputs/test_text_to_image",
+    "stages/test_counterfactual",
+    "models/stable_diffusion/test_small",
+    "test_hosts",
+    "plan/test_text_to_image",
+    "abc/test_abc",
+    "gradient/test_gradient",
+    "projection/test_projection",
+    "plan/test_plan",
+    "test_sign",
+    "test_tpu",
+    "models/stable_diffusion/test_unet",
+    "models/stable_diffusion/test_pretrained",
+)
+"""Files to begin with, so that no worker is left with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    folder = Path(__file__).parent
+    places = {folder / f"{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))

@@ -100,6 +100,7 @@ def test_scoring_and_numpy_have_the_same_top(tmp_path, monkeypatch):
     assert {row.peer for row in rows.values()} >= {"raw read, cache empty", "raw read, cache full"}
 
 
+@pytest.mark.slow
 def test_every_projection_is_timed_beside_its_reference():
     rows = by_name(work.projection(SIZES))
     for kind in work.KINDS:

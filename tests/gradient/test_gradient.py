@@ -118,8 +118,15 @@ def sums_of_a_part(loss, normalise, time_chunk):
     return [flatten_samples(sums) for sums in found]
 
 
-@pytest.mark.parametrize("time_chunk", [None, 3])
-@pytest.mark.parametrize("loss", [dsm, dps])
+@pytest.mark.parametrize(
+    ("loss", "time_chunk"),
+    [
+        (dsm, None),
+        (dps, 3),
+        pytest.param(dsm, 3, marks=pytest.mark.slow),
+        pytest.param(dps, None, marks=pytest.mark.slow),
+    ],
+)
 def test_both_sums_at_once_are_the_two_sums(loss, time_chunk):
     both = sums_of_a_part(loss, None, time_chunk)
     for normalise, sums in zip((False, True), both, strict=True):
@@ -177,7 +184,7 @@ def test_a_layer_used_twice_keeps_its_plain_gradient(tiny):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("normalise", [False, True])
-@pytest.mark.parametrize("time_chunk", [1, 3, 9])
+@pytest.mark.parametrize("time_chunk", [1, 3, pytest.param(9, marks=pytest.mark.slow)])
 def test_time_chunks_do_not_change_a_feature(tiny, time_chunk, normalise, form):
     whole = features(tiny, dps, normalise=normalise)
     parts = features(tiny, dps, normalise=normalise, time_chunk=time_chunk, form=form)
@@ -244,8 +251,9 @@ def test_gradient_of_a_selection_is_the_part_of_the_whole(tiny):
 
     args = (tiny.paths.x[0, 4], tiny.paths.t[0, 4], tiny.cond[0])
     loss = dps(tiny.schedule, tiny.x0[0])
-    whole = select(step_gradient(loss, tiny.eps_fn, tiny.params, *args), include=("*attn*",))
-    ours = step_gradient(loss, eps_fn, part.params, *args)
+    gradient = jax.jit(step_gradient, static_argnums=(0, 1))
+    whole = select(gradient(loss, tiny.eps_fn, tiny.params, *args), include=("*attn*",))
+    ours = gradient(loss, eps_fn, part.params, *args)
     chex.assert_trees_all_close(ours, whole.params, rtol=1e-4, atol=1e-7)
 
 

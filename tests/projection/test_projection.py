@@ -154,15 +154,14 @@ def test_leaf_by_leaf_is_end_to_end(monkeypatch, kind, small):
 def test_tile_batch_and_order_do_not_change_a_feature(kind):
     g = np.random.default_rng(1).standard_normal((6, 3000)).astype(np.float32)
     whole = project(g, Projection(128, kind, tile=4096))
-    for tile in (1, 100, 1024, 3000):
+    for tile in (1, 100, 1024):
         if tile == 1 and kind != "rademacher":
             continue  # thousands of steps of one row tell nothing that the other tiles do not
         tiled = project(g, Projection(128, kind, tile=tile))
         assert np.linalg.norm(tiled - whole) <= 1e-5 * np.linalg.norm(whole)
-    for cut in (127, 1000):
-        first = project(g[:, :cut], Projection(128, kind), rows=3000)
-        rest = project(g[:, cut:], Projection(128, kind), first_row=cut)
-        assert np.linalg.norm(first + rest - whole) <= 1e-5 * np.linalg.norm(whole)
+    first = project(g[:, :127], Projection(128, kind), rows=3000)
+    rest = project(g[:, 127:], Projection(128, kind), first_row=127)
+    assert np.linalg.norm(first + rest - whole) <= 1e-5 * np.linalg.norm(whole)
     alone = project(g[4:5], Projection(128, kind))
     assert np.linalg.norm(alone[0] - whole[4]) <= 1e-5 * np.linalg.norm(whole[4])
 
