@@ -16,7 +16,8 @@ from tests.paths import FIXTURES
 UNET = FIXTURES / "sd_unet"
 SHALLOW = {
     "block_out_channels": [32],
-    "down_block_types": ["CrossAttnDownBlock2D"],
+    "down_block_types": ["DownBlock2D"],
+    "mid_block_type": None,
     "up_block_types": ["CrossAttnUpBlock2D"],
 }
 VAE = {
@@ -72,7 +73,8 @@ def write_model(folder: Path, *, shallow: bool = False) -> Path:
     """PyTorch weights for the UNet, Flax ones for the others.
 
     Args:
-        shallow: a UNet of one level and Flax weights in its place, which compiles in half the time.
+        shallow: a UNet of one level without a middle, and Flax weights in its place, which is
+            traced and compiled in a third of the time.
     """
     write(folder / "model_index.json", {"_class_name": "StableDiffusionPipeline"})
     write(folder / "scheduler" / "scheduler_config.json", SCHEDULER)

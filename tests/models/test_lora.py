@@ -1,5 +1,7 @@
 """Low-rank adapters: what they compute, what is selected, that they learn."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,12 +84,12 @@ def test_gradients_of_adapters_are_those_of_the_merged_kernel(moved, tiny):
         return shown(part.merge(p, part.others), taps, x, t, cond)
 
     loss, cond = dps(SCHEDULE, tiny.x0[0]), tiny.cond[0]
-    plain = sample_gradient(loss, eps_fn, part.params, path, cond, normalise=False)
-    (by_layers,) = path_gradients(loss, layers_fn, part.params, path, cond, normalise=[False])
+    gradient = jax.jit(partial(sample_gradient, normalise=False), static_argnums=(0, 1))
+    plain = gradient(loss, eps_fn, part.params, path, cond)
+    by_layer = jax.jit(partial(path_gradients, normalise=[False]), static_argnums=(0, 1))
+    (by_layers,) = by_layer(loss, layers_fn, part.params, path, cond)
     merged = merge_adapters(moved, SCALE)
-    whole = sample_gradient(
-        loss, eps_fn_of(NETWORK, SCHEDULE, "eps"), merged, path, cond, normalise=False
-    )
+    whole = gradient(loss, eps_fn_of(NETWORK, SCHEDULE, "eps"), merged, path, cond)
     for layer in ("qkv", "proj"):
         dw = whole["block_0"]["attn"][layer]["kernel"]
         name = f"block_0/attn/{layer}"

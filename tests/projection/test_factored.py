@@ -59,10 +59,11 @@ def expected(gradients: Any, k: int, seed: int) -> np.ndarray:
 def test_both_ways_in_are_the_matrices_written_out(k, seed):
     factors, weights = layers()
     projection = Projection(k, "factored", seed)
-    gradients = jax.vmap(assemble)(factors, weights)
+    gradients = jax.jit(jax.vmap(assemble))(factors, weights)
     truth = expected(gradients, k, seed)
-    by_gradient = project_leaves(gradients, projection)
-    by_factors = jax.vmap(lambda f, w: project_layers(f, w, projection))(factors, weights)
+    by_gradient = jax.jit(project_leaves, static_argnums=1)(gradients, projection)
+    by_factor = jax.vmap(lambda f, w: project_layers(f, w, projection))
+    by_factors = jax.jit(by_factor)(factors, weights)
     for found in (by_gradient, by_factors):
         assert found.dtype == jnp.float32
         error = np.linalg.norm(found - truth, axis=1) / np.linalg.norm(truth, axis=1)
