@@ -18,36 +18,29 @@ cg         a block of Phi               none of the others fits
 """
 
 from ctrak_jax.fisher.api import SOLVERS, Solution, Solver, Vectors, choose, gram_fits, solve
-from ctrak_jax.fisher.cg import Iterated, conjugate_gradient
-from ctrak_jax.fisher.direct import Spectrum, cholesky, dual, spectrum
-from ctrak_jax.fisher.gram import Gram, damping, init, merge, update
-from ctrak_jax.fisher.rows import Block, Matrix, RowFn, Rows, inner, normal_product, outer, squares
+from ctrak_jax.fisher.direct import cholesky, dual
+from ctrak_jax.fisher.gram import damping, init, merge, update
+from ctrak_jax.fisher.rows import Block, Matrix, RowFn, Rows, normal_product, outer, squares
 
 __all__ = [
     "SOLVERS",
     "Block",
-    "Gram",
-    "Iterated",
     "Matrix",
     "RowFn",
     "Rows",
     "Solution",
     "Solver",
-    "Spectrum",
     "Vectors",
     "cholesky",
     "choose",
-    "conjugate_gradient",
     "damping",
     "dual",
     "gram_fits",
     "init",
-    "inner",
     "merge",
     "normal_product",
     "outer",
     "solve",
-    "spectrum",
     "squares",
     "update",
 ]

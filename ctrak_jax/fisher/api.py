@@ -1,15 +1,16 @@
 """One ``solve``, which picks the solver and names it."""
 
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from ctrak_jax.fisher.cg import conjugate_gradient, worst
-from ctrak_jax.fisher.direct import Spectrum, cholesky, dual, smaller, spectrum
+from ctrak_jax.fisher.direct import cholesky, dual
 from ctrak_jax.fisher.gram import Gram, damping
 from ctrak_jax.fisher.rows import Block, Rows, inner, normal_product, outer, squares
 from ctrak_jax.typing import Array
@@ -23,11 +24,8 @@ MEMORY = 4 * 2**30
 
 
 def choose(n: int, k: int, memory: int = MEMORY) -> Solver:
-    """The solver for n features of length k within so many bytes.
-
-    The float64 spectrum where it is cheap, then a factor of the smaller side, then the matrix-free
-    one. A factor keeps the matrix, the matrix plus lambda I and the triangle: 12 side^2 bytes.
-    """
+    """The solver for n features of length k within so many bytes: the float64 spectrum where it is
+    cheap, then a factor of the smaller side, then the matrix-free one."""
     side = min(n, k)
     if side <= SPECTRUM_SIDE and 20 * n * k + 24 * side**2 <= memory:
         return "spectrum"
@@ -39,41 +37,19 @@ def choose(n: int, k: int, memory: int = MEMORY) -> Solver:
 
 
 def gram_fits(k: int, memory: int = MEMORY) -> bool:
-    """Can G and its factor be held in so many bytes?"""
+    """Can G be factored in so many bytes? That takes G, G + lambda I and the triangle."""
     return 12 * k**2 <= memory
 
 
-@runtime_checkable
-class Solution(Protocol):
-    """Solved queries.
+class Vectors(NamedTuple):
+    """A solution by z of equation (5.10).
 
     Attributes:
         solver: which one ran.
+        z: the solved queries.
         products: passes over the features that an iterative one took.
-        residual: ``||phi - (G + lambda I) z|| / ||phi||``, the largest of all queries, by damping;
-            empty for the float64 spectrum.
-        shape: (damping values, queries).
+        residual: ``||phi - (G + lambda I) z|| / ||phi||``, the largest of all queries, by damping.
     """
-
-    @property
-    def solver(self) -> Solver: ...
-
-    @property
-    def products(self) -> int: ...
-
-    @property
-    def residual(self) -> tuple[float, ...]: ...
-
-    @property
-    def shape(self) -> tuple[int, int]: ...
-
-    def scores(self, rows: Rows) -> Iterator[Block]:
-        """phi_q^T (G + lambda I)^-1 phi_i: float32 [damping, query, sample], block by block."""
-        ...
-
-
-class Vectors(NamedTuple):
-    """A solution by z of equation (5.10)."""
 
     solver: Solver
     z: Float[Array, "damping query proj"]
@@ -89,81 +65,67 @@ class Vectors(NamedTuple):
             yield Block(block.rows, np.asarray(block.features).T.reshape(*self.shape, -1))
 
 
-class Diagonal(NamedTuple):
-    """A solution in the eigenbasis: equation (5.14), float64 inside."""
+class Exact(NamedTuple):
+    r"""A solution in float64 by the smaller of G and Phi Phi^T, here the latter.
 
-    spectrum: Spectrum
-    right: Float[np.ndarray, "query side"]
-    multiples: tuple[float, ...]
-
-    products = 0
-    residual = ()
-
-    @property
-    def solver(self) -> Solver:
-        return "spectrum"
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return len(self.multiples), len(self.right)
-
-    def scores(self, rows: Rows) -> Iterator[Block]:
-        values, vectors, is_dual, trace, k = self.spectrum
-        lams = [damping(trace, k, multiple) for multiple in self.multiples]
-        for block in rows.blocks():
-            part = slice(block.rows.start, block.rows.stop)
-            # Everything but the diagonal is shared by the damping values.
-            left = vectors[part] if is_dual else np.asarray(block.features, np.float64) @ vectors
-            scores = [((self.right / (values + lam)) @ left.T).astype(np.float32) for lam in lams]
-            yield Block(block.rows, np.stack(scores))
-
-
-class Single(NamedTuple):
-    """A solution at one damping value, float64 inside: equation (5.14) needs no eigenvectors where
-    its diagonal is used once.
+    .. math::
+        \Phi (G + \lambda I)^{-1} \phi = U (S + \lambda)^{-1} U^\top \Phi\phi, \qquad
+        \Phi\Phi^\top = U S U^\top                                                        \tag{5.14}
 
     Attributes:
-        solved: (Phi Phi^T + lambda I)^-1 Phi phi where ``dual``, else (G + lambda I)^-1 phi.
+        score: a block of features -> its scores.
     """
 
-    solved: Float[np.ndarray, "query side"]
-    dual: bool
-
-    products = 0
-    residual = ()
-
-    @property
-    def solver(self) -> Solver:
-        return "spectrum"
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return 1, len(self.solved)
+    shape: tuple[int, int]
+    score: Callable[[Block], Float[np.ndarray, "damping query sample"]]
+    solver: Solver = "spectrum"
+    products: int = 0
+    residual: tuple[float, ...] = ()
 
     def scores(self, rows: Rows) -> Iterator[Block]:
         for block in rows.blocks():
-            if self.dual:
-                found = self.solved[:, block.rows.start : block.rows.stop]
-            else:
-                found = self.solved @ np.asarray(block.features, np.float64).T
-            yield Block(block.rows, found.astype(np.float32)[None])
+            yield Block(block.rows, self.score(block))
 
 
-def _in_float64(
-    features: np.ndarray, queries: np.ndarray, multiples: Sequence[float]
-) -> Diagonal | Single:
-    """By the spectrum of the smaller side, or by one factor of it for one damping value."""
-    n, k = features.shape
-    right = queries @ np.asarray(features, np.float64).T if n < k else queries
-    if len(multiples) > 1:
-        found = spectrum(features)
-        _refuse_zero(found.trace)
-        return Diagonal(found, right @ found.vectors, tuple(multiples))
-    matrix = smaller(features)
+Solution = Vectors | Exact
+"""Solved queries, with their ``shape`` (damping values, queries). ``scores`` gives
+phi_q^T (G + lambda I)^-1 phi_i block by block: float32 [damping, query, sample]."""
+
+
+def _in_float64(features: np.ndarray, queries: np.ndarray, multiples: Sequence[float]) -> Exact:
+    """By equation (5.14); one damping value takes one factor and no eigenvectors."""
+    phi, is_dual = np.asarray(features, np.float64), len(features) < features.shape[1]
+    matrix, right = (phi @ phi.T, queries @ phi.T) if is_dual else (phi.T @ phi, queries)
     trace = float(np.trace(matrix))
     _refuse_zero(trace)
-    matrix[np.diag_indices_from(matrix)] += damping(trace, k, multiples[0])
-    return Single(np.linalg.solve(matrix, right.T).T, n < k)
+    lams = [damping(trace, phi.shape[1], multiple) for multiple in multiples]
+    if len(lams) == 1:
+        matrix[np.diag_indices_from(matrix)] += lams[0]
+        solved = np.linalg.solve(matrix, right.T).T
+
+        def score(block: Block) -> np.ndarray:
+            if is_dual:
+                found = solved[:, block.rows.start : block.rows.stop]
+            else:
+                found = solved @ np.asarray(block.features, np.float64).T
+            return found.astype(np.float32)[None]
+
+    else:
+        import scipy.linalg
+
+        values, vectors = scipy.linalg.eigh(matrix)
+        values, right = np.maximum(values, 0.0), right @ vectors
+
+        def score(block: Block) -> np.ndarray:
+            # Everything but the diagonal is shared by the damping values.
+            if is_dual:
+                left = vectors[block.rows.start : block.rows.stop]
+            else:
+                left = np.asarray(block.features, np.float64) @ vectors
+            found = [((right / (values + lam)) @ left.T).astype(np.float32) for lam in lams]
+            return np.stack(found)
+
+    return Exact((len(lams), len(queries)), score)
 
 
 def solve(
@@ -178,31 +140,25 @@ def solve(
 ) -> Solution:
     """Solve equation (5.10) for every query and every damping multiple r.
 
+    A residual above ``tolerance`` is a RuntimeWarning.
+
     Args:
         rows: the features Phi.
         queries: phi, one per row.
         multiples: values of r.
         solver: ``auto`` takes what :func:`choose` says.
         memory: bytes it may use.
-        tolerance: relative residual that ``cg`` iterates to. At r = 0.01 float32 reaches 1e-4 to
-            1e-3, whichever the solver.
+        tolerance: relative residual that ``cg`` stops at. float32 reaches 1e-4 to 1e-3 at r = 0.01.
         limit: of the passes of ``cg`` over Phi.
 
-    Warns:
-        RuntimeWarning: a residual above ``tolerance``; names the damping multiples.
-
     Raises:
-        ArithmeticError: all features are zero, or G + lambda I is not positive definite in float32
-            (``cholesky`` and ``dual`` with too small a multiple).
+        ArithmeticError: all features are zero, or G + lambda I is not positive definite in float32.
     """
     chosen = choose(rows.n, rows.k, memory) if solver == "auto" else solver
     if chosen == "spectrum":
         return _in_float64(np.asarray(rows.whole()), np.asarray(queries, np.float64), multiples)
     queries = jnp.asarray(queries, jnp.float32)
-
-    def product(v: Array) -> Array:
-        return rows.total(normal_product, v)
-
+    product = partial(rows.total, normal_product)
     diagonal = rows.total(squares, None)
     trace = float(diagonal.sum())
     _refuse_zero(trace)
@@ -235,11 +191,7 @@ def _refuse_zero(trace: float) -> None:
 
 
 def _judge(
-    solver: Solver,
-    multiples: Sequence[float],
-    residual: np.ndarray,
-    products: int,
-    tolerance: float,
+    solver: str, multiples: Sequence[float], residual: np.ndarray, products: int, tolerance: float
 ) -> None:
     bad = [r for r, size in zip(multiples, residual, strict=True) if np.isnan(size)]
     if bad:

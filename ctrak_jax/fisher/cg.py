@@ -3,22 +3,17 @@ r"""Matrix-free solves by preconditioned conjugate gradients (Hestenes and Stief
 .. math::
     (G + \lambda I) z = \phi, \qquad M = \mathrm{diag}(G) + \lambda I                     \tag{5.15}
 
-All queries and all damping values advance side by side, so that one product with G - one pass over
-the features, wherever they are - serves them all; a damping whose queries are all solved leaves
-the block. The smallest damping fixes the number of passes. Measured on 4,000 features of length
-2,048 with variances falling as 1/j, seven dampings from r = 0.01 to 1e4, tolerance 1e-3: 247 passes
-and 604 products per query together, 624 passes one damping after the other, 259 passes and products
-for the smallest alone. The Krylov space that all dampings share (Frommer and Maass 1999) was not
-tried: it should cost about the latter, but admits no preconditioner other than a multiple of I and
-cannot be restarted. Restarts matter: with variances falling as 1/j^2 and r = 0.01 among them, it
-takes one to two thousand passes, and the smallest alone stood at 6e-3 after 2,000.
+All queries and all damping values advance side by side, so that one product with G, one pass over
+the features, serves them all. A damping whose queries are all solved leaves the block; the smallest
+one fixes the number of passes. Measured on 4,000 features of length 2,048 with variances falling as
+1/j, seven dampings from r = 0.01 to 1e4, tolerance 1e-3: 247 passes together, 624 one damping after
+the other, 259 for the smallest alone. M gains little on projected features, whose coordinates have
+nearly equal variances (249 passes without it); it is for features whose coordinates differ.
 
-M gains little on projected features, whose coordinates have nearly equal variances: 247 passes with
-it and 249 without, and with 1/j^2 1,876 and 938. It is for features whose coordinates differ.
-
-What the recurrence calls the residual drifts from phi - (G + lambda I) z in float32. The true one
-is therefore computed when the recurrence has finished, and what is left of it is solved for again
-(iterative refinement) as long as that halves it.
+The recurrence's residual drifts from phi - (G + lambda I) z in float32. The true one is therefore
+computed at its end, and what is left is solved for again (iterative refinement) as long as that
+halves it. With variances falling as 1/j^2 the smallest damping alone stood at 6e-3 after 2,000
+passes without such restarts.
 
 Among several processes each one takes these decisions from the same reduced sums: their hosts must
 be alike.
@@ -40,13 +35,7 @@ Product = Callable[[Float[Array, "vector proj"]], Float[Array, "vector proj"]]
 
 
 class Iterated(NamedTuple):
-    """What conjugate gradients reached.
-
-    Attributes:
-        z: the solutions.
-        products: with G, each one pass over the features.
-        residual: ``||phi - (G + lambda I) z|| / ||phi||``, the largest of all queries.
-    """
+    """What conjugate gradients reached, as in :class:`ctrak_jax.fisher.Vectors`."""
 
     z: Float[Array, "damping query proj"]
     products: int
@@ -73,6 +62,9 @@ def conjugate_gradient(
 ) -> Iterated:
     """Solve equation (5.15) for every damping and query.
 
+    The residuals are above ``tolerance`` where the limit was reached or float32 allows no better:
+    the caller must look.
+
     Args:
         product: v -> v G.
         diagonal: diag(G).
@@ -80,10 +72,6 @@ def conjugate_gradient(
         lams: damping values lambda > 0.
         tolerance: largest ``||phi - (G + lambda I) z|| / ||phi||`` wanted.
         limit: of the products.
-
-    Returns:
-        The solutions with the residuals they have, above ``tolerance`` where the limit was reached
-        or float32 allows no better: the caller must look.
     """
     norms = jnp.linalg.norm(phi, axis=1, keepdims=True)
     unit = phi / jnp.where(norms > 0, norms, 1.0)
@@ -92,18 +80,14 @@ def conjugate_gradient(
     z = jnp.zeros((len(lams), *phi.shape), jnp.float32)
     residual, used = jnp.broadcast_to(unit[None], z.shape), 0
     size = worst(residual)
-    while True:
-        todo = np.flatnonzero(size > tolerance)
-        if not len(todo) or used >= limit:
-            break
+    while len(todo := np.flatnonzero(size > tolerance)) and used < limit:
         step, products = _cycle(
             product, diagonal, residual[todo], lam[todo], wanted, max(limit - used - 1, 1)
         )
-        better = z.at[todo].add(step)
-        left = unit[None] - _flat(product, better) - lam * better
+        z = z.at[todo].add(step)
+        residual = unit[None] - _flat(product, z) - lam * z
         used, before = used + products + 1, size
-        size = worst(left)
-        z, residual = better, left
+        size = worst(residual)
         if not np.any(size[todo] < before[todo] / 2):
             break
     return Iterated(z * norms[None], used, size)

@@ -33,11 +33,7 @@ def update(gram: Gram, features: Float[Array, "sample proj"]) -> Gram:
 
 
 def merge(grams: Sequence[Gram]) -> Gram:
-    """The Gram of all samples from those of disjoint parts.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """The Gram of all samples from those of disjoint parts."""
     if not grams:
         raise ValueError("merge needs at least one Gram, got none.")
     return jax.tree.map(lambda *parts: jnp.sum(jnp.stack(parts), axis=0), *grams)
