@@ -1,15 +1,11 @@
-"""The one exception for input that a user can fix."""
+"""The two exceptions that the command line prints as one line."""
 
 
 class UsageError(ValueError):
-    """Bad input: the message says what was got, what was expected and what to do.
-
-    The command line prints it as one line and exits with status 2.
-    """
+    """Bad input: the message says what was got, what was expected and what to do. The command line
+    prints it as one line and exits with status 2."""
 
 
 class StoreError(RuntimeError):
-    """Something on disk is damaged, incomplete or was made from other inputs.
-
-    The command line prints it as one line and exits with status 1.
-    """
+    """Something on disk is damaged, incomplete or was made from other inputs. The command line
+    prints it as one line and exits with status 1."""

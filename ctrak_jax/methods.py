@@ -1,16 +1,12 @@
 """The attribution methods as one table (method.md, section 6).
 
-A method is a training gradient and a query gradient. Each gradient is a loss, the path its states
-come from and whether every timestep is normalised. Methods with the same training gradient share
-one feature store.
+Methods with the same training gradient share one feature store. The noise of ``forward`` is one
+draw per (sample, timestep) for every loss (method.md, section 4); D-TRAK's authors describe one
+draw per timestep for all samples.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
-
-# The noise of ``forward`` is one draw per (sample, timestep) for every loss (method.md, section 4).
-# D-TRAK's authors describe one draw per timestep for all samples.
-
 
 ErrorWeight = Literal["sum", "rms"]
 
@@ -30,13 +26,8 @@ class GradientSpec(NamedTuple):
 
 
 class Method(NamedTuple):
-    """A row of the comparison.
-
-    Attributes:
-        train, query: the two gradients; ``None`` where the method does not work by gradients.
-        error_weight: how a sample's denoising errors weigh its score: ``sum``, equation (6.1), or
-            ``rms``, equation (6.2).
-    """
+    """A training and a query gradient, ``None`` where a method does not work by gradients, and how
+    denoising errors weigh a score (:func:`ctrak_jax.score.error_weights`)."""
 
     train: GradientSpec | None
     query: GradientSpec | None
@@ -70,16 +61,14 @@ ABLATION = ("ablation-base", "ablation-a", "ablation-b", "ablation-c", "concept-
 
 
 def train_specs(methods: Sequence[str]) -> dict[GradientSpec, str]:
-    """The distinct training gradients of the methods -> the store that holds their features.
-
-    A store bears the name of the first method in the table that needs it.
-    """
+    """The distinct training gradients of the methods -> the store that holds their features, which
+    bears the name of the first method in the table that needs it."""
+    wanted = [METHODS[m].train for m in methods]
     owners: dict[GradientSpec, str] = {}
     for name, method in METHODS.items():
-        if method.train is not None:
+        if method.train is not None and method.train in wanted:
             owners.setdefault(method.train, name)
-    wanted = [METHODS[m].train for m in methods]
-    return {spec: owners[spec] for spec in owners if spec in wanted}
+    return owners
 
 
 def store_of(method: str) -> str:
@@ -92,8 +81,5 @@ def store_of(method: str) -> str:
 
 def needs_errors(specs: Mapping[GradientSpec, str]) -> set[str]:
     """Stores that also keep denoising errors."""
-    return {
-        store
-        for spec, store in specs.items()
-        if any(m.train == spec and m.error_weight for m in METHODS.values())
-    }
+    weighed = {method.train for method in METHODS.values() if method.error_weight}
+    return {store for spec, store in specs.items() if spec in weighed}

@@ -14,9 +14,6 @@ def precision_at_k(ranked: Array, relevant: Array, k: int) -> float:
     Args:
         ranked: sample numbers, best first [rank].
         relevant: bool [sample].
-
-    Raises:
-        ValueError: fewer than ``k`` samples are ranked.
     """
     if not 1 <= k <= len(ranked):
         raise ValueError(f"precision@{k} needs at least {k} ranked samples, got {len(ranked)}.")
@@ -45,14 +42,10 @@ def bootstrap_mean(
     """Mean of all values with a 95% percentile interval over two levels.
 
     Every replicate draws groups (training seeds) with replacement and, inside each, clusters
-    (queries) with replacement: what varies between seeds and what varies between queries both
-    count. With one group only the queries vary.
+    (queries) with replacement: both kinds of variation count. With one group only queries vary.
 
     Args:
         groups: one array [cluster, value] or [cluster] per group.
-
-    Raises:
-        ValueError: no group, or an empty one.
     """
     if not groups or not all(np.size(group) for group in groups):
         raise ValueError(f"bootstrap needs values in every group, got {[len(g) for g in groups]}.")

@@ -6,6 +6,7 @@ the result to the user, who may write a better one.
 """
 
 import re
+from functools import partial
 
 from ctrak_jax.errors import UsageError
 
@@ -18,10 +19,7 @@ PREPOSITIONS = (
 )
 
 
-def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(text, re.IGNORECASE)
-
-
+_pattern = partial(re.compile, flags=re.IGNORECASE)
 LINKS = _pattern(r"(?:\s*(?:[,;&]|(?:and|or)\b))+\s*")
 CONJUNCTION = _pattern(r"\b(?:and|or)\b|&")
 PREPOSITION = _pattern(rf"(?:the style of|{PREPOSITIONS})\b")
@@ -36,15 +34,14 @@ VOWEL = _pattern(r"(?!eu|one\b|uni|use)[aeiou]|hour|honest")
 
 
 def without(prompt: str, concept: str) -> str:
-    """The prompt without the concept's words; case does not matter, words are whole.
+    """The prompt without the concept's words; empty if there are no others.
 
-    Every occurrence goes, a possessive 's with it. Around the gap: lists keep their commas and
-    their "and" in place, an article or a preposition that has lost its noun goes, "a" and "an" fit
-    the word that now follows. Of a prompt that is the concept the empty caption is left.
+    Case does not matter, words are whole. Every occurrence goes, a possessive 's with it. Around
+    the gap lists keep their commas and their "and" in place, an article or a preposition that has
+    lost its noun goes, "a" and "an" fit the word that now follows.
 
     Raises:
-        UsageError: the concept is empty or not in the prompt, or only words such as "a" or
-            "in the style of" would be left.
+        UsageError: the concept is empty or not in the prompt, or no word of content would be left.
     """
     prompt, phrase = " ".join(prompt.split()), " ".join(concept.split()).strip(",;")
     if not phrase:
@@ -71,11 +68,9 @@ def without(prompt: str, concept: str) -> str:
 
 
 def words_of(attribute: str, value: str, prompt: str) -> str | None:
-    """The phrase of the prompt that speaks of an attribute's value, as the prompt spells it.
-
-    The first of "{value} {attribute}" and "{value}" that stands there as whole words. A value "yes"
-    or "no" says nothing alone: for "yes" "a {attribute}" and "{attribute}" take its place.
-    """
+    """The phrase of the prompt that speaks of an attribute's value, as the prompt spells it: the
+    first of "{value} {attribute}" and "{value}" that stands there as whole words. "yes" and "no"
+    say nothing alone; for "yes" "a {attribute}" and "{attribute}" take its place."""
     candidates = [f"{value} {attribute}"]
     if value == "yes":
         candidates += [f"a {attribute}", f"an {attribute}", attribute]

@@ -29,12 +29,7 @@ BLOCK = 1 << 18
 
 
 class Places(NamedTuple):
-    """Where a task's exemplars stand among its candidates.
-
-    Attributes:
-        ranks: 1 = best, ascending [exemplar].
-        candidates: how many there are, exemplars included.
-    """
+    """Ranks of a task's exemplars, 1 = best, ascending, among so many candidates in all."""
 
     ranks: np.ndarray
     candidates: int
@@ -48,16 +43,8 @@ class Retrieval(NamedTuple):
 
 
 def places_by_score(exemplars: Array, others: Array | Iterable[Array]) -> Places:
-    """Equation (7.2).
-
-    Args:
-        exemplars: their scores [exemplar].
-        others: the scores of all other candidates [other], or blocks of them in any order, each of
-            which is looked at once.
-
-    Raises:
-        ValueError: there is no exemplar, a score is NaN, or an array is not flat.
-    """
+    """Equation (7.2) from the exemplars' scores and those of all other candidates, whole or in
+    blocks of any order."""
     mine = np.concatenate([*_blocks(exemplars), np.zeros(0)])
     if not len(mine):
         raise ValueError("no exemplar is given: its rank is undefined.")
@@ -72,19 +59,13 @@ def places_by_score(exemplars: Array, others: Array | Iterable[Array]) -> Places
 
 
 def retrieval(places: Places, depths: Sequence[int] = DEPTHS) -> Retrieval:
-    """Equations (7.3) and (7.4).
-
-    Raises:
-        ValueError: a depth is not between 1 and the number of candidates.
-    """
+    """Equations (7.3) and (7.4)."""
     ranks = np.sort(places.ranks)
     for k in depths:
         if not 1 <= k <= places.candidates:
             raise ValueError(f"recall@{k} needs at least {k} candidates, got {places.candidates}.")
-    return Retrieval(
-        {k: float(np.mean(ranks <= k)) for k in depths},
-        float(np.mean(np.arange(1, len(ranks) + 1) / ranks)),
-    )
+    recall = {k: float(np.mean(ranks <= k)) for k in depths}
+    return Retrieval(recall, float(np.mean(np.arange(1, len(ranks) + 1) / ranks)))
 
 
 class TaskResult(NamedTuple):
@@ -99,11 +80,8 @@ class Summary(NamedTuple):
     """A row of the table: means over tasks with 95% intervals.
 
     Attributes:
-        method: its name.
-        group, value: which tasks, such as "test_case" and "test_bamfg"; "all" and "all" for the row
-            over all of them.
+        group, value: which tasks, such as "test_case" and "test_bamfg", or "all" and "all".
         tasks: how many.
-        recall: by depth.
     """
 
     method: str
@@ -118,13 +96,10 @@ def summarise(results: Iterable[TaskResult], replicates: int = 10_000) -> list[S
     """Means with bootstrap intervals over tasks: by method, over all tasks and in every group.
 
     Methods come in the order in which they first occur; a method's row over all tasks comes first.
-
-    Raises:
-        ValueError: results of differing depths.
     """
     members: dict[str, dict[tuple[str, str], list[Retrieval]]] = {}
     for result in results:
-        groups = members.setdefault(result.method, {("all", "all"): []})
+        groups = members.setdefault(result.method, {})
         for key in (("all", "all"), *result.groups.items()):
             groups.setdefault(key, []).append(result.found)
     rows = []
@@ -133,16 +108,9 @@ def summarise(results: Iterable[TaskResult], replicates: int = 10_000) -> list[S
             depths = tuple(found[0].recall)
             if any(tuple(one.recall) != depths for one in found):
                 raise ValueError(f"{method}: results of differing depths; compute all at the same.")
-            rows.append(
-                Summary(
-                    method,
-                    group,
-                    value,
-                    len(found),
-                    {k: _mean([one.recall[k] for one in found], replicates) for k in depths},
-                    _mean([one.average_precision for one in found], replicates),
-                )
-            )
+            recall = {k: _mean([one.recall[k] for one in found], replicates) for k in depths}
+            precision = _mean([one.average_precision for one in found], replicates)
+            rows.append(Summary(method, group, value, len(found), recall, precision))
     return rows
 
 
@@ -155,12 +123,8 @@ def _blocks(scores: Array | Iterable[Array]) -> Iterator[np.ndarray]:
         if np.ndim(part) != 1:
             raise ValueError(f"scores of shape {np.shape(part)}, expected one a candidate.")
         for first in range(0, len(part), BLOCK):
-            yield _scores(part[first : first + BLOCK])
-
-
-def _scores(scores: Array) -> np.ndarray:
-    """Checked scores; float64 holds every score of a smaller type exactly."""
-    values = np.asarray(scores).astype(np.float64)
-    if np.isnan(values).any():
-        raise ValueError("a score is NaN, which has no rank; look at the features.")
-    return values
+            # float64 holds every score of a smaller type exactly.
+            values = np.asarray(part[first : first + BLOCK]).astype(np.float64)
+            if np.isnan(values).any():
+                raise ValueError("a score is NaN, which has no rank; look at the features.")
+            yield values

@@ -13,20 +13,8 @@ with D the number of elements of the image. Its gradient is a vector-Jacobian pr
     u = -\frac{2}{D} \delta                                                               \tag{2.2}
 
 so a loss here is the function that gives the cotangent u at one step. That form never takes the
-difference of two nearly equal predictions, keeps u in float32 whatever the network computes in, and
-lets plain losses f(eps) join in with :math:`u = \partial f/\partial\epsilon`.
-
-============ ================================================ =================================
-loss          what it is                                        cotangent u
-============ ================================================ =================================
-``dsm``       mean (n - eps)^2 (TRAK)                           -2 (n - eps) / D
-``l2``        mean eps^2 (D-TRAK)                               2 eps / D
-``l1``        mean abs eps (DAS, as compared)                   sign(eps) / D
-``mean``      mean eps (DAS, as its authors publish it)         1 / D
-``dps``       reward - mean (x0_hat - x0)^2                     -2 delta / D, through the network
-``slider``    reward log p(concept | x) by two conditions       -2 s (eps - eps_minus) / D
-``reward``    any R(x_t) or R(x0_hat)                           -2 delta / D
-============ ================================================ =================================
+difference of two nearly equal predictions and keeps u in float32 whatever the network computes in.
+Plain losses f(eps) join in with :math:`u = \partial f/\partial\epsilon`.
 """
 
 from collections.abc import Callable
@@ -37,6 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from ctrak_jax.schedule import Schedule, implied_noise, level, posterior_mean
+from ctrak_jax.trajectory import under_both
 from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, Reward, Scalar, Timestep
 
 
@@ -44,9 +33,7 @@ class Step(NamedTuple):
     """The network at one point of one trajectory, with what a loss may ask of it.
 
     Attributes:
-        x: the state.
-        t: its timestep.
-        eps: the prediction there, float32.
+        eps: the prediction at the state x and timestep t, float32.
         pull_x: u -> u^T d eps / d x, the backward pass through the network to the state.
         eps_under: another condition -> the prediction at the same state.
     """
@@ -82,14 +69,12 @@ def reward_cotangent(delta: Image) -> Image:
 
 
 def reward_loss(eps: Image, delta: Image) -> Scalar:
-    """Equation (2.1) as a scalar, for reading and for tests: ``jax.grad`` of it gives
-    equation (2.2)."""
-    target = jax.lax.stop_gradient(eps + delta)
-    return jnp.mean((target - eps) ** 2)
+    """Equation (2.1) as a scalar, whose ``jax.grad`` is equation (2.2)."""
+    return jnp.mean((jax.lax.stop_gradient(eps + delta) - eps) ** 2)
 
 
 def dsm(schedule: Schedule, x0: Image) -> Loss:
-    """Denoising score matching, mean (n - eps)^2, n the noise between ``x0`` and the state."""
+    """Denoising score matching: mean (n - eps)^2, n the noise from ``x0`` to the state (TRAK)."""
 
     def loss(step: Step) -> Image:
         noise = implied_noise(schedule, step.x, step.t, x0)
@@ -99,17 +84,17 @@ def dsm(schedule: Schedule, x0: Image) -> Loss:
 
 
 def l2() -> Loss:
-    """Mean eps^2: the training loss of D-TRAK (Zheng et al. 2024)."""
+    """Mean eps^2, u = 2 eps / D: the training loss of D-TRAK (Zheng et al. 2024)."""
     return lambda step: 2.0 * step.eps / step.eps.size
 
 
 def l1() -> Loss:
-    """Mean abs eps: the training loss under the name DAS in the Concept-TRAK comparison."""
+    """Mean abs eps, u = sign(eps) / D: the training loss of DAS in the Concept-TRAK comparison."""
     return lambda step: jnp.sign(step.eps) / step.eps.size
 
 
 def mean() -> Loss:
-    """Mean eps: the model output function of DAS (Lin et al. 2025)."""
+    """Mean eps, u = 1 / D: the model output function of DAS (Lin et al. 2025)."""
     return lambda step: jnp.full_like(step.eps, 1.0 / step.eps.size)
 
 
@@ -139,22 +124,16 @@ def reward_x0(reward: Reward, schedule: Schedule, weight: float = 1.0) -> Loss:
 
 
 def dps(schedule: Schedule, x0: Image, scale: float = 1.0) -> Loss:
-    """Concept-TRAK's training loss: the reward is minus the squared reconstruction error,
-    R = - mean (x0_hat(x_t) - x0)^2, so delta = + scale grad_x mean (x0_hat - x0)^2, equation (2.4).
+    """Concept-TRAK's training loss, of the reward R = - mean (x0_hat(x_t) - x0)^2: equation (2.4),
+    delta = + scale grad_x mean (x0_hat - x0)^2.
 
-    Its direction is that of the unsquared norm; with per-timestep normalisation they are equal.
     Source: Chung et al. 2023 (the guidance), Concept-TRAK 2026 (the loss).
     """
     return reward_x0(lambda x0_hat: -jnp.mean((x0_hat - x0) ** 2), schedule, scale)
 
 
 class Mixture(NamedTuple):
-    """Several conditions without a concept, and how much each counts.
-
-    Attributes:
-        conditions: stacked [alternative, ...].
-        weights: [alternative], summing to 1.
-    """
+    """Several conditions without a concept, stacked [alternative, ...]; the weights sum to 1."""
 
     conditions: Cond
     weights: Float[Array, " alternative"]
@@ -164,39 +143,34 @@ def slider(minus: Cond, scale: float = 1.0, contrast: Contrast | None = None) ->
     """A concept's reward log p(concept | x) by the condition without it:
     delta = + scale (eps(c) - eps(c_minus)), equation (2.6).
 
-    With the null condition as ``minus`` this is classifier-free guidance, :func:`cfg`. By Bayes'
-    rule, equation (2.5), c_minus is a mixture over the values of the concept's attribute; a
-    :class:`Mixture` takes fixed weights for p(v | x).
+    By Bayes' rule, equation (2.5), c_minus is a mixture over the values of the concept's attribute;
+    a :class:`Mixture` takes fixed weights for p(v | x).
     Source: Gandikota et al. 2024 (the slider), Concept-TRAK 2026 (the loss).
 
     Args:
         minus: a condition, or a mixture of them.
         contrast: gives eps(c) - eps(c_minus) where the network that is differentiated computes in
-            lower precision. The two predictions differ by a few hundredths of their size: rounded
-            to bfloat16 on the way, a quarter of that difference was noise.
+            lower precision: rounded to bfloat16, a quarter of that difference was noise.
     """
-    if contrast is not None:
-        return lambda step: reward_cotangent(scale * contrast(step.x, step.t))
-    return lambda step: reward_cotangent(scale * (step.eps - _under(step, minus)))
+
+    def loss(step: Step) -> Image:
+        if contrast is not None:
+            return reward_cotangent(scale * contrast(step.x, step.t))
+        return reward_cotangent(scale * (step.eps - _under(step.eps_under, minus, step.eps)))
+
+    return loss
 
 
-def _under(step: Step, minus: Cond) -> Image:
-    """The prediction under a condition, or its mean under several."""
-    if isinstance(minus, Mixture):
-        return _mean_under(step.eps_under, minus, step.eps)
-    return step.eps_under(minus)
+def _under(eps_under: Callable[[Cond], Image], minus: Cond, like: Image) -> Image:
+    """The prediction under a condition, or its mean under several, one after the other: side by
+    side they would multiply the memory of everything that is vmapped over."""
+    if not isinstance(minus, Mixture):
+        return eps_under(minus)
 
+    def add(total: Image, one: Mixture) -> tuple[Image, None]:
+        return total + one.weights * eps_under(one.conditions), None
 
-def _mean_under(eps_under: Callable[[Cond], Image], mixture: Mixture, like: Image) -> Image:
-    """One prediction after the other: side by side they would multiply the memory of everything
-    that is vmapped over."""
-
-    def add(total: Image, one: tuple[Cond, Scalar]) -> tuple[Image, None]:
-        condition, weight = one
-        return total + weight * eps_under(condition), None
-
-    alternatives = mixture.conditions, mixture.weights
-    return jax.lax.scan(add, jnp.zeros_like(like), alternatives)[0]
+    return jax.lax.scan(add, jnp.zeros_like(like), minus)[0]
 
 
 def contrast_of(eps_fn: EpsFn, params: Params, cond: Cond, minus: Cond) -> Contrast:
@@ -205,10 +179,8 @@ def contrast_of(eps_fn: EpsFn, params: Params, cond: Cond, minus: Cond) -> Contr
     def contrast(x: Image, t: Timestep) -> Image:
         if isinstance(minus, Mixture):
             wanted = eps_fn(params, x, t, cond)
-            return wanted - _mean_under(lambda c: eps_fn(params, x, t, c), minus, wanted)
-        # One call on a pair instead of two calls, as in guided trajectories.
-        pair = jax.tree.map(lambda a, b: jnp.stack([a, b]), cond, minus)
-        wanted, other = jax.vmap(eps_fn, (None, None, None, 0))(params, x, t, pair)
+            return wanted - _under(lambda c: eps_fn(params, x, t, c), minus, wanted)
+        wanted, other = under_both(eps_fn, params, x, t, cond, minus)
         return wanted - other
 
     return contrast

@@ -89,11 +89,7 @@ def posterior_mean(schedule: Schedule, x: Image, t: Timestep, eps: Image) -> Ima
 
 
 def implied_noise(schedule: Schedule, x: Image, t: Timestep, x0: Image) -> Image:
-    """The noise n of equation (1.1) that leads from ``x0`` to ``x`` at ``t``.
-
-    Under forward noising it is the noise that was added; on an inversion path it is the one noise
-    that belongs to the state and timestep at hand.
-    """
+    """The noise n of equation (1.1) that leads from ``x0`` to ``x`` at ``t``, on whatever path."""
     signal, sigma = level(schedule, t)
     return (x - signal * x0) / sigma
 
@@ -109,11 +105,7 @@ def predicted_noise(
 
 
 def as_eps_fn(network: EpsFn, schedule: Schedule, prediction: str) -> EpsFn:
-    """Wrap a network that predicts ``eps``, ``v`` or ``x0`` as a noise prediction.
-
-    Raises:
-        ValueError: ``prediction`` is none of the three.
-    """
+    """Wrap a network that predicts ``eps``, ``v`` or ``x0`` as a noise prediction."""
     if prediction not in ("eps", "v", "x0"):
         raise ValueError(f"prediction={prediction!r} is not known; use one of 'eps', 'v', 'x0'.")
 

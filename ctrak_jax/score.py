@@ -4,7 +4,7 @@ r"""Influence scores and rankings (method.md, sections 1, 5 and 6).
     I(i, q) = w_i \phi_i^\top (G + \lambda I)^{-1} \phi_q                                 \tag{5.11}
 
 Positive = proponent: a gradient step on sample i lowers the query's loss. The weights w are one,
-except for DAS, which weighs a sample by its denoising errors.
+except for DAS.
 """
 
 from functools import partial
@@ -36,11 +36,8 @@ def influence(
 def error_weights(
     errors: Float[Array, "sample time"], form: Literal["sum", "rms"]
 ) -> Float[Array, " sample"]:
-    """DAS's weight of every training sample from its denoising errors mse_t.
-
-    ``sum``: equation (6.1), as the Concept-TRAK release compares DAS. ``rms``: equation (6.2), as
-    its authors publish it (Lin et al. 2025).
-    """
+    """DAS's weight of every training sample from its denoising errors: ``sum``, equation (6.1), in
+    the Concept-TRAK release, or ``rms``, equation (6.2), by its authors (Lin et al. 2025)."""
     if form == "sum":
         return errors.sum(axis=1)
     root = jnp.sqrt(errors)
@@ -55,11 +52,7 @@ class Ranking(NamedTuple):
 
 
 def top_k(scores: Float[Array, "*damping query sample"], k: int) -> Ranking:
-    """The k largest scores of every query, for one damping value or several.
-
-    Raises:
-        ValueError: k is not between 1 and the number of samples.
-    """
+    """The k largest scores of every query, for one damping value or several."""
     if not 1 <= k <= scores.shape[-1]:
         raise ValueError(f"top_k: k={k} must be between 1 and the {scores.shape[-1]} samples.")
     score, index = jax.lax.top_k(scores, k)

@@ -34,11 +34,8 @@ from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, PRNGKey, Timeste
 
 
 class Grid(NamedTuple):
-    """The timesteps of a trajectory and which of its states are kept.
-
-    ``times[j]`` for j = 0..S; of the states at ``times[every], times[2 every], ...`` short of the
-    last the first ``kept`` are recorded: the attribution timesteps.
-    """
+    """The timesteps ``times[j]``, j = 0..S, of a trajectory. Of its states at ``times[every],
+    times[2 every], ...`` short of the last the first ``kept`` are recorded."""
 
     times: np.ndarray
     every: int
@@ -71,10 +68,6 @@ def grid(
 
     Args:
         kept: how many states are recorded, those of the least noise; ``None`` for all.
-
-    Raises:
-        ValueError: ``every`` does not divide ``steps``, or nothing would be recorded, or there are
-            fewer than ``kept`` to record.
     """
     if steps < 2 or every < 1 or steps % every or steps // every < 2:
         raise ValueError(
@@ -89,15 +82,21 @@ def grid(
     return Grid(times, every, most if kept is None else kept)
 
 
+def under_both(
+    eps_fn: EpsFn, params: Params, x: Image, t: Timestep, cond: Cond, other: Cond
+) -> Float[Array, "2 ..."]:
+    """The predictions under two conditions by one call: the network sees a batch axis of two."""
+    pair = jax.tree.map(lambda a, b: jnp.stack([a, b]), cond, other)
+    return jax.vmap(eps_fn, (None, None, None, 0))(params, x, t, pair)
+
+
 def guided(eps_fn: EpsFn, guidance: Guidance | None) -> EpsFn:
     """The prediction of equation (4.3); ``None`` is the plain prediction (one network call)."""
     if guidance is None:
         return eps_fn
 
     def eps(params: Params, x: Image, t: Timestep, cond: Cond) -> Image:
-        # One call on a pair instead of two calls: the batch axis is doubled inside the network.
-        pair = jax.tree.map(lambda a, b: jnp.stack([a, b]), cond, guidance.negative)
-        wanted, other = jax.vmap(eps_fn, (None, None, None, 0))(params, x, t, pair)
+        wanted, other = under_both(eps_fn, params, x, t, cond, guidance.negative)
         return other + guidance.scale * (wanted - other)
 
     return eps
@@ -118,8 +117,8 @@ def ddim_step(
     Args:
         x: the state at ``t``.
         eps: the prediction there.
-        eta: the share of fresh noise in equation (4.2); needs ``noise`` (unit normal,
-            like ``x``) where > 0.
+        eta: the share of fresh noise in equation (4.2).
+        noise: unit normal, like ``x``; needed where eta > 0.
     """
     x0_hat = posterior_mean(schedule, x, t, eps)
     signal, sigma = level(schedule, t_next)
@@ -134,13 +133,7 @@ def ddim_step(
 
 def forward_path(schedule: Schedule, x0: Image, times: Int[Array, " time"], key: PRNGKey) -> Path:
     """Forward noising with ONE noise per (sample, timestep): the noise of t comes from
-    ``fold_in(key, t)``, so that neither batches nor the choice of timesteps can change it.
-
-    Args:
-        x0: the clean image.
-        times: the timesteps.
-        key: the sample's own key.
-    """
+    ``fold_in(key, t)``, so that neither batches nor the choice of timesteps can change it."""
     times = jnp.asarray(times, jnp.int32)
 
     def state(t: Timestep) -> Image:
@@ -156,11 +149,12 @@ def _walk(
     schedule: Schedule,
     x: Image,
     cond: Cond,
-    segments: np.ndarray,
+    times: np.ndarray,
+    every: int,
     eta: float,
     key: PRNGKey | None,
 ) -> Float[Array, "segment ..."]:
-    """Walk along ``segments`` [segment, steps + 1] of timesteps; the state at each one's end."""
+    """Walk along ``times``: the states after every so many steps."""
     if eta > 0.0 and key is None:
         raise ValueError(f"eta={eta} adds noise to every step: pass a key, or eta=0.")
 
@@ -176,14 +170,8 @@ def _walk(
         x, _ = jax.lax.scan(step, x, pairs)
         return x, x
 
-    pairs = np.stack([segments[:, :-1], segments[:, 1:]], axis=-1)
-    _, states = jax.lax.scan(segment, x, jnp.asarray(pairs, jnp.int32))
-    return states
-
-
-def _segments(points: np.ndarray, every: int) -> np.ndarray:
-    starts = np.arange(0, len(points) - 1, every)
-    return points[starts[:, None] + np.arange(every + 1)]
+    pairs = np.stack([times[:-1], times[1:]], axis=-1).reshape(-1, every, 2)
+    return jax.lax.scan(segment, x, jnp.asarray(pairs, jnp.int32))[1]
 
 
 def invert(
@@ -198,22 +186,16 @@ def invert(
     eta: float = 0.0,
     key: PRNGKey | None = None,
 ) -> Path:
-    """DDIM inversion of one image: the states at the recorded timesteps, ascending.
-
-    The image is taken as the state at ``grid.times[0]``; the walk ends at the last recorded
-    timestep. Equations (4.1) to (4.3).
+    """DDIM inversion of one image, equations (4.1) to (4.3): the states at the recorded timesteps.
 
     Args:
-        x0: one clean image.
+        x0: one clean image, taken as the state at ``grid.times[0]``.
         cond: its condition.
         guidance: scale and negative condition; ``None`` for the plain prediction.
         eta: share of fresh noise per step (0 = the deterministic map), drawn from ``key``.
-
-    Returns:
-        Path with x [time, ...] and t [time].
     """
-    upward = _segments(grid.times[: grid.kept * grid.every + 1], grid.every)
-    states = _walk(guided(eps_fn, guidance), params, schedule, x0, cond, upward, eta, key)
+    times, every = grid.times[: grid.kept * grid.every + 1], grid.every
+    states = _walk(guided(eps_fn, guidance), params, schedule, x0, cond, times, every, eta, key)
     return Path(states, jnp.asarray(grid.recorded, jnp.int32))
 
 
@@ -237,12 +219,9 @@ def sample(
     key: PRNGKey | None = None,
 ) -> Sample:
     """DDIM sampling of one image from unit normal ``noise`` at ``grid.times[-1]`` down to
-    ``grid.times[0]``; its recorded states are the trajectory of the global scope (method.md,
-    section 3).
-
-    Arguments as for :func:`invert`.
-    """
-    downward = _segments(grid.times[::-1], grid.every)
-    states = _walk(guided(eps_fn, guidance), params, schedule, noise, cond, downward, eta, key)
+    ``grid.times[0]``, with the arguments of :func:`invert`. Its recorded states are the trajectory
+    of the global scope (method.md, section 3)."""
+    times, every = grid.times[::-1], grid.every
+    states = _walk(guided(eps_fn, guidance), params, schedule, noise, cond, times, every, eta, key)
     recorded = jnp.asarray(grid.recorded, jnp.int32)
     return Sample(states[-1], Path(states[:-1][::-1][: grid.kept], recorded))

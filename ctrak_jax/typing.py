@@ -1,16 +1,8 @@
 """Vocabulary of the mathematics: array axes and the two functions a user brings.
 
-Axis names (one that a single module needs speaks for itself):
-
-=========== =====================================================================
-``sample``   training samples (or queries) handled side by side
-``time``     attribution timesteps of one trajectory
-``param``    the selected parameters, flattened (its length is d)
-``proj``     coordinates after the random projection (its length is k)
-``query``    (image, concept) questions
-=========== =====================================================================
-
-The shape of one image is left open (``...``): pixels [H, W, C], latents, anything.
+Axes: ``sample`` (training samples or queries side by side), ``time`` (attribution timesteps of one
+trajectory), ``param`` (the d selected parameters), ``proj`` (the k coordinates of a feature) and
+``query`` ((image, concept) questions). The shape of one image is left open (``...``).
 """
 
 from collections.abc import Callable, Mapping
@@ -43,13 +35,8 @@ class EpsFn(Protocol):
 
 
 class LayerTrace(NamedTuple):
-    """A prediction and the linear layers it came through, by their path in the parameters.
-
-    Attributes:
-        eps: the prediction.
-        inputs: layer -> [..., in].
-        outputs: layer -> [..., out].
-    """
+    """A prediction, and the inputs [..., in] and outputs [..., out] of the linear layers it came
+    through, by their path in the parameters."""
 
     eps: Image
     inputs: dict[str, Array]
@@ -60,9 +47,8 @@ class LayerTrace(NamedTuple):
 class LayersFn(Protocol):
     """An :class:`EpsFn` that shows its linear layers ``y = x kernel (+ bias)``.
 
-    ``taps[layer]`` is added to that layer's output, so that the derivative to it is the cotangent
-    of the output. The kernel of ``layer`` is the parameter ``layer/kernel``; every use of that
-    parameter is seen.
+    ``taps[layer]`` is added to that layer's output, so that the derivative to it is the output's
+    cotangent. The kernel is the parameter ``layer/kernel``, of which every use is seen.
     """
 
     def __call__(

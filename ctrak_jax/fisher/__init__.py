@@ -4,8 +4,7 @@ r"""The Fisher approximation over projected gradients and its solves (method.md,
     G = \sum_i \phi_i \phi_i^\top, \qquad
     \lambda = 0.1 r \mathrm{tr}(G) / k, \qquad (G + \lambda I) z = \phi_q                 \tag{5.10}
 
-:func:`solve` picks a solver by n, k and the memory it may use, and its result says which one ran.
-Features come as :class:`Rows`, in memory, split over devices or read from disk.
+:func:`solve` picks a solver by n, k and memory. Features come as :class:`Rows`, wherever they are.
 
 =========  ===========================  ======================================================
 solver     memory                       taken where

@@ -46,7 +46,6 @@ class Vectors(NamedTuple):
 
     Attributes:
         solver: which one ran.
-        z: the solved queries.
         products: passes over the features that an iterative one took.
         residual: ``||phi - (G + lambda I) z|| / ||phi||``, the largest of all queries, by damping.
     """

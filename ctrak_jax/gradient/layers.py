@@ -22,7 +22,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from ctrak_jax.gradient.plain import over_chunks, pull_back
-from ctrak_jax.projection import Projection, factored, project_leaf
+from ctrak_jax.projection import Projection, factored
+from ctrak_jax.projection.api import project_leaf
 from ctrak_jax.reward import Loss, Step
 from ctrak_jax.trajectory import Path
 from ctrak_jax.typing import Array, Cond, Image, LayersFn, Timestep
@@ -31,13 +32,8 @@ HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class Layers(NamedTuple):
-    """Gradients of ONE sample at every step of its path, a linear layer's as its two factors.
-
-    Attributes:
-        inputs: kernel -> A [time, row, in].
-        output_cotangents: kernel -> D [time, row, out].
-        others: every other parameter -> its gradients [time, ...].
-    """
+    """Gradients of ONE sample at every step of its path, by parameter: A and D of the kernels of
+    linear layers, and the gradients themselves of all ``others``."""
 
     inputs: Mapping[str, Float[Array, "time row in"]]
     output_cotangents: Mapping[str, Float[Array, "time row out"]]
@@ -51,11 +47,7 @@ Finish = Callable[[Layers, Float[Array, " time"]], Any]
 def path_layers(
     loss: Loss, layers_fn: LayersFn, params: dict[str, Array], path: Path, cond: Cond
 ) -> Layers:
-    """The gradients of one loss at every step of a path.
-
-    Args:
-        params: the parameters to differentiate, by path (see :func:`ctrak_jax.gradient.select`).
-    """
+    """The gradients of one loss at every step of a path."""
 
     def step(x: Image, t: Timestep) -> Layers:
         x = x.astype(jnp.float32)
@@ -92,8 +84,7 @@ def _rows(tokens: Array) -> Float[Array, "row width"]:
 
 
 def step_norms(layers: Layers) -> Float[Array, " time"]:
-    """||g_t|| over all parameters at every step: equation (4.5), or by the gradient of the step for
-    a layer with so many rows that this is cheaper."""
+    """||g_t|| over all parameters: by equation (4.5), or A^T D of a layer where that is cheaper."""
     squares = [jnp.square(g).reshape(g.shape[0], -1).sum(1) for g in layers.others.values()]
     for kernel, a in layers.inputs.items():
         d = layers.output_cotangents[kernel]
@@ -124,13 +115,12 @@ def project_layers(
 ) -> Float[Array, " proj"]:
     """The ``factored`` projection of sum_t w_t g_t without any layer's gradient: equation (5.9)."""
     k, seed = projection.k, projection.seed
-    total = jnp.zeros(k)
-    row = 0
+    total, row = jnp.zeros(k), 0
     for path in sorted({*layers.inputs, *layers.others}):
         if path in layers.inputs:
             a, d = layers.inputs[path], layers.output_cotangents[path] * weights[:, None, None]
             shape = (a.shape[2], d.shape[2])
-            a, d = (leaf.reshape(-1, leaf.shape[2]) for leaf in (a, d))
+            a, d = a.reshape(-1, shape[0]), d.reshape(-1, shape[1])
             total += factored.project_outer(a, d, k=k, seed=seed, first_row=row)
         else:
             g = jnp.tensordot(weights, layers.others[path], 1)
@@ -155,23 +145,17 @@ def path_gradients(
 
     Args:
         loss: the cotangent at one step.
-        params: the parameters to differentiate, by path.
+        params: the parameters to differentiate, by path (see :func:`ctrak_jax.gradient.select`).
         path: states x [time, ...] and timesteps t [time].
-        normalise: one sum for each entry; they share the passes through the network.
+        normalise: one result for each entry; they share the passes through the network.
         time_chunk: timesteps side by side; must divide the path's length. ``None``: all.
-        finish: what becomes of the weighted steps; by default the gradients by path.
-
-    Returns:
-        One result of ``finish`` for each entry of ``normalise``, summed over the chunks.
-
-    Raises:
-        ValueError: ``time_chunk`` does not divide the number of timesteps.
+        finish: makes a result of the weighted steps, by default the gradients by path. Results are
+            summed over the chunks.
     """
 
     def sums(part: Path) -> list[Any]:
         layers = path_layers(loss, layers_fn, params, part, cond)
-        one = jnp.ones(part.t.shape[0])
-        weights = {False: one}
+        weights = {False: jnp.ones(part.t.shape[0])}
         if True in normalise:
             norm = step_norms(layers)
             weights[True] = jnp.where(norm > 0, 1.0 / jnp.where(norm > 0, norm, 1.0), 0.0)

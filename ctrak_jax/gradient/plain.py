@@ -5,15 +5,15 @@ r"""Parameter gradients of one sample along its path (method.md, sections 2 and 
     \bar g_t = g_t / \Vert g_t \Vert_2 \text{ (0 stays 0)}, \qquad
     g = \sum_t g_t \text{ or } \sum_t \bar g_t                                            \tag{4.4}
 
-The norm runs over all selected parameters. Timesteps are computed in chunks of ``time_chunk``:
-memory is [time_chunk, d] per sample where gradients are normalised. Without normalisation a chunk
-is one backward pass, in which every layer contracts over timesteps at once, and it holds [d].
+The norm runs over all selected parameters. Of a chunk of timesteps, memory holds [time_chunk, d]
+per sample where gradients are normalised, else [d]: then a chunk is one backward pass.
 
 This is the reference, for any ``eps_fn``; :mod:`ctrak_jax.gradient.layers` gives the same sums
 without [time, d] for a network that shows its linear layers.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -28,20 +28,13 @@ from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, Timestep
 def step_gradient(
     loss: Loss, eps_fn: EpsFn, params: Params, x: Image, t: Timestep, cond: Cond
 ) -> Params:
-    """g_t of equation (4.4): the parameter gradient of one loss at one step.
-
-    One forward pass, one backward pass to x where the loss asks for it, one to the parameters.
-    """
+    """g_t of equation (4.4): one forward pass, one backward pass to x where the loss asks for it,
+    one to the parameters."""
     return _pull_params(eps_fn, params, x, t, cond, loss(linearise(eps_fn, params, x, t, cond)))
 
 
 def _pull_params(
-    eps_fn: Callable[..., Array],
-    params: Params,
-    x: Array,
-    t: Array | int,
-    cond: Cond,
-    cotangent: Array,
+    eps_fn: Callable, params: Params, x: Array, t: Array | int, cond: Cond, cotangent: Array
 ) -> Params:
     # The forward pass here and the one in ``linearise`` are the same expression: the compiler
     # keeps one (the compiled operation count is held by a test).
@@ -82,7 +75,7 @@ def sample_gradient(
     normalise: bool,
     time_chunk: int | None = None,
 ) -> Params:
-    """g of equation (4.4): the gradient of ONE sample, summed over its path.
+    """g of equation (4.4): the gradient of ONE sample, summed over its path, in float32.
 
     ``jax.vmap`` over samples gives per-sample gradients [sample, ...]::
 
@@ -95,36 +88,20 @@ def sample_gradient(
         path: states x [time, ...] and timesteps t [time].
         normalise: divide each timestep's gradient by its norm before summing.
         time_chunk: timesteps handled side by side; must divide the path's length. ``None``: all.
-
-    Returns:
-        A pytree like ``params``, float32.
-
-    Raises:
-        ValueError: ``time_chunk`` does not divide the number of timesteps.
     """
 
     def normalised(part: Path) -> Params:
-        steps = _step_gradients(loss, eps_fn, params, part, cond)
-        return _sum_over_time(jax.vmap(unit_or_zero)(steps))
+        step = partial(step_gradient, loss, eps_fn, params)
+        steps = jax.vmap(lambda x, t: unit_or_zero(step(x, t, cond)))(part.x, part.t)
+        return jax.tree.map(lambda leaf: leaf.sum(0), steps)
 
     def plain(part: Path) -> Params:
-        def cotangent(x: Image, t: Timestep) -> Image:
-            return loss(linearise(eps_fn, params, x, t, cond))
-
-        u = jax.vmap(cotangent)(part.x, part.t)
+        step = partial(linearise, eps_fn, params)
+        u = jax.vmap(lambda x, t: loss(step(x, t, cond)))(part.x, part.t)
         over_time = jax.vmap(eps_fn, (None, 0, 0, None))
         return _pull_params(over_time, params, part.x, part.t, cond, u)
 
     return over_chunks(normalised if normalise else plain, path, time_chunk)
-
-
-def _step_gradients(loss: Loss, eps_fn: EpsFn, params: Params, part: Path, cond: Cond) -> Params:
-    """g_t of every step of a part of a path: [time, ...]."""
-    return jax.vmap(lambda x, t: step_gradient(loss, eps_fn, params, x, t, cond))(part.x, part.t)
-
-
-def _sum_over_time(tree: Params) -> Params:
-    return jax.tree.map(lambda leaf: leaf.sum(0), tree)
 
 
 def over_chunks(fn: Callable[[Path], Any], path: Path, time_chunk: int | None) -> Any:

@@ -10,12 +10,11 @@ from ctrak_jax.typing import Array, Params
 
 
 class Selection(NamedTuple):
-    """A split of the parameters into those whose gradient is taken and the rest.
+    """A split of the parameters, by path; ``merge(params, others)`` is the full pytree.
 
     Attributes:
-        params: the selected leaves, path -> array.
-        others: the other leaves, path -> array.
-        merge: selected and other leaves -> the full pytree.
+        params: the leaves whose gradient is taken.
+        others: the other leaves.
     """
 
     params: dict[str, Array]
@@ -37,11 +36,7 @@ def parameter_paths(params: Params) -> list[str]:
 def select(
     params: Params, include: Sequence[str] = ("*",), exclude: Sequence[str] = ()
 ) -> Selection:
-    """Select parameters by shell-style patterns on their paths, e.g. ``*attn*`` or ``blocks_0/*``.
-
-    Raises:
-        ValueError: a pattern matches nothing, or nothing is left.
-    """
+    """Select parameters by shell-style patterns on their paths, e.g. ``*attn*``, ``blocks_0/*``."""
     paths = parameter_paths(params)
     for pattern in (*include, *exclude):
         if not any(fnmatch.fnmatchcase(path, pattern) for path in paths):
@@ -50,15 +45,14 @@ def select(
                 f"their paths look like {paths[0]!r} and {paths[-1]!r}."
             )
 
-    def wanted(path: str) -> bool:
-        return any(fnmatch.fnmatchcase(path, p) for p in include) and not any(
-            fnmatch.fnmatchcase(path, p) for p in exclude
-        )
+    def matched(patterns: Sequence[str]) -> set[str]:
+        return {path for path in paths for p in patterns if fnmatch.fnmatchcase(path, p)}
 
+    wanted = matched(include) - matched(exclude)
     leaves, structure = jax.tree.flatten(params)
     named = dict(zip(paths, leaves, strict=True))
-    selected = {path: leaf for path, leaf in named.items() if wanted(path)}
-    others = {path: leaf for path, leaf in named.items() if not wanted(path)}
+    selected = {path: leaf for path, leaf in named.items() if path in wanted}
+    others = {path: leaf for path, leaf in named.items() if path not in wanted}
     if not selected:
         raise ValueError(
             f"include={list(include)} without exclude={list(exclude)} leaves no parameter."

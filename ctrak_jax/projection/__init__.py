@@ -1,19 +1,5 @@
 """Johnson-Lindenstrauss projections whose matrix is never stored."""
 
-from ctrak_jax.projection.api import (
-    KINDS,
-    Projection,
-    implementation_of,
-    project,
-    project_leaf,
-    project_leaves,
-)
+from ctrak_jax.projection.api import KINDS, Projection, implementation_of, project, project_leaves
 
-__all__ = [
-    "KINDS",
-    "Projection",
-    "implementation_of",
-    "project",
-    "project_leaf",
-    "project_leaves",
-]
+__all__ = ["KINDS", "Projection", "implementation_of", "project", "project_leaves"]

@@ -4,7 +4,7 @@ r"""Random projections that keep inner products on average (method.md, section 5
     \phi = R^\top g, \qquad E \langle R^\top g, R^\top h \rangle = \langle g, h \rangle   \tag{5.1}
 """
 
-from collections.abc import Callable
+import importlib
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -33,8 +33,7 @@ class Projection(NamedTuple):
         k: columns, a multiple of 32: the length of a feature.
         kind: distribution of the entries.
         seed: 0 <= seed < 2^32; fixes the matrix.
-        tile: rows made at a time by ``xla`` (memory and speed; the matrix does not depend on it);
-            ``sjlt`` takes k / 4 rows per step and ``mask`` has none.
+        tile: rows of R per step, for memory and speed alone (``sjlt`` takes k / 4, ``mask`` none).
         implementation: ``auto`` takes the backend's kernel where that serves the kind.
     """
 
@@ -65,15 +64,9 @@ def project(
         g: per-sample gradients [sample, d].
         projection: the matrix.
         first_row: the row of R that the first column of ``g`` meets.
-        rows: rows of R in all (default: first_row + d). Only ``mask`` depends on it, which draws
-            its coordinates from all of them.
-
-    Returns:
-        float32 [sample, k].
+        rows: rows of R in all (default: first_row + d): ``mask`` draws its coordinates from them.
 
     Raises:
-        ValueError: ``k`` is not a positive multiple of 32, an unknown kind or implementation, a bad
-            tile, seed or first_row, fewer rows than ``g`` meets, or for ``mask`` fewer rows than k.
         NotImplementedError: the implementation that was named cannot serve this.
     """
     k, kind, seed, tile, _ = projection
@@ -99,15 +92,16 @@ def project(
         )
     implementation = implementation_of(projection, dtype=g.dtype)
     if implementation != "xla":
-        return _kernel(implementation)(g, kind=kind, k=k, seed=seed, tile=tile, first_row=first_row)
+        # Imported where it is used: Pallas alone takes 0.4 s.
+        kernel = importlib.import_module(f"ctrak_jax.projection.{implementation}")
+        return kernel.project(g, kind=kind, k=k, seed=seed, tile=tile, first_row=first_row)
     match kind:
         case "sjlt":
             return sjlt.project(g, k=k, seed=seed, first_row=first_row)
         case "srht":
             return srht.project(g, k=k, seed=seed, tile=tile, first_row=first_row)
         case "mask":
-            total = last if rows is None else rows
-            return mask.project(g, k=k, seed=seed, first_row=first_row, rows=total)
+            return mask.project(g, k=k, seed=seed, first_row=first_row, rows=rows or last)
         case "rademacher" | "gaussian":
             return xla.project(g, kind=kind, k=k, seed=seed, tile=tile, first_row=first_row)
 
@@ -115,11 +109,7 @@ def project(
 def implementation_of(
     projection: Projection, backend: str | None = None, dtype: Any = jnp.float32
 ) -> str:
-    """The implementation that runs, for gradients of a type, on a backend (default: this one).
-
-    Raises:
-        ValueError: an unknown implementation.
-    """
+    """The implementation that runs, for gradients of a type, on a backend (default: this one)."""
     name, backend = projection.implementation, backend or jax.default_backend()
     if name != "auto":
         if name not in (known := ["xla", *KERNEL_OF.values()]):
@@ -131,34 +121,20 @@ def implementation_of(
     return kernel if kernel and kernels.serves(projection.kind, dtype) else "xla"
 
 
-def _kernel(implementation: str) -> Callable[..., Array]:
-    """A Pallas kernel, imported when it is used: Pallas alone takes 0.4 s."""
-    if implementation == "pallas_tpu":
-        from ctrak_jax.projection import pallas_tpu as kernel
-    else:
-        from ctrak_jax.projection import pallas_gpu as kernel
-    return kernel.project
-
-
 def project_leaf(
     g: Float[Array, "sample ..."], projection: Projection, *, first_row: int
 ) -> Float[Array, "sample proj"]:
     """One leaf's part of the ``factored`` projection: a matrix from both sides, anything else by
     ``rademacher`` signs."""
     if g.ndim == 3:
-        k, seed = projection.k, projection.seed
-        return factored.project_matrix(g, k=k, seed=seed, first_row=first_row)
+        return factored.project_matrix(g, k=projection.k, seed=projection.seed, first_row=first_row)
     dense = projection._replace(kind="rademacher")
     return project(g.reshape(g.shape[0], -1), dense, first_row=first_row)
 
 
 def project_leaves(gradients: Params, projection: Projection) -> Float[Array, "sample proj"]:
-    """Project per-sample gradients leaf by leaf: what :func:`project` gives for the leaves end to
-    end in flattening order, without the matrix [sample, d].
-
-    Args:
-        gradients: a pytree of [sample, ...].
-    """
+    """Project a pytree of per-sample gradients [sample, ...]: what :func:`project` gives for the
+    leaves end to end in flattening order, without the matrix [sample, d]."""
     if projection.kind == "factored":
         total, row = jnp.float32(0.0), 0
         for leaf in jax.tree.leaves(gradients):

@@ -1,8 +1,5 @@
-"""How a projection walks down the rows of R: in blocks that the rows' own numbers fix.
-
-Where a block of R is made as a whole, the blocks are cut by absolute row number, so that a matrix
-does not depend on where a gradient is cut into leaves: what a block misses at either end is zero.
-"""
+"""How a projection walks down the rows of R: in blocks cut by absolute row number, so that a matrix
+does not depend on where a gradient is cut into leaves. What a block misses at an end is zero."""
 
 from collections.abc import Callable
 
@@ -22,13 +19,8 @@ def over_blocks(
     block: int,
     count: int,
 ) -> Array:
-    """Fold ``add`` over the gradients, whose first column meets row ``first_row`` of R.
-
-    Args:
-        add: (total, number of the first block, float32 [sample, whole blocks]) -> total.
-        block: rows of a block.
-        count: blocks of a step; at the ends there may be fewer.
-    """
+    """Fold ``add(total, number of the first block, float32 [sample, whole blocks])`` over the
+    gradients, in steps of ``count`` blocks of ``block`` rows; at the ends there may be fewer."""
     d, step = g.shape[1], block * count
     number, before = divmod(first_row, block)
 

@@ -2,7 +2,7 @@ r"""The ``factored`` projection: two small matrices per linear layer instead of 
 
 The gradient of a linear layer is a matrix :math:`G` [in, out], a sum of outer products
 :math:`A^\top D` of its inputs and output cotangents. With sign matrices P [in, a] and Q [out, b],
-a b = k,
+a b = k split closest to a square,
 
 .. math::
     \phi = \sum_{\text{layers}} \mathrm{vec}(P^\top G Q) + R^\top g_{\text{others}}, \qquad
@@ -17,29 +17,16 @@ All entries come from the counter hash, equation (5.2): every leaf, in flattenin
 next rows of it, a matrix in rows for P, then out for Q.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from ctrak_jax.projection import xla
-from ctrak_jax.projection.reference import WORD
+from ctrak_jax.projection.reference import WORD, sides
 from ctrak_jax.typing import Array
 
-
-class Sides(NamedTuple):
-    """Columns of P and of Q: a <= b, a b = k."""
-
-    a: int
-    b: int
-
-
-def sides(k: int) -> Sides:
-    """The split of k that is closest to a square."""
-    a = max(n for n in range(1, int(np.sqrt(k)) + 1) if k % n == 0)
-    return Sides(a, k // a)
+HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def rows_of(shape: tuple[int, ...]) -> int:
@@ -50,10 +37,10 @@ def rows_of(shape: tuple[int, ...]) -> int:
 def project_matrix(
     g: Float[Array, "*batch in out"], *, k: int, seed: int, first_row: int
 ) -> Float[Array, "*batch proj"]:
-    """vec(P^T G Q) of a whole gradient: the reference for
-    :func:`project_outer`."""
+    """vec(P^T G Q) of a whole gradient: the reference for :func:`project_outer`."""
     p, q = _matrices(g.shape[-2], g.shape[-1], k, seed, first_row)
-    return _vec(jnp.einsum("ia,...io,ob->...ab", p, g, q, precision=jax.lax.Precision.HIGHEST))
+    found = jnp.einsum("ia,...io,ob->...ab", p, g, q, precision=HIGHEST)
+    return found.reshape(*found.shape[:-2], k)
 
 
 def project_outer(
@@ -66,10 +53,9 @@ def project_outer(
 ) -> Float[Array, "*batch proj"]:
     """vec(P^T A^T D Q), equation (5.9)."""
     p, q = _matrices(a.shape[-1], d.shape[-1], k, seed, first_row)
-    highest = jax.lax.Precision.HIGHEST
-    left = jnp.matmul(a, p, precision=highest)
-    right = jnp.matmul(d, q, precision=highest)
-    return _vec(jnp.einsum("...ra,...rb->...ab", left, right, precision=highest))
+    left, right = jnp.matmul(a, p, precision=HIGHEST), jnp.matmul(d, q, precision=HIGHEST)
+    found = jnp.einsum("...ra,...rb->...ab", left, right, precision=HIGHEST)
+    return found.reshape(*found.shape[:-2], k)
 
 
 def _matrices(rows_in: int, rows_out: int, k: int, seed: int, first_row: int) -> tuple:
@@ -81,7 +67,3 @@ def _matrices(rows_in: int, rows_out: int, k: int, seed: int, first_row: int) ->
         return whole[:, :columns] * np.float32(1.0 / np.sqrt(columns))
 
     return signs(rows_in, first_row, a), signs(rows_out, first_row + rows_in, b)
-
-
-def _vec(x: Array) -> Array:
-    return x.reshape(*x.shape[:-2], -1)

@@ -22,8 +22,8 @@ def refuse_others(kind: str, dtype: Any) -> None:
 
 
 def bfloat16_parts(g: Array) -> list[Array]:
-    """bfloat16 arrays whose sum is g, smallest first: signs are exact in bfloat16, so float32
-    gradients lose nothing in three parts and take half the passes of the highest precision."""
+    """bfloat16 arrays whose sum is g, smallest first: float32 gradients lose nothing in three parts
+    and take half the passes of the highest precision, since signs are exact in bfloat16."""
     if g.dtype == jnp.bfloat16:
         return [g]
     parts = []

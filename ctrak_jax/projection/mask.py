@@ -1,8 +1,7 @@
 """The ``mask`` projection: k of the d coordinates, chosen by seed, O(k).
 
 Equation (5.7). It is what the published code does, kept for comparison. It is no
-Johnson-Lindenstrauss map: its error grows as the products g_i g'_i concentrate in
-few coordinates.
+Johnson-Lindenstrauss map: its error grows as the products g_i g'_i concentrate in few coordinates.
 """
 
 import jax.numpy as jnp
@@ -16,11 +15,7 @@ from ctrak_jax.typing import Array
 def project(
     g: Float[Array, "sample param"], *, k: int, seed: int, first_row: int = 0, rows: int
 ) -> Float[Array, "sample proj"]:
-    """g R, where R has ``rows`` rows in all.
-
-    Raises:
-        ValueError: fewer rows than coordinates to choose.
-    """
+    """g R, where R has ``rows`` rows in all."""
     chosen = coordinates(seed, k, rows)
     first, last = np.searchsorted(chosen, [first_row, first_row + g.shape[1]])
     taken = g[:, chosen[first:last] - first_row].astype(jnp.float32)
@@ -28,11 +23,7 @@ def project(
 
 
 def coordinates(seed: int, k: int, rows: int) -> Int64[np.ndarray, " proj"]:
-    """Equation (5.7): k distinct numbers below ``rows``, ascending.
-
-    Raises:
-        ValueError: k > rows.
-    """
+    """Equation (5.7): k distinct numbers below ``rows``, ascending."""
     if k > rows:
         raise ValueError(
             f"Projection.k={k} coordinates cannot be chosen from {rows} parameters; use k <= "
@@ -42,8 +33,7 @@ def coordinates(seed: int, k: int, rows: int) -> Int64[np.ndarray, " proj"]:
     found = np.empty(0, np.int64)
     first = 0
     while len(found) < k:
-        draws = np.arange(first, first + 2 * k)
-        drawn = (words(seed, draws, np.zeros(1))[:, 0] & bits).astype(np.int64)
+        drawn = words(seed, np.arange(first, first + 2 * k), np.zeros(1))[:, 0] & bits
         both = np.concatenate([found, drawn[drawn < rows]])
         _, at = np.unique(both, return_index=True)
         found = both[np.sort(at)]

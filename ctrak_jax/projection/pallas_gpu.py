@@ -37,37 +37,22 @@ def project(
     first_row: int = 0,
     interpret: bool = False,
 ) -> Float[Array, "sample proj"]:
-    """g R, the matrix of :mod:`ctrak_jax.projection.reference`.
-
-    Args:
-        g: float32 or bfloat16; any number of samples and parameters.
-        tile: of no effect; the kernel has its own.
-        interpret: run on any backend, slowly, for tests.
-
-    Raises:
-        NotImplementedError: another kind than ``rademacher``, or another dtype.
-    """
+    """g R of float32 or bfloat16 gradients. ``tile`` has no effect; ``interpret`` runs on any
+    backend, slowly, for tests."""
     kernels.refuse_others(kind, g.dtype)
     samples, d = g.shape
     batch = min(64, max(16, pl.next_power_of_2(samples)))
     steps = pl.cdiv(pl.cdiv(d, STRETCHES), ROWS)
     grid = (pl.cdiv(samples, batch), pl.cdiv(k, COLUMNS), STRETCHES)
+    shape = (STRETCHES, grid[0] * batch, grid[1] * COLUMNS)
     found = pl.pallas_call(
         partial(
-            _kernel,
-            samples=samples,
-            d=d,
-            seed=seed,
-            first_row=first_row,
-            batch=batch,
-            steps=steps,
+            _kernel, samples=samples, d=d, seed=seed, first_row=first_row, batch=batch, steps=steps
         ),
         grid=grid,
         in_specs=[pl.BlockSpec(memory_space=pl.ANY)],
         out_specs=pl.BlockSpec((None, batch, COLUMNS), lambda s, c, r: (r, s, c)),
-        out_shape=jax.ShapeDtypeStruct(
-            (STRETCHES, grid[0] * batch, grid[1] * COLUMNS), jnp.float32
-        ),
+        out_shape=jax.ShapeDtypeStruct(shape, jnp.float32),
         compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=2),
         interpret=interpret,
     )(g)

@@ -39,30 +39,21 @@ def project(
     first_row: int = 0,
     interpret: bool = False,
 ) -> Float[Array, "sample proj"]:
-    """g R, the matrix of :mod:`ctrak_jax.projection.reference`.
-
-    Args:
-        g: float32 or bfloat16; any number of samples and parameters.
-        tile: of no effect; the kernel has its own.
-        interpret: run on any backend, slowly, for tests.
-
-    Raises:
-        NotImplementedError: another kind than ``rademacher``, or another dtype.
-    """
+    """g R of float32 or bfloat16 gradients. ``tile`` has no effect; ``interpret`` runs on any
+    backend, slowly, for tests."""
     kernels.refuse_others(kind, g.dtype)
     samples, d = g.shape
     words = k // WORD
     batch = min(SAMPLES, -(-samples // 16) * 16)
     grid = (pl.cdiv(samples, batch), pl.cdiv(words, WORDS), pl.cdiv(d, ROWS))
+    semantics = ("parallel", "parallel", "arbitrary")
     found = pl.pallas_call(
         partial(_kernel, d=d, seed=seed, first_row=first_row),
         grid=grid,
         in_specs=[pl.BlockSpec((batch, ROWS), lambda s, w, r: (s, r))],
         out_specs=pl.BlockSpec((WORD, batch, WORDS), lambda s, w, r: (0, s, w)),
         out_shape=jax.ShapeDtypeStruct((WORD, grid[0] * batch, grid[1] * WORDS), jnp.float32),
-        compiler_params=pltpu.CompilerParams(
-            dimension_semantics=("parallel", "parallel", "arbitrary")
-        ),
+        compiler_params=pltpu.CompilerParams(dimension_semantics=semantics),
         interpret=interpret,
     )(g)
     columns = found[:, :samples, :words].transpose(1, 2, 0)

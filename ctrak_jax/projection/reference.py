@@ -75,7 +75,7 @@ ROUNDS = 4
 
 
 def sides(size: int) -> tuple[int, int]:
-    """A and B of equation (5.3): A B = size, A the largest divisor up to the root."""
+    """A and B of equations (5.3) and (5.9): A B = size, A the largest divisor up to the root."""
     a = next(a for a in range(math.isqrt(size), 0, -1) if size % a == 0)
     return a, size // a
 

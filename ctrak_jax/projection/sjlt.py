@@ -18,11 +18,8 @@ from ctrak_jax.typing import Array
 def project(
     g: Float[Array, "sample param"], *, k: int, seed: int, first_row: int = 0
 ) -> Float[Array, "sample proj"]:
-    """g R, group by group, accumulated in float32.
-
-    A step is one group however few its rows: XLA on CPUs turns a gather followed by a sum over
-    groups into a loop over single numbers, seven times slower at k = 4096.
-    """
+    """g R in float32, a group per step: of a gather and a sum over groups XLA makes a loop over
+    single numbers on CPUs, seven times slower at k = 4096."""
     columns = jnp.arange(k, dtype=jnp.uint32)
 
     def add(total: Array, group: Array, part: Array) -> Array:

@@ -1,7 +1,4 @@
-"""A dense matrix in plain JAX, for every backend: a tile of rows of R is made, used and dropped.
-
-The kinds ``rademacher`` and ``gaussian`` of :mod:`ctrak_jax.projection.reference`.
-"""
+"""``rademacher`` and ``gaussian`` in plain JAX: a tile of rows of R is made, used and dropped."""
 
 from collections.abc import Callable
 
@@ -34,8 +31,7 @@ def words(seed: int, rows: Words, columns: Words) -> Words:
 
 
 def signs(word: Words, shift: Words) -> Float[Array, "..."]:
-    """+1 or -1 by bit 31 - ``shift`` of a word: the bit is moved to the sign's place and put before
-    1.0, without arithmetic."""
+    """+1 or -1 by bit 31 - ``shift`` of a word, which becomes the sign bit of 1.0."""
     bit = (word << shift) & jnp.uint32(0x80000000)
     return jax.lax.bitcast_convert_type(bit | jnp.uint32(0x3F800000), jnp.float32)
 
@@ -46,30 +42,22 @@ def _signs(seed: int, rows: Words, k: int) -> Float[Array, "row proj"]:
     return signs(packed[:, :, None], shifts[None, None]).reshape(rows.shape[0], k)
 
 
-def _normals(seed: int, rows: Words, k: int) -> Float[Array, "row proj"]:
-    return normal(words(seed, rows, jnp.arange(k, dtype=jnp.uint32)))
-
-
 def normal(word: Words) -> Float[Array, "..."]:
     """The ``gaussian`` entry of a word."""
     uniform = ((word >> 9).astype(jnp.float32) + 0.5) / 2.0**23
     return np.float32(np.sqrt(2.0)) * jax.lax.erf_inv(2.0 * uniform - 1.0)
 
 
-BLOCKS: dict[str, Callable[[int, Words, int], Float[Array, "row proj"]]] = {
-    "rademacher": _signs,
-    "gaussian": _normals,
-}
+def _normals(seed: int, rows: Words, k: int) -> Float[Array, "row proj"]:
+    return normal(words(seed, rows, jnp.arange(k, dtype=jnp.uint32)))
+
+
+Block = Callable[[int, Words, int], Float[Array, "row proj"]]
+BLOCKS: dict[str, Block] = {"rademacher": _signs, "gaussian": _normals}
 
 
 def project(
-    g: Float[Array, "sample param"],
-    *,
-    kind: str,
-    k: int,
-    seed: int,
-    tile: int,
-    first_row: int = 0,
+    g: Float[Array, "sample param"], *, kind: str, k: int, seed: int, tile: int, first_row: int = 0
 ) -> Float[Array, "sample proj"]:
     """g R in tiles of ``tile`` rows of R from ``first_row`` on, accumulated in float32."""
     block = BLOCKS[kind]
