@@ -33,12 +33,11 @@ def prepare(config: Config, out: Path) -> list[Context]:
     dataset = training_set
     if config.data.candidates is not None:
         dataset = training_set.subset(config.data.candidates, config.data.seed)
-    depth, count = max(*config.evaluate.k, config.score.k), len(dataset.train_index)
+    depth, count = max(config.evaluate.k), len(dataset.train_index)
     if depth > count:
         raise UsageError(
-            f"evaluate.k={list(config.evaluate.k)}, score.k={config.score.k}: precision@{depth} "
-            f"needs as many training images, there are {count}; lower it, or raise data.size or "
-            "data.candidates."
+            f"evaluate.k={list(config.evaluate.k)}: precision@{depth} needs as many training "
+            f"images, there are {count}; lower it, or raise data.size or data.candidates."
         )
     contexts = [
         Context(

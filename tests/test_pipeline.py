@@ -167,8 +167,10 @@ def test_settings_that_change_no_number_compute_nothing_anew(copy):
     ]
 
 
-def test_featurization_goes_on_where_it_was_killed(run, copy):
-    """A lost chunk alone is computed again, to the same bytes."""
+@pytest.mark.parametrize("methods", [METHODS, ("concept-trak",)], ids=len)
+def test_featurization_goes_on_where_it_was_killed(run, copy, methods):
+    """A lost chunk alone is computed again, to the same bytes, also with fewer methods than the
+    program that made the others served."""
     store = copy / "features" / "concept-trak"
     manifest = read_manifest(store)
     lost = manifest["complete"].pop()
@@ -176,7 +178,7 @@ def test_featurization_goes_on_where_it_was_killed(run, copy):
     chunk = store / "features" / "c" / str(lost // 16) / "0"
     original = chunk.read_bytes()
     chunk.unlink()
-    done = ctrak_here("featurize", copy)
+    done = ctrak_here("featurize", copy, "--methods", json.dumps(methods))
     assert done.returncode == 0, done.stderr
     assert read_manifest(store) == read_manifest(run / "features" / "concept-trak")
     assert np.allclose(
@@ -310,6 +312,20 @@ def test_features_of_other_settings_are_never_reused(copy, setting, value, field
     line = [x for x in done.stderr.splitlines() if x.startswith("ctrak: ")]
     assert len(line) == 1
     assert f"differing fields: {field}" in line[0]
+
+
+def test_features_of_another_model_are_never_reused(copy):
+    """Also where the settings are the same: a model trained again on another machine."""
+    sha256 = json.loads((copy / "model" / "model.json").read_text())["sha256"]
+    for store in (*(copy / "features").iterdir(), copy / "queries" / "concept-trak"):
+        assert read_manifest(store)["key"]["model"] == sha256
+    file = copy / "features" / "concept-trak" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["key"]["model"] = "0" * 64
+    file.write_text(json.dumps(manifest))
+    done = ctrak_here("featurize", copy)
+    assert done.returncode == 1
+    assert "differing fields: model" in done.stderr
 
 
 def test_a_refused_setting_does_not_become_the_run_s(copy):

@@ -36,7 +36,7 @@ from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.keys import feature_key
 from ctrak_jax.run.network import PlacedNetwork, placed, split
 from ctrak_jax.stages import featurize, train
-from ctrak_jax.store import FeatureStore
+from ctrak_jax.store import FeatureStore, below
 from ctrak_jax.store.files import digest
 
 FEWEST = 10
@@ -111,7 +111,7 @@ class Benchmark(NamedTuple):
     def exemplar_candidates(self) -> "Candidates":
         """The exemplars of all tasks."""
         root, url = self.folder.root / "exemplars", self.folder.url
-        folder = RunFolder(root=root, url=None if url is None else f"{url}/exemplars")
+        folder = RunFolder(root=root, url=None if url is None else str(below(url, "exemplars")))
         index = APART + np.arange(len(self.exemplars.files))
         codecs = model_file.about(self.folder.model)["codecs"]
         form = self.abc.laion, self.encoder, self._negative

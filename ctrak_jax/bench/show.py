@@ -91,7 +91,7 @@ def _chart(result: dict[str, Any], path: Path) -> None:
     if max(rates) > LOG_RATIO * min(rates):
         axes.set_xscale("log")
     axes.margins(x=0.12)
-    axes.set_xlabel(f"{result['unit']} a second, median; lines: slowest and fastest call")
+    axes.set_xlabel(f"{result['unit']} per second, median; lines: slowest and fastest call")
     axes.set_title(_heading(result), fontsize=8, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)

@@ -25,6 +25,9 @@ from ctrak_jax.log import logger
 FAILED = re.compile(r"Error (reading|writing) persistent compilation cache entry for '(.*?)'")
 """JAX's warning of an entry that it cannot read or write: what failed, and the program's name."""
 
+LIMIT = 2e9
+"""Bytes of programs that are kept per kind of machine."""
+
 
 def switch_on(setting: Path | str) -> None:
     """Keep compiled programs where ``run.compilation_cache`` says. Where they cannot be kept the
@@ -42,6 +45,7 @@ def switch_on(setting: Path | str) -> None:
     try:
         folder = (_cache_folder() if setting == "auto" else Path(setting)) / _machine()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _trim(folder)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(f"{folder} cannot be written")
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
@@ -66,6 +70,15 @@ def _show(
     for entry in folder.glob(f"{glob.escape(failed[2])}-*"):
         entry.unlink(missing_ok=True)
     logger.info("compiled programs in %s: %s", folder, message)
+
+
+def _trim(folder: Path) -> None:
+    """Remove the programs used longest ago, until those left take at most ``LIMIT`` bytes."""
+    total = 0
+    for entry in sorted(folder.glob("*"), key=lambda file: -file.stat().st_atime):
+        total += entry.stat().st_size
+        if total > LIMIT:
+            entry.unlink(missing_ok=True)
 
 
 def _cache_folder() -> Path:

@@ -60,10 +60,9 @@ def _negative_prompt_is_read(config: "Config") -> str | None:
 
 
 def _top_lists_are_deep_enough(config: "Config") -> str | None:
-    depths, k, top = list(config.evaluate.k), config.score.k, config.score.top
-    deep = f"evaluate.k={depths}" if max(depths) > top else f"score.k={k}"
-    wrong = f"{deep} reaches deeper than score.top={top}; raise score.top"
-    return wrong if max(*depths, k) > top else None
+    depths, top = list(config.evaluate.k), config.score.top
+    wrong = f"evaluate.k={depths} reaches deeper than score.top={top}; raise score.top"
+    return wrong if max(depths) > top else None
 
 
 def _wrong_label_has_scores(config: "Config") -> str | None:

@@ -50,7 +50,7 @@ class ScoreConfig(Section):
     """spectrum: exact, in memory; cg: iterates over features on disk; auto: by size and memory,
     among these, Cholesky and the dual."""
     k: Natural = 10
-    """Depth of the precision@k by which the damping is chosen."""
+    """Depth of the precision@k by which the damping is chosen, at most score.top."""
     top: Natural = 100
     """Rows per query in the top lists."""
     keep_all: bool = True

@@ -144,7 +144,7 @@ def _attributes(file: Path, count: int) -> dict[str, tuple[str, ...]]:
         raise UsageError(f"{file}:1: attribute {twice[0]!r} is given twice; rename or remove one.")
     if len(body) != count:
         raise UsageError(
-            f"{file}: {len(body)} rows for {count} images; there must be one row an image."
+            f"{file}: {len(body)} rows for {count} images; there must be one row per image."
         )
     for number, row in enumerate(body):
         if len(row) != len(header) or row[0] != str(number):

@@ -24,7 +24,7 @@ def require_captions(dataset: Dataset) -> None:
     if not dataset.raw.prompts:
         raise UsageError(
             "a text-to-image model needs a caption for every image; add prompts.txt to the data "
-            "set, one line an image."
+            "set, one line per image."
         )
 
 

@@ -22,7 +22,7 @@ class RemovalRow:
         carriers_removed: how many of them carry the concept.
         carriers_left: how many of those left in training do.
         presence: share of the model's images that show the concept; None where none is checked.
-        loss_rise: of the denoising loss of its images, over the run's own model (20).
+        loss_rise: of the denoising loss of its images, over the run's own model: equation (7.6).
     """
 
     seed: int
@@ -45,6 +45,12 @@ class RemovalTable:
 
     rows: tuple[RemovalRow, ...]
     settings: Mapping[str, Any]
+
+
+def left_out(by: str, count: int) -> str:
+    """What a training went without, in words."""
+    words = {NOTHING: NOTHING, RANDOM: f"{count} at random"}
+    return words.get(by, f"{count} by {by}")
 
 
 def write_counterfactual(path: Path, table: RemovalTable) -> None:

@@ -10,10 +10,17 @@ from ctrak_jax.store import FeatureStore
 
 
 class FillJob(NamedTuple):
-    """Whole chunks of rows that are computed at once, and the stores that they are for."""
+    """Whole chunks of rows that are computed at once.
+
+    Attributes:
+        chunks: the rows.
+        stores: those that they are written to where they lack a chunk.
+        program: the stores whose rows one program computes, these among them.
+    """
 
     chunks: tuple[range, ...]
     stores: tuple[str, ...]
+    program: tuple[str, ...] = ()
 
     @property
     def first(self) -> int:

@@ -18,7 +18,6 @@ def _of(section: str, fields: str) -> tuple[str, ...]:
 
 _SCHEDULE = _of("schedule", "kind steps prediction")
 _GRID = _of("trajectory", "steps record_every timesteps")
-_SCORED = _of("score", "damping damping_for k top keep_all")
 
 SETTINGS: dict[str, tuple[str, ...]] = {
     "network": _of("model", "kind size width depth heads patch") + _SCHEDULE,
@@ -36,13 +35,14 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "inversion": _GRID + _of("trajectory", "guidance negative negatives negative_prompt"),
     "features": ("store.dtype",),
     "query-features": _GRID
-    + _of("query", "scopes trajectories sampling_guidance guidance eta repetitions scale seed"),
+    + _of("query", "scopes trajectories sampling_guidance guidance eta repetitions scale"),
     "unlearning": _GRID + _of("unlearning", "learning_rate fisher_samples"),
-    "scores": ("methods", *_SCORED),
+    "scores": ("methods", *_of("score", "damping damping_for solver k top keep_all")),
     "metrics": ("methods", "controls", "evaluate.k", "evaluate.bootstrap"),
     "report": ("name", "methods"),
     "counterfactual": _of("counterfactual", "remove methods scenarios images"),
-    "abc": ("name", "preset", "methods", *_SCORED, "evaluate.bootstrap"),
+    "abc-scores": ("methods", "score.damping", "score.solver"),
+    "abc-measures": ("name", "preset", "evaluate.bootstrap"),
 }
 """Lists of settings by name; :data:`RESULTS` says who uses them."""
 
@@ -62,7 +62,8 @@ RESULTS: dict[str, tuple[str, ...]] = {
     "metrics": ("metrics",),
     "report": ("report",),
     "counterfactual": ("counterfactual",),
-    "abc": (*_FEATURES, "inversion", *_QUERIES, "abc"),
+    "abc scores": (*_FEATURES, "inversion", *_QUERIES, "abc-scores"),
+    "abc measures": ("abc-measures",),
 }
 """Every result of a run -> the lists of settings that its key has, beside the keys of the results
 that it is computed from (the model's hash, the data set's fingerprint, the questions')."""
@@ -117,6 +118,7 @@ def feature_key(
     on_path = "features on inversions" if spec.path == "inversion" else "features"
     found = nested(settings_of(config, "query features" if query else on_path))
     gradient, trajectory = found.pop("gradient"), found.pop("trajectory")
+    del found["model"]  # how the network computes is in the model's own key
     return {
         **made_by,
         "loss": spec.loss,

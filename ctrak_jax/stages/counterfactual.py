@@ -41,6 +41,7 @@ from ctrak_jax.run.counterfactual import (
     RANDOM,
     RemovalRow,
     RemovalTable,
+    left_out,
     read_counterfactual,
     write_counterfactual,
 )
@@ -52,7 +53,6 @@ from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.query import accepted_by, sampler
 from ctrak_jax.stages.train import ModelTraining
 from ctrak_jax.store import read_scores
-from ctrak_jax.terminal.counterfactual import left_out
 from ctrak_jax.typing import Array, Params
 
 IMAGES_APART = 2**30
@@ -252,7 +252,7 @@ def _trained(again: ModelTraining, program: Trainer) -> Params:
     try:
         if not train.done(again):
             with stage(root, "train", again.mesh.size) as record:
-                record.samples = train.fit(again, program).steps * again.config.train.batch
+                train.fit(again, program, record)
         return model_file.load(folder, folder, again.architecture, again.mesh).params
     except StoreError as error:
         reason = str(error).partition(";")[0]

@@ -95,9 +95,10 @@ def complete(
         # The program that made a store's other rows makes those it lacks: to the same bytes, also
         # where a kill came between the writes of two stores.
         jobs = [
-            FillJob((chunk,), together)
+            FillJob((chunk,), tuple(n for n in lacking if stores[n].together == program), program)
             for chunk in hosts.share(todo)
-            for together in sorted({stores[n].together for n in stores if chunk in missing[n]})
+            for lacking in [[n for n in stores if chunk in missing[n]]]
+            for program in sorted({stores[n].together for n in lacking})
         ]
         with stage(folder.root, title, featurizer.mesh.size) as record:
             record.extra = {
@@ -139,12 +140,12 @@ def _dispatcher(
         wanted = _gradients(stores)
         return devices.over_samples(lambda w, batch: step(w, wanted, batch), mesh, specs)
 
-    programs = {stores: program(stores) for stores in {job.stores for job in jobs}}
+    programs = {stores: program(stores) for stores in {job.program for job in jobs}}
     batches = read_ahead([rows for job in jobs for rows in pieces(job)], read)
 
     def dispatch(job: FillJob) -> Callable[[], Computed]:
-        parts = [(len(rows), programs[job.stores](weights, next(batches))) for rows in pieces(job)]
-        return lambda: _fetched(job.stores, parts, keep_errors)
+        parts = [(len(rows), programs[job.program](weights, next(batches))) for rows in pieces(job)]
+        return lambda: _fetched(job.program, parts, keep_errors)
 
     return dispatch
 

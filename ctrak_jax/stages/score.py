@@ -222,7 +222,7 @@ def _groups(asked: list[Question]) -> dict[tuple[str, str, str], list[int]]:
 
 def _precision(ctx: Context, samples: np.ndarray, question: Question) -> float:
     relevant = ctx.dataset.carries(question.attribute, question.value)
-    return metrics.precision_at_k(samples, relevant, ctx.config.score.k)
+    return metrics.precision_at_k(samples, relevant, min(ctx.config.score.k, len(samples)))
 
 
 def _by_unlearning(ctx: Context, variant: Variant, asked: list[Question]) -> Scored:

@@ -13,10 +13,10 @@ from ctrak_jax.config import AutoencoderConfig, Config, TrainConfig
 from ctrak_jax.data import Dataset, TrainingBatches
 from ctrak_jax.errors import UsageError
 from ctrak_jax.inputs.latents import require_captions
-from ctrak_jax.log import stage
+from ctrak_jax.log import StageRecord, stage
 from ctrak_jax.models import DiT, load_published
 from ctrak_jax.models.architecture import Architecture
-from ctrak_jax.models.checkpointed import Chunking, FitResult, checkpointed, refuse_other
+from ctrak_jax.models.checkpointed import Chunking, checkpointed, refuse_other
 from ctrak_jax.models.denoiser import eps_fn_of
 from ctrak_jax.models.stable_diffusion.small import Size
 from ctrak_jax.models.stable_diffusion.small_training import (
@@ -93,12 +93,10 @@ def run(ctx: Context) -> None:
         _save(training, params)
     else:
         with stage(ctx.folder.root, "train", ctx.mesh.size) as record:
-            found = fit(training, make_trainer(training))
-            record.samples = found.steps * ctx.config.train.batch
-            record.extra = {"loss": round(found.loss, 5), "seed": ctx.seed}
+            fit(training, make_trainer(training), record)
 
 
-def fit(training: ModelTraining, program: Trainer) -> FitResult:
+def fit(training: ModelTraining, program: Trainer, record: StageRecord) -> None:
     """Train a model and keep it; resumes where it was stopped. The program of one config and seed
     serves every set of images."""
     train, mesh = training.config.train, training.mesh
@@ -120,7 +118,8 @@ def fit(training: ModelTraining, program: Trainer) -> FitResult:
     )
     _save(training, found.params)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    return found
+    record.samples = found.steps * train.batch
+    record.extra = {"loss": round(found.loss, 5), "seed": training.seed}
 
 
 def _save(training: ModelTraining, params: Params) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ctrak_jax.run.counterfactual import NOTHING, RANDOM, RemovalRow
+from ctrak_jax.run.counterfactual import RemovalRow, left_out
 from ctrak_jax.terminal.table import text_table
 
 
@@ -23,12 +23,6 @@ def counterfactual_table(rows: Sequence[RemovalRow]) -> str:
         ("carriers", "left", "presence", "loss rise"),
     )
     return text_table(title, left, right, body)
-
-
-def left_out(by: str, count: int) -> str:
-    """What a training went without, in words."""
-    words = {NOTHING: NOTHING, RANDOM: f"{count} at random"}
-    return words.get(by, f"{count} by {by}")
 
 
 def _cells(by: str, rows: Sequence[RemovalRow]) -> tuple[str, ...]:
