@@ -19,7 +19,8 @@ from ctrak_jax.abc.inputs import (
     question_of,
 )
 from ctrak_jax.attribution import Recipe
-from ctrak_jax.config import Config, recipe_of
+from ctrak_jax.config import Config
+from ctrak_jax.config.recipes import recipe_of
 from ctrak_jax.data.abc import Abc, read_abc
 from ctrak_jax.data.dataset import candidate_rows
 from ctrak_jax.devices import local_mesh
@@ -44,8 +45,7 @@ FEWEST = 10
 
 
 class Benchmark(NamedTuple):
-    """A prepared run; ``asked`` are the tasks in words, ``rows`` those of LAION that are attributed
-    over."""
+    """A prepared run; ``rows`` are those of LAION that are attributed over."""
 
     config: Config
     folder: RunFolder
@@ -125,8 +125,7 @@ class Benchmark(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """LAION rows or exemplars: what is featurized as training samples; ``rows`` fix their random
-    numbers [n], ``name`` is for keys."""
+    """LAION rows or exemplars, featurized as training samples; ``rows`` fix their noise."""
 
     benchmark: Benchmark
     folder: RunFolder

@@ -10,7 +10,7 @@ from ctrak_jax import devices
 from ctrak_jax.abc.inputs import TaskPrompt, content, prompt_key
 from ctrak_jax.abc.prepared import Benchmark
 from ctrak_jax.attribution import QueryBatch, mixtures, query_features
-from ctrak_jax.config import query_recipe_of
+from ctrak_jax.config.recipes import query_recipe_of
 from ctrak_jax.log import stage
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.run import model_file

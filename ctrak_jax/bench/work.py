@@ -15,6 +15,7 @@ import scipy.linalg
 from ctrak_jax import attribution, fisher
 from ctrak_jax import config as cfg
 from ctrak_jax.bench.timing import Call, Row, in_turns, of_program
+from ctrak_jax.config.recipes import recipe_of
 from ctrak_jax.data import build
 from ctrak_jax.devices import ShardedRows, local_mesh
 from ctrak_jax.inputs.base import NegativeRule
@@ -76,7 +77,7 @@ def subject(batch: int, k: int) -> Subject:
     found = attribution.differentiable(eps_fn, params, layers_fn=layers_fn, exact_fn=exact_fn)
     samples = train_samples(Pixels(data, NegativeRule(t.negative, t.negatives)), data.train_index)
     rows = np.arange(batch) % len(data.train_index)
-    return Subject(cfg.recipe_of(config, architecture.schedule), *found, samples.batch(rows))
+    return Subject(recipe_of(config, architecture.schedule), *found, samples.batch(rows))
 
 
 def features_of(of: Subject, spec: GradientSpec) -> Callable[..., attribution.TrainFeatures]:

@@ -8,9 +8,6 @@ from ctrak_jax.config.file import load as load
 from ctrak_jax.config.model import ModelConfig as ModelConfig
 from ctrak_jax.config.model import ScheduleConfig as ScheduleConfig
 from ctrak_jax.config.query import QueryConfig as QueryConfig
-from ctrak_jax.config.recipes import projection_of as projection_of
-from ctrak_jax.config.recipes import query_recipe_of as query_recipe_of
-from ctrak_jax.config.recipes import recipe_of as recipe_of
 from ctrak_jax.config.run import MeshConfig as MeshConfig
 from ctrak_jax.config.run import RunConfig as RunConfig
 from ctrak_jax.config.run import StoreConfig as StoreConfig

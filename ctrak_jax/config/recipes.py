@@ -23,12 +23,7 @@ def projection_of(config: Config) -> Projection:
 
 
 def recipe_of(config: Config, schedule: Schedule) -> Recipe:
-    """How training samples are featurized.
-
-    Args:
-        config: the settings.
-        schedule: the noise levels that the network was trained on.
-    """
+    """How training samples are featurized, with the noise levels of the network."""
     return Recipe(
         schedule=schedule,
         grid=grid_of(config, schedule),
@@ -42,13 +37,7 @@ def recipe_of(config: Config, schedule: Schedule) -> Recipe:
 def query_recipe_of(
     config: Config, schedule: Schedule, scope: Literal["local", "global"]
 ) -> QueryRecipe:
-    """How questions of a scope are featurized.
-
-    Args:
-        config: the settings.
-        schedule: the noise levels that the network was trained on.
-        scope: one image, or the model's own samples.
-    """
+    """How questions of a scope are featurized, with the noise levels of the network."""
     q, local = config.query, scope == "local"
     return QueryRecipe(
         schedule=schedule,

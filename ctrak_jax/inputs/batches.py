@@ -17,14 +17,8 @@ condition."""
 def described(
     count: int, sample: tuple[int, ...], condition: tuple[int, ...], negatives: int
 ) -> TrainBatch:
-    """The shapes and dtypes of a batch of ``count`` training samples.
-
-    Args:
-        count: samples.
-        sample: shape of one.
-        condition: shape of a condition.
-        negatives: conditions that a sample is guided against.
-    """
+    """The shapes and dtypes of a batch of ``count`` training samples: ``sample`` and ``condition``
+    are those of one, which has so many ``negatives``."""
 
     def array(*shape: int, dtype: type = np.float32) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((count, *shape), dtype)

@@ -20,7 +20,8 @@ from jax.sharding import Mesh
 
 from ctrak_jax import devices
 from ctrak_jax.attribution import TrainBatch, Weights, train_features
-from ctrak_jax.config import Config, recipe_of
+from ctrak_jax.config import Config
+from ctrak_jax.config.recipes import recipe_of
 from ctrak_jax.data import build
 from ctrak_jax.errors import UsageError
 from ctrak_jax.inputs.base import NegativeRule

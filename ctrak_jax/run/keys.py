@@ -107,10 +107,7 @@ def feature_key(
     """What a row of features depends on, as a store's manifest has it.
 
     Args:
-        config: the run's.
-        spec: the gradient.
         made_by: the keys of what the features are computed from.
-        timesteps: the attribution timesteps.
         parameters: how many are differentiated.
         exclude: a control's patterns, left out beside the config's.
         query: of questions, not of training samples.

@@ -11,7 +11,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ctrak_jax.attribution import QueryRecipe, Recipe
-from ctrak_jax.config import Config, query_recipe_of, recipe_of
+from ctrak_jax.config import Config
+from ctrak_jax.config.recipes import query_recipe_of, recipe_of
 from ctrak_jax.data import Dataset
 from ctrak_jax.inputs.arrays import has_arrays
 from ctrak_jax.inputs.base import Inputs, NegativeRule
