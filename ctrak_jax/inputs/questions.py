@@ -25,16 +25,9 @@ class Alternative(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionInputs:
-    """The arrays of questions.
-
-    Attributes:
-        inputs: gives samples and conditions.
-        conditions: the attributes and their values.
-        minus: the condition without the concept: all other values of its attribute, one of them
-            (fixed by the combination, uniform), or the null value.
-        folder: of the pictures.
-        image_shape: [H, W, C] of a picture.
-    """
+    """The arrays of questions whose pictures are in ``folder``; ``minus`` says what the condition
+    without the concept is: all other values of its attribute, one of them (fixed by the
+    combination, uniform), or the null value."""
 
     inputs: Inputs
     conditions: Conditions

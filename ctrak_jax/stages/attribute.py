@@ -26,14 +26,8 @@ from ctrak_jax.stages.score import load_features
 
 
 class Asking(NamedTuple):
-    """What is asked of one image, or of all that a condition stands for.
-
-    Attributes:
-        image: uint8 [H, W, 3].
-        cond: its condition.
-        minus: for each concept the conditions without it [alternative, ...].
-        scope: the image, or the model's own samples.
-    """
+    """A query image, uint8 [H, W, 3], its condition, for each concept the conditions without it
+    [alternative, ...], and whether the image or the model's own samples are meant."""
 
     image: np.ndarray
     cond: np.ndarray

@@ -35,12 +35,8 @@ from ctrak_jax.store import FeatureStore, read_scores, write_scores
 
 
 class Scored(NamedTuple):
-    """What is written of a method.
-
-    Attributes:
-        ranking: [query, rank], by row of the candidates.
-        scores: all of them [query, sample], where they are kept.
-    """
+    """What is written of a method: rankings [query, rank] by row of the candidates, and all scores
+    [query, sample] where they are kept."""
 
     ranking: score.Ranking
     scores: np.ndarray | None
