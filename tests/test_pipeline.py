@@ -388,7 +388,7 @@ def test_a_model_of_other_settings_is_never_reused(copy):
 
 
 def test_one_question_to_the_store(run):
-    done = ctrak(
+    done = ctrak_here(
         *("attribute", run, "--image", run / "queries" / "images" / "circle-red-00.png"),
         *("--condition", "shape=circle,color=red", "--concept", "color", "--top", "5", "--json"),
     )

@@ -174,7 +174,7 @@ def _answers(
     features = in_memory(load_features(ctx, MAIN, how.method))
     solution = solve(features, phi, [how.damping])
     ranking = ranked(features, solution, how.top, keep=False).ranking
-    samples, scores = np.asarray(ranking.samples)[0], np.asarray(ranking.score)[0]
+    samples, scores = (np.asarray(x)[0].tolist() for x in (ranking.samples, ranking.score))
     return [
         [_row(ctx, rank, *found) for rank, found in enumerate(zip(*one, strict=True), 1)]
         for one in zip(samples, scores, strict=True)
@@ -186,7 +186,7 @@ def _row(ctx: Context, rank: int, row: int, score: float) -> dict[str, Any]:
     found = {
         "rank": rank,
         "index": index,
-        "score": float(score),
+        "score": score,
         "attributes": ctx.dataset.train_values[row],
     }
     return found | ({"prompt": prompts[index]} if prompts else {})

@@ -183,8 +183,15 @@ def test_a_layer_used_twice_keeps_its_plain_gradient(tiny):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("normalise", [False, True])
-@pytest.mark.parametrize("time_chunk", [1, 3, pytest.param(9, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("time_chunk", "normalise"),
+    [
+        (1, False),
+        (3, True),
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((1, True), (3, False))),
+        *(pytest.param(9, normalise, marks=pytest.mark.slow) for normalise in (False, True)),
+    ],
+)
 def test_time_chunks_do_not_change_a_feature(tiny, time_chunk, normalise, form):
     whole = features(tiny, dps, normalise=normalise)
     parts = features(tiny, dps, normalise=normalise, time_chunk=time_chunk, form=form)

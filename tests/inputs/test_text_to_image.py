@@ -25,7 +25,7 @@ from ctrak_jax.run.metrics import read_metrics
 from ctrak_jax.run.questions import read_questions
 from ctrak_jax.stages import attribute, encode, query, train
 from ctrak_jax.stages.context import Context
-from tests.command import ctrak
+from tests.command import ctrak_here
 from tests.inputs.words import EACH, PAIRS, VALUES, config, encoded_by
 
 # Pictures and captions are encoded
@@ -278,7 +278,7 @@ def test_a_prompt_to_no_model_names_the_command(data, tmp_path):
 
 
 def test_features_of_another_precision_are_never_reused(run):
-    done = ctrak("featurize", run, "--model.dtype", "bfloat16")
+    done = ctrak_here("featurize", run, "--model.dtype", "bfloat16")
     assert done.returncode == 1
     assert "differing fields: compute" in done.stderr
 
@@ -322,7 +322,7 @@ def test_no_accepted_picture_is_an_error(unasked, monkeypatch):
 
 def test_prompts_are_asked_by_their_words(run, tmp_path):
     asked = ["attribute", run, "--prompt", "a ab d", "--top", 4, "--json"]
-    found = ctrak(*asked, "--concepts", "a", "d", "--picture", tmp_path / "answer.png")
+    found = ctrak_here(*asked, "--concepts", "a", "d", "--picture", tmp_path / "answer.png")
     assert found.returncode == 0, found.stderr
     answer = json.loads(found.stdout)
     assert [(c["concept"], c["minus"]) for c in answer["concepts"]] == [

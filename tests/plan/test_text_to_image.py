@@ -49,10 +49,12 @@ def shallow(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("trajectory", "negatives"),
     [
-        ({}, 2),
         ({"negatives": 3}, 3),
         ({"negative": "null"}, 1),
-        ({"negative": "prompt", "negative_prompt": "a picture"}, 1),
+        pytest.param({}, 2, marks=pytest.mark.slow),
+        pytest.param(
+            {"negative": "prompt", "negative_prompt": "a picture"}, 1, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_batchs_shapes_need_no_data(trajectory, negatives):

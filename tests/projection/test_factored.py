@@ -75,6 +75,7 @@ def test_sides_are_as_square_as_k_allows(k, a, b):
     assert sides(k) == (a, b)
 
 
+@pytest.mark.slow
 def test_inner_products_are_unbiased():
     """The mean over matrices within three standard errors, the spread at most three times that of
     the dense projection of generic gradients."""

@@ -46,7 +46,14 @@ def test_no_gaussian_entry_is_infinite():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("k", "first_row", "d"),
-    [(64, 0, 5), (64, 0, 256), (32, 0, 1000), (96, 7, 40), (96, 130, 700), (4128, 4500, 700)],
+    [
+        (64, 0, 5),
+        (32, 0, 1000),
+        (96, 130, 700),
+        (4128, 4500, 700),
+        pytest.param(64, 0, 256, marks=pytest.mark.slow),
+        pytest.param(96, 7, 40, marks=pytest.mark.slow),
+    ],
 )
 def test_projection_is_the_product_with_the_reference(kind, k, first_row, d):
     """Among 6,000 rows; groups and blocks cut at both ends, k of other factors than two."""
