@@ -35,7 +35,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "inversion": _GRID + _of("trajectory", "guidance negative negatives negative_prompt"),
     "features": ("store.dtype",),
     "query-features": _GRID
-    + _of("query", "scopes trajectories sampling_guidance guidance eta repetitions scale"),
+    + _of("query", "scopes trajectories sampling_guidance guidance eta repetitions scale minus")
+    + ("query.seed",),
     "unlearning": _GRID + _of("unlearning", "learning_rate fisher_samples"),
     "scores": ("methods", *_of("score", "damping damping_for solver k top keep_all")),
     "metrics": ("methods", "controls", "evaluate.k", "evaluate.bootstrap"),

@@ -71,7 +71,7 @@ def complete(
     depend on."""
     specs = train_specs(methods)
     names = {name: spec for spec, name in specs.items()}
-    keep_errors = needs_errors(specs)
+    keep_errors = needs_errors(train_specs(tuple(METHODS)))  # also of stores not asked for here
     stores: dict[str, FeatureStore] = {}
     for turn in (hosts.is_first(), not hosts.is_first()):  # the first one makes what is not there
         if turn:
