@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from ctrak_jax import config, fisher, pipeline
-from ctrak_jax.run.controls import MAIN
 from ctrak_jax.run.dampings import read_dampings
+from ctrak_jax.run.variants import MAIN
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.score import load_features, load_query_features
 from ctrak_jax.store.encoding import Dtype, decode, encode

@@ -3,7 +3,8 @@
 The data set is built; for every training seed a model is trained on it, its training images are
 encoded where the model wants latents and text, and featurized, images are generated and asked
 about, and every training image is scored for every question; then all seeds are evaluated together
-and reported. Controls repeat the middle of this with one thing changed.
+and reported. Variants repeat the middle of this with one thing changed: controls, and candidates
+whose conditions do not name the attribute asked about.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,8 +14,8 @@ from ctrak_jax import data, hosts
 from ctrak_jax.config import Config, dump
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
-from ctrak_jax.run.controls import variants
 from ctrak_jax.run.folder import seed_folder
+from ctrak_jax.run.variants import MAIN, variants
 from ctrak_jax.stages import encode, evaluate, featurize, query, report, score, train
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store.files import write_atomically
@@ -52,7 +53,7 @@ def prepare(config: Config, out: Path) -> list[Context]:
     ]
     for ctx in contexts:
         train.done(train.training_of(ctx))  # refuses what is there from other settings
-    for variant in variants(config.controls):
+    for variant in variants(config):
         contexts[0].parameters(variant)
     if hosts.is_first() and not (out / "config.yaml").exists():
         write_atomically(out / "config.yaml", dump(config))
@@ -72,9 +73,9 @@ def run_encode(out: Path, contexts: list[Context]) -> None:
 
 
 def run_featurize(out: Path, contexts: list[Context]) -> None:
-    """Features of the training images, main and controls."""
+    """Features of the training images, of every variant."""
     for ctx in contexts:
-        for variant in variants(ctx.config.controls):
+        for variant in variants(ctx.config):
             featurize.run(ctx, variant)
 
 
@@ -82,15 +83,15 @@ def run_query(out: Path, contexts: list[Context]) -> None:
     """Images to ask about, and the features of the questions."""
     for ctx in contexts:
         query.generate(ctx)
-        for variant in variants(ctx.config.controls):
-            if not variant.relabel:  # the wrong-label control asks the main questions
+        for variant in variants(ctx.config):
+            if variant is MAIN or variant.changes_network:
                 query.featurize(ctx, variant)
 
 
 def run_score(out: Path, contexts: list[Context]) -> None:
-    """Scores and rankings, main and controls."""
+    """Scores and rankings, of every variant."""
     for ctx in contexts:
-        for variant in variants(ctx.config.controls):
+        for variant in variants(ctx.config):
             score.run(ctx, variant)
 
 

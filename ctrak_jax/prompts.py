@@ -6,6 +6,7 @@ the result to the user, who may write a better one.
 """
 
 import re
+from collections.abc import Mapping
 from functools import partial
 
 from ctrak_jax.errors import UsageError
@@ -80,6 +81,19 @@ def words_of(attribute: str, value: str, prompt: str) -> str | None:
         if found := _words(phrase).search(prompt):
             return found["phrase"]
     return None
+
+
+def unnamed(prompt: str, values: Mapping[str, str]) -> str:
+    """The prompt without the words that speak of these values by attribute, where it has some; the
+    whole prompt goes where it has no others."""
+    for attribute, value in values.items():
+        words = words_of(attribute, value, prompt)
+        if words is not None:
+            try:
+                prompt = without(prompt, words)
+            except UsageError:  # it says nothing else
+                return ""
+    return prompt
 
 
 def _words(phrase: str) -> re.Pattern[str]:

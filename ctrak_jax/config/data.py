@@ -38,6 +38,10 @@ class DataConfig(Section):
     hold_out: tuple[dict[str, str], ...] = ()
     """Combinations of values kept out of training: the out-of-distribution queries."""
 
+    unlabelled: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(default_factory=dict)
+    """Attribute -> the share of every value's carriers whose value the model is never told: null in
+    the condition, and the words for it cut out of the caption, in training and in featurization."""
+
     def problems(self) -> Iterator[str]:
         if self.kind != "synthetic" and self.path is None:
             yield f"data.kind={self.kind} needs data.path, the folder of the data set"

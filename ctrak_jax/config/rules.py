@@ -77,9 +77,17 @@ def _wrong_label_has_labels(config: "Config") -> str | None:
     return f"{wrong} it out of controls" if needed else None
 
 
+def _unnamed_attributes_are_asked_about(config: "Config") -> str | None:
+    wanted, known = config.unnamed.attributes, config.data.condition_on
+    wrong = [] if wanted == "all" else [name for name in wanted if name not in known]
+    advice = f"no question asks about them; use some of data.condition_on={list(known)}, or all"
+    return f"unnamed.attributes names {wrong}, {advice}" if wrong else None
+
+
 RULES: tuple[Callable[["Config"], str | None], ...] = (
     *(_chunks_divide_timesteps, _check_knows_images, _text_has_captions),
     *(_abc_has_a_model, _abc_has_no_attributes, _dit_has_a_condition),
     *(_negatives_have_attributes, _negative_prompt_is_read),
+    _unnamed_attributes_are_asked_about,
     *(_top_lists_are_deep_enough, _wrong_label_has_scores, _wrong_label_has_labels),
 )

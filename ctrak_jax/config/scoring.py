@@ -57,6 +57,16 @@ class ScoreConfig(Section):
     """Keep every score, not only the top ones."""
 
 
+class UnnamedConfig(Section):
+    """Candidates whose conditions do not name the attribute asked about: what a ranking finds by
+    the picture alone."""
+
+    attributes: Literal["all"] | tuple[str, ...] = "all"
+    """Those of data.condition_on that this is measured for; each has features of its own."""
+    candidates: Natural | None = None
+    """Candidates that are featurized so, drawn at random; empty for all of them."""
+
+
 class EvaluateConfig(Section):
     """Metrics."""
 

@@ -20,6 +20,7 @@ from ctrak_jax.config.scoring import (
     Methods,
     ScoreConfig,
     UnlearningConfig,
+    UnnamedConfig,
 )
 from ctrak_jax.config.training import AutoencoderConfig, EncodeConfig, TrainConfig
 from ctrak_jax.config.trajectory import GradientConfig, ProjectionConfig, TrajectoryConfig
@@ -54,6 +55,7 @@ class Config(Section):
     query: QueryConfig = QueryConfig()
     unlearning: UnlearningConfig = UnlearningConfig()
     score: ScoreConfig = ScoreConfig()
+    unnamed: UnnamedConfig = UnnamedConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     counterfactual: CounterfactualConfig = CounterfactualConfig()
 

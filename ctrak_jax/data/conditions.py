@@ -6,7 +6,7 @@ What is drawn for a sample is fixed by its dataset index: neither order nor batc
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
+from itertools import cycle, product
 from typing import Literal
 
 import numpy as np
@@ -64,6 +64,11 @@ class Conditions:
         names = list(self.vocabulary)
         return [dict(zip(names, c, strict=True)) for c in product(*self.vocabulary.values())]
 
+    def named(self, conditions: np.ndarray) -> np.ndarray:
+        """Which attributes are not null: bool [n, attribute]."""
+        ends = np.cumsum([len(values) for values in self.vocabulary.values()])
+        return np.stack([part.any(-1) for part in np.split(conditions, ends[:-1], -1)], axis=-1)
+
     def changed(
         self, what: Change, conditions: np.ndarray, index: np.ndarray, *, seed: int, count: int
     ) -> np.ndarray:
@@ -77,7 +82,9 @@ class Conditions:
         """For every sample conditions that differ from its own in ONE attribute each.
 
         The attributes and their other values (the null where an attribute has one value only) are
-        drawn. What comes out, float32 [n, count, condition], need not occur among ``conditions``.
+        drawn; an attribute that is null stays so. What comes out, float32 [n, count, condition],
+        need not occur among ``conditions``. A sample with fewer attributes than are wanted has them
+        again in turn; one with none has its own condition.
 
         Args:
             conditions: [n, condition].
@@ -86,9 +93,11 @@ class Conditions:
         """
         attributes = len(self.vocabulary)
         changed = np.repeat(conditions[:, None], min(count, attributes), axis=1)
-        for row, i in zip(changed, index.tolist(), strict=True):
+        named = self.named(conditions)
+        for row, i, has in zip(changed, index.tolist(), named, strict=True):
             rng = np.random.default_rng((seed, i))
-            for condition, attribute in zip(row, rng.permutation(attributes), strict=False):
+            chosen = [attribute for attribute in rng.permutation(attributes) if has[attribute]]
+            for condition, attribute in zip(row, cycle(chosen), strict=False):
                 places = np.flatnonzero(self.blocks == attribute)
                 others = places[condition[places] == 0]
                 condition[places] = 0
@@ -99,10 +108,11 @@ class Conditions:
     def with_all_changed(
         self, conditions: np.ndarray, index: np.ndarray, *, seed: int, count: int
     ) -> np.ndarray:
-        """For every sample conditions that differ from its own, without nulls, in EVERY attribute.
+        """For every sample conditions that differ from its own in EVERY attribute.
 
         Drawn without replacement, uniformly over all of them, held-out ones too; an attribute of
-        one value becomes null. Arguments and result as for :meth:`with_one_changed`.
+        one value becomes null, one that is null stays so. Arguments and result as for
+        :meth:`with_one_changed`.
         """
         places = [np.flatnonzero(self.blocks == a) for a in range(len(self.vocabulary))]
         choices = [max(len(places_of) - 1, 1) for places_of in places]
@@ -111,9 +121,10 @@ class Conditions:
         for own, row, i in zip(conditions, changed, index.tolist(), strict=True):
             rng = np.random.default_rng((seed, i))
             drawn = rng.choice(math.prod(choices), count, replace=False)
-            others = [places_of[own[places_of] == 0] for places_of in places]
-            for picks, others_of in zip(np.unravel_index(drawn, choices), others, strict=True):
-                if len(others_of):
+            picks_by_place = zip(np.unravel_index(drawn, choices), places, strict=True)
+            for picks, places_of in picks_by_place:
+                others_of = places_of[own[places_of] == 0]
+                if 0 < len(others_of) < len(places_of):
                     row[np.arange(count), others_of[picks]] = 1
         return changed
 

@@ -1,8 +1,9 @@
 """One data set: images, attributes, and which of them are for training."""
 
 import hashlib
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +16,10 @@ from ctrak_jax.data.pictures import Pictures
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.data.synthetic import draw_dataset
 from ctrak_jax.errors import UsageError
+from ctrak_jax.prompts import unnamed
+
+HIDDEN_BY = 5
+"""The random stream of the images whose value is hidden in training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +33,8 @@ class Dataset:
     """Combinations kept out of training."""
     train_index: np.ndarray
     """Dataset indices of the training images, ascending."""
+    hidden: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Attribute -> the images that do not tell the model their value: bool [image]."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -39,6 +46,17 @@ class Dataset:
         keep = candidate_rows(len(self.train_index), count, seed)
         return replace(self, train_index=self.train_index[keep])
 
+    def without(self, attribute: str) -> "Dataset":
+        """The same data, where no condition and no caption names the attribute."""
+        every = np.ones(len(self.raw.images), bool)
+        return replace(self, hidden={**self.hidden, attribute: every})
+
+    def named(self, attribute: str) -> np.ndarray:
+        """Which training images tell the model their value: bool [n]."""
+        if attribute not in self.hidden:
+            return np.ones(len(self.train_index), bool)
+        return ~self.hidden[attribute][self.train_index]
+
     @cached_property
     def train_values(self) -> list[dict[str, str]]:
         """Attribute values of every training image, in the order of ``train_index``."""
@@ -49,8 +67,29 @@ class Dataset:
 
     @cached_property
     def train_conditions(self) -> np.ndarray:
-        """Conditions of the training images: float32 [n, condition]."""
-        return np.stack([self.conditions.encode(values) for values in self.train_values])
+        """Conditions of the training images, null where an attribute is hidden: float32
+        [n, condition]."""
+        codes = np.stack([self.conditions.encode(values) for values in self.train_values])
+        for number, name in enumerate(self.conditions.attributes):
+            codes[np.ix_(~self.named(name), self.conditions.blocks == number)] = 0.0
+        return codes
+
+    @cached_property
+    def most_named(self) -> int:
+        """The largest number of attributes that a training image names."""
+        return int(self.conditions.named(self.train_conditions).sum(1).max())
+
+    @cached_property
+    def captions(self) -> tuple[str, ...]:
+        """What a text-to-image model is told of every image: its caption without the words for
+        what is hidden."""
+        if not self.hidden:
+            return self.raw.prompts
+        columns = [(name, self.raw.attributes[name], mask) for name, mask in self.hidden.items()]
+        return tuple(
+            unnamed(prompt, {name: values[i] for name, values, mask in columns if mask[i]})
+            for i, prompt in enumerate(self.raw.prompts)
+        )
 
     def train_images(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Training images as the network sees them: float32 in [-1, 1], [rows, H, W, C]."""
@@ -96,6 +135,8 @@ class Dataset:
         for piece in pieces:
             digest.update(piece)
         digest.update(self.train_index.tobytes())
+        for name, mask in sorted(self.hidden.items()):
+            digest.update(name.encode() + np.packbits(mask).tobytes())
         for part in (images.shape, self.raw.attributes, self.conditions, self.hold_out):
             digest.update(repr(part).encode())
         return digest.hexdigest()
@@ -149,6 +190,13 @@ def build(data: cfg.DataConfig) -> Dataset:
     }
     for name in data.condition_on:
         _require_attribute("condition_on", name, vocabulary)
+    for name in data.unlabelled:
+        _require_attribute("unlabelled", name, vocabulary)
+        if name not in data.condition_on:
+            raise UsageError(
+                f"data.unlabelled: attribute {name!r} is not in data.condition_on="
+                f"{list(data.condition_on)}, so the model is not told it in any case."
+            )
     held_out = np.zeros(len(raw.images), bool)
     for combo in data.hold_out:
         for name, value in combo.items():
@@ -174,8 +222,25 @@ def build(data: cfg.DataConfig) -> Dataset:
         )
     conditions = Conditions({name: vocabulary[name] for name in data.condition_on})
     return Dataset(
-        raw=raw, conditions=conditions, hold_out=tuple(data.hold_out), train_index=train_index
+        raw=raw,
+        conditions=conditions,
+        hold_out=tuple(data.hold_out),
+        train_index=train_index,
+        hidden={
+            name: _hidden(np.array(raw.attributes[name]), share, (data.seed, name))
+            for name, share in data.unlabelled.items()
+        },
     )
+
+
+def _hidden(column: np.ndarray, share: float, seed: tuple[int, str]) -> np.ndarray:
+    """A share of the carriers of every value, drawn at random: bool [image]."""
+    mask = np.zeros(len(column), bool)
+    rng = np.random.default_rng((seed[0], HIDDEN_BY, zlib.crc32(seed[1].encode())))
+    for value in sorted(set(column.tolist())):
+        carriers = rng.permutation(np.flatnonzero(column == value))
+        mask[carriers[: round(share * len(carriers))]] = True
+    return mask
 
 
 def _require_attribute(field: str, name: str, vocabulary: Mapping[str, tuple[str, ...]]) -> None:

@@ -1,6 +1,6 @@
 """What a text-to-image network is given: latents, and the embeddings of captions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.inputs import arrays
 from ctrak_jax.inputs.base import Inputs, NegativeRule
 from ctrak_jax.inputs.encoder import BatchEncoder
-from ctrak_jax.prompts import without, words_of
+from ctrak_jax.prompts import unnamed, without, words_of
 from ctrak_jax.typing import Array
 
 
@@ -37,6 +37,7 @@ class Latents(Inputs):
         negative: NegativeRule,
         encoder: BatchEncoder,
         encoded: Path,
+        captions: Sequence[str],
         latent: tuple[int, ...],
         text: tuple[int, ...],
     ) -> None:
@@ -46,6 +47,7 @@ class Latents(Inputs):
             negative: what inversions are guided against.
             encoder: of other images and texts.
             encoded: the folder of the two arrays.
+            captions: whose embeddings are there, by dataset index; others are computed.
             latent: shape of a latent [h, w, c].
             text: shape of a text embedding [token, width].
 
@@ -55,6 +57,7 @@ class Latents(Inputs):
         require_captions(dataset)
         self._dataset, self._negative, self._encoder = dataset, negative, encoder
         self._encoded, self._latent, self._token = encoded, latent, text
+        self._stored = captions
         self._texts: dict[str, np.ndarray] = {}
 
     @property
@@ -75,7 +78,8 @@ class Latents(Inputs):
         return np.moveaxis(found, 1, -1).astype(np.float32)
 
     def conditions(self, rows: np.ndarray) -> np.ndarray:
-        return self._arrays.text[self._dataset.train_index[rows]].astype(np.float32)
+        index = self._dataset.train_index[rows]
+        return self._embedded([(i, self._dataset.captions[i]) for i in index.tolist()])
 
     def negatives(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
         index, wanted = self._dataset.train_index, self._negative
@@ -89,15 +93,18 @@ class Latents(Inputs):
                 )
                 return np.stack([self.conditions(labels[column]) for column in others.T], axis=1)
             case "attribute" | "opposite" as what:
-                coding, own = self._dataset.conditions, self._dataset.train_conditions
-                codes = coding.changed(
-                    what, own[labels[rows]], index[rows], seed=0, count=wanted.number
+                data, bears = self._dataset, labels[rows]
+                count = min(wanted.number, max(data.most_named, 1))
+                codes = data.conditions.changed(
+                    what, data.train_conditions[bears], index[rows], seed=0, count=count
                 )
-                advice = "As negative conditions use trajectory.negative: other or null."
-                found = np.array(
-                    [[self._captioned(coding.decode(c), advice) for c in r] for r in codes]
-                )
-                return self._arrays.text[found].astype(np.float32)
+                texts = [
+                    self._changed_caption(code, row)
+                    for row, of_row in zip(bears.tolist(), codes, strict=True)
+                    for code in of_row
+                ]
+                found = self._embedded(texts)
+                return found.reshape(*codes.shape[:2], *found.shape[1:])
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         return self._encoder.encode(images)
@@ -141,10 +148,29 @@ class Latents(Inputs):
     def _fingerprint(self) -> str:
         return arrays.fingerprint(self._encoded)
 
+    def _changed_caption(self, code: np.ndarray, row: int) -> tuple[int, str]:
+        """An image with the values of a code, those that training row ``row`` hides being its own,
+        and its caption without the words for what the row hides."""
+        data, changed = self._dataset, self._dataset.conditions.decode(code)
+        advice = "As negative conditions use trajectory.negative: other or null."
+        image = self._captioned(data.train_values[row] | changed, advice)
+        hidden = [name for name in data.hidden if not data.named(name)[row]]
+        values = {name: data.raw.attributes[name][image] for name in hidden}
+        return image, unnamed(data.raw.prompts[image], values)
+
+    def _embedded(self, texts: Sequence[tuple[int, str]]) -> np.ndarray:
+        """Embeddings of images' captions or variants of them: float32 [text, token, width]."""
+        index = np.array([image for image, _ in texts])
+        found = self._arrays.text[index].astype(np.float32)
+        new = [row for row, (image, text) in enumerate(texts) if text != self._stored[image]]
+        if new:
+            found[new] = self._encoder.texts([texts[row][1] for row in new])
+        return found
+
     @cached_property
     def _captions(self) -> np.ndarray:
         """A number for each distinct caption, by training row: int [n, 1]."""
-        prompts = np.array(self._dataset.raw.prompts)[self._dataset.train_index]
+        prompts = np.array(self._dataset.captions)[self._dataset.train_index]
         return np.unique(prompts, return_inverse=True)[1].reshape(-1, 1)
 
     @cached_property

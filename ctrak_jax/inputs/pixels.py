@@ -34,7 +34,10 @@ class Pixels(Inputs):
             case "null":
                 return np.zeros((len(rows), 1, len(self.null)), np.float32)
             case "attribute" | "opposite" as what:
-                coding = self._dataset.conditions
+                coding, count = (
+                    self._dataset.conditions,
+                    min(count, max(self._dataset.most_named, 1)),
+                )
                 return coding.changed(what, own[labels[rows]], index[rows], seed=0, count=count)
             case "other":
                 others = negatives(own[labels], rows, index[rows], seed=0, count=count)

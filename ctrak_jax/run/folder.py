@@ -13,7 +13,7 @@ from ctrak_jax.store.files import plain, write_atomically
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """Paths and stamps of one training seed, or of a control of it.
+    """Paths and stamps of one training seed, or of a variant of it.
 
     Attributes:
         root: the folder.
@@ -23,12 +23,12 @@ class RunFolder:
     root: Path
     url: str | None = None
 
-    def control(self, name: str) -> "RunFolder":
-        """The folder of a control; of the main experiment (no name) this one."""
-        if not name:
+    def part(self, folder: str) -> "RunFolder":
+        """The folder of a variant below this one; of the main experiment (empty) this one."""
+        if not folder:
             return self
-        url = None if self.url is None else str(below(self.url, "controls", name))
-        return RunFolder(root=self.root / "controls" / name, url=url)
+        url = None if self.url is None else str(below(self.url, *folder.split("/")))
+        return RunFolder(root=self.root / folder, url=url)
 
     @property
     def model(self) -> Path:

@@ -86,7 +86,7 @@ class LabelShiftSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class PrecisionTable:
-    """The precision of a control: every question, and the means."""
+    """The precision of an experiment: every question, and the means."""
 
     rows: tuple[PrecisionRow, ...]
     summary: tuple[PrecisionSummary, ...]
@@ -120,6 +120,7 @@ class Metrics:
     Attributes:
         rows: every question.
         summary: means with 95% intervals.
+        unnamed: the same where the candidates' conditions do not name the attribute asked about.
         damping: curves by method.
         controls: by name.
         settings: the resolved config.
@@ -127,6 +128,7 @@ class Metrics:
 
     rows: tuple[PrecisionRow, ...]
     summary: tuple[PrecisionSummary, ...]
+    unnamed: PrecisionTable = PrecisionTable(rows=(), summary=())
     damping: Mapping[str, DampingCurve]
     controls: Mapping[str, PrecisionTable | LabelShiftTable]
     settings: Mapping[str, Any]

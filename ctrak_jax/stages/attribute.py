@@ -16,10 +16,10 @@ from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
 from ctrak_jax.prompts import without
 from ctrak_jax.run import model_file
-from ctrak_jax.run.controls import MAIN
 from ctrak_jax.run.dampings import read_dampings
 from ctrak_jax.run.features import in_memory, ranked, solve
 from ctrak_jax.run.questions import Scope
+from ctrak_jax.run.variants import MAIN
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.query import sampler
 from ctrak_jax.stages.score import load_features

@@ -26,10 +26,10 @@ from ctrak_jax.models import Denoiser
 from ctrak_jax.models.architecture import Architecture, architecture_of
 from ctrak_jax.models.stable_diffusion import UNet
 from ctrak_jax.run import keys, model_file, questions
-from ctrak_jax.run.controls import MAIN, Variant
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.network import PlacedNetwork, placed, split
 from ctrak_jax.run.questions import Question
+from ctrak_jax.run.variants import MAIN, Variant
 from ctrak_jax.store import FeatureStore
 
 
@@ -68,18 +68,31 @@ class Context:
 
     @cached_property
     def inputs(self) -> Inputs:
+        return self._inputs(self.dataset)
+
+    def _inputs(self, dataset: Dataset) -> Inputs:
         t, path = self.config.trajectory, self.config.data.path
         negative = NegativeRule(t.negative, t.negatives, t.negative_prompt)
         if not isinstance(self.architecture.network, UNet):
-            return Pixels(self.dataset, negative)
+            return Pixels(dataset, negative)
+        given = path is not None and has_arrays(path)
         return Latents(
-            self.dataset,
+            dataset,
             negative,
             BatchEncoder(self.model_source, self.mesh, self.config.gradient.batch),
-            path if path is not None and has_arrays(path) else self.folder.encoded,
+            path if path is not None and given else self.folder.encoded,
+            dataset.raw.prompts if given else self.dataset.captions,
             self.architecture.sample,
             self.architecture.condition,
         )
+
+    def candidates(self, variant: Variant = MAIN) -> Dataset:
+        """The training images that a variant ranks, with the conditions that it gives them."""
+        dataset = self.dataset
+        if variant.candidates is not None:
+            count = min(variant.candidates, len(dataset.train_index))
+            dataset = dataset.subset(count, self.config.data.seed)
+        return dataset if variant.without is None else dataset.without(variant.without)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -98,8 +111,17 @@ class Context:
             image_shape=self.dataset.image_shape,
         )
 
-    def questions(self) -> list[Question]:
-        """All questions of the run."""
+    def questions(self, variant: Variant = MAIN) -> list[Question]:
+        """All questions of the run, or those that a variant answers."""
+        return [self._all_questions[row] for row in self.question_rows(variant)]
+
+    def question_rows(self, variant: Variant) -> list[int]:
+        """The rows of queries.csv that a variant answers."""
+        asked, attribute = self._all_questions, variant.without
+        return [row for row, q in enumerate(asked) if attribute in (None, q.attribute)]
+
+    @property
+    def _all_questions(self) -> list[Question]:
         return questions.read_questions(self.folder.questions)
 
     def samples(self, variant: Variant = MAIN) -> TrainSamples:
@@ -107,7 +129,9 @@ class Context:
         if variant.relabel:
             seed = self.config.trajectory.seed
             return relabelled_samples(self.inputs, self.dataset, variant.relabel, seed)
-        return train_samples(self.inputs, self.dataset.train_index)
+        dataset = self.candidates(variant)
+        inputs = self.inputs if dataset is self.dataset else self._inputs(dataset)
+        return train_samples(inputs, dataset.train_index)
 
     def load(self) -> Denoiser:
         """The model."""
@@ -141,7 +165,10 @@ class Context:
 
     def feature_key(self, spec: GradientSpec, variant: Variant) -> dict[str, Any]:
         """What the features of training samples depend on."""
-        return self._key({"relabel": variant.relabel}, spec, variant, query=False)
+        changed = {"relabel": variant.relabel}
+        if variant.without is not None:
+            changed |= {"without": variant.without, "candidates": variant.candidates}
+        return self._key(changed, spec, variant, query=False)
 
     def query_key(self, spec: GradientSpec, variant: Variant) -> dict[str, Any]:
         """What the features of questions depend on."""
@@ -167,6 +194,6 @@ class Context:
         Raises:
             StoreError: missing, damaged, or made from something else.
         """
-        spec, folder = METHODS[method].train, self.folder.control(variant.name)
+        spec, folder = METHODS[method].train, self.folder.part(variant.folder)
         assert spec is not None
         return FeatureStore.open(folder.features(store_of(method)), self.feature_key(spec, variant))

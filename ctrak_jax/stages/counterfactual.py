@@ -35,7 +35,6 @@ from ctrak_jax.methods import METHODS
 from ctrak_jax.models.training import Trainer
 from ctrak_jax.report import write_counterfactual_sheet
 from ctrak_jax.run import model_file
-from ctrak_jax.run.controls import MAIN
 from ctrak_jax.run.counterfactual import (
     NOTHING,
     RANDOM,
@@ -48,6 +47,7 @@ from ctrak_jax.run.counterfactual import (
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.keys import settings_of
 from ctrak_jax.run.questions import Question
+from ctrak_jax.run.variants import MAIN
 from ctrak_jax.stages import score, train
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.query import accepted_by, sampler

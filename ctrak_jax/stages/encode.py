@@ -90,7 +90,7 @@ def key(ctx: Context) -> dict[str, Any]:
         "model": said["codecs"],
         "checkpoint": said["made_from"].get("checkpoint"),
         "dataset": ctx.training_set.fingerprint,
-        "captions": digest(ctx.dataset.raw.prompts),
+        "captions": digest(ctx.dataset.captions),
         **settings_of(ctx.config, "encoded"),
     }
 
@@ -130,7 +130,7 @@ def _write(ctx: Context, encoder: BatchEncoder, arrays: Encoded, chunk: range) -
     images, dtype = np.asarray(raw.images[rows]), arrays.text.dtype
     copies = [images, images[:, :, ::-1]] if ctx.config.encode.flip else [images]
     latents = [_finite(encoder.encode(copy).astype(dtype), chunk, "latent") for copy in copies]
-    text = _finite(encoder.texts(raw.prompts[rows]).astype(dtype), chunk, "text embedding")
+    text = _finite(encoder.texts(ctx.dataset.captions[rows]).astype(dtype), chunk, "text embedding")
     for number, found in enumerate(latents):
         first = chunk.start + number * total
         arrays.latents[first : first + len(chunk)] = np.moveaxis(found, -1, 1)

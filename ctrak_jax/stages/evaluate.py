@@ -8,7 +8,6 @@ import numpy as np
 
 from ctrak_jax import metrics
 from ctrak_jax.log import stage
-from ctrak_jax.run.controls import CONTROLS, MAIN, Variant, variants
 from ctrak_jax.run.dampings import DampingPoint, read_dampings
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.keys import settings_of
@@ -25,6 +24,7 @@ from ctrak_jax.run.metrics import (
 )
 from ctrak_jax.run.questions import Question
 from ctrak_jax.run.tops import read_tops
+from ctrak_jax.run.variants import CONTROLS, MAIN, Variant, unnamed, variants
 from ctrak_jax.stages import score
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store import read_scores
@@ -40,7 +40,7 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
     """
     config = contexts[0].config
     for ctx in contexts:
-        for variant in variants(config.controls):
+        for variant in variants(config):
             score.require(ctx, variant)
     whole = RunFolder(root=out)
     key = {
@@ -50,16 +50,20 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
     if whole.fresh("evaluate", key, out / "metrics.json"):
         return
     with stage(out, "evaluate") as record:
-        main = _precision_table(contexts, MAIN)
+        main = _precision_table(contexts, [MAIN])
         record.samples = len(main.rows)
         controls: dict[str, PrecisionTable | LabelShiftTable] = {}
         for name in config.controls:
-            table = _label_table if CONTROLS[name].relabel else _precision_table
-            controls[name] = table(contexts, CONTROLS[name])
+            control = CONTROLS[name]
+            if control.relabel:
+                controls[name] = _label_table(contexts, control)
+            else:
+                controls[name] = _precision_table(contexts, [control])
         result = Metrics(
             rows=main.rows,
             summary=main.summary,
             damping=damping_curves(contexts),
+            unnamed=_precision_table(contexts, unnamed(config)),
             controls=controls,
             settings=config.model_dump(mode="json", exclude={"counterfactual"}),
         )
@@ -67,8 +71,8 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
     whole.finish("evaluate", key)
 
 
-def _precision_table(contexts: Sequence[Context], variant: Variant) -> PrecisionTable:
-    rows = tuple(row for ctx in contexts for row in precision_rows(ctx, variant))
+def _precision_table(contexts: Sequence[Context], parts: Sequence[Variant]) -> PrecisionTable:
+    rows = tuple(row for ctx in contexts for part in parts for row in precision_rows(ctx, part))
     return PrecisionTable(rows=rows, summary=summarise(rows, contexts[0].config.evaluate.bootstrap))
 
 
@@ -79,21 +83,21 @@ def _label_table(contexts: Sequence[Context], variant: Variant) -> LabelShiftTab
     )
 
 
-def reported(ctx: Context) -> list[Question]:
+def reported(ctx: Context, variant: Variant = MAIN) -> list[Question]:
     """The questions whose answers are reported."""
-    return [q for q in ctx.questions() if q.split == "report"]
+    return [q for q in ctx.questions(variant) if q.split == "report"]
 
 
 def precision_rows(ctx: Context, variant: Variant) -> list[PrecisionRow]:
     """precision@k of every method, reported question and depth."""
     rows = []
-    asked = reported(ctx)
+    asked, candidates = reported(ctx, variant), ctx.candidates(variant).train_index
     carriers = {
         key: np.array([v == key[1] for v in ctx.dataset.raw.attributes[key[0]]])
         for key in {(q.attribute, q.value) for q in asked}
     }
     for method in ctx.config.methods:
-        tops = read_tops(ctx.folder.control(variant.name).top(method))
+        tops = read_tops(ctx.folder.part(variant.folder).top(method))
         for q in asked:
             if q.key not in tops:
                 continue
@@ -106,7 +110,7 @@ def precision_rows(ctx: Context, variant: Variant) -> list[PrecisionRow]:
                     **q.columns,
                     k=k,
                     precision=metrics.precision_at_k(ranked, relevant, k),
-                    base_rate=float(relevant[ctx.dataset.train_index].mean()),
+                    base_rate=float(relevant[candidates].mean()),
                 )
                 for k in ctx.config.evaluate.k
             ]
@@ -163,7 +167,7 @@ def label_rows(ctx: Context, variant: Variant) -> list[LabelShiftRow]:
     rows = []
     asked, labels = ctx.questions(), ctx.samples(variant).labels
     for method in ctx.config.methods:
-        scores = read_scores(ctx.folder.control(variant.name).scores(method))
+        scores = read_scores(ctx.folder.part(variant.folder).scores(method))
         for q, row in zip(asked, scores, strict=True):
             if q.split != "report" or np.isnan(row).any():
                 continue

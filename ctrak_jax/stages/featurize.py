@@ -15,10 +15,10 @@ from ctrak_jax.inputs.batches import TrainSamples
 from ctrak_jax.log import stage
 from ctrak_jax.methods import METHODS, GradientSpec, needs_errors, train_specs
 from ctrak_jax.projection import implementation_of
-from ctrak_jax.run.controls import MAIN, Variant
 from ctrak_jax.run.fill import Computed, FillJob, fill
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.network import PlacedNetwork
+from ctrak_jax.run.variants import MAIN, Variant
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store import Dtype, FeatureStore
 
@@ -51,7 +51,7 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
             ctx.mesh,
             ctx.config.gradient.batch,
         ),
-        ctx.folder.control(variant.name),
+        ctx.folder.part(variant.folder),
         ctx.config.methods,
         partial(ctx.feature_key, variant=variant),
         StoreForm(ctx.config.store.chunk, ctx.config.store.dtype),

@@ -20,10 +20,10 @@ from ctrak_jax.log import logger, stage
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
 from ctrak_jax.run import questions
-from ctrak_jax.run.controls import MAIN, Variant
 from ctrak_jax.run.fill import Computed, FillJob, fill
 from ctrak_jax.run.keys import settings_of
 from ctrak_jax.run.questions import Question, Scope, Split, combination_names
+from ctrak_jax.run.variants import MAIN, Variant
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store import FeatureStore
 from ctrak_jax.trajectory import sample
@@ -225,7 +225,7 @@ def sampler(ctx: Context, denoiser: Denoiser) -> Callable[[Any, Any, Any], np.nd
 
 def featurize(ctx: Context, variant: Variant = MAIN) -> None:
     """Complete ``queries/<method>/`` for every method that works by gradients."""
-    asked, folder = ctx.questions(), ctx.folder.control(variant.name)
+    asked, folder = ctx.questions(), ctx.folder.part(variant.folder)
     concepts = len(ctx.dataset.conditions.attributes)
     specs = {name: spec for name in ctx.config.methods if (spec := METHODS[name].query)}
     stores: dict[str, FeatureStore] = {}

@@ -15,7 +15,6 @@ from ctrak_jax.errors import StoreError
 from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS
 from ctrak_jax.run import questions
-from ctrak_jax.run.controls import MAIN, Variant
 from ctrak_jax.run.dampings import Damping, DampingPoint, read_dampings, write_dampings
 from ctrak_jax.run.features import (
     IN_MEMORY,
@@ -29,6 +28,7 @@ from ctrak_jax.run.features import (
 from ctrak_jax.run.keys import settings_of
 from ctrak_jax.run.questions import Question
 from ctrak_jax.run.tops import Hit, write_tops
+from ctrak_jax.run.variants import MAIN, Variant
 from ctrak_jax.stages import unlearning
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store import FeatureStore, read_scores, write_scores
@@ -44,8 +44,8 @@ class Scored(NamedTuple):
 
 def run(ctx: Context, variant: Variant = MAIN) -> None:
     """Write ``scores/``, ``top/`` and ``fisher/`` of the config's methods."""
-    folder, finished = ctx.folder.control(variant.name), done(ctx, variant)
-    asked, title = ctx.questions(), variant.title("score")
+    folder, finished = ctx.folder.part(variant.folder), done(ctx, variant)
+    asked, title = ctx.questions(variant), variant.title("score")
     hosts.barrier("scoring")  # all have looked before the first one writes
     if finished:
         return
@@ -76,7 +76,7 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
                 scored = _by_unlearning(ctx, variant, asked)
             if scored is not None and hosts.is_first():
                 _write(ctx, variant, method, asked, scored)
-                record.samples += len(ctx.dataset.train_index)
+                record.samples += len(ctx.candidates(variant).train_index)
             bar.advance(1)
     if hosts.is_first():
         write_dampings(folder.dampings, dampings)
@@ -86,7 +86,7 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
 
 def done(ctx: Context, variant: Variant) -> bool:
     """Are the scores of these settings and questions there?"""
-    folder, methods = ctx.folder.control(variant.name), ctx.config.methods
+    folder, methods = ctx.folder.part(variant.folder), ctx.config.methods
     outputs = [folder.dampings, *map(folder.top, methods)]
     outputs += [folder.fisher(m) for m in methods if METHODS[m].train is not None]
     if ctx.config.score.keep_all:
@@ -102,7 +102,7 @@ def require(ctx: Context, variant: Variant) -> None:
     """
     if not done(ctx, variant):
         raise StoreError(
-            f"{ctx.folder.control(variant.name).root}: no scores of these settings and questions; "
+            f"{ctx.folder.part(variant.folder).root}: no scores of these settings and questions; "
             "run `ctrak score` first."
         )
 
@@ -133,11 +133,12 @@ def load_features(ctx: Context, variant: Variant, method: str) -> TrainingFeatur
 
 
 def load_query_features(ctx: Context, variant: Variant, method: str) -> np.ndarray:
-    """A method's query features [query, k]; the wrong-label control asks the main ones."""
-    part, spec = MAIN if variant.relabel else variant, METHODS[method].query
+    """A method's features of the questions that a variant answers [query, k]."""
+    part, spec = variant if variant.changes_network else MAIN, METHODS[method].query
     assert spec is not None
-    folder = ctx.folder.control(part.name)
-    return FeatureStore.open(folder.query_features(method), ctx.query_key(spec, part)).read()
+    folder = ctx.folder.part(part.folder)
+    store = FeatureStore.open(folder.query_features(method), ctx.query_key(spec, part))
+    return store.read()[ctx.question_rows(variant)]
 
 
 def _by_features(
@@ -155,10 +156,14 @@ def _by_features(
     if variant.relabel:  # the control changes labels only: the damping stays the main experiment's
         damping = read_dampings(ctx.folder.dampings)[method]
     else:
-        rows = np.asarray(ranking.samples)
+        rows, candidates = np.asarray(ranking.samples), ctx.candidates(variant)
+        depth = min(wanted.k, depth)
         precision = np.array(
             [
-                [_precision(ctx, row, q) for row, q in zip(samples, asked, strict=True)]
+                [
+                    metrics.precision_at_k(row, candidates.carries(q.attribute, q.value), depth)
+                    for row, q in zip(samples, asked, strict=True)
+                ]
                 for samples in rows
             ]
         )
@@ -216,17 +221,13 @@ def _groups(asked: list[Question]) -> dict[tuple[str, str, str], list[int]]:
     return groups
 
 
-def _precision(ctx: Context, samples: np.ndarray, question: Question) -> float:
-    relevant = ctx.dataset.carries(question.attribute, question.value)
-    return metrics.precision_at_k(samples, relevant, min(ctx.config.score.k, len(samples)))
-
-
 def _by_unlearning(ctx: Context, variant: Variant, asked: list[Question]) -> Scored:
     """Scores of the local questions by unlearning each of their images."""
     wrong = ctx.samples(variant) if variant.relabel else None
+    samples = ctx.samples(MAIN if variant.relabel else variant)
     found = unlearning.scores(
         unlearning.Unlearner(ctx.recipe, ctx.placed(ctx.load(), variant), ctx.mesh),
-        ctx.samples(),
+        samples,
         ctx.question_inputs,
         asked,
         ctx.config.unlearning,
@@ -253,12 +254,13 @@ def _write(
     ctx: Context, variant: Variant, method: str, asked: list[Question], scored: Scored
 ) -> None:
     """top/<method>.csv, and all scores where they are kept."""
-    folder, (ranking, scores) = ctx.folder.control(variant.name), scored
+    folder, (ranking, scores) = ctx.folder.part(variant.folder), scored
+    candidates = ctx.candidates(variant)
     if scores is not None and ctx.config.score.keep_all:
         write_scores(folder.scores(method), scores)
     tops = {}
     for q, rows, values in zip(asked, *map(np.asarray, ranking), strict=True):
         if not np.isnan(values).any():  # unlearning answers no global question
-            index = ctx.dataset.train_index[rows]
+            index = candidates.train_index[rows]
             tops[q.key] = [Hit(int(i), float(v)) for i, v in zip(index, values, strict=True)]
     write_tops(folder.top(method), tops)

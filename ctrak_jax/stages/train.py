@@ -164,7 +164,7 @@ def made_from(config: Config, data: Dataset, seed: int) -> dict[str, Any]:
     found = {"data": data.fingerprint, "seed": seed}
     if config.model.kind == "dit":
         return found | settings_of(config, "model")
-    captions = {"captions": digest(data.raw.prompts)}
+    captions = {"captions": digest(data.captions)}
     return found | captions | settings_of(config, "text-to-image model")
 
 
@@ -216,7 +216,7 @@ def _train_text_to_image(ctx: Context) -> None:
         train_text_to_image(
             ctx.folder.model,
             np.asarray(data.raw.images[rows]),
-            [data.raw.prompts[row] for row in rows],
+            [data.captions[row] for row in rows],
             settings,
             ctx.seed,
             mesh=ctx.mesh,
