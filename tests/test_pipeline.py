@@ -12,11 +12,16 @@ import numpy as np
 import pytest
 
 from ctrak_jax import open_run
+from ctrak_jax.attribution import TrainBatch, train_features
+from ctrak_jax.config import load
 from ctrak_jax.data import draw_dataset
+from ctrak_jax.methods import METHODS as METHODS_BY_NAME
+from ctrak_jax.pipeline import prepare
 from ctrak_jax.run.dampings import read_dampings
 from ctrak_jax.run.metrics import read_metrics
 from ctrak_jax.run.questions import read_questions
 from ctrak_jax.run.tops import read_tops
+from ctrak_jax.run.variants import unnamed
 from ctrak_jax.store import FeatureStore, read_manifest, read_scores
 from tests.command import command, ctrak, ctrak_here, environment
 from tests.paths import ROOT
@@ -35,6 +40,7 @@ score: {damping: [1.0, 100.0], top: 20}
 evaluate: {bootstrap: 100}
 methods: [concept-trak, d-trak, das]
 controls: [wrong-label]
+unnamed: {attributes: [color], candidates: 32}
 """
 METHODS = ("concept-trak", "d-trak", "das")
 
@@ -93,8 +99,35 @@ def test_metrics_agree_with_the_top_lists(run):
         )
 
 
+def test_unnamed_precision_is_that_of_candidates_that_do_not_name_the_attribute(run):
+    """Questions about colour alone, answered by 32 candidates whose features are those of the plain
+    call of the library with the colour's coordinates zero; precision recomputed from the lists."""
+    found = read_metrics(run / "metrics.json").unnamed
+    assert len(found.rows) == len(METHODS) * 4 * 2
+    ctx = prepare(load(run / "config.yaml"), run)[0]
+    (variant,) = unnamed(ctx.config)
+    store, index = ctx.features("d-trak", variant), ctx.samples(variant).indices
+    color = np.array(ctx.dataset.raw.attributes["color"])
+    for row in found.rows:
+        tops = read_tops(run / "unnamed" / "color" / "top" / f"{row.method}.csv")
+        top = [hit.index for hit in tops[row.query, "color"]]
+        assert set(top) <= set(index)
+        assert row.precision == pytest.approx(np.mean(color[top[:10]] == row.value))
+        assert row.base_rate == pytest.approx(np.mean(color[index] == row.value))
+    rows = np.searchsorted(ctx.dataset.train_index, index)
+    cond = ctx.dataset.train_conditions[rows] * [1, 1, 0, 0]
+    x0 = ctx.dataset.train_images(rows)
+    network, weights, _ = ctx.placed(ctx.load())
+    spec = METHODS_BY_NAME["d-trak"].train
+    assert spec is not None
+    batch = TrainBatch(x0, cond, cond[:, None], index)
+    plain = train_features(ctx.recipe, network, weights, [spec], batch).features[:, 0]
+    assert np.linalg.norm(store.read() - plain) <= 1e-4 * np.linalg.norm(plain)
+
+
 def test_damping_is_chosen_on_validation_queries_alone(run):
-    for damping in read_dampings(run / "scores" / "damping.json").values():
+    files = [run / name / "scores" / "damping.json" for name in (".", "unnamed/color")]
+    for damping in [found for file in files for found in read_dampings(file).values()]:
         points = [point for point in damping.curve if point.split == "validation"]
         curve = {point.r: point.precision for point in points}
         best = min(r for r, p in curve.items() if p == pytest.approx(max(curve.values())))

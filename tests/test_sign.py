@@ -20,6 +20,7 @@ projection: {k: 1024}
 query: {scopes: [local], per_combination: 4, validation: 1, repetitions: 2, check: none}
 methods: [concept-trak]
 controls: []
+unnamed: {attributes: []}
 """
 
 

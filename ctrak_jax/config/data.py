@@ -38,7 +38,7 @@ class DataConfig(Section):
     hold_out: tuple[dict[str, str], ...] = ()
     """Combinations of values kept out of training: the out-of-distribution queries."""
 
-    unlabelled: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(default_factory=dict)
+    unlabelled: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(default={})
     """Attribute -> the share of every value's carriers whose value the model is never told: null in
     the condition, and the words for it cut out of the caption, in training and in featurization."""
 

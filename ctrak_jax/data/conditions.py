@@ -121,8 +121,7 @@ class Conditions:
         for own, row, i in zip(conditions, changed, index.tolist(), strict=True):
             rng = np.random.default_rng((seed, i))
             drawn = rng.choice(math.prod(choices), count, replace=False)
-            picks_by_place = zip(np.unravel_index(drawn, choices), places, strict=True)
-            for picks, places_of in picks_by_place:
+            for picks, places_of in zip(np.unravel_index(drawn, choices), places, strict=True):
                 others_of = places_of[own[places_of] == 0]
                 if 0 < len(others_of) < len(places_of):
                     row[np.arange(count), others_of[picks]] = 1

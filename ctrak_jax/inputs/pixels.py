@@ -34,10 +34,8 @@ class Pixels(Inputs):
             case "null":
                 return np.zeros((len(rows), 1, len(self.null)), np.float32)
             case "attribute" | "opposite" as what:
-                coding, count = (
-                    self._dataset.conditions,
-                    min(count, max(self._dataset.most_named, 1)),
-                )
+                coding = self._dataset.conditions
+                count = min(count, max(self._dataset.most_named, 1))
                 return coding.changed(what, own[labels[rows]], index[rows], seed=0, count=count)
             case "other":
                 others = negatives(own[labels], rows, index[rows], seed=0, count=count)

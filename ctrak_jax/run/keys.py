@@ -17,6 +17,7 @@ def _of(section: str, fields: str) -> tuple[str, ...]:
 
 
 _SCHEDULE = _of("schedule", "kind steps prediction")
+_UNNAMED = _of("unnamed", "attributes candidates")
 _GRID = _of("trajectory", "steps record_every timesteps")
 
 SETTINGS: dict[str, tuple[str, ...]] = {
@@ -39,13 +40,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     + ("query.seed",),
     "unlearning": _GRID + _of("unlearning", "learning_rate fisher_samples"),
     "scores": ("methods", *_of("score", "damping damping_for solver k top keep_all")),
-    "metrics": (
-        "methods",
-        "controls",
-        *_of("unnamed", "attributes candidates"),
-        "evaluate.k",
-        "evaluate.bootstrap",
-    ),
+    "metrics": ("methods", "controls", *_UNNAMED, *_of("evaluate", "k bootstrap")),
     "report": ("name", "methods"),
     "counterfactual": _of("counterfactual", "remove methods scenarios images"),
     "abc-scores": ("methods", "score.damping", "score.solver"),

@@ -128,7 +128,7 @@ class Metrics:
 
     rows: tuple[PrecisionRow, ...]
     summary: tuple[PrecisionSummary, ...]
-    unnamed: PrecisionTable = PrecisionTable(rows=(), summary=())
+    unnamed: PrecisionTable
     damping: Mapping[str, DampingCurve]
     controls: Mapping[str, PrecisionTable | LabelShiftTable]
     settings: Mapping[str, Any]

@@ -197,6 +197,32 @@ def test_the_changed_attributes_and_values_are_fixed_by_the_dataset_index_and_eq
     assert abs(shapes.count("triangle") - len(shapes) / 2) < 5 * np.sqrt(len(shapes) / 4)
 
 
+@settings(max_examples=40, deadline=None)
+@given(vocabulary=vocabularies, count=st.integers(1, 4), hidden=st.integers(0, 2))
+def test_what_is_null_stays_null(vocabulary, count, hidden):
+    """A null attribute is never changed; the others are, and come again in turn where they are
+    fewer than is wanted; where all are null nothing is changed."""
+    conditions = Conditions(vocabulary)
+    null = list(vocabulary)[hidden % len(vocabulary)]
+    own = [{k: v for k, v in values.items() if k != null} for values in conditions.combinations()]
+    codes = np.stack([conditions.encode(values) for values in own])
+    named = conditions.named(codes)
+    assert named.tolist() == [[name != null for name in vocabulary]] * len(own)
+    index = np.arange(len(own))
+    for what in ("attribute", "opposite"):
+        changed = conditions.changed(what, codes, index, seed=0, count=count)
+        for values, row in zip(own, changed, strict=True):
+            for number, code in enumerate(row):
+                found = decode(conditions, code)
+                assert null not in found
+                differ = [name for name in values if found.get(name) != values[name]]
+                wanted = len(values) if what == "opposite" else min(1, len(values))
+                assert len(differ) == wanted
+                if what == "attribute" and number >= len(values) > 0:
+                    before = decode(conditions, row[number - len(values)])
+                    assert differ == [n for n in values if before.get(n) != values[n]]
+
+
 def test_one_condition_has_no_other():
     with pytest.raises(UsageError, match=r"trajectory\.negative: null"):
         other_indices(np.ones((4, 2), np.float32), np.arange(4), 0)

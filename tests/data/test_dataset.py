@@ -1,5 +1,7 @@
 """A data set built: what is trained on, what is held out, its conditions and fingerprint."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -120,3 +122,45 @@ def test_the_two_ranges_of_pixels_are_each_others_inverse():
     assert (unit.min(), unit.max(), unit.dtype) == (-1.0, 1.0, np.float32)
     np.testing.assert_array_equal(to_uint8(unit), values)
     np.testing.assert_array_equal(to_uint8(np.array([-3.0, 3.0, 0.999])), [0, 255, 255])
+
+
+# Values that the model is not told
+
+
+def test_a_share_of_every_values_carriers_hides_it():
+    data = build(cfg.DataConfig(size=400, unlabelled={"color": 0.3}))
+    color, hidden = np.array(data.raw.attributes["color"]), data.hidden["color"]
+    for value in ("red", "blue"):
+        carriers = color == value
+        assert hidden[carriers].sum() == round(0.3 * carriers.sum())
+    np.testing.assert_array_equal(data.named("color"), ~hidden)
+    assert data.named("shape").all()
+    plain = build(cfg.DataConfig(size=400))
+    blocks = data.conditions.blocks
+    expected = plain.train_conditions * np.where((blocks == 1) & hidden[:, None], 0, 1)
+    np.testing.assert_array_equal(data.train_conditions, expected)
+    np.testing.assert_array_equal(data.carries("color", "red"), plain.carries("color", "red"))
+    assert data.fingerprint != plain.fingerprint
+    again = build(cfg.DataConfig(size=400, unlabelled={"color": 0.3}))
+    assert data.fingerprint == again.fingerprint
+
+
+def test_without_an_attribute_no_condition_and_no_caption_names_it():
+    plain = build(cfg.DataConfig(size=40))
+    words = zip(*plain.raw.attributes.values(), strict=True)
+    prompts = tuple(f"a {color} {shape} on white" for shape, color in words)
+    data = replace(plain, raw=replace(plain.raw, prompts=prompts)).without("color")
+    np.testing.assert_array_equal(data.train_conditions[:, data.conditions.blocks == 1], 0)
+    np.testing.assert_array_equal(data.train_conditions[:, :2], plain.train_conditions[:, :2])
+    shapes = plain.raw.attributes["shape"]
+    assert data.captions == tuple(f"a {shape} on white" for shape in shapes)
+    assert data.without("shape").train_conditions.sum() == 0
+    assert data.most_named == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("size", "is not in the data set"), ("color", "cond")]
+)
+def test_an_attribute_that_is_no_condition_cannot_be_unlabelled(name, message):
+    with pytest.raises(UsageError, match=message):
+        build(cfg.DataConfig(size=40, condition_on=("shape",), unlabelled={name: 0.5}))

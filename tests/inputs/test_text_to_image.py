@@ -23,6 +23,7 @@ from ctrak_jax.models.stable_diffusion import load_codecs
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.metrics import read_metrics
 from ctrak_jax.run.questions import read_questions
+from ctrak_jax.run.variants import unnamed
 from ctrak_jax.stages import attribute, encode, query, train
 from ctrak_jax.stages.context import Context
 from tests.command import ctrak_here
@@ -131,6 +132,23 @@ def test_arrays_that_the_data_set_brings_are_taken(run, data, model_folder, tmp_
     np.save(own / "latents.npy", np.zeros((20, 4, 8, 9), np.float32))
     with pytest.raises(StoreError, match=r"latents.npy: float32 \(20, 4, 8, 9\), expected"):
         encoded_by(own, model_folder, tmp_path / "two").inputs.samples(rows)
+
+
+def test_without_an_attribute_captions_and_negatives_lack_its_words(data, model_folder, tmp_path):
+    """The embeddings are those of the captions without the word, and of the captions of the other
+    noun without it."""
+    trajectory = {"negative": "attribute", "negatives": 2}
+    ctx = encoded_by(data, model_folder, tmp_path / "run", trajectory=trajectory)
+    (variant,) = [v for v in unnamed(ctx.config) if v.without == "tail"]
+    samples = ctx.samples(variant)
+    batch = samples.batch(samples.rows)
+    assert batch.negatives.shape[:2] == (len(samples.rows), 1)
+    encoder = BatchEncoder(model_folder, ctx.mesh, 4)
+    for row, values in enumerate(ctx.dataset.train_values):
+        noun, other = values["noun"], {"a": "b", "b": "a"}[values["noun"]]
+        wanted = encoder.texts([f"{noun} ab", f"{other} ab"])
+        np.testing.assert_allclose(batch.cond[row], wanted[0], atol=1e-5)
+        np.testing.assert_allclose(batch.negatives[row, 0], wanted[1], atol=1e-5)
 
 
 def test_what_is_not_finite_stops_with_the_image(data, model_folder, tmp_path, monkeypatch):

@@ -29,6 +29,7 @@ SETTINGS = {
     "evaluate": {"k": [5], "bootstrap": 100},
     "methods": ["concept-trak", "d-trak"],
     "controls": [],
+    "unnamed": {"attributes": []},
 }
 
 

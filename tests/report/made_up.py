@@ -210,6 +210,15 @@ def fake_metrics(seeds: Sequence[int]) -> Metrics:
             for attribute in ("all", "color", "shape")
             if scope == "local" or method in METHODS[:4]
         ),
+        unnamed=PrecisionTable(
+            rows=(),
+            summary=tuple(
+                summary(method, "local", scenario, attribute, 0.15)
+                for method in METHODS
+                for scenario in ("id", "ood")
+                for attribute in ("all", "color", "shape")
+            ),
+        ),
         damping={
             method: DampingCurve(chosen={str(seed): 0.1 for seed in seeds}, curve=curve)
             for method in METHODS[:2]

@@ -38,6 +38,7 @@ SUMMARY = PrecisionSummary(
 METRICS = Metrics(
     rows=(ROW,),
     summary=(SUMMARY,),
+    unnamed=PrecisionTable(rows=(ROW,), summary=(SUMMARY,)),
     damping={"das": DampingCurve(chosen={"0/color": 0.1}, curve=(POINT,))},
     controls={
         "no-condition-embedding": PrecisionTable(rows=(ROW,), summary=(SUMMARY,)),
@@ -108,7 +109,7 @@ def test_metrics_come_back(tmp_path):
 def test_metrics_are_named_as_others_rely_on(tmp_path):
     write_metrics(tmp_path / "metrics.json", METRICS)
     found = json.loads((tmp_path / "metrics.json").read_text())
-    assert list(found) == ["rows", "summary", "damping", "controls", "settings"]
+    assert list(found) == ["rows", "summary", "unnamed", "damping", "controls", "settings"]
     (row,) = found["summary"]
     names = "method scope scenario k attribute precision ci95 queries base_rate"
     assert list(row) == names.split()

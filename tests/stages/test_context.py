@@ -10,6 +10,7 @@ from ctrak_jax import config as cfg
 from ctrak_jax.data import build
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.run.folder import RunFolder
+from ctrak_jax.run.variants import unnamed
 from ctrak_jax.stages.context import Context
 
 
@@ -66,3 +67,28 @@ def test_the_null_condition_is_one_negative():
     ctx = context(negative="null")
     conditions = ctx.dataset.train_conditions
     np.testing.assert_array_equal(negatives_of(ctx), np.zeros((len(conditions), 1, 4)))
+
+
+def test_without_an_attribute_neither_condition_nor_negative_names_it():
+    ctx = context(negative="attribute")
+    (variant,) = [v for v in unnamed(ctx.config) if v.without == "color"]
+    samples = ctx.samples(variant)
+    batch = samples.batch(np.arange(len(samples.rows)))
+    own = ctx.dataset.train_conditions
+    np.testing.assert_array_equal(batch.cond[:, :2], own[:, :2])
+    np.testing.assert_array_equal(batch.cond[:, 2:], 0)
+    np.testing.assert_array_equal(batch.negatives[:, 0, :2], 1 - own[:, :2])
+    assert batch.negatives.shape == (len(own), 1, 4)
+    np.testing.assert_array_equal(batch.negatives[:, :, 2:], 0)
+    np.testing.assert_array_equal(batch.x0, ctx.samples().batch(samples.rows).x0)
+
+
+def test_a_part_of_the_candidates_may_be_featurized_unnamed():
+    ctx = context()
+    variant = unnamed(ctx.config)[0]._replace(candidates=10)
+    index = ctx.samples(variant).indices
+    assert len(index) == 10
+    assert set(index) < set(ctx.dataset.train_index)
+    np.testing.assert_array_equal(index, ctx.candidates(variant).train_index)
+    every = variant._replace(candidates=10_000)
+    np.testing.assert_array_equal(ctx.samples(every).indices, ctx.dataset.train_index)
