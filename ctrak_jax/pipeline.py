@@ -105,8 +105,17 @@ STAGES: dict[str, Callable[[Path, list[Context]], None]] = {
     "report": report.run,
 }
 """Every stage by name, in order."""
+QUESTIONS = ("query", "score", "evaluate", "report")
+"""Stages about questions that a run asks itself."""
 SHARED = ("encode", "featurize", "score")
 """Stages in which every process takes part; the others are the first one's."""
+
+
+def stages_of(config: Config) -> tuple[str, ...]:
+    """The stages of a whole run: without attributes to ask about it ends with the features, and
+    questions are asked by ``ctrak attribute --prompt``."""
+    asking = bool(config.data.condition_on)
+    return tuple(name for name in STAGES if asking or name not in QUESTIONS)
 
 
 def run(config: Config, out: Path, stages: Sequence[str] = tuple(STAGES)) -> None:

@@ -18,6 +18,7 @@ DESCRIPTION = "Concept-level data attribution: which training images taught a mo
 
 
 COMMANDS = {
+    "init": "look at a folder of images and write a config for it",
     "run": "every stage in order, each skipped where its result is there",
     "train": "train the model",
     "encode": "images to latents and captions to text embeddings (text-to-image)",

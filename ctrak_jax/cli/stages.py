@@ -23,10 +23,15 @@ def act(args: argparse.Namespace) -> None:
     arguments.join(args)
     compilation_cache.switch_on(config.run.compilation_cache)
     name = args.command
-    pipeline.run(config, out, tuple(pipeline.STAGES) if name == "run" else (name,))
+    stages = pipeline.stages_of(config) if name == "run" else (name,)
+    pipeline.run(config, out, stages)
     if not hosts.is_first():
         return
-    if name in ("run", "evaluate"):
+    if "evaluate" in stages:
         print(json.dumps(summary.read(out)) if args.json else summary.table(out))
     elif args.json:
         print(json.dumps(log.records()))
+    elif name == "run":
+        print(
+            "no attribute to ask about; ask in words: ctrak attribute --prompt ... --concepts ..."
+        )

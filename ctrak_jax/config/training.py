@@ -11,7 +11,7 @@ from ctrak_jax.config.base import PERFORMANCE, Natural, Positive, Section
 class TrainConfig(Section):
     """Training of the network."""
 
-    steps: Natural = 6000
+    steps: Natural = 3000
     """Optimiser steps."""
     batch: Natural = 128
     """Images per step, over all devices."""

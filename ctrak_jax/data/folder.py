@@ -51,7 +51,12 @@ def read_folder(path: Path, *, side: int | None = None) -> RawImages:
             path, labels=not table.exists(), captions=not captions.exists()
         )
         images = Pictures(encoded, side=side)
-    if table.exists() or not (attributes or captions.exists()):
+    if not (table.exists() or captions.exists() or attributes or prompts):
+        raise UsageError(
+            f"{path}: {len(images)} images, and neither attributes nor captions; add "
+            "attributes.csv (index,style,...) or prompts.txt (one caption per line)."
+        )
+    if table.exists():
         attributes = _attributes(table, len(images))
     if captions.exists():
         text = decoded(captions.read_bytes(), captions)

@@ -1,10 +1,13 @@
 """Encoded pictures (PNG, JPEG, WebP) read and decoded by row, when used.
 
-Opening a set reads names, places and headers; pixels are decoded for the rows that a batch wants
-and not kept. Where that is too slow for training, ``ctrak data`` decodes a set once for all.
+Opening a set reads names, places and headers; pixels are decoded for the rows that a batch wants,
+and kept where all of them fit in ``KEPT_BYTES``. Where they do not and that is too slow for
+training, ``ctrak data`` decodes a set once for all.
 """
 
 import io
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +20,9 @@ from ctrak_jax.errors import UsageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """Names of pictures end so, in any case."""
+KEPT_BYTES = 2**29
+"""Sets of at most so many bytes of pixels, 170,000 pictures of 32 x 32, are decoded once:
+a batch of 128 large pictures can take longer to decode than a training step."""
 
 
 @runtime_checkable
@@ -64,6 +70,8 @@ class Pictures:
         self._encoded, self._side = encoded, side
         width, height = (side, side) if side else self._common_size()
         self.shape = (len(encoded), height, width, 3)
+        self._pixels = np.empty(self.shape if math.prod(self.shape) <= KEPT_BYTES else 0, np.uint8)
+        self._known = np.zeros(len(self._pixels), bool)
 
     def __len__(self) -> int:
         return len(self._encoded)
@@ -73,7 +81,7 @@ class Pictures:
         rows = np.arange(len(self))[key]
         images = np.empty((rows.size, *self.shape[1:]), np.uint8)
         for place in np.argsort(rows, axis=None):  # ascending: every row group is read once
-            images[place] = self._decode(int(rows.flat[place]))
+            images[place] = self._row(int(rows.flat[place]))
         return images.reshape(*rows.shape, *self.shape[1:])
 
     def content(self) -> Iterator[bytes]:
@@ -81,6 +89,19 @@ class Pictures:
         yield repr(self._side).encode()
         for row in range(len(self)):
             yield self._encoded.read(row)
+
+    def sizes(self) -> Counter[tuple[int, int]]:
+        """How many pictures have which width and height, by their headers, before any resizing."""
+        return Counter(self._size(row) for row in range(len(self)))
+
+    def _row(self, row: int) -> np.ndarray:
+        """A picture's pixels; threads that decode one twice write the same."""
+        if not len(self._known):
+            return self._decode(row)
+        if not self._known[row]:
+            self._pixels[row] = self._decode(row)
+            self._known[row] = True
+        return self._pixels[row]
 
     def _common_size(self) -> tuple[int, int]:
         first = self._size(0)

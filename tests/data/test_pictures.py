@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ctrak_jax import config as cfg
-from ctrak_jax.data import TrainingBatches, build, write_folder
+from ctrak_jax.data import TrainingBatches, build, pictures, write_folder
 from ctrak_jax.data.pictures import Files, Pictures
 from ctrak_jax.errors import UsageError
 from tests.data.samples import ATTRIBUTES, COUNT, PICTURES
@@ -59,6 +59,27 @@ def test_nothing_is_decoded_before_it_is_asked_for(tmp_path, monkeypatch):
     assert sorted(decoded) == [0, 2]
     with pytest.raises(UsageError, match=r"5\.png: not a readable image"):
         found[5]
+
+
+@pytest.mark.parametrize(("kept", "times"), [(PICTURES.nbytes, 1), (PICTURES.nbytes - 1, 2)])
+def test_pictures_that_fit_are_decoded_once(tmp_path, monkeypatch, kept, times):
+    monkeypatch.setattr(pictures, "KEPT_BYTES", kept)
+    found, decoded = files(tmp_path), []
+    plain = found._decode
+    monkeypatch.setattr(found, "_decode", lambda row: decoded.append(row) or plain(row))
+    for _ in range(2):
+        copy = found[[3, 1]]
+        np.testing.assert_array_equal(copy, PICTURES[[3, 1]])
+        copy[:] = 0  # whoever was given pixels may change them
+    assert sorted(decoded) == sorted([1, 3] * times)
+
+
+def test_the_sizes_of_pictures_are_those_of_their_files(tmp_path):
+    width, height = PICTURES.shape[2], PICTURES.shape[1]
+    Image.new("RGB", (30, 20)).save(tmp_path / "large.png")
+    paths = [tmp_path / "0.png", tmp_path / "large.png", tmp_path / "1.png"]
+    files(tmp_path)
+    assert Pictures(Files(paths), side=8).sizes() == {(width, height): 2, (30, 20): 1}
 
 
 @pytest.mark.parametrize("size", [(40, 24), (24, 40), (24, 24), (9, 6)], ids=str)

@@ -50,6 +50,16 @@ def test_tars_bring_pictures_attributes_and_captions(tmp_path):
     assert found.prompts == tuple(f"a {v['style']} portrait" for v in VALUES)
 
 
+def test_captions_alone_are_enough(tmp_path):
+    def captions(members):
+        for name in [name for name in members if name.endswith(".json")]:
+            members.pop(name)
+
+    found = read_folder(write_tars(tmp_path, captions))
+    assert found.attributes == {}
+    assert len(found.prompts) == COUNT
+
+
 def test_the_files_beside_them_win(tmp_path):
     def spoil(members):
         members.update({"0000.json": b"{"} if "0000.json" in members else {})
@@ -87,9 +97,9 @@ TARS = {
         ("01.tar:0004.png", "'style'"),
     ),
     "picture broken": (put("0001.png", b"no picture"), ("00.tar:0001.png", "readable image")),
-    "no json at all": (
-        lambda members: [members.pop(n) for n in list(members) if n.endswith(".json")],
-        ("attributes.csv", "index,"),
+    "pictures alone": (
+        lambda members: [members.pop(n) for n in list(members) if n.endswith((".json", ".txt"))],
+        ("neither attributes nor captions", "attributes.csv"),
     ),
     "no picture": (lambda members: members.clear(), ("images", ".tar files hold no .png")),
 }
