@@ -38,8 +38,9 @@ def notes(at: Situation) -> Iterator[str]:
             f"{facts.pictures} images are few: the model learns them by heart, and answers say "
             "which image it repeats."
         )
-    if config.data.candidates:
-        yield from few_carriers(at, config.data.candidates)
+    ranked = config.unnamed.candidates or config.data.candidates
+    if ranked and ranked < facts.pictures:
+        yield from few_carriers(at, ranked)
     smallest = min(map(min, facts.sizes))
     if at.kind == "dit" and facts.resizable and smallest >= 2 * LARGEST == 2 * at.frame.side:
         larger = at.minutes(costs.training(config, 2 * LARGEST))
@@ -102,5 +103,6 @@ def few_carriers(at: Situation, ranked: int) -> Iterator[str]:
     if few:
         yield (
             f"Of {ranked} candidates fewer than {FREQUENT} carry {', '.join(few[:5])}"
-            f"{' and others' if len(few) > 5 else ''}; raise data.candidates to ask about them."
+            f"{' and others' if len(few) > 5 else ''}; raise data.candidates and "
+            "unnamed.candidates to ask about them."
         )

@@ -30,6 +30,9 @@ MOST_CANDIDATES = 5000
 """Features of four methods then take 330 MB (k = 4,096), and scores are exact in memory."""
 FEWEST_CANDIDATES = 500
 """Fewer hold too few carriers of one of 22 values."""
+FEWEST_UNNAMED = 200
+"""Candidates featurized once more without each attribute: as many told methods apart on shapes and
+photographs."""
 PART = 0.7
 """Candidates are at most this share of the images, or all: a hold-out must leave as many."""
 COMBINATIONS = 12
@@ -166,18 +169,29 @@ def method(at: Situation) -> Iterator[Choice]:
 
 
 def candidates(at: Situation) -> Iterator[Choice]:
-    """How many images are ranked."""
-    pictures, side, config = at.facts.pictures, at.frame.side, at.config
-    left = WORKING_SHARE * at.machine.minutes - sum(spent(at)[::2])
-    affordable = left / at.minutes(costs.candidate(config, side))
-    count = min(MOST_CANDIDATES, max(FEWEST_CANDIDATES, math.floor(affordable / 100) * 100))
-    if count >= pictures:
+    """How many images are ranked, and how many of them also without the attribute asked about."""
+    pictures, attributes = at.facts.pictures, len(at.selection.chosen)
+    before = spent(at)
+    left = WORKING_SHARE * at.machine.minutes - before.training - before.questions
+    affordable = left / at.minutes(costs.candidate(at.config, at.frame.side))
+    for_named = affordable / 2 if attributes else affordable
+    count = min(MOST_CANDIDATES, max(FEWEST_CANDIDATES, math.floor(for_named / 100) * 100))
+    ranked = pictures
+    if count < pictures:
+        ranked = min(count, math.floor(PART * pictures / 10) * 10)
+        yield Choice(
+            "data.candidates",
+            ranked,
+            f"Images that are ranked, drawn at random of {pictures}: what the time is enough for.",
+        )
+    if not attributes:
         return
-    count = min(count, math.floor(PART * pictures / 10) * 10)
+    each = math.floor((affordable - ranked) / attributes / 100) * 100
     yield Choice(
-        "data.candidates",
-        count,
-        f"Images that are ranked, drawn at random of {pictures}: what the time is enough for.",
+        "unnamed.candidates",
+        min(math.floor(PART * ranked / 10) * 10, max(FEWEST_UNNAMED, each)),
+        "So many of these are featurized once more for each attribute, their conditions without it: "
+        "what a ranking finds by the picture alone.",
     )
 
 

@@ -157,7 +157,7 @@ def test_the_known_sets_get_what_suits_them(tmp_path):
 def test_two_cores_of_240_gflops_are_enough_for_half_an_hour(tmp_path):
     many = {"style": [str(i % 10) for i in range(COUNT)], "hair": [f"h{i % 5}" for i in range(60)]}
     found = proposed(large(look(folder(tmp_path / "b", many, size=(64, 64))), 200))
-    assert 20 < found.minutes.total < 40
+    assert 20 < found.minutes.total < 40, "with the default settings of the method"
     assert found.config.train.steps >= 2300
     assert any("--data.image_size 64" in note for note in found.notes)
 
@@ -190,6 +190,18 @@ def test_a_hold_out_leaves_enough_candidates(tmp_path):
         assert (found.config.data.candidates or 0) <= 1200 - sum(carriers)
         for name, value in values.items():
             assert columns[name].count(value) - sum(carriers) >= 10, "other carriers stay"
+
+
+def test_unnamed_features_are_counted_and_fit_among_the_candidates(tmp_path):
+    facts = large(look(folder(tmp_path / "a", BOTH, size=(32, 32))), 100)
+    for gflops in (1.0, 100.0, 1e4):
+        found = proposed(facts, Machine("", gflops, 35.0))
+        config, ranked = found.config, found.config.data.candidates or facts.pictures
+        unnamed = config.unnamed.candidates
+        assert unnamed is not None
+        assert 200 <= unnamed <= ranked
+        once = costs.minutes(costs.candidate(config, 32), gflops)
+        assert found.minutes.featurizing == pytest.approx((ranked + 2 * unnamed) * once)
 
 
 def test_few_images_are_not_passed_over_a_thousand_times(tmp_path):
