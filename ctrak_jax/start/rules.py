@@ -190,8 +190,8 @@ def candidates(at: Situation) -> Iterator[Choice]:
     yield Choice(
         "unnamed.candidates",
         min(math.floor(PART * ranked / 10) * 10, max(FEWEST_UNNAMED, each)),
-        "So many of these are featurized once more for each attribute, their conditions without it: "
-        "what a ranking finds by the picture alone.",
+        "So many of these are featurized once more for each attribute, their conditions without "
+        "it: what a ranking finds by the picture alone.",
     )
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ctrak_jax import cli, start
+from ctrak_jax import cli, pipeline, start
 from ctrak_jax.config import load
 from tests.start.folders import HAIR, STYLE, folder
 
@@ -57,6 +57,21 @@ def test_what_is_wrong_is_one_line(images, ctrak, monkeypatch, words, told):
     outcome = ctrak("init", *words)
     assert (outcome.status, outcome.out) == (2, "")
     assert told in outcome.line
+
+
+def test_without_attributes_a_run_ends_with_the_features(tmp_path, monkeypatch, capsys):
+    captions = [f"a {style} portrait" for style in STYLE]
+    folder(tmp_path / "told", captions=captions)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(start, "measured", lambda minutes: start.Machine("test", 240.0, minutes))
+    assert cli.main(["init", "told"]) == 0
+    asked = capsys.readouterr().out
+    assert "ctrak attribute told.yaml --prompt" in asked
+    ran: list[str] = []
+    monkeypatch.setattr(pipeline, "run", lambda config, out, stages: ran.extend(stages))
+    assert cli.main(["run", "told.yaml", "--run.compilation_cache", "none"]) == 0
+    assert ran == ["train", "encode", "featurize"]
+    assert "ctrak attribute --prompt" in capsys.readouterr().out
 
 
 @pytest.mark.slow
