@@ -8,6 +8,7 @@ draw per timestep for all samples.
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+Kind = Literal["gradients", "unlearning", "reference"]
 ErrorWeight = Literal["sum", "rms"]
 
 
@@ -26,12 +27,20 @@ class GradientSpec(NamedTuple):
 
 
 class Method(NamedTuple):
-    """A training and a query gradient, ``None`` where a method does not work by gradients, and how
-    denoising errors weigh a score (:func:`ctrak_jax.score.error_weights`)."""
+    """What ranks training images, and how.
+
+    Attributes:
+        train: gradient of a training sample; None for what does not work by gradients.
+        query: gradient of a query; None likewise.
+        error_weight: how denoising errors weigh a score (:func:`ctrak_jax.score.error_weights`).
+        kind: by gradients, by unlearning, or a reference, which asks no model that was trained on
+            the images (:mod:`ctrak_jax.attribution.references`).
+    """
 
     train: GradientSpec | None
     query: GradientSpec | None
     error_weight: ErrorWeight | None = None
+    kind: Kind = "gradients"
 
 
 _DSM = GradientSpec("dsm", "forward", False)
@@ -49,13 +58,28 @@ METHODS: dict[str, Method] = {
     "d-trak": Method(_L2, _L2),
     "das": Method(_L1, _L1, error_weight="sum"),
     "das-paper": Method(_MEAN, _MEAN, error_weight="rms"),
-    "unlearning": Method(None, None),
+    "unlearning": Method(None, None, kind="unlearning"),
     "ablation-base": Method(_DSM, _DSM),
     "ablation-a": Method(_DSM, _SLIDER_FORWARD),
     "ablation-b": Method(GradientSpec("dps", "forward", False), _SLIDER_FORWARD),
     "ablation-c": Method(GradientSpec("dps", "inversion", False), _SLIDER_INVERSION),
+    **dict.fromkeys(
+        (
+            *("labels", "random"),
+            *("similarity-pixels", "similarity-latents", "similarity-text", "similarity-clip"),
+        ),
+        Method(None, None, kind="reference"),
+    ),
 }
-"""Every method by name; ``concept-trak`` is the last step (D) of the ablation."""
+"""Everything that ranks, by name; ``concept-trak`` is the last step (D) of the ablation."""
+
+ATTRIBUTION = tuple(name for name, method in METHODS.items() if method.kind != "reference")
+"""The attribution methods."""
+REFERENCES = tuple(name for name, method in METHODS.items() if method.kind == "reference")
+"""What they are compared with: the label looked up, chance, similarities."""
+READ_CONDITIONS = ("labels", "similarity-text")
+"""References that read the conditions which candidates are featurized under; the others read
+pictures, or nothing."""
 
 ABLATION = ("ablation-base", "ablation-a", "ablation-b", "ablation-c", "concept-trak")
 

@@ -16,7 +16,7 @@ from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
 from ctrak_jax.run.folder import seed_folder
 from ctrak_jax.run.variants import MAIN, variants
-from ctrak_jax.stages import encode, evaluate, featurize, query, report, score, train
+from ctrak_jax.stages import encode, evaluate, featurize, query, references, report, score, train
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store.files import write_atomically
 
@@ -55,6 +55,8 @@ def prepare(config: Config, out: Path) -> list[Context]:
         train.done(train.training_of(ctx))  # refuses what is there from other settings
     for variant in variants(config):
         contexts[0].parameters(variant)
+    if "similarity-clip" in config.compared:
+        references.clip_key(contexts[0])  # refuses a folder that holds no such model
     if hosts.is_first() and not (out / "config.yaml").exists():
         write_atomically(out / "config.yaml", dump(config))
     return contexts

@@ -43,6 +43,7 @@ controls: [wrong-label]
 unnamed: {attributes: [color], candidates: 32}
 """
 METHODS = ("concept-trak", "d-trak", "das")
+REFERENCES = ("labels", "random", "similarity-pixels")
 
 
 def features(root: Path, method: str) -> np.ndarray:
@@ -57,7 +58,7 @@ def run(tmp_path_factory) -> Path:
     done = ctrak("run", folder / "small.yaml", "--out", folder / "out", "--json")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
-    assert {row["method"] for row in summary} == set(METHODS)
+    assert {row["method"] for row in summary} == {*METHODS, *REFERENCES}
     return folder / "out"
 
 
@@ -71,8 +72,8 @@ def test_every_promised_file_is_there(run):
     expected = ["config.yaml", "model/model.json", "metrics.json", "report/index.html", "log.jsonl"]
     expected += [f"features/{m}/manifest.json" for m in METHODS]
     expected += [f"queries/{m}/queries.csv" for m in METHODS]
-    expected += [f"top/{m}.csv" for m in METHODS]
-    expected += [f"scores/{m}.zarr/zarr.json" for m in METHODS]
+    expected += [f"top/{m}.csv" for m in (*METHODS, *REFERENCES)]
+    expected += [f"scores/{m}.zarr/zarr.json" for m in (*METHODS, *REFERENCES)]
     assert [name for name in expected if not (run / name).exists()] == []
     stages = [json.loads(line)["stage"] for line in (run / "log.jsonl").read_text().splitlines()]
     order = ["train", "featurize", "query images", "query", "score", "evaluate", "report"]
@@ -85,7 +86,9 @@ def test_metrics_agree_with_the_top_lists(run):
         size=60, image_size=16, shapes=("triangle", "circle"), colors=("red", "blue"), seed=0
     )
     rows = read_metrics(run / "metrics.json").rows
-    assert len(rows) == len(METHODS) * 4 * 2 * 2
+    both_scopes = (*METHODS, "labels", "random")
+    assert len(rows) == len(both_scopes) * 4 * 2 * 2 + 4 * 2
+    assert all(row.precision == 1 for row in rows if row.method == "labels")
     for row in rows:
         tops = read_tops(run / "top" / f"{row.method}.csv")
         top = [hit.index for hit in tops[row.query, row.attribute]]

@@ -143,6 +143,9 @@ class AbcInputs(SampleInputs):
     def null(self) -> np.ndarray:
         return self._encoder.embedding(TaskPrompt(""))
 
+    def named(self, rows: np.ndarray) -> np.ndarray:
+        return np.zeros((len(rows), 0), np.float32)  # captions alone, no attributes
+
     def negatives(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
         kind, number, prompt = self._negative
         if kind == "other":

@@ -208,7 +208,7 @@ def _require_able(config: Config) -> None:
             f"data.kind={config.data.kind} is no benchmark for `ctrak abc`; use data.kind: abc, or "
             "`ctrak run`."
         )
-    unfit = [name for name in config.methods if METHODS[name].train is None]
+    unfit = [name for name in config.methods if METHODS[name].kind != "gradients"]
     if unfit:
         raise UsageError(
             f"methods: {unfit[0]} keeps no features, and `ctrak abc` ranks by features; leave it "

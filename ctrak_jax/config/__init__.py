@@ -14,6 +14,7 @@ from ctrak_jax.config.run import StoreConfig as StoreConfig
 from ctrak_jax.config.scoring import CounterfactualConfig as CounterfactualConfig
 from ctrak_jax.config.scoring import EvaluateConfig as EvaluateConfig
 from ctrak_jax.config.scoring import ScoreConfig as ScoreConfig
+from ctrak_jax.config.scoring import SimilarityConfig as SimilarityConfig
 from ctrak_jax.config.scoring import UnlearningConfig as UnlearningConfig
 from ctrak_jax.config.settings import Config as Config
 from ctrak_jax.config.settings import fields as fields

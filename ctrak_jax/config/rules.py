@@ -1,7 +1,9 @@
 """What must hold between sections: each rule says what is wrong and what to do, or nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
+
+from ctrak_jax.methods import REFERENCES
 
 if TYPE_CHECKING:
     from ctrak_jax.config.settings import Config
@@ -84,10 +86,38 @@ def _unnamed_attributes_are_asked_about(config: "Config") -> str | None:
     return f"unnamed.attributes names {wrong}, {advice}" if wrong else None
 
 
+NEEDED_BY = {
+    "similarity-latents": "model.kind: text-to-image",
+    "similarity-text": "model.kind: text-to-image",
+    "similarity-clip": "similarity.clip, the folder of a CLIP model",
+}
+"""What a reference needs that not every run has."""
+
+
+def references_of(config: "Config") -> Iterator[str]:
+    """The references that a run can have."""
+    text, clip = config.model.kind == "text-to-image", config.similarity.clip is not None
+    given = {"similarity-latents": text, "similarity-text": text, "similarity-clip": clip}
+    if config.data.kind != "abc":
+        yield from (name for name in REFERENCES if given.get(name, True))
+
+
+def _references_are_possible(config: "Config") -> str | None:
+    known = set(references_of(config))
+    absent = [name for name in config.references if name not in known]
+    if config.references == "auto" or not absent:
+        return None
+    if config.data.kind == "abc":
+        return f"references={list(config.references)} are none of data.kind=abc; leave them out"
+    needed = NEEDED_BY[absent[0]]
+    return f"references has {absent[0]}, which needs {needed}; give that, or leave it out"
+
+
 RULES: tuple[Callable[["Config"], str | None], ...] = (
     *(_chunks_divide_timesteps, _check_knows_images, _text_has_captions),
     *(_abc_has_a_model, _abc_has_no_attributes, _dit_has_a_condition),
     *(_negatives_have_attributes, _negative_prompt_is_read),
     _unnamed_attributes_are_asked_about,
     *(_top_lists_are_deep_enough, _wrong_label_has_scores, _wrong_label_has_labels),
+    _references_are_possible,
 )

@@ -1,21 +1,42 @@
 """From features to scores and what they are worth."""
 
 import difflib
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from ctrak_jax.config.base import DISTINCT, FILLED, Natural, Positive, Section
-from ctrak_jax.methods import METHODS
+from ctrak_jax.methods import ATTRIBUTION, REFERENCES
+
+REMOVED_BY = (*ATTRIBUTION, "labels", "similarity-text")
+"""What ranks images that may be left out; images at random always are, and a similarity of pictures
+answers no global question."""
 
 
-def _known(methods: tuple[Any, ...]) -> tuple[Any, ...]:
+def _known(methods: tuple[Any, ...], known: tuple[Any, ...] = ATTRIBUTION) -> tuple[Any, ...]:
     for name in methods:
-        if name not in METHODS:
-            near = difflib.get_close_matches(name, METHODS, 1)
-            advice = f"did you mean {near[0]!r}" if near else f"use some of {list(METHODS)}"
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, 1)
+            advice = f"did you mean {near[0]!r}" if near else f"use some of {list(known)}"
+            if name in REFERENCES and known is ATTRIBUTION:
+                advice = "it is a reference, name it in references"
             raise ValueError(f"has the unknown method {name!r}; {advice}")
     return methods
+
+
+def _removing(methods: tuple[Any, ...]) -> tuple[Any, ...]:
+    return _known(methods, REMOVED_BY)
+
+
+def _references(given: Any) -> Any:
+    if given == "auto":
+        return given
+    if not isinstance(given, (list, tuple)):
+        raise ValueError("is neither auto nor a list; write auto, or a list such as [labels]")
+    if len(set(map(str, given))) < len(given):
+        raise ValueError("must name each one once")
+    return _known(tuple(given), REFERENCES)
 
 
 def _ascending(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -26,6 +47,8 @@ def _ascending(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 Damping = Annotated[tuple[Positive, ...], FILLED, AfterValidator(_ascending)]
 Methods = Annotated[tuple[str, ...], FILLED, DISTINCT, AfterValidator(_known)]
+Removing = Annotated[tuple[str, ...], FILLED, DISTINCT, AfterValidator(_removing)]
+References = Annotated[Literal["auto"] | tuple[str, ...], BeforeValidator(_references)]
 
 
 class UnlearningConfig(Section):
@@ -36,6 +59,14 @@ class UnlearningConfig(Section):
     above its neighbours', small enough to leave the model as it is otherwise."""
     fisher_samples: Natural = 256
     """Training samples behind the diagonal Fisher."""
+
+
+class SimilarityConfig(Section):
+    """Similarities that methods are compared with."""
+
+    clip: Path | None = None
+    """The folder of a CLIP model as transformers saves it (config.json, and flax_model.msgpack or
+    model.safetensors): gives the reference similarity-clip."""
 
 
 class ScoreConfig(Section):
@@ -81,8 +112,9 @@ class CounterfactualConfig(Section):
 
     remove: Natural = 500
     """Training images removed: those that rank highest for a concept, among data.candidates."""
-    methods: Methods = ("concept-trak",)
-    """Methods whose rankings are put to the test; images at random always are."""
+    methods: Removing = ("concept-trak",)
+    """Methods whose rankings are put to the test, labels and similarity-text among them; images at
+    random always are."""
     scenarios: Annotated[tuple[Literal["id", "ood"], ...], FILLED, DISTINCT] = ("ood",)
     """Which global queries are tested: those of trained or of held-out combinations. One model is
     trained per method and query, and one for all without images at random."""

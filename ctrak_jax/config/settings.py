@@ -12,13 +12,15 @@ from ctrak_jax.config.data import DataConfig
 from ctrak_jax.config.model import ModelConfig, ScheduleConfig
 from ctrak_jax.config.presets import PRESETS, below
 from ctrak_jax.config.query import QueryConfig
-from ctrak_jax.config.rules import RULES
+from ctrak_jax.config.rules import RULES, references_of
 from ctrak_jax.config.run import MeshConfig, RunConfig, StoreConfig
 from ctrak_jax.config.scoring import (
     CounterfactualConfig,
     EvaluateConfig,
     Methods,
+    References,
     ScoreConfig,
+    SimilarityConfig,
     UnlearningConfig,
     UnnamedConfig,
 )
@@ -37,6 +39,10 @@ class Config(Section):
     """Where results go, unless --out says; empty for runs/NAME with a config NAME.yaml."""
     methods: Methods = ("concept-trak", "trak", "d-trak", "das")
     """Attribution methods compared."""
+    references: References = "auto"
+    """Rankings that cost nothing, shown below the methods: a list of labels, random,
+    similarity-pixels, similarity-latents and similarity-text (text-to-image), similarity-clip
+    (similarity.clip). auto: all that there can be; an empty list: none. `ctrak abc` has none."""
     controls: tuple[Literal["no-condition-embedding", "wrong-label"], ...] = ("wrong-label",)
     """Control experiments reported beside the main table."""
     run: RunConfig = RunConfig()
@@ -53,10 +59,17 @@ class Config(Section):
     store: StoreConfig = StoreConfig()
     query: QueryConfig = QueryConfig()
     unlearning: UnlearningConfig = UnlearningConfig()
+    similarity: SimilarityConfig = SimilarityConfig()
     score: ScoreConfig = ScoreConfig()
     unnamed: UnnamedConfig = UnnamedConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     counterfactual: CounterfactualConfig = CounterfactualConfig()
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Everything that ranks: the methods, then the references."""
+        wanted = self.references
+        return (*self.methods, *(references_of(self) if wanted == "auto" else wanted))
 
     @property
     def negatives(self) -> int:

@@ -55,6 +55,11 @@ class SampleInputs(ABC):
         """Conditions of training samples, float32 [row, ...]."""
 
     @abstractmethod
+    def named(self, rows: np.ndarray) -> np.ndarray:
+        """The attribute values that conditions of training samples name, as concatenated one-hots:
+        float32 [row, condition]; zeros where none is named."""
+
+    @abstractmethod
     def negatives(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """What the inversions of ``rows`` are guided against, [row, negative, ...], for samples
         that bear the conditions of ``labels`` (int [n], a row for every training sample)."""

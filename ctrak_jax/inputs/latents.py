@@ -81,6 +81,9 @@ class Latents(Inputs):
         index = self._dataset.train_index[rows]
         return self._embedded([(i, self._dataset.captions[i]) for i in index.tolist()])
 
+    def named(self, rows: np.ndarray) -> np.ndarray:
+        return self._dataset.train_conditions[rows]
+
     def negatives(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
         index, wanted = self._dataset.train_index, self._negative
         match wanted.kind:

@@ -27,6 +27,9 @@ class Pixels(Inputs):
     def conditions(self, rows: np.ndarray) -> np.ndarray:
         return self._dataset.train_conditions[rows]
 
+    def named(self, rows: np.ndarray) -> np.ndarray:
+        return self.conditions(rows)
+
     def negatives(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
         own, index = self._dataset.train_conditions, self._dataset.train_index
         count = self._negative.number

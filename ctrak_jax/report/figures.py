@@ -31,6 +31,13 @@ _COLOURS = {
     "d-trak": "#009e73",
     "trak": "#cc79a7",
     "unlearning": "#8d8d8d",
+    # References in shades of one pale colour.
+    "labels": "#5b5346",
+    "random": "#ece8e1",
+    "similarity-pixels": "#cfc7b8",
+    "similarity-latents": "#b3a995",
+    "similarity-text": "#978b74",
+    "similarity-clip": "#7b6f59",
 }
 _LINE_STYLE = {
     ("validation", "id"): ("#8d8d8d", "--"),
@@ -121,6 +128,7 @@ def _precision(results: Results) -> Figure | None:
         groups = [column for column in shown if column.scope == scope]
         for place, column in enumerate(groups):
             bars = [(_interval(table, m, column), _colour(m)) for m in methods]
+            bars.insert(sum(not label(m).reference for m in methods), (None, ""))  # a gap
             _bars(axes, place, bars, span=0.8)
             chance = base_rate(table.values(), column)
             axes.hlines(chance, place - 0.45, place + 0.45, colors=_INK, linestyles=":")
@@ -231,12 +239,13 @@ def _control(
         return None
     methods = ordered(method for found in bars.values() for method in found)
     names = [label(method).short for method in methods]
-    figure, panels = _axes(len(shown), width=2 + 3.6 * len(shown), height=3.4)
+    each = max(3.6, 0.4 * len(names))
+    figure, panels = _axes(len(shown), width=2 + each * len(shown), height=3.4)
     for axes, scenario in zip(panels, shown, strict=True):
         for place, method in enumerate(methods):
             pair = bars[scenario].get(method, (None, None))
             _bars(axes, place, list(zip(pair, colours.values(), strict=True)))
-        # Slanted: nine names do not fit side by side.
+        # Slanted: the names do not fit side by side.
         axes.set_xticks(
             range(len(names)), names, fontsize=8, rotation=40, ha="right", rotation_mode="anchor"
         )

@@ -5,10 +5,12 @@ from typing import NamedTuple
 
 
 class Label(NamedTuple):
-    """A method's name for people: ``short`` for tables, ``note`` for what it does."""
+    """A method's name for people: ``short`` for tables, ``note`` for what it does; a reference is
+    shown below the methods and apart from them."""
 
     short: str
     note: str
+    reference: bool = False
 
     @property
     def full(self) -> str:
@@ -17,7 +19,7 @@ class Label(NamedTuple):
 
 MAIN = "concept-trak"
 
-# The order is the order of every table and chart: ours, its rivals, then the ladder's steps.
+# The order is the order of every table and chart: ours, its rivals, the ladder's steps, references.
 _LABELS: dict[str, Label] = {
     MAIN: Label("Concept-TRAK", ""),
     "das": Label("DAS", ""),
@@ -29,6 +31,12 @@ _LABELS: dict[str, Label] = {
     "ablation-a": Label("Ablation A", "+ concept query gradient"),
     "ablation-b": Label("Ablation B", "+ dps train gradient"),
     "ablation-c": Label("Ablation C", "+ DDIM inversion"),
+    "labels": Label("Labels", "the label looked up", True),
+    "random": Label("Random", "a random order", True),
+    "similarity-pixels": Label("Similarity, pixels", "L2 distance", True),
+    "similarity-latents": Label("Similarity, latents", "L2 distance", True),
+    "similarity-text": Label("Similarity, text", "cosine of captions", True),
+    "similarity-clip": Label("Similarity, CLIP", "cosine of embeddings", True),
 }
 
 # Concept-TRAK is the ladder's last step, D.

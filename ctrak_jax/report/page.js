@@ -105,7 +105,8 @@
     for (const [place, hits] of concept().rows) {
       const method = data.methods[place];
       if (method.ablation && !at("ladder").checked) continue;
-      const row = make("div", "row" + (method.id === "concept-trak" ? " main" : ""));
+      const row = make("div", "row" + (method.id === "concept-trak" ? " main" : "")
+        + (method.reference ? " reference" : ""));
       const heading = make("div", "heading");
       const name = make("div", "name", method.short);
       if (method.note) name.append(make("span", "note", method.note));

@@ -21,6 +21,8 @@ from ctrak_jax.run.reader import SeedRun
 from ctrak_jax.run.tops import Hit
 
 TOP = 10
+DRAWN = ("labels", "random")
+"""References whose first images are drawn at random: there is nothing to see in them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +95,7 @@ def answers_of(
         run: the seed's results.
         images: number of images in the data set, to check the indices against.
         attributes: names of the data set's attributes, to check the questions against.
-        methods: whose rankings; None for all that the run has.
+        methods: whose rankings; None for all that the run has, but those of :data:`DRAWN`.
 
     Raises:
         StoreError: a file or every ranking is missing, or a file is damaged.
@@ -119,7 +121,8 @@ def answers_of(
         )
         for name, about in groups.items()
     )
-    shown = ordered(m for m in run.methods if methods is None or m in methods)
+    wanted = set(run.methods if methods is None else methods) - set(DRAWN)
+    shown = ordered(m for m in run.methods if m in wanted)
     if not shown:
         raise StoreError(f"{run.folder.root / 'top'}: no <method>.csv there; run `ctrak score`")
     asked = {question.key for about in groups.values() for question in about}

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from statistics import fmean
 from typing import NamedTuple
 
-from ctrak_jax.report.labels import LADDER, SCENARIOS, SCOPES, is_ablation, ordered
+from ctrak_jax.report.labels import LADDER, SCENARIOS, SCOPES, is_ablation, label, ordered
 from ctrak_jax.run.metrics import DampingCurve, LabelShiftSummary, PrecisionSummary
 
 
@@ -42,9 +42,11 @@ def cells(
 
 
 def main_methods(rows: Iterable[PrecisionSummary]) -> tuple[str, ...]:
-    """Methods of the main table: all but the ladder's steps, or those if nothing else ran."""
+    """Methods of the main table, references last: all but the ladder's steps, or those if no other
+    method ran."""
     present = ordered(row.method for row in rows)
-    return tuple(method for method in present if not is_ablation(method)) or present
+    kept = tuple(method for method in present if not is_ablation(method))
+    return present if all(label(method).reference for method in kept) else kept
 
 
 def ladder_methods(rows: Iterable[PrecisionSummary]) -> tuple[str, ...]:

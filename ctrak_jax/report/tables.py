@@ -48,7 +48,8 @@ class NumberLine(NamedTuple):
 
 
 class NumberTable(NamedTuple):
-    """A table of numbers; ``best`` is the value of each column that is set bold."""
+    """A table of numbers, references last; ``best`` is the value of each column that is set bold:
+    that of the best method."""
 
     heads: Sequence[Head]
     lines: Sequence[NumberLine]
@@ -95,7 +96,9 @@ def headline(results: Results) -> Headline | None:
     rivals = [
         row
         for (method, where), row in table.items()
-        if where == column and method != MAIN and not is_ablation(method)
+        if where == column
+        and method != MAIN
+        and not (is_ablation(method) or label(method).reference)
     ]
     best = max((row.precision for row in rivals), default=None)
     leaders = {row.method: row.interval for row in rivals if row.precision == best}
@@ -218,10 +221,11 @@ def _table(
     chance: Sequence[float] = (),
     mark_best: bool = True,
 ) -> NumberTable:
+    methods = [entries for name, entries in lines if not name.reference]
     best = [
         max((e.interval.mean for e in column if e is not None and mark_best), default=None)
-        for column in zip(*(entries for _, entries in lines), strict=True)
-    ]
+        for column in zip(*methods, strict=True)
+    ] or [None] * len(heads)
     return NumberTable(heads, [NumberLine(*line) for line in lines], best, chance)
 
 

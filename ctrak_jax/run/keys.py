@@ -39,9 +39,9 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     + _of("query", "scopes trajectories sampling_guidance guidance eta repetitions scale minus")
     + ("query.seed",),
     "unlearning": _GRID + _of("unlearning", "learning_rate fisher_samples"),
-    "scores": ("methods", *_of("score", "damping damping_for solver k top keep_all")),
-    "metrics": ("methods", "controls", *_UNNAMED, *_of("evaluate", "k bootstrap")),
-    "report": ("name", "methods"),
+    "scores": ("methods", "references", *_of("score", "damping damping_for solver k top keep_all")),
+    "metrics": ("methods", "references", "controls", *_UNNAMED, *_of("evaluate", "k bootstrap")),
+    "report": ("name", "methods", "references"),
     "counterfactual": _of("counterfactual", "remove methods scenarios images"),
     "abc-scores": ("methods", "score.damping", "score.solver"),
     "abc-measures": ("name", "preset", "evaluate.bootstrap"),

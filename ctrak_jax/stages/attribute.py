@@ -1,6 +1,6 @@
 """One question to an existing feature store: which training images taught this?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from ctrak_jax import score
 from ctrak_jax.attribution import QueryBatch, mixtures, query_features
+from ctrak_jax.config.rules import NEEDED_BY, references_of
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.encoder import require_heard
 from ctrak_jax.inputs.questions import in_common, read_image
@@ -20,29 +22,40 @@ from ctrak_jax.run.dampings import read_dampings
 from ctrak_jax.run.features import in_memory, ranked, solve
 from ctrak_jax.run.questions import Scope
 from ctrak_jax.run.variants import MAIN
+from ctrak_jax.stages import references
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.query import sampler
 from ctrak_jax.stages.score import load_features
 
+ANSWERING = ("gradients", "reference")
+"""What answers a question at once."""
+
 
 class Asking(NamedTuple):
-    """A query image, uint8 [H, W, 3], its condition, for each concept the conditions without it
-    [alternative, ...], and whether the image or the model's own samples are meant."""
+    """A query image, uint8 [H, W, 3], its condition, for each concept its value (None for words)
+    and the conditions without it [alternative, ...], and whether the image or the model's own
+    samples are meant."""
 
     image: np.ndarray
     cond: np.ndarray
+    concepts: Mapping[str, str | None]
     minus: Sequence[np.ndarray]
     scope: Scope = "local"
 
 
 class Answering(NamedTuple):
-    """How a question is answered: the method, its query gradient, the damping multiple r and how
-    many training images."""
+    """How a question is answered: the method, how many training images, the method's query gradient
+    and the damping multiple r; a reference has neither."""
 
     method: str
-    spec: GradientSpec
-    damping: float
     top: int
+    spec: GradientSpec | None = None
+    damping: float | None = None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What an answer says of it."""
+        return {"method": self.method} | ({"damping": self.damping} if self.damping else {})
 
 
 def ask(
@@ -60,15 +73,15 @@ def ask(
     asking = Asking(
         _picture(ctx, image),
         inputs.condition(values, inputs.prompt(values)),
+        {concept: values[concept]},
         [ctx.question_inputs.minus_conditions(values, concept)],
     )
     (found,) = _answers(ctx, ctx.load(), asking, how)
     return {
-        "method": method,
+        **how.about,
         "condition": values,
         "concept": {concept: values[concept]},
         "minus": in_common(ctx.question_inputs.alternatives(values, concept), concept),
-        "damping": how.damping,
         "top": found,
     }
 
@@ -127,30 +140,38 @@ def ask_prompt(
     else:
         picture = _picture(ctx, image)
     negatives = [inputs.condition({}, text)[None] for text in without_each]
-    found = _answers(ctx, denoiser, Asking(picture, cond, negatives, scope), how)
+    asking = Asking(picture, cond, dict.fromkeys(concepts), negatives, scope)
+    found = _answers(ctx, denoiser, asking, how)
     answers = [
         {"concept": concept, "minus": text, "top": rows}
         for concept, text, rows in zip(concepts, without_each, found, strict=True)
     ]
-    about = {"method": method, "scope": scope, "prompt": prompt, "damping": how.damping}
-    return PromptAnswer(about | {"concepts": answers}, picture)
+    about = {"scope": scope, "prompt": prompt, "concepts": answers}
+    return PromptAnswer(how.about | about, picture)
 
 
 def _answering(ctx: Context, method: str, top: int, attribute: str | None = None) -> Answering:
     """Check what is asked for; the damping is the one that ``ctrak score`` chose where it has run,
     else the largest: close to a plain inner product, which a Fisher of few samples cannot spoil."""
-    spec = METHODS[method].query if method in METHODS else None
-    if spec is None:
-        usable = [name for name, m in METHODS.items() if m.query is not None]
+    kind, usable = _kind(method), [name for name in METHODS if _kind(name) in ANSWERING]
+    if kind not in ANSWERING:
         fault = "keeps no features to ask" if method in METHODS else "is not known"
         raise UsageError(f"--method {method!r} {fault}; use one of {usable}.")
     count = len(ctx.dataset.train_index)
     if not 1 <= top <= count:
         raise UsageError(f"--top {top} must be between 1 and the {count} training images.")
+    if kind == "reference":
+        if method not in references_of(ctx.config):
+            raise UsageError(f"--method {method!r} needs {NEEDED_BY[method]}.")
+        return Answering(method, top)
     path, damping = ctx.folder.dampings, max(ctx.config.score.damping)
     if path.exists() and method in (chosen := read_dampings(path)):
         damping = chosen[method].of(attribute)
-    return Answering(method, spec, damping, top)
+    return Answering(method, top, METHODS[method].query, damping)
+
+
+def _kind(method: str) -> str:
+    return METHODS[method].kind if method in METHODS else ""
 
 
 def _picture(ctx: Context, image: Path) -> np.ndarray:
@@ -164,21 +185,53 @@ def _answers(
     ctx: Context, denoiser: Denoiser, asking: Asking, how: Answering
 ) -> list[list[dict[str, Any]]]:
     """The first rows of every concept."""
+    spec, damping = how.spec, how.damping
+    if spec is None or damping is None:
+        ranking = _by_reference(ctx, asking, how)
+    else:
+        ranking = _by_features(ctx, denoiser, asking, how.method, spec, damping, how.top)
+    samples, scores = (np.asarray(x).tolist() for x in (ranking.samples, ranking.score))
+    return [
+        [_row(ctx, rank, *found) for rank, found in enumerate(zip(*one, strict=True), 1)]
+        for one in zip(samples, scores, strict=True)
+    ]
+
+
+def _by_reference(ctx: Context, asking: Asking, how: Answering) -> score.Ranking:
+    image = asking.image if asking.scope == "local" else None
+    subjects = [
+        references.Asked("asked", concept, value, asking.cond, image)
+        for concept, value in asking.concepts.items()
+    ]
+    found = references.scores(ctx, ctx.samples(), how.method, subjects)
+    if np.isnan(found).any():
+        raise UsageError(
+            f"--method {how.method!r} compares pictures and answers no global question; ask with "
+            "--scope local, or use similarity-text."
+        )
+    return score.top_k(found, how.top)
+
+
+def _by_features(
+    ctx: Context,
+    denoiser: Denoiser,
+    asking: Asking,
+    method: str,
+    spec: GradientSpec,
+    damping: float,
+    top: int,
+) -> score.Ranking:
     network, params, _ = ctx.placed(denoiser)
     x0 = ctx.inputs.encode(asking.image[None])
     index = np.zeros(1, np.int32)
     batch = QueryBatch(x0, asking.cond[None], mixtures([asking.minus]), index)
     step, null = partial(query_features, ctx.query_recipe(asking.scope), network), ctx.inputs.null
-    compute = jax.jit(lambda weights, batch: step(weights, [how.spec], batch, null))
+    compute = jax.jit(lambda weights, batch: step(weights, [spec], batch, null))
     phi = np.asarray(compute(params, batch))[0, :, 0]
-    features = in_memory(load_features(ctx, MAIN, how.method))
-    solution = solve(features, phi, [how.damping])
-    ranking = ranked(features, solution, how.top, keep=False).ranking
-    samples, scores = (np.asarray(x)[0].tolist() for x in (ranking.samples, ranking.score))
-    return [
-        [_row(ctx, rank, *found) for rank, found in enumerate(zip(*one, strict=True), 1)]
-        for one in zip(samples, scores, strict=True)
-    ]
+    features = in_memory(load_features(ctx, MAIN, method))
+    solution = solve(features, phi, [damping])
+    ranking = ranked(features, solution, top, keep=False).ranking
+    return score.Ranking(ranking.samples[0], ranking.score[0])
 
 
 def _row(ctx: Context, rank: int, row: int, score: float) -> dict[str, Any]:

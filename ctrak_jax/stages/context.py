@@ -133,6 +133,11 @@ class Context:
         inputs = self.inputs if dataset is self.dataset else self._inputs(dataset)
         return train_samples(inputs, dataset.train_index)
 
+    def compared(self, variant: Variant = MAIN) -> tuple[str, ...]:
+        """Everything that ranks in an experiment: a reference reads no parameter, so none takes
+        part in a control that leaves parameters out."""
+        return self.config.methods if variant.exclude else self.config.compared
+
     def load(self) -> Denoiser:
         """The model."""
         return model_file.load(self.folder.model, self.model_source, self.architecture, self.mesh)

@@ -26,6 +26,7 @@ import jax
 import numpy as np
 
 from ctrak_jax.attribution.unlearning import NoisedBatch, denoising_losses
+from ctrak_jax.config.scoring import REMOVED_BY
 from ctrak_jax.data import Dataset
 from ctrak_jax.data.dataset import to_unit
 from ctrak_jax.devices import in_batches
@@ -175,7 +176,7 @@ def _require_able(ctx: Context) -> None:
             f"model.checkpoint={config.model.checkpoint} does not allow; use model.kind: dit "
             "without a checkpoint."
         )
-    able = [m for m in config.methods if METHODS[m].train is not None]
+    able = [m for m in config.compared if m in REMOVED_BY and METHODS[m].kind != "unlearning"]
     absent = [m for m in wanted.methods if m not in able]
     if absent:
         advice = f"use some of {able}" if able else "add concept-trak to methods"

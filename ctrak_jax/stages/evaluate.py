@@ -89,14 +89,14 @@ def reported(ctx: Context, variant: Variant = MAIN) -> list[Question]:
 
 
 def precision_rows(ctx: Context, variant: Variant) -> list[PrecisionRow]:
-    """precision@k of every method, reported question and depth."""
+    """precision@k of all that ranks, by reported question and depth."""
     rows = []
     asked, candidates = reported(ctx, variant), ctx.candidates(variant).train_index
     carriers = {
         key: np.array([v == key[1] for v in ctx.dataset.raw.attributes[key[0]]])
         for key in {(q.attribute, q.value) for q in asked}
     }
-    for method in ctx.config.methods:
+    for method in ctx.compared(variant):
         tops = read_tops(ctx.folder.part(variant.folder).top(method))
         for q in asked:
             if q.key not in tops:
@@ -166,7 +166,7 @@ def label_rows(ctx: Context, variant: Variant) -> list[LabelShiftRow]:
     """The wrong-label control: percentiles of every method and reported local question."""
     rows = []
     asked, labels = ctx.questions(), ctx.samples(variant).labels
-    for method in ctx.config.methods:
+    for method in ctx.compared(variant):
         scores = read_scores(ctx.folder.part(variant.folder).scores(method))
         for q, row in zip(asked, scores, strict=True):
             if q.split != "report" or np.isnan(row).any():

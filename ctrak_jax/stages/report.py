@@ -30,6 +30,6 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
             images=first.dataset.raw.images,
             attributes=first.dataset.raw.attributes,
             title=first.config.name,
-            methods=first.config.methods,
+            methods=first.config.compared,
         )
     whole.finish("report", key)

@@ -13,7 +13,7 @@ import numpy as np
 from ctrak_jax import devices, fisher, hosts, metrics, score
 from ctrak_jax.errors import StoreError
 from ctrak_jax.log import logger, meter, stage
-from ctrak_jax.methods import METHODS
+from ctrak_jax.methods import METHODS, READ_CONDITIONS
 from ctrak_jax.run import questions
 from ctrak_jax.run.dampings import Damping, DampingPoint, read_dampings, write_dampings
 from ctrak_jax.run.features import (
@@ -29,7 +29,7 @@ from ctrak_jax.run.keys import settings_of
 from ctrak_jax.run.questions import Question
 from ctrak_jax.run.tops import Hit, write_tops
 from ctrak_jax.run.variants import MAIN, Variant
-from ctrak_jax.stages import unlearning
+from ctrak_jax.stages import references, unlearning
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store import FeatureStore, read_scores, write_scores
 
@@ -43,7 +43,7 @@ class Scored(NamedTuple):
 
 
 def run(ctx: Context, variant: Variant = MAIN) -> None:
-    """Write ``scores/``, ``top/`` and ``fisher/`` of the config's methods."""
+    """Write ``scores/`` and ``top/`` of all that is compared, ``fisher/`` of the methods."""
     folder, finished = ctx.folder.part(variant.folder), done(ctx, variant)
     asked, title = ctx.questions(variant), variant.title("score")
     hosts.barrier("scoring")  # all have looked before the first one writes
@@ -52,12 +52,12 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
     dampings: dict[str, Damping] = {}
     with (
         stage(folder.root, title, ctx.mesh.size) as record,
-        meter(title, len(ctx.config.methods)) as bar,
+        meter(title, len(ctx.compared(variant))) as bar,
     ):
         solvers = record.extra.setdefault("solvers", {})
-        for method in ctx.config.methods:
+        for method in ctx.compared(variant):
             scored = None
-            if METHODS[method].train is not None:
+            if METHODS[method].kind == "gradients":
                 features = load_features(ctx, variant, method)
                 _save_fisher(ctx, folder.fisher(method), features.rows)
                 if features.solver not in IN_MEMORY or hosts.is_first():
@@ -72,8 +72,10 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
                     scored, dampings[method] = _by_features(
                         ctx, variant, method, asked, features, solution
                     )
-            elif hosts.is_first():
+            elif hosts.is_first() and METHODS[method].kind == "unlearning":
                 scored = _by_unlearning(ctx, variant, asked)
+            elif hosts.is_first():
+                scored = _by_reference(ctx, variant, method, asked)
             if scored is not None and hosts.is_first():
                 _write(ctx, variant, method, asked, scored)
                 record.samples += len(ctx.candidates(variant).train_index)
@@ -86,9 +88,9 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
 
 def done(ctx: Context, variant: Variant) -> bool:
     """Are the scores of these settings and questions there?"""
-    folder, methods = ctx.folder.part(variant.folder), ctx.config.methods
+    folder, methods = ctx.folder.part(variant.folder), ctx.compared(variant)
     outputs = [folder.dampings, *map(folder.top, methods)]
-    outputs += [folder.fisher(m) for m in methods if METHODS[m].train is not None]
+    outputs += [folder.fisher(m) for m in methods if METHODS[m].kind == "gradients"]
     if ctx.config.score.keep_all:
         outputs += map(folder.scores, methods)
     return folder.fresh("score", key(ctx, variant), *outputs)
@@ -109,8 +111,10 @@ def require(ctx: Context, variant: Variant) -> None:
 
 def key(ctx: Context, variant: Variant) -> dict[str, Any]:
     """What the scores depend on."""
+    clip = "similarity-clip" in ctx.compared(variant)
     return {
         **ctx.upstream(),
+        **({"clip": references.clip_key(ctx)} if clip else {}),
         "questions": questions.fingerprint(ctx.folder.queries),
         "variant": variant,
         **settings_of(ctx.config, "scores"),
@@ -234,7 +238,19 @@ def _by_unlearning(ctx: Context, variant: Variant, asked: list[Question]) -> Sco
         ctx.config.gradient.batch,
         None if wrong is None else (wrong, read_scores(ctx.folder.scores("unlearning"))),
     )
-    return Scored(score.top_k(found, min(ctx.config.score.top, found.shape[1])), found)
+    return _ranked_whole(ctx, found)
+
+
+def _by_reference(ctx: Context, variant: Variant, method: str, asked: list[Question]) -> Scored:
+    """Scores of a reference; in the wrong-label control those that read no condition stay."""
+    if variant.relabel and method not in READ_CONDITIONS:
+        return _ranked_whole(ctx, read_scores(ctx.folder.scores(method)))
+    questions = references.asked_of(ctx, asked)
+    return _ranked_whole(ctx, references.scores(ctx, ctx.samples(variant), method, questions))
+
+
+def _ranked_whole(ctx: Context, scores: np.ndarray) -> Scored:
+    return Scored(score.top_k(scores, min(ctx.config.score.top, scores.shape[1])), scores)
 
 
 def _save_fisher(ctx: Context, path: Path, rows: fisher.Rows) -> None:
@@ -260,7 +276,7 @@ def _write(
         write_scores(folder.scores(method), scores)
     tops = {}
     for q, rows, values in zip(asked, *map(np.asarray, ranking), strict=True):
-        if not np.isnan(values).any():  # unlearning answers no global question
+        if not np.isnan(values).any():  # unlearning and pictures answer no global question
             index = candidates.train_index[rows]
             tops[q.key] = [Hit(int(i), float(v)) for i, v in zip(index, values, strict=True)]
     write_tops(folder.top(method), tops)

@@ -6,9 +6,10 @@ from typing import Any
 
 def text(answer: Mapping[str, Any]) -> str:
     """What ``ctrak attribute`` prints."""
+    damping = [f"damping r = {answer['damping']:g}"] if "damping" in answer else []
     if "concepts" not in answer:
-        return "\n".join([f"damping r = {answer['damping']:g}", *_table(answer["top"])])
-    lines = [f"prompt   {answer['prompt']}", f"damping r = {answer['damping']:g}"]
+        return "\n".join([*damping, *_table(answer["top"])])
+    lines = [f"prompt   {answer['prompt']}", *damping]
     for one in answer["concepts"]:
         lines += ["", f"concept  {one['concept']}", f"without  {one['minus'] or '(no words)'}"]
         lines += _table(one["top"])

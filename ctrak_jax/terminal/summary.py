@@ -1,11 +1,11 @@
 """The measured table of a run, as text."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ctrak_jax.methods import ABLATION, METHODS
+from ctrak_jax.methods import ABLATION, ATTRIBUTION, REFERENCES
 from ctrak_jax.report.rows import cells, columns
 from ctrak_jax.run.metrics import LabelShiftTable, PrecisionSummary, read_metrics
 from ctrak_jax.terminal.table import text_table
@@ -19,7 +19,8 @@ def read(out: Path) -> list[dict[str, Any]]:
 
 
 def table(out: Path) -> str:
-    """precision@k by method and scenario with 95% intervals, comparison and ablation; controls."""
+    """precision@k by method and scenario with 95% intervals: comparison and ablation, references
+    below them; controls."""
     metrics = read_metrics(out / "metrics.json")
     depth = metrics.settings["evaluate"]["k"][0]
     parts = [_precision(metrics.summary, f"precision@{depth} (95% interval)", depth)]
@@ -35,13 +36,19 @@ def table(out: Path) -> str:
 def _precision(rows: Iterable[PrecisionSummary], title: str, depth: int) -> str:
     kept = [row for row in rows if row.k == depth and row.attribute == "all"]
     shown, table, methods = columns(kept), cells(kept), {row.method for row in kept}
-    body = []
-    for method in METHODS:
-        if method in methods:
-            step = f" ({STEPS[method]})" if method in STEPS else ""
-            body.append([method + step, *(_cell(table.get((method, c))) for c in shown)])
+
+    def lines(names: Iterable[str]) -> list[list[str]]:
+        return [
+            [
+                f"{name} ({STEPS[name]})" if name in STEPS else name,
+                *(_cell(table.get((name, column))) for column in shown),
+            ]
+            for name in names
+            if name in methods
+        ]
+
     heads = [f"{column.scope} {column.scenario.upper()}" for column in shown]
-    return text_table(title, ["method"], heads, body)
+    return text_table(title, ["method"], heads, lines(ATTRIBUTION), lines(REFERENCES))
 
 
 def _cell(row: PrecisionSummary | None) -> str:
@@ -49,10 +56,13 @@ def _cell(row: PrecisionSummary | None) -> str:
 
 
 def _labels(table: LabelShiftTable) -> str:
-    body = [
-        [row.method, f"{row.picture_only:.2f}", f"{row.label_only:.2f}"]
-        for row in table.summary
-        if (row.scope, row.scenario) == ("local", "ood")
-    ]
+    def lines(names: Sequence[str]) -> list[list[str]]:
+        return [
+            [row.method, f"{row.picture_only:.2f}", f"{row.label_only:.2f}"]
+            for row in table.summary
+            if (row.scope, row.scenario) == ("local", "ood") and row.method in names
+        ]
+
     title = "control: wrong-label, local OOD, rank percentile"
-    return text_table(title, ["method"], ["picture only", "label only"], body)
+    heads = ["picture only", "label only"]
+    return text_table(title, ["method"], heads, lines(ATTRIBUTION), lines(REFERENCES))

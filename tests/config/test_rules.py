@@ -117,6 +117,41 @@ RULES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
         "'concept-trak'",
         {"methods": "[trak]"},
     ),
+    "unknown reference": (
+        {"references": "[random, lables]"},
+        "'labels'",
+        {"references": "[random, labels]"},
+    ),
+    "no list of references": (
+        {"references": "labels"},
+        "references=labels is neither auto nor a list",
+        {"references": "[]"},
+    ),
+    "a reference twice": (
+        {"references": "[labels, labels]"},
+        "references",
+        {"references": "auto"},
+    ),
+    "a reference among methods": (
+        {"methods": "[trak, labels]"},
+        "name it in references",
+        {"methods": "[trak]", "references": "[labels]"},
+    ),
+    "similar latents without latents": (
+        {"references": "[similarity-latents]"},
+        "similarity-latents, which needs model.kind: text-to-image",
+        {**FOLDER, **TEXT, "references": "[similarity-latents]"},
+    ),
+    "clip without its folder": (
+        {"references": "[similarity-clip]"},
+        "similarity-clip, which needs similarity.clip",
+        {"references": "[similarity-clip]", "similarity.clip": "a folder"},
+    ),
+    "pictures in counterfactual": (
+        {"counterfactual.methods": "[similarity-pixels]"},
+        "counterfactual.methods",
+        {"counterfactual.methods": "[trak, labels]"},
+    ),
     "label control without labels": (
         {**FOLDER, **TEXT, "data.condition_on": "[]", "trajectory.negative": "other"},
         "controls=wrong-label",

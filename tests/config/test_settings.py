@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ctrak_jax import config as cfg
 from ctrak_jax.config import Config, dump, load
-from ctrak_jax.methods import METHODS
+from ctrak_jax.methods import ATTRIBUTION
 from tests.config.refusing import write
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -23,7 +23,7 @@ configs = st.builds(
     Config,
     name=st.text(max_size=20),
     out=st.none() | st.just(Path("some/where")),
-    methods=st.lists(st.sampled_from(list(METHODS)), min_size=1, unique=True).map(tuple),
+    methods=st.lists(st.sampled_from(list(ATTRIBUTION)), min_size=1, unique=True).map(tuple),
     controls=st.sampled_from([(), ("wrong-label",), ("no-condition-embedding", "wrong-label")]),
     run=st.builds(
         cfg.RunConfig, seeds=st.lists(st.integers(0, 99), min_size=1, unique=True).map(tuple)

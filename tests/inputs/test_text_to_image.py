@@ -198,7 +198,11 @@ def test_questions_are_put_in_words(run):
 
 def test_the_answer_is_there_and_is_finite(run):
     rows = read_metrics(run / "metrics.json").rows
-    assert {row.method for row in rows} == {"concept-trak", "d-trak"}
+    similarities = {f"similarity-{what}" for what in ("pixels", "latents", "text")}
+    assert {row.method for row in rows} == {
+        *("concept-trak", "d-trak", "labels", "random"),
+        *similarities,
+    }
     assert {row.scenario for row in rows} == {"id", "ood"}
     about = json.loads((run / "model" / "model.json").read_text())
     assert about["architecture"]["network"] == "UNet"

@@ -21,8 +21,8 @@ CHANGE_NOTHING = {
     "train.scan",
 }
 """Settings of memory and speed: no number moves beyond rounding."""
-PLACES = {"out", "store.url", "model.checkpoint"}
-"""Where something is; keys have the content of a checkpoint."""
+PLACES = {"out", "store.url", "model.checkpoint", "similarity.clip"}
+"""Where something is; keys have the content of a checkpoint and of a CLIP model."""
 ELSEWHERE = ("data.", "run.", "mesh.")
 """Sections that stand in keys by the data set's fingerprint and the seed, or in none."""
 LISTED = {name for names in SETTINGS.values() for name in names}
@@ -99,6 +99,7 @@ def test_speed_memory_devices_and_evaluation_change_no_key():
         ({"evaluate": {"k": [3]}}, "metrics"),
         ({"evaluate": {"bootstrap": 200}}, "metrics"),
         ({"counterfactual": {"remove": 7}}, "counterfactual"),
+        *(({"references": ["labels"]}, result) for result in ("scores", "metrics", "report")),
         ({"encode": {"flip": True}}, "encoded"),
         ({"autoencoder": {"steps": 7}}, "text-to-image model"),
     ],

@@ -76,6 +76,14 @@ def text_encoder(config: Mapping[str, Any]) -> nn.Module:
     return FlaxCLIPTextModule(CLIPTextConfig(**config))
 
 
+def clip(config: Mapping[str, Any]) -> nn.Module:
+    """CLIP's text and image transformers of a ``config.json``."""
+    with _extra():
+        from transformers import CLIPConfig
+        from transformers.models.clip.modeling_flax_clip import FlaxCLIPModule
+    return FlaxCLIPModule(CLIPConfig(**config))
+
+
 def with_vocabulary(module: Any, size: int) -> nn.Module:
     """The text transformer with another number of tokens."""
     config = module.config.to_dict() | {"vocab_size": size}

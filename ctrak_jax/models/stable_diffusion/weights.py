@@ -54,7 +54,7 @@ def load(folder: Path, names: FileNames, network: N) -> Component[N]:
     Where there are several files, full precision goes before half, and PyTorch's before Flax's.
     """
     template = jax.eval_shape(network.init, jax.random.key(0))
-    file = _find(folder, names)
+    file = found_in(folder, names)
     try:
         if file.suffix == ".msgpack":
             found = _by_path(msgpack_restore(file.read_bytes()))
@@ -68,7 +68,8 @@ def load(folder: Path, names: FileNames, network: N) -> Component[N]:
     return Component(network, _fit(file, found, template))
 
 
-def _find(folder: Path, names: FileNames) -> Path:
+def found_in(folder: Path, names: FileNames) -> Path:
+    """The file that the weights are read from; of several shards their list."""
     candidates = [
         f"{names.torch}.safetensors",
         f"{names.torch}.safetensors.index.json",
@@ -112,7 +113,7 @@ def _torch_names(template: Params) -> dict[str, str]:
     names = {}
     for path in parameter_paths(template):
         module, _, leaf = path.rpartition("/")
-        names[f"{_plain(module.replace('/', '.'))}.{LEAVES[leaf]}"] = path
+        names[f"{_plain(module.replace('/', '.'))}.{LEAVES.get(leaf, leaf)}"] = path
     return names
 
 

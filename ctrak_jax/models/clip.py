@@ -1,0 +1,104 @@
+"""CLIP's image encoder out of a folder as transformers saves it, for ONE picture."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from ctrak_jax.errors import UsageError
+from ctrak_jax.models.stable_diffusion import huggingface, weights
+from ctrak_jax.models.stable_diffusion.config_file import Component, read_config
+from ctrak_jax.typing import Array, Params, PRNGKey
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+"""Of the colours of CLIP's training images; where the folder has no preprocessor_config.json."""
+
+
+@dataclass(frozen=True)
+class CLIPImage:
+    """CLIP's two transformers, of which pictures take the one; a picture is ``size`` pixels wide
+    and high, its colours are taken less ``mean`` and over ``std``."""
+
+    module: Any
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def prepare(self, image: np.ndarray) -> Float[np.ndarray, "size size 3"]:
+        """uint8 [H, W, 3] as CLIP takes it: the shorter side resized (bicubic), the centre cut."""
+        height, width = image.shape[:2]
+        scale = self.size / min(height, width)
+        wide, high = (max(self.size, round(side * scale)) for side in (width, height))
+        resized = Image.fromarray(image).resize((wide, high), Image.Resampling.BICUBIC)
+        left, top = (wide - self.size) // 2, (high - self.size) // 2
+        cut = np.asarray(resized.crop((left, top, left + self.size, top + self.size)), np.float32)
+        return (cut / 255 - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+
+    def apply(
+        self, params: Params, image: Float[Array, "size size 3"], /
+    ) -> Float[Array, " width"]:
+        """The projected embedding of a prepared picture."""
+        return self.module.apply({"params": params}, image[None], method=_embedded)[0]
+
+    def init(self, key: PRNGKey) -> Params:
+        """Fresh parameters; under ``jax.eval_shape`` their shapes."""
+        ids = jnp.zeros((1, self.module.config.text_config.max_position_embeddings), jnp.int32)
+        places = jnp.arange(ids.shape[1])[None]
+        image = jnp.zeros((1, self.size, self.size, 3))
+        return self.module.init(key, ids, image, jnp.ones_like(ids), places)["params"]
+
+
+def _embedded(module: Any, images: Array) -> Array:
+    return module.visual_projection(module.vision_model(pixel_values=images)[1])
+
+
+def load_clip(folder: Path) -> Component[CLIPImage]:
+    """The image encoder of the CLIP model in a folder: config.json, Flax or safetensors weights.
+
+    Raises:
+        UsageError: a file is missing or damaged, or it is another kind of model.
+    """
+    config = _described(folder)
+    module, about = huggingface.clip(config), {}
+    if (folder / "preprocessor_config.json").is_file():
+        about = read_config(folder / "preprocessor_config.json")
+    network = CLIPImage(
+        module,
+        module.config.vision_config.image_size,
+        tuple(map(float, about.get("image_mean", MEAN))),
+        tuple(map(float, about.get("image_std", STD))),
+    )
+    whole = weights.load(folder, weights.TRANSFORMERS, network)
+    used = {name: part for name, part in whole.params.items() if not name.startswith("text_")}
+    return Component(network, used)
+
+
+def clip_files(folder: Path) -> tuple[Path, Path]:
+    """The files that :func:`load_clip` reads: the config, and the weights (their list, of shards).
+
+    Raises:
+        UsageError: one is missing, or it is another kind of model.
+    """
+    _described(folder)
+    return folder / "config.json", weights.found_in(folder, weights.TRANSFORMERS)
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    if not file.is_file():
+        raise UsageError(
+            f"similarity.clip: {file} is missing; give the folder of a CLIP model as transformers "
+            "saves it (config.json, and flax_model.msgpack or model.safetensors)."
+        )
+    config = read_config(file)
+    if config.get("model_type") != "clip":
+        raise UsageError(
+            f"{file}: model_type is {config.get('model_type')!r}, similarity.clip takes 'clip', "
+            "text and image encoder in one; give the folder of such a model."
+        )
+    return config

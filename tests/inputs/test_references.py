@@ -1,0 +1,97 @@
+"""References of a text-to-image run: latents and texts, against plain NumPy."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("diffusers", reason="needs the extra diffusers")
+
+from ctrak_jax.models.stable_diffusion import load_codecs
+from ctrak_jax.run.variants import CONTROLS
+from ctrak_jax.stages import references
+from ctrak_jax.stages.context import Context
+from ctrak_jax.stages.references import Asked
+from tests.inputs.words import encoded_by
+
+IMAGE = np.random.default_rng(7).integers(0, 256, (16, 16, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def ctx(data, model_folder, tmp_path_factory) -> Context:
+    return encoded_by(data, model_folder, tmp_path_factory.mktemp("encoded"))
+
+
+def asked(ctx: Context, *, image: np.ndarray | None = IMAGE) -> list[Asked]:
+    cond = ctx.inputs.condition({}, "a ab d")
+    return [Asked("q", "noun", "a", cond, image), Asked("q", "tail", "d", cond, image)]
+
+
+def score(ctx: Context, name: str, **changes) -> np.ndarray:
+    return references.scores(ctx, ctx.samples(), name, asked(ctx, **changes))
+
+
+def test_latents_are_compared_by_their_distance(ctx, model_folder):
+    codec = load_codecs(model_folder).image
+    mine = np.moveaxis(
+        np.asarray(codec.network.encode(codec.params, IMAGE / np.float32(127.5) - 1)), -1, 0
+    )
+    theirs = np.load(ctx.folder.encoded / "latents.npy")[ctx.dataset.train_index]
+    wanted = -np.sqrt(((theirs - mine) ** 2).sum((1, 2, 3)))
+    for row in score(ctx, "similarity-latents"):
+        np.testing.assert_allclose(row, wanted, rtol=1e-3)
+
+
+def test_texts_are_compared_by_the_mean_of_their_tokens(ctx, model_folder):
+    """Also for a global question, which has a prompt and no picture."""
+    text = load_codecs(model_folder).text
+    tokens = text.network.tokens("a ab d")
+    mine = np.asarray(text.network.apply(text.params, tokens)).mean(0)
+    theirs = np.load(ctx.folder.encoded / "text_embeddings.npy")[ctx.dataset.train_index].mean(1)
+    norms = np.linalg.norm(theirs, axis=1) * np.linalg.norm(mine)
+    for image in (IMAGE, None):
+        for row in score(ctx, "similarity-text", image=image):
+            np.testing.assert_allclose(row, theirs @ mine / norms, atol=2e-5)
+
+
+def test_captions_of_one_text_come_in_a_random_order(ctx):
+    """Five candidates have each caption: no score is that of another, and each question has an
+    order of its own."""
+    one, two = score(ctx, "similarity-text")
+    assert len(np.unique(one)) == len(one)
+    captions = np.array(ctx.dataset.raw.prompts)[ctx.dataset.train_index]
+    first, second = (captions[np.argsort(-row)] for row in (one, two))
+    np.testing.assert_array_equal(first, second)
+    assert len({tuple(np.argsort(-row)) for row in (one, two)}) == 2
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_batches_of_any_size_give_the_same(ctx, monkeypatch, size):
+    names = ("similarity-pixels", "similarity-latents", "similarity-text")
+    whole = [score(ctx, name) for name in names]
+    monkeypatch.setattr(references, "READ", size)
+    for name, wanted in zip(names, whole, strict=True):
+        np.testing.assert_allclose(score(ctx, name), wanted, rtol=1e-5)
+
+
+def test_labels_are_the_attributes_of_a_caption(ctx):
+    for row, (name, value) in zip(
+        score(ctx, "labels"), [("noun", "a"), ("tail", "d")], strict=True
+    ):
+        carries = ctx.dataset.carries(name, value)
+        assert row[carries].min() > row[~carries].max()
+
+
+def test_the_wrong_label_control_compares_the_captions_given_there(ctx):
+    samples = ctx.samples(CONTROLS["wrong-label"])
+    found = references.scores(ctx, samples, "similarity-text", asked(ctx))
+    np.testing.assert_allclose(
+        found[0], score(ctx, "similarity-text")[0][samples.labels], atol=2e-5
+    )
+    assert (samples.labels != np.arange(len(samples.labels))).any()
+
+
+def test_the_pictures_of_candidates_are_read_from_their_folder(ctx, data: Path):
+    images = np.load(data / "images.npy")[ctx.dataset.train_index].astype(float)
+    wanted = -np.sqrt(((images - IMAGE) ** 2).sum((1, 2, 3))) / 127.5
+    np.testing.assert_allclose(score(ctx, "similarity-pixels")[0], wanted, rtol=1e-5)
