@@ -131,6 +131,17 @@ def test_an_array_that_cannot_be_cut_is_refused(tmp_path, shape):
     assert "images/*.png" in message
 
 
+def test_celeba_is_known_by_its_files_and_always_resized(tmp_path):
+    made = folder(tmp_path / "a", size=(40, 50))
+    (made / "images").rename(made / "img_align_celeba")
+    rows = [f"{i:04d}.png {1 if i % 2 else -1} {1 if i % 3 else -1}" for i in range(COUNT)]
+    (made / "list_attr_celeba.txt").write_text(f"{COUNT}\nMale Young\n" + "\n".join(rows) + "\n")
+    config = proposed(look(made)).config
+    assert (config.data.kind, config.data.image_size) == ("celeba", 32)
+    assert config.data.condition_on == ("Male", "Young")
+    assert build(config.data).image_shape == (32, 32, 3)
+
+
 # Time
 
 
