@@ -18,13 +18,15 @@ import ctrak_jax as ct
 run = ct.open_run(sys.argv[1] if len(sys.argv) > 1 else "runs/synthetic")
 
 # %% [markdown]
-# Precision at 10 of local questions about combinations the model never saw.
+# Precision at 10 of local questions about combinations the model never saw. References, which ask
+# no model trained on the images, are set in.
 
 # %%
 for row in run.metrics.summary:
     if (row.scope, row.scenario, row.attribute) == ("local", "ood", "all"):
         mean, low, high = row.interval
-        print(f"{row.method:15s} {mean:.2f} [{low:.2f}, {high:.2f}]")
+        inset = "  " if ct.METHODS[row.method].kind == "reference" else ""
+        print(f"{inset + row.method:20s} {mean:.2f} [{low:.2f}, {high:.2f}]")
 
 # %% [markdown]
 # The ten training images behind "red" in the first red triangle.

@@ -106,7 +106,8 @@ def test_unnamed_precision_is_that_of_candidates_that_do_not_name_the_attribute(
     """Questions about colour alone, answered by 32 candidates whose features are those of the plain
     call of the library with the colour's coordinates zero; precision recomputed from the lists."""
     found = read_metrics(run / "metrics.json").unnamed
-    assert len(found.rows) == len(METHODS) * 4 * 2
+    both_scopes = (*METHODS, "labels", "random")
+    assert len(found.rows) == len(both_scopes) * 4 * 2 + 4
     ctx = prepare(load(run / "config.yaml"), run)[0]
     (variant,) = unnamed(ctx.config)
     store, index = ctx.features("d-trak", variant), ctx.samples(variant).indices

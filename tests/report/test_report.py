@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.report import tables
 from ctrak_jax.report.contact import (
     FRAME,
     LABEL,
@@ -21,7 +22,11 @@ from ctrak_jax.report.contact import (
     sheet_size,
     write_contact_sheets,
 )
+from ctrak_jax.report.labels import MAIN, is_ablation, label
+from ctrak_jax.report.read import results_of
+from ctrak_jax.report.rows import main_methods
 from ctrak_jax.run.metrics import read_metrics, write_metrics
+from ctrak_jax.run.tops import write_tops
 from tests.report.made_up import HOSTILE, METHODS, SIZE, FakeRun, make_run
 
 
@@ -223,3 +228,50 @@ def test_an_attribute_outside_the_data_set_is_an_error(tmp_path: Path) -> None:
     shapes = run._replace(attributes={"shape": run.attributes["shape"]})
     with pytest.raises(UsageError, match=r"queries\.csv: attribute 'color' of triangle-red"):
         shapes.write()
+
+
+# References
+
+
+def with_references(run: FakeRun) -> FakeRun:
+    """The same run with labels and pixels, better than every method, and a random order."""
+    found = read_metrics(run.out / "metrics.json")
+    first = [row for row in found.summary if row.method == MAIN]
+    better = [
+        replace(row, method=name, precision=1.0, ci95=(1.0, 1.0))
+        for name in ("labels", "random", "similarity-pixels")
+        for row in first
+    ]
+    write_metrics(run.out / "metrics.json", replace(found, summary=(*better, *found.summary)))
+    for seed in run.seeds.values():
+        for name in ("labels", "random", "similarity-pixels"):
+            write_tops(seed.folder.top(name), seed.tops("das"))
+    return run
+
+
+def test_references_stand_below_the_methods_and_take_no_part_in_the_comparison(tmp_path):
+    before = tables.headline(results_of(read_metrics(make_run(tmp_path).out / "metrics.json")))
+    run = with_references(make_run(tmp_path))
+    results = results_of(read_metrics(run.out / "metrics.json"))
+    found = tables.main_table(results)
+    below = [line.name.reference for line in found.lines]
+    assert below == sorted(below)
+    assert sum(below) == 3
+    numbers = [line.entries[0] for line in found.lines if not line.name.reference]
+    best = max(entry.interval.mean for entry in numbers if entry is not None)
+    assert found.best[0] == best
+    assert tables.headline(results) == before
+    page = run.page()
+    assert page.count('<tr class="reference">') >= 3
+
+
+def test_what_is_drawn_at_random_is_shown_in_numbers_alone(tmp_path):
+    shown = with_references(make_run(tmp_path)).answers(0).methods
+    assert "similarity-pixels" in shown
+    assert not {"labels", "random"} & set(shown)
+
+
+def test_a_ladder_with_references_alone_is_the_main_table(tmp_path):
+    found = read_metrics(with_references(make_run(tmp_path)).out / "metrics.json").summary
+    rows = [row for row in found if is_ablation(row.method) or label(row.method).reference]
+    assert main_methods(rows)[:4] == tuple(f"ablation-{step}" for step in ("base", "a", "b", "c"))
