@@ -403,6 +403,26 @@ def test_one_question_to_the_store(run):
     assert scores == sorted(scores, reverse=True)
 
 
+@pytest.mark.parametrize("method", ["similarity-pixels", "labels"])
+def test_a_reference_answers_as_in_the_run_and_without_damping(run, method):
+    """The order of labels is random among equals, and of its own for every question."""
+    done = ctrak_here(
+        *("attribute", run, "--image", run / "queries" / "images" / "circle-red-00.png"),
+        *("--condition", "shape=circle,color=red", "--concept", "color", "--top", "20", "--json"),
+        *("--method", method),
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert "damping" not in answer
+    found = [item["index"] for item in answer["top"]]
+    wanted = [h.index for h in read_tops(run / "top" / f"{method}.csv")["circle-red-00", "color"]]
+    if method == "labels":
+        assert found != wanted
+        assert all(item["attributes"]["color"] == "red" for item in answer["top"][:10])
+    else:
+        assert found == wanted
+
+
 def test_the_notebook_reads_the_run(run):
     notebook = ROOT / "notebooks" / "read_a_run.py"
     done = subprocess.run(

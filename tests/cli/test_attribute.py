@@ -13,6 +13,8 @@ ASKED = {
     "concept not in the condition": ({"--concept": "style"}, "'style'"),
     "unknown method": ({"--method": "tark"}, "'tark'"),
     "a method without gradients": ({"--method": "unlearning"}, "'unlearning'"),
+    "a reference of other models": ({"--method": "similarity-text"}, "text-to-image"),
+    "CLIP without a folder": ({"--method": "similarity-clip"}, "similarity.clip"),
     "nothing wanted": ({"--top": "0"}, "--top 0"),
     "more than there are": ({"--top": "25"}, "24 training images"),
     "image missing": ({"--image": "none.png"}, "none.png"),

@@ -1,15 +1,20 @@
 """References of a text-to-image run: latents and texts, against plain NumPy."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("diffusers", reason="needs the extra diffusers")
 
+from ctrak_jax.errors import UsageError
 from ctrak_jax.models.stable_diffusion import load_codecs
 from ctrak_jax.run.variants import CONTROLS
-from ctrak_jax.stages import references
+from ctrak_jax.stages import attribute, references
+from ctrak_jax.stages.attribute import PromptAnswer
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.references import Asked
 from tests.inputs.words import encoded_by
@@ -95,3 +100,37 @@ def test_the_pictures_of_candidates_are_read_from_their_folder(ctx, data: Path):
     images = np.load(data / "images.npy")[ctx.dataset.train_index].astype(float)
     wanted = -np.sqrt(((images - IMAGE) ** 2).sum((1, 2, 3))) / 127.5
     np.testing.assert_allclose(score(ctx, "similarity-pixels")[0], wanted, rtol=1e-5)
+
+
+@pytest.fixture
+def ask(ctx, tmp_path) -> Callable[..., PromptAnswer]:
+    """A question about two words of a prompt and a picture."""
+    Image.fromarray(IMAGE).save(tmp_path / "image.png")
+    return partial(
+        attribute.ask_prompt,
+        ctx,
+        prompt="a ab d",
+        concepts=["a", "d"],
+        minus=(),
+        image=tmp_path / "image.png",
+        image_seed=0,
+        top=3,
+    )
+
+
+@pytest.mark.parametrize("name", ["similarity-pixels", "similarity-latents", "similarity-text"])
+def test_words_of_a_prompt_are_answered_by_similarity(ctx, ask, name):
+    """One answer for all words of the prompt, but for the order of equal captions."""
+    answer = ask(scope="local", method=name).found
+    assert "damping" not in answer
+    scores = -np.sort(-score(ctx, name)[0])[:3]
+    for one in answer["concepts"]:
+        np.testing.assert_allclose([row["score"] for row in one["top"]], scores, rtol=1e-5)
+
+
+def test_words_have_no_label_and_pictures_no_global_answer(ask):
+    with pytest.raises(UsageError, match="'a' is none; ask by --condition"):
+        ask(scope="local", method="labels")
+    with pytest.raises(UsageError, match="answers no global question"):
+        ask(scope="global", method="similarity-latents")
+    assert len(ask(scope="global", method="similarity-text").found["concepts"]) == 2
