@@ -1,7 +1,7 @@
 """How good a ranking is, with confidence intervals (method.md, section 7; NumPy)."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,66 @@ def precision_at_k(ranked: Array, relevant: Array, k: int) -> float:
     if not 1 <= k <= len(ranked):
         raise ValueError(f"precision@{k} needs at least {k} ranked samples, got {len(ranked)}.")
     return float(np.mean(np.asarray(relevant)[np.asarray(ranked)[:k]]))
+
+
+def recall_at_k(ranked: Array, relevant: Array, k: int) -> float:
+    """Share of the relevant samples among the first ``k`` ranked ones: equation (7.3).
+
+    Args:
+        ranked: sample numbers, best first [rank].
+        relevant: bool [sample], true of at least one.
+    """
+    relevant = np.asarray(relevant)
+    if not 1 <= k <= len(ranked):
+        raise ValueError(f"recall@{k} needs at least {k} ranked samples, got {len(ranked)}.")
+    if not relevant.any():
+        raise ValueError(f"recall@{k} needs a relevant sample, there is none.")
+    return float(relevant[np.asarray(ranked)[:k]].sum() / relevant.sum())
+
+
+Among = Literal["all", "unnamed", "named"]
+"""Which candidates are ranked: all of them, those whose condition does not name the attribute asked
+about, or those whose condition does."""
+
+
+class HiddenFound(NamedTuple):
+    """What one ranking finds to the depth ``k``, and the share of relevant candidates among those
+    ranked. Among ``all`` the carriers that are not named are relevant, else all carriers."""
+
+    among: Among
+    k: int
+    precision: float
+    recall: float
+    base_rate: float
+
+
+def hidden_found(
+    scores: np.ndarray, carries: np.ndarray, named: np.ndarray, depths: Sequence[int]
+) -> Iterator[HiddenFound]:
+    """How many carriers a ranking finds that their conditions do not name (method.md, section 13):
+    equation (13.1) over all candidates; precision and recall among the unnamed and the named.
+
+    Nothing comes out of a part without a relevant candidate, nor of a depth beyond its size.
+
+    Args:
+        scores: of one question [sample].
+        carries: do candidates carry the value asked about? bool [sample].
+        named: does a candidate's condition name the attribute? bool [sample].
+        depths: each at least 1.
+    """
+    ranked = np.argsort(-scores, kind="stable")
+    parts: dict[Among, tuple[np.ndarray, np.ndarray]] = {
+        "all": (np.ones_like(named), carries & ~named),
+        "unnamed": (~named, carries & ~named),
+        "named": (named, carries & named),
+    }
+    for among, (part, relevant) in parts.items():
+        found, size = ranked[part[ranked]], int(part.sum())
+        for k in depths:
+            if k <= size and relevant.any():
+                precision = precision_at_k(found, relevant, k)
+                recall = recall_at_k(found, relevant, k)
+                yield HiddenFound(among, k, precision, recall, float(relevant.sum() / size))
 
 
 def rank_percentiles(scores: np.ndarray) -> np.ndarray:

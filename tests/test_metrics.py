@@ -8,8 +8,10 @@ from hypothesis.extra.numpy import arrays
 
 from ctrak_jax.metrics import (
     bootstrap_mean,
+    hidden_found,
     precision_at_k,
     rank_percentiles,
+    recall_at_k,
 )
 
 # precision@k
@@ -45,6 +47,58 @@ def test_ranked_numbers_are_samples_not_places():
 def test_a_depth_that_is_not_ranked_is_refused(k):
     with pytest.raises(ValueError, match=f"precision@{k}"):
         precision_at_k(np.arange(3), np.ones(3, bool), k)
+
+
+# recall@k and hidden carriers
+
+
+def test_recall_is_the_share_of_the_relevant_ones_found():
+    relevant = np.array([True, False, True, False, True])
+    ranked = np.array([4, 1, 0, 3, 2])
+    assert [recall_at_k(ranked, relevant, k) for k in (1, 2, 3, 5)] == [1 / 3, 1 / 3, 2 / 3, 1.0]
+    with pytest.raises(ValueError, match="recall@6"):
+        recall_at_k(ranked, relevant, 6)
+    with pytest.raises(ValueError, match="needs a relevant sample"):
+        recall_at_k(ranked, np.zeros(5, bool), 1)
+
+
+def test_hidden_carriers_are_counted_by_hand():
+    """Ranked: a hidden carrier, a named one, a hidden other, a named one, a named other, a hidden
+    carrier."""
+    carries = np.array([True, True, False, True, False, True])
+    named = np.array([False, True, False, True, True, False])
+    order = [3, 0, 5, 1, 4, 2]  # where each of those stands in the arrays
+    carries, named = carries[order], named[order]
+    scores = -np.array(order, float)
+    found = {(f.among, f.k): f[2:] for f in hidden_found(scores, carries, named, [1, 3, 4])}
+    assert found == {
+        ("all", 1): (1.0, 1 / 2, 2 / 6),
+        ("all", 3): (1 / 3, 1 / 2, 2 / 6),
+        ("all", 4): (1 / 4, 1 / 2, 2 / 6),
+        ("unnamed", 1): (1.0, 1 / 2, 2 / 3),
+        ("unnamed", 3): (2 / 3, 1.0, 2 / 3),
+        ("named", 1): (1.0, 1 / 2, 2 / 3),
+        ("named", 3): (2 / 3, 1.0, 2 / 3),
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**16), k=st.integers(1, 30))
+def test_looking_the_label_up_finds_no_hidden_carrier_before_the_named_ones_are_used_up(seed, k):
+    rng = np.random.default_rng(seed)
+    carries, named = rng.random((2, 60)) < 0.5
+    scores = (carries & named) + 0.01 * rng.random(60)
+    found = {f.among: f for f in hidden_found(scores, carries, named, [k])}
+    sure = (carries & named).sum()
+    if "all" in found and k <= sure:
+        assert found["all"].precision == found["all"].recall == 0
+    if "named" in found:
+        assert found["named"].precision == min(k, sure) / k
+
+
+def test_a_part_without_a_relevant_candidate_has_nothing_to_find():
+    carries, named = np.array([True, False, False]), np.array([True, True, False])
+    assert {f.among for f in hidden_found(np.arange(3.0), carries, named, [1])} == {"named"}
 
 
 # rank percentiles

@@ -113,6 +113,18 @@ def _references_are_possible(config: "Config") -> str | None:
     return f"references has {absent[0]}, which needs {needed}; give that, or leave it out"
 
 
+def _hidden_carriers_have_scores(config: "Config") -> str | None:
+    wrong = "score.keep_all=false leaves no scores to find hidden carriers by; keep them, or empty "
+    needed = config.data.unlabelled and not config.score.keep_all
+    return f"{wrong}data.unlabelled" if needed else None
+
+
+def _unnamed_are_hidden(config: "Config") -> str | None:
+    wrong = "counterfactual.among=unnamed leaves out images that do not name an attribute, but "
+    needed = config.counterfactual.among == "unnamed" and not config.data.unlabelled
+    return f"{wrong}data.unlabelled hides none; give it one, or use all" if needed else None
+
+
 RULES: tuple[Callable[["Config"], str | None], ...] = (
     *(_chunks_divide_timesteps, _check_knows_images, _text_has_captions),
     *(_abc_has_a_model, _abc_has_no_attributes, _dit_has_a_condition),
@@ -120,4 +132,5 @@ RULES: tuple[Callable[["Config"], str | None], ...] = (
     _unnamed_attributes_are_asked_about,
     *(_top_lists_are_deep_enough, _wrong_label_has_scores, _wrong_label_has_labels),
     _references_are_possible,
+    *(_hidden_carriers_have_scores, _unnamed_are_hidden),
 )

@@ -103,6 +103,9 @@ class EvaluateConfig(Section):
 
     k: Annotated[tuple[Natural, ...], FILLED] = (10,)
     """Depths of precision@k."""
+    hidden_k: Natural = 50
+    """Depth to which carriers that are not named are counted in the rankings (where data.unlabelled
+    hides values in training)."""
     bootstrap: int = Field(default=10_000, ge=100)
     """Bootstrap replicates of the confidence intervals."""
 
@@ -118,5 +121,9 @@ class CounterfactualConfig(Section):
     scenarios: Annotated[tuple[Literal["id", "ood"], ...], FILLED, DISTINCT] = ("ood",)
     """Which global queries are tested: those of trained or of held-out combinations. One model is
     trained per method and query, and one for all without images at random."""
+    among: Literal["all", "unnamed"] = "all"
+    """Which candidates may be left out: all, or those alone that do not name the attribute asked
+    about (data.unlabelled). Then only questions about such attributes are tested, and the images at
+    random are drawn among the same, one model per attribute."""
     images: Natural = 64
     """Images that each model generates per query."""

@@ -49,6 +49,8 @@ def write_page(
         plots=tables.plots(results.damping),
         without_embedding=tables.without_embedding(results),
         wrong_labels=tables.wrong_labels(results),
+        hidden_tables=tables.hidden_tables(results),
+        hidden_k=results.hidden.k if results.hidden else 0,
         attribute_tables=tables.attribute_tables(results),
         samples={a.seed: data_uri(a.samples.read_bytes()) for a in seeds if a.samples is not None},
         settings=list(tables.settings(results.settings)),

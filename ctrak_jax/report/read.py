@@ -10,6 +10,7 @@ from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.report.labels import ordered
 from ctrak_jax.run.metrics import (
     DampingCurve,
+    HiddenTable,
     LabelShiftSummary,
     LabelShiftTable,
     Metrics,
@@ -27,12 +28,14 @@ DRAWN = ("labels", "random")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Results:
-    """The numbers of the report; the summaries hold the one k that it shows."""
+    """The numbers of the report; the summaries hold the one k that it shows, that of hidden
+    carriers every k."""
 
     k: int
     summary: tuple[PrecisionSummary, ...]
     no_condition_embedding: tuple[PrecisionSummary, ...]
     wrong_label: tuple[LabelShiftSummary, ...]
+    hidden: HiddenTable | None
     damping: Mapping[str, DampingCurve]
     base_rates: Mapping[tuple[str, str], float]
     settings: Mapping[str, Any]
@@ -76,6 +79,7 @@ def results_of(metrics: Metrics) -> Results:
         summary=tuple(row for row in metrics.summary if row.k == k),
         no_condition_embedding=of_k(metrics.controls.get("no-condition-embedding")),
         wrong_label=wrong.summary if isinstance(wrong, LabelShiftTable) else (),
+        hidden=metrics.hidden,
         damping={method: metrics.damping[method] for method in ordered(metrics.damping)},
         base_rates={(row.attribute, row.value): row.base_rate for row in metrics.rows},
         settings=metrics.settings,

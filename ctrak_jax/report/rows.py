@@ -5,7 +5,12 @@ from statistics import fmean
 from typing import NamedTuple
 
 from ctrak_jax.report.labels import LADDER, SCENARIOS, SCOPES, is_ablation, label, ordered
-from ctrak_jax.run.metrics import DampingCurve, LabelShiftSummary, PrecisionSummary
+from ctrak_jax.run.metrics import (
+    DampingCurve,
+    HiddenSummary,
+    LabelShiftSummary,
+    PrecisionSummary,
+)
 
 
 class Column(NamedTuple):
@@ -23,7 +28,9 @@ class DampingLine(NamedTuple):
     points: tuple[tuple[float, float], ...]
 
 
-def columns(rows: Iterable[PrecisionSummary | LabelShiftSummary]) -> tuple[Column, ...]:
+def columns(
+    rows: Iterable[PrecisionSummary | LabelShiftSummary | HiddenSummary],
+) -> tuple[Column, ...]:
     """The (scope, scenario) pairs that occur in ``rows``, local before global, ID before OOD."""
     present = {(row.scope, row.scenario) for row in rows}
     known = [(scope, scenario) for scope in SCOPES for scenario in SCENARIOS]
@@ -36,6 +43,17 @@ def cells(
     """Summary rows of one attribute by (method, column)."""
     return {
         (row.method, Column(row.scope, row.scenario)): row
+        for row in rows
+        if row.attribute == attribute
+    }
+
+
+def hidden_cells(
+    rows: Iterable[HiddenSummary], *, attribute: str = "all"
+) -> Mapping[tuple[str, str, int, Column], HiddenSummary]:
+    """Summary rows of one attribute by (method, candidates ranked, depth, column)."""
+    return {
+        (row.method, row.among, row.k, Column(row.scope, row.scenario)): row
         for row in rows
         if row.attribute == attribute
     }

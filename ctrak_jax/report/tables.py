@@ -13,10 +13,11 @@ from ctrak_jax.report.rows import (
     cells,
     columns,
     damping_lines,
+    hidden_cells,
     ladder_methods,
     main_methods,
 )
-from ctrak_jax.run.metrics import DampingCurve
+from ctrak_jax.run.metrics import DampingCurve, HiddenSummary
 
 LEFT, RIGHT, TOP, BOTTOM = 34, 290, 8, 164
 """The frame of a curve, in units of its SVG of 300 x 190."""
@@ -184,6 +185,43 @@ def wrong_labels(results: Results) -> NumberTable:
     ]
     heads = [_head(column, note) for column in shown for note in ("picture only", "label only")]
     return _table(heads, lines, mark_best=False)
+
+
+def hidden_tables(results: Results) -> dict[str, NumberTable]:
+    """What is found of carriers that are not named, one table per scope: their share among the
+    first of all candidates; precision and recall among the unnamed, and among the named."""
+    if results.hidden is None:
+        return {}
+    k, deep, summary = results.k, results.hidden.k, results.hidden.summary
+    found, shown, tables = hidden_cells(summary), columns(summary), {}
+    measures: list[tuple[str, str, int]] = [(f"share of the top {deep}", "all", deep)]
+    for among in ("unnamed", "named"):
+        measures += [
+            (f"precision@{k}, {among}", among, k),
+            (f"recall@{deep}, {among}", among, deep),
+        ]
+    for scope in dict.fromkeys(column.scope for column in shown):
+        heads = [(c, *measure) for c in shown if c.scope == scope for measure in measures]
+        lines = [
+            (
+                label(method),
+                [
+                    _hidden_entry(found.get((method, among, depth, column)), note)
+                    for column, note, among, depth in heads
+                ],
+            )
+            for method in ordered(row.method for row in summary if row.scope == scope)
+        ]
+        named = [_head(column, note) for column, note, *_ in heads]
+        tables[scope] = _table(named, lines, mark_best=False)
+    return tables
+
+
+def _hidden_entry(row: HiddenSummary | None, measure: str) -> Entry | None:
+    if row is None:
+        return None
+    precision, recall = row.intervals
+    return Entry(recall) if measure.startswith("recall") else Entry(precision, row.base_rate)
 
 
 def plots(dampings: Mapping[str, DampingCurve]) -> list[Plot]:

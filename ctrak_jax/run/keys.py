@@ -18,6 +18,7 @@ def _of(section: str, fields: str) -> tuple[str, ...]:
 
 _SCHEDULE = _of("schedule", "kind steps prediction")
 _UNNAMED = _of("unnamed", "attributes candidates")
+_EVALUATE = _of("evaluate", "k hidden_k bootstrap")
 _GRID = _of("trajectory", "steps record_every timesteps")
 
 SETTINGS: dict[str, tuple[str, ...]] = {
@@ -40,9 +41,9 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     + ("query.seed",),
     "unlearning": _GRID + _of("unlearning", "learning_rate fisher_samples"),
     "scores": ("methods", "references", *_of("score", "damping damping_for solver k top keep_all")),
-    "metrics": ("methods", "references", "controls", *_UNNAMED, *_of("evaluate", "k bootstrap")),
+    "metrics": ("methods", "references", "controls", *_UNNAMED, *_EVALUATE),
     "report": ("name", "methods", "references"),
-    "counterfactual": _of("counterfactual", "remove methods scenarios images"),
+    "counterfactual": _of("counterfactual", "remove methods scenarios among images"),
     "abc-scores": ("methods", "score.damping", "score.solver"),
     "abc-measures": ("name", "preset", "evaluate.bootstrap"),
 }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctrak_jax.metrics import Interval
+from ctrak_jax.metrics import Among, Interval
 from ctrak_jax.run.dampings import DampingPoint
 from ctrak_jax.run.tables import read_json_as, write_json
 
@@ -101,6 +101,70 @@ class LabelShiftTable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HiddenRow:
+    """What one method finds for one question about an attribute that training hid from a share of
+    the images (``data.unlabelled``).
+
+    Attributes:
+        among: all: of the ranking of all candidates, carriers that are not named are relevant;
+            unnamed, named: of the ranking of those alone, all carriers are.
+        precision: share of the first ``k`` that are relevant.
+        recall: share of the relevant that are among the first ``k``.
+        base_rate: share of those ranked that are relevant, the precision of chance.
+    """
+
+    seed: int
+    method: str
+    scope: str
+    scenario: str
+    query: str
+    attribute: str
+    value: str
+    among: Among
+    k: int
+    precision: float
+    recall: float
+    base_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiddenSummary:
+    """Means of :class:`HiddenRow` over the queries of one scope, scenario and attribute (or
+    ``all``)."""
+
+    method: str
+    scope: str
+    scenario: str
+    among: Among
+    k: int
+    attribute: str
+    precision: float
+    precision_ci95: tuple[float, float]
+    recall: float
+    recall_ci95: tuple[float, float]
+    queries: int
+    base_rate: float
+
+    @property
+    def intervals(self) -> tuple[Interval, Interval]:
+        """The two means with their 95% intervals: precision, recall."""
+        return (
+            Interval(self.precision, *self.precision_ci95),
+            Interval(self.recall, *self.recall_ci95),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiddenTable:
+    """What methods find of carriers that training did not name: the depth that tables show
+    (``evaluate.hidden_k``), every question, and the means."""
+
+    k: int
+    rows: tuple[HiddenRow, ...]
+    summary: tuple[HiddenSummary, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class DampingCurve:
     """A method's damping over all seeds.
 
@@ -121,6 +185,7 @@ class Metrics:
         rows: every question.
         summary: means with 95% intervals.
         unnamed: the same where the candidates' conditions do not name the attribute asked about.
+        hidden: what is found of carriers that are not named; None where training hid no value.
         damping: curves by method.
         controls: by name.
         settings: the resolved config.
@@ -132,6 +197,7 @@ class Metrics:
     damping: Mapping[str, DampingCurve]
     controls: Mapping[str, PrecisionTable | LabelShiftTable]
     settings: Mapping[str, Any]
+    hidden: HiddenTable | None = None
 
 
 def write_metrics(path: Path, metrics: Metrics) -> None:

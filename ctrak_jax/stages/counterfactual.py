@@ -1,8 +1,9 @@
 r"""Retraining without the samples that rank highest for a concept: does the model lose it?
 
 The model is trained again, from the same seed and for as many steps, without the training images
-that a method ranks first for a global question (condition c, concept); and once without as many at
-random. Questions with the same images first share a training. Of each model theta' two things are
+that a method ranks first for a global question (condition c, concept), among all candidates or
+among those that do not name the concept's attribute; and once without as many at random among the
+same. Questions with the same images first share a training. Of each model theta' two things are
 measured under c, beside the run's own theta, from the same noise:
 
 * the concept's presence, the share of theta''s images that show it clearly by a rule on pixels
@@ -126,15 +127,22 @@ def removals(ctx: Context) -> list[Removal]:
     """
     _require_able(ctx)
     wanted, candidates = ctx.config.counterfactual, ctx.dataset.train_index
-    if wanted.remove >= len(candidates):
-        raise UsageError(
-            f"counterfactual.remove={wanted.remove} must be less than the {len(candidates)} "
-            "training images that are ranked; lower it."
-        )
+    for attribute in _attributes(ctx):
+        able, words = len(removable(ctx, attribute)), "that are ranked"
+        if wanted.among == "unnamed":
+            words += f" and do not name {attribute}"
+        if wanted.remove >= able:
+            raise UsageError(
+                f"counterfactual.remove={wanted.remove} must be less than the {able} training "
+                f"images {words}; lower it."
+            )
     score.require(ctx, MAIN)
-    listed = ctx.questions()
     chosen = {
-        i: q for i, q in enumerate(listed) if q.scope == "global" and q.scenario in wanted.scenarios
+        i: q
+        for i, q in enumerate(ctx.questions())
+        if q.scope == "global"
+        and q.scenario in wanted.scenarios
+        and q.attribute in _attributes(ctx)
     }
     lacking = set(wanted.scenarios) - {q.scenario for q in chosen.values()}
     if lacking:
@@ -149,23 +157,38 @@ def removals(ctx: Context) -> list[Removal]:
             len(candidates),
             len(ctx.training_set.train_index),
         )
-    drawn = np.random.default_rng((ctx.seed, DRAWN_BY)).permutation(candidates)[: wanted.remove]
     every = tuple(chosen.values())
-    planned = [
-        Removal(by=NOTHING, index=np.array([], np.int64), asked=every),
-        Removal(by=RANDOM, index=np.sort(drawn), asked=every),
-    ]
-    for method in wanted.methods:
-        scores = read_scores(ctx.folder.scores(method))
+    planned = [Removal(by=NOTHING, index=np.array([], np.int64), asked=every)]
+    for by in (RANDOM, *wanted.methods):
+        scores = None if by == RANDOM else read_scores(ctx.folder.scores(by))
         shared: dict[tuple[int, ...], list[Question]] = {}
         for i, question in chosen.items():
-            first = np.argsort(-scores[i], kind="stable")[: wanted.remove]
-            shared.setdefault(tuple(np.sort(candidates[first]).tolist()), []).append(question)
+            able = removable(ctx, question.attribute)
+            if scores is None:
+                order = np.random.default_rng((ctx.seed, DRAWN_BY)).permutation(len(able))
+            else:
+                order = np.argsort(-scores[i, able], kind="stable")
+            index = np.sort(candidates[able[order[: wanted.remove]]])
+            shared.setdefault(tuple(index.tolist()), []).append(question)
         planned += [
-            Removal(by=method, index=np.array(index), asked=tuple(asked))
+            Removal(by=by, index=np.array(index), asked=tuple(asked))
             for index, asked in shared.items()
         ]
     return planned
+
+
+def removable(ctx: Context, attribute: str) -> np.ndarray:
+    """The rows of the candidates that may be left out for a question about an attribute: all, or
+    those that do not name it (``counterfactual.among``)."""
+    if ctx.config.counterfactual.among == "all":
+        return np.arange(len(ctx.dataset.train_index))
+    return np.flatnonzero(~ctx.dataset.named(attribute))
+
+
+def _attributes(ctx: Context) -> list[str]:
+    """Those that questions are tested about."""
+    hidden, every = ctx.dataset.hidden, ctx.dataset.conditions.attributes
+    return [a for a in every if ctx.config.counterfactual.among == "all" or a in hidden]
 
 
 def _require_able(ctx: Context) -> None:

@@ -13,6 +13,9 @@ from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.keys import settings_of
 from ctrak_jax.run.metrics import (
     DampingCurve,
+    HiddenRow,
+    HiddenSummary,
+    HiddenTable,
     LabelShiftRow,
     LabelShiftSummary,
     LabelShiftTable,
@@ -65,6 +68,7 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
             damping=damping_curves(contexts),
             unnamed=_precision_table(contexts, unnamed(config)),
             controls=controls,
+            hidden=_hidden_table(contexts),
             settings=config.model_dump(mode="json", exclude={"counterfactual"}),
         )
         write_metrics(out / "metrics.json", result)
@@ -81,6 +85,15 @@ def _label_table(contexts: Sequence[Context], variant: Variant) -> LabelShiftTab
     return LabelShiftTable(
         rows=rows, summary=summarise_labels(rows, contexts[0].config.evaluate.bootstrap)
     )
+
+
+def _hidden_table(contexts: Sequence[Context]) -> HiddenTable | None:
+    wanted = contexts[0].config.evaluate
+    if not contexts[0].config.data.unlabelled:
+        return None
+    rows = tuple(row for ctx in contexts for row in hidden_rows(ctx))
+    summary = summarise_hidden(rows, wanted.bootstrap)
+    return HiddenTable(k=wanted.hidden_k, rows=rows, summary=summary)
 
 
 def reported(ctx: Context, variant: Variant = MAIN) -> list[Question]:
@@ -204,6 +217,55 @@ def summarise_labels(
             queries=len(_grouped(members, "seed", "query")),
         )
         summary.append(entry)
+    return tuple(summary)
+
+
+def hidden_rows(ctx: Context) -> list[HiddenRow]:
+    """What every method finds of the carriers that training did not name, by reported question
+    about an attribute of ``data.unlabelled`` and by depth; from the main experiment's scores."""
+    data, wanted = ctx.dataset, ctx.config.evaluate
+    depths = sorted({*wanted.k, wanted.hidden_k})
+    asked = [(row, q) for row, q in enumerate(ctx.questions()) if q.attribute in data.hidden]
+    rows = []
+    for method in ctx.compared():
+        scores = read_scores(ctx.folder.scores(method))
+        for place, q in asked:
+            if q.split != "report" or np.isnan(scores[place]).any():
+                continue
+            carries, named = data.carries(q.attribute, q.value), data.named(q.attribute)
+            rows += [
+                HiddenRow(seed=ctx.seed, method=method, **q.columns, **found._asdict())
+                for found in metrics.hidden_found(scores[place], carries, named, depths)
+            ]
+    return rows
+
+
+def summarise_hidden(rows: Sequence[HiddenRow], replicates: int) -> tuple[HiddenSummary, ...]:
+    """Means with intervals by method, scope, scenario, candidates ranked and depth; over all
+    attributes and each one."""
+    summary = []
+    for (method, scope, scenario, among, k), members in _grouped(
+        rows, "method", "scope", "scenario", "among", "k"
+    ).items():
+        parts = {("all",): members, **_grouped(members, "attribute")}
+        for (attribute,), part in parts.items():
+            precision = _interval(part, "precision", replicates)
+            recall = _interval(part, "recall", replicates)
+            entry = HiddenSummary(
+                method=method,
+                scope=scope,
+                scenario=scenario,
+                among=among,
+                k=k,
+                attribute=attribute,
+                precision=precision.mean,
+                precision_ci95=precision[1:],
+                recall=recall.mean,
+                recall_ci95=recall[1:],
+                queries=len(_grouped(part, "seed", "query")),
+                base_rate=float(np.mean([row.base_rate for row in part])),
+            )
+            summary.append(entry)
     return tuple(summary)
 
 

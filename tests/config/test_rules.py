@@ -168,6 +168,16 @@ RULES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
         "score.keep_all",
         {"score.keep_all": "false", "controls": "[]"},
     ),
+    "hidden carriers without scores": (
+        {"data.unlabelled": "{color: 0.3}", "score.keep_all": "false", "controls": "[]"},
+        "data.unlabelled",
+        {"data.unlabelled": "{color: 0.3}", "controls": "[]"},
+    ),
+    "unnamed images where every one is named": (
+        {"counterfactual.among": "unnamed"},
+        "counterfactual.among=unnamed",
+        {"counterfactual.among": "unnamed", "data.unlabelled": "{color: 0.3}"},
+    ),
 }
 
 

@@ -6,13 +6,14 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.metrics import Among
 from ctrak_jax.report import tables
 from ctrak_jax.report.contact import (
     FRAME,
@@ -25,7 +26,12 @@ from ctrak_jax.report.contact import (
 from ctrak_jax.report.labels import MAIN, is_ablation, label
 from ctrak_jax.report.read import results_of
 from ctrak_jax.report.rows import main_methods
-from ctrak_jax.run.metrics import read_metrics, write_metrics
+from ctrak_jax.run.metrics import (
+    HiddenSummary,
+    HiddenTable,
+    read_metrics,
+    write_metrics,
+)
 from ctrak_jax.run.tops import write_tops
 from tests.report.made_up import HOSTILE, METHODS, SIZE, FakeRun, make_run
 
@@ -192,6 +198,40 @@ def test_only_what_was_run_is_drawn(tmp_path: Path) -> None:
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     sections = {a.get("id") for tag, a in Outline(page).tags if tag == "section"}
     assert sections == {"precision", "explorer", "attributes", "samples", "settings"}
+
+
+def test_hidden_carriers_have_a_table_for_each_scope(tmp_path: Path) -> None:
+    run, path = make_run(tmp_path), tmp_path / "metrics.json"
+    rows = [
+        HiddenSummary(
+            method=method,
+            scope=scope,
+            scenario="ood",
+            attribute=attribute,
+            among=among,
+            k=k,
+            precision=0.61 if among == "all" else 0.72,
+            precision_ci95=(0.5, 0.8),
+            recall=0.43,
+            recall_ci95=(0.4, 0.5),
+            queries=8,
+            base_rate=0.1,
+        )
+        for method in ("concept-trak", "d-trak")
+        for scope in ("local", "global")
+        for attribute in ("all", "color")
+        for among in get_args(Among)
+        for k in (10, 50)
+    ]
+    assert 'id="hidden"' not in run.page()
+    table = HiddenTable(k=50, rows=(), summary=tuple(rows))
+    write_metrics(path, replace(read_metrics(path), hidden=table))
+    page = run.page()
+    section = page[page.index('id="hidden"') : page.index('id="controls"')]
+    assert section.count("<table") == 2
+    assert section.count('class="num"') == 2 * 2 * 5
+    assert [section.count(f">{value}<") for value in ("0.61", "0.72", "0.43")] == [4, 8, 8]
+    assert "OOD, local, share of the top 50" in section
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ OTHER: dict[str, Any] = {
     "mesh": {"model": 2},
     "train": {"scan": 5, "checkpoint_every": 50},
     "store": {"chunk": 16, "url": "memory://store"},
-    "evaluate": {"k": [3], "bootstrap": 200},
+    "evaluate": {"k": [3], "hidden_k": 7, "bootstrap": 200},
 }
 """Other values of everything that must recompute neither a feature nor a score."""
 

@@ -16,6 +16,9 @@ from ctrak_jax.run.counterfactual import (
 from ctrak_jax.run.dampings import Damping, DampingPoint, read_dampings, write_dampings
 from ctrak_jax.run.metrics import (
     DampingCurve,
+    HiddenRow,
+    HiddenSummary,
+    HiddenTable,
     LabelShiftRow,
     LabelShiftSummary,
     LabelShiftTable,
@@ -104,6 +107,26 @@ def test_metrics_come_back(tmp_path):
     write_metrics(tmp_path / "metrics.json", METRICS)
     assert read_metrics(tmp_path / "metrics.json") == METRICS
     assert METRICS.summary[0].interval == (0.7, 0.6, 0.8)
+
+
+def test_what_is_found_of_hidden_carriers_comes_back(tmp_path):
+    row = HiddenRow(**ASKED, among="all", k=50, precision=0.4, recall=0.2, base_rate=0.1)
+    summary = HiddenSummary(
+        **ABOUT,
+        attribute="all",
+        among="all",
+        k=50,
+        precision=0.4,
+        precision_ci95=(0.3, 0.5),
+        recall=0.2,
+        recall_ci95=(0.1, 0.3),
+        queries=3,
+        base_rate=0.1,
+    )
+    hiding = replace(METRICS, hidden=HiddenTable(k=50, rows=(row,), summary=(summary,)))
+    write_metrics(tmp_path / "metrics.json", hiding)
+    assert read_metrics(tmp_path / "metrics.json") == hiding
+    assert summary.intervals == ((0.4, 0.3, 0.5), (0.2, 0.1, 0.3))
 
 
 def test_metrics_are_named_as_others_rely_on(tmp_path):

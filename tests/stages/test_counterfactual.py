@@ -9,7 +9,7 @@ import pytest
 
 from ctrak_jax import config as cfg
 from ctrak_jax import pipeline
-from ctrak_jax.data import draw_dataset
+from ctrak_jax.data import build, draw_dataset
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.run import model_file
 from ctrak_jax.run.counterfactual import NOTHING, RANDOM, RemovalRow, read_counterfactual
@@ -38,6 +38,7 @@ CONFIG = cfg.Config(
     gradient=cfg.GradientConfig(time_chunk=4, batch=16),
     query=cfg.QueryConfig(trajectories=2, per_combination=1, validation=1, check="none"),
     methods=(TEACHERS, OTHERS, BLIND),
+    references=(),
     controls=(),
     counterfactual=cfg.CounterfactualConfig(
         remove=REMOVED, images=20, methods=(TEACHERS, OTHERS, BLIND)
@@ -161,6 +162,70 @@ def test_random_images_are_ranked_ones_and_others_for_another_seed(asked_run):
     assert len(drawn(0)) == len(drawn(1)) == REMOVED
     assert drawn(0) != drawn(1)
     assert drawn(0) <= set(asked_run.dataset.train_index.tolist())
+
+
+HIDING = {"unlabelled": {"color": 0.4}}
+
+
+@pytest.fixture
+def hiding(asked_run, tmp_path) -> Context:
+    """The same where training hid a colour of 4 in 10, which alone may be left out."""
+    sections = {
+        "data": CONFIG.data.model_dump() | HIDING,
+        "counterfactual": {**CONFIG.counterfactual.model_dump(), "among": "unnamed", "remove": 12},
+    }
+    shutil.copytree(asked_run.folder.root, tmp_path / "out")
+    config = with_settings(asked_run, **sections).config
+    data = build(config.data)
+    ctx = replace(
+        asked_run,
+        config=config,
+        training_set=data,
+        dataset=data.subset(RANKED, config.data.seed),
+        folder=RunFolder(root=tmp_path / "out"),
+    )
+    ctx.folder.finish("score", score.key(ctx, MAIN))
+    return ctx
+
+
+def test_among_the_unnamed_only_they_are_left_out_and_only_what_is_hidden_is_tested(hiding):
+    ranked, named = hiding.dataset.train_index, hiding.dataset.named("color")
+    red = hiding.dataset.carries("color", "red") & ~named
+    assert 12 < red.sum() < (~named).sum() - 12
+    planned = counterfactual.removals(hiding)
+    assert [removal.by for removal in planned] == [NOTHING, RANDOM, *CONFIG.methods]
+    assert {q.attribute for removal in planned for q in removal.asked} == {"color"}
+    for removal in planned[1:]:
+        assert len(removal.index) == 12
+        assert set(removal.index) <= set(ranked[~named])
+    by = {removal.by: removal.index.tolist() for removal in planned}
+    assert by[TEACHERS] == ranked[red][:12].tolist()
+    assert by[OTHERS] == ranked[~named & ~red][:12].tolist()
+    assert by[BLIND] == ranked[~named][-12:].tolist()
+
+
+def test_of_two_hidden_attributes_each_has_images_at_random_of_its_own(hiding):
+    data = replace(hiding.dataset, hidden={**hiding.dataset.hidden, "shape": hidden_shapes(hiding)})
+    both = replace(hiding, dataset=data)
+    both.folder.finish("score", score.key(both, MAIN))
+    drawn = [r for r in counterfactual.removals(both) if r.by == RANDOM]
+    assert [{q.attribute for q in removal.asked} for removal in drawn] == [{"shape"}, {"color"}]
+    for removal in drawn:
+        able = ~data.named(removal.asked[0].attribute)
+        assert set(removal.index) <= set(data.train_index[able])
+
+
+def hidden_shapes(ctx: Context) -> np.ndarray:
+    """The images of an even index."""
+    return np.arange(len(ctx.dataset.raw.images)) % 2 == 0
+
+
+def test_more_than_are_unnamed_cannot_be_left_out(hiding):
+    able = (~hiding.dataset.named("color")).sum()
+    settings = {**hiding.config.counterfactual.model_dump(), "remove": int(able)}
+    config = cfg.Config.model_validate(hiding.config.model_dump() | {"counterfactual": settings})
+    with pytest.raises(UsageError, match=f"than the {able} training images that are ranked and do"):
+        counterfactual.removals(replace(hiding, config=config))
 
 
 def test_presence_is_the_share_of_images_that_show_the_concept(asked_run):
