@@ -113,7 +113,7 @@ def _settings(bench: Benchmark, found: Mapping[str, CandidateScores]) -> dict[st
         "fisher": "LAION and the task's exemplars; lambda of LAION",
         "solvers": {method: c.solver for method, c in found.items()},
         "preset": preset,
-        "config": config.model_dump(mode="json", exclude={"counterfactual"}),
+        "config": config.model_dump(mode="json", exclude={"counterfactual", "lds"}),
     }
 
 

@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Float
 
 from ctrak_jax.attribution.gradients import gradients_of, loss_of, project_together
-from ctrak_jax.attribution.network import Network, Predictions, Weights
+from ctrak_jax.attribution.network import Network, Weights
 from ctrak_jax.attribution.recipe import QueryRecipe, guidance_of
 from ctrak_jax.methods import GradientSpec
 from ctrak_jax.reward import Loss, Mixture, contrast_of
 from ctrak_jax.trajectory import Path, forward_path, invert, sample
-from ctrak_jax.typing import Array, Cond, Image, Params, PRNGKey
+from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, PRNGKey
 
 
 class QueryBatch(NamedTuple):
@@ -61,17 +61,23 @@ class Member(NamedTuple):
     paths: dict[str, Path]
 
 
+def member_key(recipe: QueryRecipe, item: QueryBatch, number: Array) -> PRNGKey:
+    """What fixes the random numbers of one member of a question."""
+    key = jax.random.fold_in(jax.random.key(recipe.seed), item.index)
+    return jax.random.fold_in(key, number)
+
+
 def query_member(
     recipe: QueryRecipe,
-    functions: Predictions,
+    eps_fn: EpsFn,
     params: Params,
     item: QueryBatch,
     null: Cond,
     key: PRNGKey,
 ) -> Member:
     """One repetition of a local query, or one sampling trajectory of a global one (method.md,
-    section 3)."""
-    schedule, grid, eps_fn = recipe.schedule, recipe.grid, functions.exact_fn
+    section 3), by a prediction of full precision."""
+    schedule, grid = recipe.schedule, recipe.grid
     path_key, noise_key = jax.random.split(key)
     guidance = guidance_of(recipe.guidance, null)
     if recipe.scope == "global":
@@ -121,9 +127,8 @@ def query_features(
 
     def one(item: QueryBatch) -> dict[GradientSpec, Any]:
         def gradients(number: Array) -> dict[GradientSpec, Any]:
-            key = jax.random.fold_in(jax.random.key(recipe.seed), item.index)
-            key = jax.random.fold_in(key, number)
-            member = query_member(recipe, functions, chosen, item, null, key)
+            key = member_key(recipe, item, number)
+            member = query_member(recipe, functions.exact_fn, chosen, item, null, key)
 
             def of(wanted: Sequence[GradientSpec], minus: Cond) -> dict[GradientSpec, Any]:
                 contrast = None

@@ -29,6 +29,7 @@ COMMANDS = {
     "report": "the page and the pictures",
     "attribute": "one question to an existing feature store",
     "counterfactual": "retrain without the top samples: is the concept lost? counterfactual.json",
+    "lds": "retrain on random halves: do scores predict the models? lds.json",
     "abc": "the AbC benchmark: exemplars among LAION images, recall and mAP: abc.json",
     "config": "print the full resolved config",
     "data": "write a config's data set in the folder format; `data avatars` draws portraits",

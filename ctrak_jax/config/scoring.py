@@ -6,7 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from ctrak_jax.config.base import DISTINCT, FILLED, Natural, Positive, Section
+from ctrak_jax.config.base import (
+    DISTINCT,
+    FILLED,
+    PERFORMANCE,
+    Natural,
+    Positive,
+    Section,
+    Seed,
+)
 from ctrak_jax.methods import ATTRIBUTION, REFERENCES
 
 REMOVED_BY = (*ATTRIBUTION, "labels", "similarity-text")
@@ -127,3 +135,23 @@ class CounterfactualConfig(Section):
     random are drawn among the same, one model per attribute."""
     images: Natural = 64
     """Images that each model generates per query."""
+
+
+class LdsConfig(Section):
+    """Retraining on random parts of the candidates (`ctrak lds`)."""
+
+    subsets: int = Field(default=32, ge=3)
+    """How many parts are drawn; one model is trained on each. More of them keep the first ones."""
+    share: float = Field(default=0.5, gt=0, lt=1)
+    """Share of the candidates in each part."""
+    seed: Seed = 0
+    """Seed of the parts."""
+    questions: Natural | None = None
+    """At most this many images asked about per scope and scenario, in turns over their
+    combinations; empty for all."""
+    members: Natural = 4
+    """At most this many inversions per local query, and trajectories per global one."""
+    images: Natural = 64
+    """Images that each model generates per combination."""
+    keep_models: Annotated[bool, PERFORMANCE] = False
+    """Keep the retrained models; otherwise each is deleted once its outputs are written."""

@@ -17,6 +17,7 @@ from ctrak_jax.config.run import MeshConfig, RunConfig, StoreConfig
 from ctrak_jax.config.scoring import (
     CounterfactualConfig,
     EvaluateConfig,
+    LdsConfig,
     Methods,
     References,
     ScoreConfig,
@@ -64,6 +65,7 @@ class Config(Section):
     unnamed: UnnamedConfig = UnnamedConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     counterfactual: CounterfactualConfig = CounterfactualConfig()
+    lds: LdsConfig = LdsConfig()
 
     @property
     def compared(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from ctrak_jax.report.read import answers_of, results_of
 from ctrak_jax.report.sheets import write_answer, write_counterfactual_sheet
 from ctrak_jax.run.metrics import read_metrics
 from ctrak_jax.run.reader import SeedRun
+from ctrak_jax.run.retraining import read_lds
 
 __all__ = ["write_answer", "write_counterfactual_sheet", "write_report"]
 
@@ -30,7 +31,7 @@ def write_report(
     """Write ``out/report/``: ``index.html``, charts, and contact sheets of the lowest seed.
 
     Args:
-        out: folder that holds ``metrics.json``.
+        out: folder that holds ``metrics.json``, and ``lds.json`` where models were retrained.
         seeds: the results of every training seed.
         images: uint8 [N, H, W, 3], the whole data set, by dataset index.
         attributes: attribute name -> N values, by dataset index.
@@ -64,6 +65,7 @@ def write_report(
     ]
     folder = out / "report"
     folder.mkdir(parents=True, exist_ok=True)
+    lds = read_lds(out / "lds.json") if (out / "lds.json").exists() else None
     page = write_page(
         folder / "index.html",
         title=title,
@@ -72,6 +74,8 @@ def write_report(
         images=images,
         attributes=attributes,
         limit=explorer_limit,
+        lds=lds,
+        scatters=sorted((out / "lds").glob("scatter-*.png")) if lds else (),
     )
     figures = write_figures(folder, results)
     sheets = write_contact_sheets(folder / "contact", answers[0], images, attributes)

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ctrak_jax.attribution.lds import spearman
 from ctrak_jax.metrics import Interval
 from ctrak_jax.report.labels import LADDER, MAIN, SCENARIO_SHORT, label, ordered
 from ctrak_jax.report.read import Results
@@ -20,6 +22,7 @@ from ctrak_jax.report.rows import (
     main_methods,
 )
 from ctrak_jax.run.metrics import DampingCurve, PrecisionSummary
+from ctrak_jax.run.retraining import NAMED
 
 _INK, _FAINT, _GRID = "#22262b", "#6b7280", "#e5e7eb"
 _ACCENT, _PALE = "#0072b2", "#9ecae1"
@@ -62,6 +65,48 @@ def write_figures(folder: Path, results: Results) -> list[Path]:
             figure.savefig(folder / name, dpi=_DPI)
             written.append(folder / name)
     return written
+
+
+def write_scatter(
+    path: Path,
+    title: str,
+    predicted: Mapping[tuple[str, str], np.ndarray],
+    measured: Mapping[str, np.ndarray],
+) -> None:
+    """Sums of scores against what retrained models give, for one question: a row of panels per
+    output, a column per method that answers it.
+
+    Args:
+        path: of the picture.
+        title: what is asked.
+        predicted: (method, condition of the candidates) -> [subset].
+        measured: output -> [subset].
+    """
+    names = ordered(method for method, _ in predicted)
+    shown = sorted(
+        (name for name, values in predicted.items() if not np.isnan(values).any()),
+        key=lambda name: (name[1], names.index(name[0])),
+    )
+    size = (0.8 + 1.5 * len(shown), 0.9 + 1.5 * len(measured))
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=10, color=_INK, x=0.01, ha="left")
+    grid = figure.subplots(len(measured), len(shown), squeeze=False, sharey="row", sharex="col")
+    for panels, (output, values) in zip(grid, measured.items(), strict=True):
+        panels[0].set_ylabel(output, color=_INK, fontsize=9)
+        for axes, (method, condition) in zip(panels, shown, strict=True):
+            sums = predicted[method, condition]
+            axes.scatter(sums, values, s=9, color=_colour(method), linewidths=0)
+            axes.tick_params(length=0, labelbottom=False, labelleft=False)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.spines[["left", "bottom"]].set_color(_GRID)
+            found = spearman(sums[None], values[None])[0]
+            text = "-" if np.isnan(found) else f"{found:.2f}"
+            axes.set_title(text, fontsize=8, color=_FAINT, loc="right", pad=2)
+    for axes, (method, condition) in zip(grid[-1], shown, strict=True):
+        note = "" if condition == NAMED else f"\n{condition}"
+        axes.set_xlabel(f"{label(method).short}{note}", fontsize=8, color=_INK)
+    figure.savefig(path, dpi=_DPI)
 
 
 def _axes(

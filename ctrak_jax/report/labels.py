@@ -32,6 +32,7 @@ _LABELS: dict[str, Label] = {
     "ablation-b": Label("Ablation B", "+ dps train gradient"),
     "ablation-c": Label("Ablation C", "+ DDIM inversion"),
     "labels": Label("Labels", "the label looked up", True),
+    "carriers": Label("Carriers", "how many carry the concept", True),
     "random": Label("Random", "a random order", True),
     "similarity-pixels": Label("Similarity, pixels", "L2 distance", True),
     "similarity-latents": Label("Similarity, latents", "L2 distance", True),

@@ -12,6 +12,7 @@ from ctrak_jax.report import tables
 from ctrak_jax.report.explorer import build_explorer, data_uri
 from ctrak_jax.report.labels import MAIN, label
 from ctrak_jax.report.read import Answers, Results
+from ctrak_jax.run.retraining import LdsTable
 
 
 def write_page(
@@ -23,9 +24,11 @@ def write_page(
     images: Images,
     attributes: Mapping[str, Sequence[str]],
     limit: int,
+    lds: LdsTable | None = None,
+    scatters: Sequence[Path] = (),
 ) -> Path:
     """Write the page, and return its path; its explorer shows at most ``limit`` queries of one
-    condition, scope and seed."""
+    condition, scope and seed. ``scatters`` are pictures that go with ``lds``."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ctrak_jax.report", "."),
         autoescape=True,
@@ -52,6 +55,9 @@ def write_page(
         hidden_tables=tables.hidden_tables(results),
         hidden_k=results.hidden.k if results.hidden else 0,
         attribute_tables=tables.attribute_tables(results),
+        lds=tables.lds_tables(lds),
+        models=len(lds.subsets) if lds else 0,
+        scatters=[data_uri(path.read_bytes()) for path in scatters],
         samples={a.seed: data_uri(a.samples.read_bytes()) for a in seeds if a.samples is not None},
         settings=list(tables.settings(results.settings)),
     )

@@ -1,6 +1,6 @@
 """Choosing rows of a summary: what tables, charts and the opening sentence share."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from ctrak_jax.run.metrics import (
     LabelShiftSummary,
     PrecisionSummary,
 )
+from ctrak_jax.run.retraining import LdsSummary
 
 
 class Column(NamedTuple):
@@ -28,8 +29,24 @@ class DampingLine(NamedTuple):
     points: tuple[tuple[float, float], ...]
 
 
+class LdsLine(NamedTuple):
+    """What one method, its candidates featurized under a condition, reaches in every column."""
+
+    method: str
+    condition: str
+    cells: list[LdsSummary | None]
+
+
+class LdsBlock(NamedTuple):
+    """The table of one output of retrained models."""
+
+    output: str
+    columns: tuple[Column, ...]
+    lines: list[LdsLine]
+
+
 def columns(
-    rows: Iterable[PrecisionSummary | LabelShiftSummary | HiddenSummary],
+    rows: Iterable[PrecisionSummary | LabelShiftSummary | HiddenSummary | LdsSummary],
 ) -> tuple[Column, ...]:
     """The (scope, scenario) pairs that occur in ``rows``, local before global, ID before OOD."""
     present = {(row.scope, row.scenario) for row in rows}
@@ -93,3 +110,17 @@ def damping_lines(damping: DampingCurve) -> list[DampingLine]:
         if points:
             lines.append(DampingLine(split, scenario, tuple(points)))
     return lines
+
+
+def lds_blocks(summary: Sequence[LdsSummary]) -> Iterator[LdsBlock]:
+    """Output by output, the methods in reading order."""
+    for output in dict.fromkeys(row.output for row in summary):
+        rows = [row for row in summary if row.output == output]
+        found = {(row.method, row.condition, Column(row.scope, row.scenario)): row for row in rows}
+        shown = columns(rows)
+        lines = [
+            LdsLine(method, condition, [found.get((method, condition, at)) for at in shown])
+            for condition in dict.fromkeys(row.condition for row in rows)
+            for method in ordered(row.method for row in rows if row.condition == condition)
+        ]
+        yield LdsBlock(output, shown, lines)

@@ -9,15 +9,18 @@ from ctrak_jax.report.labels import LADDER, MAIN, SCENARIO_SHORT, Label, is_abla
 from ctrak_jax.report.read import Results
 from ctrak_jax.report.rows import (
     Column,
+    LdsLine,
     base_rate,
     cells,
     columns,
     damping_lines,
     hidden_cells,
     ladder_methods,
+    lds_blocks,
     main_methods,
 )
 from ctrak_jax.run.metrics import DampingCurve, HiddenSummary
+from ctrak_jax.run.retraining import NAMED, LdsTable
 
 LEFT, RIGHT, TOP, BOTTOM = 34, 290, 8, 164
 """The frame of a curve, in units of its SVG of 300 x 190."""
@@ -231,6 +234,20 @@ def plots(dampings: Mapping[str, DampingCurve]) -> list[Plot]:
     ]
 
 
+def lds_tables(table: LdsTable | None) -> dict[str, NumberTable]:
+    """Methods by scope and scenario, one table per output."""
+    if table is None:
+        return {}
+    tables = {}
+    for output, shown, lines in lds_blocks(table.summary):
+        body = [
+            (_lds_label(line), [row and Entry(row.interval) for row in line.cells])
+            for line in lines
+        ]
+        tables[output] = _table([_head(column) for column in shown], body)
+    return tables
+
+
 def settings(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
     """Settings as dotted names and values."""
     if isinstance(value, Mapping) and value:
@@ -238,6 +255,11 @@ def settings(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
             yield from settings(inner, f"{name}.{key}" if name else str(key))
     elif name:
         yield name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _lds_label(line: LdsLine) -> Label:
+    name = label(line.method)
+    return name if line.condition == NAMED else Label(name.short, line.condition)
 
 
 def _head(column: Column, note: str = "") -> Head:

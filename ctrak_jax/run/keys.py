@@ -42,8 +42,11 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "unlearning": _GRID + _of("unlearning", "learning_rate fisher_samples"),
     "scores": ("methods", "references", *_of("score", "damping damping_for solver k top keep_all")),
     "metrics": ("methods", "references", "controls", *_UNNAMED, *_EVALUATE),
+    "bootstrap": ("evaluate.bootstrap",),
     "report": ("name", "methods", "references"),
     "counterfactual": _of("counterfactual", "remove methods scenarios among images"),
+    "outputs": ("query.check", *_of("lds", "questions members images")),
+    "lds": _of("lds", "subsets share seed"),
     "abc-scores": ("methods", "score.damping", "score.solver"),
     "abc-measures": ("name", "preset", "evaluate.bootstrap"),
 }
@@ -65,6 +68,8 @@ RESULTS: dict[str, tuple[str, ...]] = {
     "metrics": ("metrics",),
     "report": ("report",),
     "counterfactual": ("counterfactual",),
+    "outputs of a subset": ("compute", "query-features", "outputs"),
+    "lds": ("lds", "outputs", "bootstrap"),
     "abc scores": (*_FEATURES, "inversion", *_QUERIES, "abc-scores"),
     "abc measures": ("abc-measures",),
 }

@@ -12,11 +12,11 @@ from ctrak_jax import config as cfg
 from ctrak_jax import data
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.methods import METHODS, store_of
-from ctrak_jax.run.counterfactual import RemovalTable, read_counterfactual
 from ctrak_jax.run.dampings import Damping, read_dampings
 from ctrak_jax.run.folder import RunFolder, seed_folder
 from ctrak_jax.run.metrics import Metrics, read_metrics
 from ctrak_jax.run.questions import Question, read_questions
+from ctrak_jax.run.retraining import LdsTable, RemovalTable, read_counterfactual, read_lds
 from ctrak_jax.run.tops import Tops, read_tops
 from ctrak_jax.store import FeatureStore, Place, read_manifest, read_scores
 
@@ -102,6 +102,11 @@ class Run(SeedRun):
     def counterfactual(self) -> RemovalTable:
         """What retraining without the first images gave."""
         return read_counterfactual(self.path / "counterfactual.json")
+
+    @cached_property
+    def lds(self) -> LdsTable:
+        """How well scores predict what models trained on random halves give."""
+        return read_lds(self.path / "lds.json")
 
     @cached_property
     def dataset(self) -> data.Dataset:

@@ -19,7 +19,7 @@ A ranking that found the teachers takes the concept away where the random remova
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -28,16 +28,16 @@ import numpy as np
 
 from ctrak_jax.attribution.unlearning import NoisedBatch, denoising_losses
 from ctrak_jax.config.scoring import REMOVED_BY
-from ctrak_jax.data import Dataset
 from ctrak_jax.data.dataset import to_unit
 from ctrak_jax.devices import in_batches
-from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger, stage
 from ctrak_jax.methods import METHODS
-from ctrak_jax.models.training import Trainer
 from ctrak_jax.report import write_counterfactual_sheet
-from ctrak_jax.run import model_file
-from ctrak_jax.run.counterfactual import (
+from ctrak_jax.run.folder import RunFolder
+from ctrak_jax.run.keys import settings_of
+from ctrak_jax.run.questions import Question
+from ctrak_jax.run.retraining import (
     NOTHING,
     RANDOM,
     RemovalRow,
@@ -46,19 +46,14 @@ from ctrak_jax.run.counterfactual import (
     read_counterfactual,
     write_counterfactual,
 )
-from ctrak_jax.run.folder import RunFolder
-from ctrak_jax.run.keys import settings_of
-from ctrak_jax.run.questions import Question
 from ctrak_jax.run.variants import MAIN
 from ctrak_jax.stages import score, train
 from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.query import accepted_by, sampler
-from ctrak_jax.stages.train import ModelTraining
+from ctrak_jax.stages.query import sampler
+from ctrak_jax.stages.retraining import IMAGES_APART, presence, require_able, trained, without
 from ctrak_jax.store import read_scores
 from ctrak_jax.typing import Array, Params
 
-IMAGES_APART = 2**30
-"""Keeps the images looked at, and their noise, from being those of the questions."""
 DRAWN_BY = 4
 """The random stream of the images left out at random."""
 
@@ -192,13 +187,8 @@ def _attributes(ctx: Context) -> list[str]:
 
 
 def _require_able(ctx: Context) -> None:
+    require_able(ctx, "counterfactual")
     config, wanted = ctx.config, ctx.config.counterfactual
-    if config.model.kind != "dit" or config.model.checkpoint is not None:
-        raise UsageError(
-            f"counterfactual trains the run's model again, which model.kind={config.model.kind}, "
-            f"model.checkpoint={config.model.checkpoint} does not allow; use model.kind: dit "
-            "without a checkpoint."
-        )
     able = [m for m in config.compared if m in REMOVED_BY and METHODS[m].kind != "unlearning"]
     absent = [m for m in wanted.methods if m not in able]
     if absent:
@@ -212,24 +202,6 @@ def _require_able(ctx: Context) -> None:
             f"counterfactual needs global questions, query.scopes={list(config.query.scopes)}; add "
             "global and run it again."
         )
-    if not config.score.keep_all:
-        raise UsageError(
-            "counterfactual needs every score, score.keep_all=false keeps the first ones; set it "
-            "to true and run `ctrak score`."
-        )
-
-
-def without(data: Dataset, index: np.ndarray) -> Dataset:
-    """The same data with some images, by dataset index, kept out of training."""
-    return replace(data, train_index=np.setdiff1d(data.train_index, index))
-
-
-def presence(ctx: Context, images: np.ndarray, question: Question) -> float | None:
-    """Share of the images [n, H, W, 3] that show the concept; None where the run checks none."""
-    if ctx.config.query.check == "none":
-        return None
-    shows = accepted_by(ctx, {question.attribute: question.value})
-    return float(np.mean([shows(image) for image in images]))
 
 
 def _measured(ctx: Context, measure: "_Measure", planned: Sequence[Removal]) -> list[RemovalRow]:
@@ -247,7 +219,7 @@ def _measured(ctx: Context, measure: "_Measure", planned: Sequence[Removal]) -> 
                 *(ctx.seed, number, len(planned) - 1, named),
             )
             again = own._replace(folder=folder / removal.name / "model", data=data)
-            params = _trained(again, program)
+            params = trained(again, program, "counterfactual")
         drawn = {q.query: measure.sample(params, q) for q in removal.asked}
         rise = {q.query: measure.loss_rise(params, q) for q in removal.asked}
         for question in removal.asked:
@@ -268,21 +240,6 @@ def _measured(ctx: Context, measure: "_Measure", planned: Sequence[Removal]) -> 
     for name, images in sheets.items():
         write_counterfactual_sheet(folder, name, images)
     return rows
-
-
-def _trained(again: ModelTraining, program: Trainer) -> Params:
-    """The model, trained unless it is there."""
-    folder, root = again.folder, again.folder.parent
-    try:
-        if not train.done(again):
-            with stage(root, "train", again.mesh.size) as record:
-                train.fit(again, program, record)
-        return model_file.load(folder, folder, again.architecture, again.mesh).params
-    except StoreError as error:
-        reason = str(error).partition(";")[0]
-        raise StoreError(
-            f"{reason}; delete {root} and run `ctrak counterfactual` again."
-        ) from error
 
 
 def _count(ctx: Context, index: np.ndarray, question: Question) -> int:

@@ -69,7 +69,7 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
             unnamed=_precision_table(contexts, unnamed(config)),
             controls=controls,
             hidden=_hidden_table(contexts),
-            settings=config.model_dump(mode="json", exclude={"counterfactual"}),
+            settings=config.model_dump(mode="json", exclude={"counterfactual", "lds"}),
         )
         write_metrics(out / "metrics.json", result)
     whole.finish("evaluate", key)

@@ -10,14 +10,15 @@ from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.keys import settings_of
 from ctrak_jax.run.reader import SeedRun
 from ctrak_jax.stages.context import Context
-from ctrak_jax.store.files import read_json
+from ctrak_jax.store.files import digest, read_json
 
 
 def run(out: Path, contexts: Sequence[Context]) -> None:
     """The report of all training seeds."""
-    first, whole = contexts[0], RunFolder(root=out)
+    first, whole, retrained = contexts[0], RunFolder(root=out), out / "lds.json"
     key = {
         "metrics": read_json(out / "metrics.json", "evaluate"),
+        "lds": digest(retrained.read_text()) if retrained.exists() else None,
         "questions": [questions.fingerprint(ctx.folder.queries) for ctx in contexts],
         **settings_of(first.config, "report"),
     }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ctrak_jax.run.counterfactual import RemovalRow, left_out
+from ctrak_jax.run.retraining import RemovalRow, left_out
 from ctrak_jax.terminal.table import text_table
 
 

@@ -12,6 +12,7 @@ from ctrak_jax.run.keys import RESULTS, SETTINGS, feature_key, settings_of
 CHANGE_NOTHING = {
     "gradient.batch",
     "gradient.time_chunk",
+    "lds.keep_models",
     "model.efficient_attention",
     "model.remat",
     "projection.implementation",
@@ -67,7 +68,7 @@ OTHER: dict[str, Any] = {
 
 def test_speed_memory_devices_and_evaluation_change_no_key():
     mine, other = Config(), Config.model_validate(OTHER)
-    for result in set(RESULTS) - {"metrics", "abc measures"}:
+    for result in set(RESULTS) - {"metrics", "abc measures", "lds"}:
         assert settings_of(other, result) == settings_of(mine, result), result
     made_by = {"model": "m"}
     for query in (False, True):
@@ -100,6 +101,8 @@ def test_speed_memory_devices_and_evaluation_change_no_key():
         ({"evaluate": {"bootstrap": 200}}, "metrics"),
         ({"counterfactual": {"remove": 7}}, "counterfactual"),
         *(({"references": ["labels"]}, result) for result in ("scores", "metrics", "report")),
+        ({"lds": {"images": 7}}, "outputs of a subset"),
+        ({"lds": {"subsets": 7}}, "lds"),
         ({"encode": {"flip": True}}, "encoded"),
         ({"autoencoder": {"steps": 7}}, "text-to-image model"),
     ],

@@ -6,13 +6,6 @@ from dataclasses import replace
 import pytest
 
 from ctrak_jax.errors import StoreError
-from ctrak_jax.run.counterfactual import (
-    NOTHING,
-    RemovalRow,
-    RemovalTable,
-    read_counterfactual,
-    write_counterfactual,
-)
 from ctrak_jax.run.dampings import Damping, DampingPoint, read_dampings, write_dampings
 from ctrak_jax.run.metrics import (
     DampingCurve,
@@ -28,6 +21,13 @@ from ctrak_jax.run.metrics import (
     PrecisionTable,
     read_metrics,
     write_metrics,
+)
+from ctrak_jax.run.retraining import (
+    NOTHING,
+    RemovalRow,
+    RemovalTable,
+    read_counterfactual,
+    write_counterfactual,
 )
 from ctrak_jax.run.tops import Hit, read_tops, write_tops
 

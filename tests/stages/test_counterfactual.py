@@ -12,10 +12,10 @@ from ctrak_jax import pipeline
 from ctrak_jax.data import build, draw_dataset
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.run import model_file
-from ctrak_jax.run.counterfactual import NOTHING, RANDOM, RemovalRow, read_counterfactual
 from ctrak_jax.run.dampings import write_dampings
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.questions import read_questions, write_questions
+from ctrak_jax.run.retraining import NOTHING, RANDOM, RemovalRow, read_counterfactual
 from ctrak_jax.run.tops import write_tops
 from ctrak_jax.run.variants import MAIN
 from ctrak_jax.stages import counterfactual, query, score, train

@@ -1,6 +1,6 @@
 """The counterfactual's text table."""
 
-from ctrak_jax.run.counterfactual import NOTHING, RANDOM, RemovalRow
+from ctrak_jax.run.retraining import NOTHING, RANDOM, RemovalRow
 from ctrak_jax.terminal.counterfactual import counterfactual_table
 
 

@@ -1,0 +1,308 @@
+"""Retraining on random parts of the candidates: do scores predict what the models then do?
+
+Part m of the candidates is drawn, the model is trained again from the same seed and for as many
+steps without the other candidates, and three outputs of it are measured for every reported question
+(method.md, section 10): the loss of the question's image, the concept's loss, and the presence of
+the concept in what it generates. The linear datamodeling score of a method is how well the sums of
+its scores order these models.
+
+Each retraining leaves ``lds/subset-NNN/outputs.json``; a command that is stopped resumes there.
+Parts are numbered alike by every process, so several can share them.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ctrak_jax import devices, hosts
+from ctrak_jax.attribution.outputs import QuestionStates, outputs, question_states
+from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.inputs.questions import by_image
+from ctrak_jax.log import logger, stage
+from ctrak_jax.run import questions
+from ctrak_jax.run.folder import RunFolder
+from ctrak_jax.run.keys import settings_of
+from ctrak_jax.run.questions import Question
+from ctrak_jax.run.retraining import (
+    LdsTable,
+    QuestionOutputs,
+    SubsetOutputs,
+    read_lds,
+    read_outputs,
+    write_lds,
+    write_outputs,
+)
+from ctrak_jax.stages import lds_summary, score, train
+from ctrak_jax.stages.context import Context
+from ctrak_jax.stages.query import sampler
+from ctrak_jax.stages.retraining import IMAGES_APART, presence, require_able, trained, without
+from ctrak_jax.stages.train import ModelTraining
+from ctrak_jax.store.files import plain
+from ctrak_jax.terminal.lds import lds_markdown
+from ctrak_jax.typing import Params
+
+DRAWN_BY = 7
+"""The random stream of the parts."""
+
+
+class Share(NamedTuple):
+    """Which retrainings a command does: m = number - 1 modulo ``of``."""
+
+    number: int = 1
+    of: int = 1
+
+
+EVERY = Share()
+
+
+def run(out: Path, contexts: Sequence[Context], share: Share = EVERY) -> LdsTable | None:
+    """Train and measure this command's share; once all are there, ``out/lds.json``.
+
+    Returns:
+        What the file holds; None where retrainings of other shares are missing, and in every
+        process but the first.
+
+    Raises:
+        UsageError: the run cannot be asked this.
+        StoreError: a result of it is missing or damaged, or outputs of other settings are there.
+    """
+    plans = [Retrainings(ctx) for ctx in contexts]
+    config, file, whole = contexts[0].config, out / "lds.json", RunFolder(root=out)
+    scores = [score.key(ctx, part) for ctx in contexts for part in lds_summary.parts(ctx)]
+    key = {"scores": scores, **settings_of(config, "lds")}
+    finished = whole.fresh("lds", key, file, out / "lds.md")
+    numbers = range(config.lds.subsets)[share.number - 1 :: share.of]
+    todo = [(plan, m) for plan in plans for m in numbers if plan.found(m) is None]
+    hosts.barrier("lds asked")  # all have looked before the first one writes
+    if finished and not todo:
+        return read_lds(file)
+    with stage(out, "lds", contexts[0].mesh.size) as record:
+        for plan, m in hosts.share(todo):
+            plan.retrain(m)
+            record.samples += 1
+        hosts.barrier("lds retrained")
+        missing = sum(plan.found(m) is None for plan in plans for m in range(config.lds.subsets))
+        if missing:
+            logger.info("lds: %d retrainings of other shares are missing", missing)
+        if missing or not hosts.is_first():
+            return None
+        result = lds_summary.collect(
+            out / "lds", contexts, [plan.members for plan in plans], [plan.all() for plan in plans]
+        )
+        write_lds(file, result)
+        (out / "lds.md").write_text(lds_markdown(result), encoding="utf-8")
+    whole.finish("lds", key)
+    return result
+
+
+def subsets(candidates: np.ndarray, count: int, share: float, seed: int) -> list[np.ndarray]:
+    """Parts of the candidates, each drawn by its own number: more of them keep the first ones."""
+    size = round(share * len(candidates))
+    if not 0 < size < len(candidates):
+        raise UsageError(
+            f"lds.share={share} of {len(candidates)} candidates is {size} of them; expected at "
+            "least one and not all, change it."
+        )
+    drawn = (
+        np.random.default_rng((seed, DRAWN_BY, m)).permutation(candidates) for m in range(count)
+    )
+    return [np.sort(order[:size]) for order in drawn]
+
+
+class Retrainings:
+    """The retrainings of one training seed of the run."""
+
+    def __init__(self, ctx: Context) -> None:
+        """
+        Raises:
+            UsageError: the run trained no model of its own, or keeps no scores.
+            StoreError: scores are missing, damaged or of other settings.
+        """
+        require_able(ctx, "lds")
+        for part in lds_summary.parts(ctx):
+            score.require(ctx, part)
+        wanted, self._ctx = ctx.config.lds, ctx
+        candidates = ctx.dataset.train_index
+        self._subsets = subsets(candidates, wanted.subsets, wanted.share, wanted.seed)
+        self.members = np.stack([np.isin(candidates, subset) for subset in self._subsets])
+        self._keys: dict[int, dict[str, Any]] = {}
+
+    def retrain(self, m: int) -> None:
+        """Leave the outputs of retraining m, and its model only where it is kept.
+
+        Raises:
+            StoreError: a model that is there is damaged or of other settings.
+        """
+        ctx, training = self._ctx, self._training(m)
+        logger.info("lds (seed %d): retraining %d of %d", ctx.seed, m + 1, len(self._subsets))
+        params = trained(training, self._program, "lds")
+        found = SubsetOutputs(
+            made_from=self._key(m),
+            subset=tuple(self._subsets[m].tolist()),
+            outputs=tuple(self._measure(params)),
+        )
+        write_outputs(self._file(m), found)
+        self._tidy(m)
+
+    def found(self, m: int) -> SubsetOutputs | None:
+        """The outputs of retraining m; None where its model is still to be trained or measured.
+
+        Raises:
+            StoreError: damaged, or of other settings and no model is there to be measured again.
+        """
+        file, wanted = self._file(m), self._key(m)
+        if not file.exists():
+            return None
+        outputs = read_outputs(file)
+        differing = [name for name in wanted if outputs.made_from.get(name) != wanted[name]]
+        if not differing:
+            self._tidy(m)
+            return outputs
+        if train.done(self._training(m)):
+            return None
+        raise StoreError(
+            f"{file} was made from other settings ({', '.join(differing)} differ); use another "
+            f"--out, or delete {file.parents[1]} to retrain."
+        )
+
+    def all(self) -> list[SubsetOutputs]:
+        """The outputs of every retraining."""
+        return [found for m in range(len(self._subsets)) if (found := self.found(m)) is not None]
+
+    def _tidy(self, m: int) -> None:
+        """Delete the model of outputs that are there, unless models are kept."""
+        if not self._ctx.config.lds.keep_models:
+            shutil.rmtree(self._training(m).folder, ignore_errors=True)
+
+    def _file(self, m: int) -> Path:
+        return self._ctx.folder.root / "lds" / f"subset-{m:03d}" / "outputs.json"
+
+    def _training(self, m: int) -> ModelTraining:
+        ctx = self._ctx
+        left_out = np.setdiff1d(ctx.dataset.train_index, self._subsets[m])
+        return self._own._replace(
+            folder=self._file(m).parent / "model", data=without(ctx.training_set, left_out)
+        )
+
+    def _key(self, m: int) -> dict[str, Any]:
+        """What the outputs of retraining m depend on."""
+        if m not in self._keys:
+            ctx = self._ctx
+            self._keys[m] = plain(
+                {
+                    **ctx.upstream(),
+                    "questions": questions.fingerprint(ctx.folder.queries),
+                    "training": self._training(m).made_from,
+                    **settings_of(ctx.config, "outputs of a subset"),
+                }
+            )
+        return self._keys[m]
+
+    @cached_property
+    def _own(self) -> ModelTraining:
+        return train.training_of(self._ctx)
+
+    @cached_property
+    def _program(self) -> Any:
+        """One compiled training for all parts."""
+        return train.make_trainer(self._own)
+
+    @cached_property
+    def _measure(self) -> "_OutputMeasure":
+        return _OutputMeasure(self._ctx)
+
+
+def asked_of(ctx: Context) -> list[int]:
+    """Rows of the questions that are measured: the reported ones, or ``lds.questions`` images of
+    each scope and scenario, in turns over their combinations."""
+    asked, limit = ctx.questions(), ctx.config.lds.questions
+    images: dict[tuple[str, str], dict[str, list[int]]] = {}
+    for row, q in enumerate(asked):
+        if q.split == "report":
+            images.setdefault((q.scope, q.scenario), {}).setdefault(q.query, []).append(row)
+    rows = []
+    for group in images.values():
+        seen: dict[str, int] = {}
+        turns = {}
+        for query, members in group.items():
+            combination = str(asked[members[0]].condition)
+            turns[query] = seen[combination] = seen.get(combination, -1) + 1
+        first = sorted(group, key=lambda query: turns[query])[:limit]
+        rows += [row for query in first for row in group[query]]
+    return sorted(rows)
+
+
+class _OutputMeasure:
+    """The outputs of any model; what the full model fixes is computed once."""
+
+    def __init__(self, ctx: Context) -> None:
+        denoiser, schedule = ctx.load(), ctx.recipe.schedule
+        self._ctx, self._eps_fn = ctx, denoiser.exact_fn
+        self._asked, self._rows = ctx.questions(), asked_of(ctx)
+        self._draw = sampler(ctx, denoiser)
+        self._batches = list(self._fixed(denoiser.params))
+        self._outputs = devices.over_samples(partial(outputs, schedule, self._eps_fn), ctx.mesh)
+
+    def __call__(self, params: Params) -> Iterator[QuestionOutputs]:
+        """The outputs of a model, question by question."""
+        losses: dict[int, float] = {}
+        concepts: dict[int, float] = {}
+        for groups, states in self._batches:
+            found = jax.tree.map(np.asarray, self._outputs(params, states))
+            for group, loss, concept in zip(groups, *found, strict=False):  # the batch is padded
+                losses |= dict.fromkeys(group.tolist(), float(loss))
+                concepts |= dict(zip(group.tolist(), concept.tolist(), strict=True))
+        images = self._images(params)
+        for row in self._rows:
+            q = self._asked[row]
+            yield QuestionOutputs(
+                query=q.query,
+                attribute=q.attribute,
+                loss=losses[row],
+                concept=concepts[row],
+                presence=presence(self._ctx, images[_named(q)], q) if images else None,
+            )
+
+    def _fixed(self, params: Params) -> Iterator[tuple[np.ndarray, QuestionStates]]:
+        """Batches of images, by rows of questions [image, concept], and what is fixed of them."""
+        ctx, asked = self._ctx, self._asked
+        null = ctx.inputs.null
+        for scope in ctx.config.query.scopes:
+            groups = by_image(asked, [row for row in self._rows if asked[row].scope == scope])
+            recipe = ctx.query_recipe(scope)
+            recipe = replace(recipe, members=min(recipe.members, ctx.config.lds.members))
+            step = partial(question_states, recipe, self._eps_fn, null=null)
+            program = devices.over_samples(step, ctx.mesh)
+            size = min(ctx.config.gradient.batch, len(groups))
+            for first in range(0, len(groups), size or 1):
+                part = groups[first : first + size]
+                whole = devices.padded(part, size + -size % ctx.mesh.size)
+                found = program(params, ctx.question_inputs.batch(asked, whole))
+                yield part, jax.tree.map(np.asarray, found)
+
+    def _images(self, params: Params) -> Mapping[str, np.ndarray]:
+        """What a model makes of every condition; nothing where no concept is checked."""
+        ctx, found = self._ctx, {}
+        if ctx.config.query.check == "none":
+            return found
+        count = ctx.config.lds.images
+        for row in self._rows:
+            q = self._asked[row]
+            if _named(q) not in found:
+                draw = partial(self._draw, params, ctx.inputs.condition(q.condition, q.prompt))
+                found[_named(q)] = devices.in_batches(
+                    lambda numbers, draw=draw: draw(numbers + IMAGES_APART),
+                    count,
+                    min(count, ctx.config.gradient.batch),
+                )
+        return found
+
+
+def _named(question: Question) -> str:
+    return str(question.condition)

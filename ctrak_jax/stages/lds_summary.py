@@ -1,0 +1,235 @@
+"""From the outputs of retrained models and the scores of every method to ``lds.json``."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ctrak_jax.attribution import lds
+from ctrak_jax.log import logger
+from ctrak_jax.report.labels import MAIN as OURS
+from ctrak_jax.run.questions import Question
+from ctrak_jax.run.retraining import (
+    NAMED,
+    UNNAMED,
+    LdsDifference,
+    LdsRow,
+    LdsSummary,
+    LdsTable,
+    SubsetOutputs,
+)
+from ctrak_jax.run.variants import MAIN, Variant, unnamed
+from ctrak_jax.stages.context import Context
+from ctrak_jax.store import read_scores
+
+OUTPUTS = ("loss", "concept", "presence")
+CARRIERS, CHANCE = "carriers", "random"
+"""References: how many candidates of a part carry the concept, and scores drawn at random."""
+CHANCE_BY = 6
+"""The random stream of the latter."""
+
+
+def parts(ctx: Context) -> list[Variant]:
+    """Whose scores are compared: the main experiment, and the unnamed candidates where they are all
+    of them, since the sum over some would predict less."""
+    found, whole = unnamed(ctx.config), len(ctx.dataset.train_index)
+    ranked = {len(ctx.candidates(part).train_index) for part in found}
+    if ranked - {whole}:
+        logger.warning(
+            "lds: unnamed.candidates=%s of %d, so only the named scores predict",
+            *(ctx.config.unnamed.candidates, whole),
+        )
+        return [MAIN]
+    return [MAIN, *found]
+
+
+class ScoreSource(NamedTuple):
+    """The scores of a method for all questions of a run [question, sample], the candidates
+    featurized under a condition."""
+
+    method: str
+    condition: str
+    scores: np.ndarray
+
+
+def score_sources(ctx: Context) -> Iterator[ScoreSource]:
+    """All that the run compares, its candidates named and unnamed, and the number of carriers."""
+    carriers = [ctx.dataset.carries(q.attribute, q.value) for q in ctx.questions()]
+    for method in ctx.compared():
+        yield ScoreSource(method, NAMED, read_scores(ctx.folder.scores(method)))
+    _, *without = parts(ctx)
+    for method in ctx.compared() if without else ():
+        scores = np.full(np.shape(carriers), np.nan, np.float32)
+        for part in without:
+            found = read_scores(ctx.folder.part(part.folder).scores(method))
+            scores[ctx.question_rows(part)] = found
+        yield ScoreSource(method, UNNAMED, scores)
+    yield ScoreSource(CARRIERS, NAMED, np.array(carriers, np.float32))
+    if CHANCE not in ctx.compared():
+        rng = np.random.default_rng((ctx.seed, CHANCE_BY))
+        yield ScoreSource(CHANCE, NAMED, rng.standard_normal(np.shape(carriers), np.float32))
+
+
+class _Asked(NamedTuple):
+    """A question of one training seed."""
+
+    seed: int
+    question: Question
+
+    @property
+    def place(self) -> lds.Place:
+        return lds.Place(self.seed, self.question.query)
+
+
+class _Pooled(NamedTuple):
+    """All training seeds together.
+
+    Attributes:
+        measured: output -> [question, subset]; NaN where it is not measured.
+        predicted: (method, condition) -> the same; NaN where the method has no answer.
+        groups: (scope, scenario) -> its questions.
+    """
+
+    asked: list[_Asked]
+    measured: dict[str, np.ndarray]
+    predicted: dict[tuple[str, str], np.ndarray]
+
+    @property
+    def groups(self) -> dict[tuple[str, str], np.ndarray]:
+        found: dict[tuple[str, str], list[int]] = {}
+        for row, (_, q) in enumerate(self.asked):
+            found.setdefault((q.scope, q.scenario), []).append(row)
+        return {group: np.array(rows) for group, rows in found.items()}
+
+
+class _Mean(NamedTuple):
+    """The mean over one scope and scenario, and over how many images."""
+
+    about: dict[str, Any]
+    found: lds.DatamodelingScore
+    queries: int
+
+
+def collect(
+    folder: Path,
+    contexts: Sequence[Context],
+    members: Sequence[np.ndarray],
+    found: Sequence[Sequence[SubsetOutputs]],
+) -> LdsTable:
+    """The LDS of every method on every output, and pictures of some questions in ``folder``.
+
+    Args:
+        folder: for the pictures.
+        contexts: the training seeds.
+        members: by seed, which candidates each retraining had: bool [subset, sample].
+        found: by seed, the outputs of each retraining.
+    """
+    config, pooled = contexts[0].config, _pooled(contexts, members, found)
+    summary: list[LdsSummary] = []
+    differences: list[LdsDifference] = []
+    rows: list[LdsRow] = []
+    replicates = config.evaluate.bootstrap
+    for output, measured in pooled.measured.items():
+        ours: dict[str, lds.Correlations] = {}
+        # Ours come first: the others are compared with them.
+        for method, condition in sorted(pooled.predicted, key=lambda name: name[0] != OURS):
+            reached = lds.correlations(pooled.predicted[method, condition], measured, replicates)
+            about = {"condition": condition, "output": output}
+            rows += _rows(pooled, reached, {"method": method, **about})
+            for where, mean, count in _means(pooled, reached, replicates):
+                entry = LdsSummary(
+                    method=method,
+                    **about,
+                    **where,
+                    lds=mean.mean,
+                    ci95_queries=mean.over_questions[1:],
+                    ci95_subsets=mean.over_subsets[1:],
+                    subsets=measured.shape[1],
+                    queries=count,
+                )
+                summary.append(entry)
+            if method == OURS:
+                ours[condition] = reached
+            elif condition in ours:
+                apart = ours[condition].minus(reached)
+                for where, mean, count in _means(pooled, apart, replicates):
+                    difference = LdsDifference(
+                        method=OURS,
+                        rival=method,
+                        **about,
+                        **where,
+                        difference=mean.mean,
+                        ci95_queries=mean.over_questions[1:],
+                        ci95_subsets=mean.over_subsets[1:],
+                        queries=count,
+                    )
+                    differences.append(difference)
+    _draw(folder, pooled)
+    return LdsTable(
+        summary=tuple(summary),
+        differences=tuple(differences),
+        rows=tuple(rows),
+        subsets=tuple(one.subset for one in found[0]),
+        settings=config.model_dump(mode="json"),
+    )
+
+
+def _pooled(
+    contexts: Sequence[Context],
+    members: Sequence[np.ndarray],
+    found: Sequence[Sequence[SubsetOutputs]],
+) -> _Pooled:
+    asked: list[_Asked] = []
+    measured: dict[str, list[np.ndarray]] = {output: [] for output in OUTPUTS}
+    predicted: dict[tuple[str, str], list[np.ndarray]] = {}
+    for ctx, part, outputs in zip(contexts, members, found, strict=True):
+        row_of = {q.key: row for row, q in enumerate(ctx.questions())}
+        rows = [row_of[one.query, one.attribute] for one in outputs[0].outputs]
+        asked += [_Asked(ctx.seed, ctx.questions()[row]) for row in rows]
+        for output, values in measured.items():
+            table = [[getattr(one, output) for one in model.outputs] for model in outputs]
+            values.append(np.array(table, float).T)
+        for method, condition, scores in score_sources(ctx):
+            sums = lds.predicted(scores[rows], part)
+            predicted.setdefault((method, condition), []).append(sums)
+    joined = {name: np.concatenate(parts) for name, parts in measured.items()}
+    return _Pooled(
+        asked,
+        {name: values for name, values in joined.items() if not np.isnan(values).all()},
+        {name: np.concatenate(parts) for name, parts in predicted.items()},
+    )
+
+
+def _means(pooled: _Pooled, reached: lds.Correlations, replicates: int) -> Iterator[_Mean]:
+    """By scope and scenario, where any question has an LDS."""
+    for (scope, scenario), rows in pooled.groups.items():
+        part, places = reached.of(rows), [pooled.asked[row].place for row in rows]
+        mean = lds.summarise(part, places, replicates)
+        if mean is not None:
+            there = ~np.isnan(part.value)
+            images = {place for place, kept in zip(places, there, strict=True) if kept}
+            yield _Mean({"scope": scope, "scenario": scenario}, mean, len(images))
+
+
+def _rows(pooled: _Pooled, reached: lds.Correlations, about: dict[str, str]) -> Iterator[LdsRow]:
+    for (seed, question), value in zip(pooled.asked, reached.value.tolist(), strict=True):
+        if not np.isnan(value):
+            yield LdsRow(seed=seed, **about, **question.columns, lds=value)
+
+
+def _draw(folder: Path, pooled: _Pooled) -> None:
+    """Predicted against measured, for the first question of every scope and scenario."""
+    from ctrak_jax.report.figures import write_scatter  # loads matplotlib
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for row in (rows[0] for rows in pooled.groups.values()):
+        _, q = pooled.asked[row]
+        name = f"scatter-{q.query}-{q.attribute}.png"
+        title = f"{q.query}: {q.attribute} = {q.value} ({q.scenario}, {q.scope})"
+        write_scatter(
+            folder / name,
+            title,
+            {name: values[row] for name, values in pooled.predicted.items()},
+            {output: values[row] for output, values in pooled.measured.items()},
+        )
