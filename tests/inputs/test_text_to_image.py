@@ -137,8 +137,11 @@ def test_arrays_that_the_data_set_brings_are_taken(run, data, model_folder, tmp_
 def test_without_an_attribute_captions_and_negatives_lack_its_words(data, model_folder, tmp_path):
     """The embeddings are those of the captions without the word, and of the captions of the other
     noun without it."""
-    trajectory = {"negative": "attribute", "negatives": 2}
-    ctx = encoded_by(data, model_folder, tmp_path / "run", trajectory=trajectory)
+    changed = {
+        "trajectory": {"negative": "attribute", "negatives": 2},
+        "unnamed": {"attributes": ["tail"]},
+    }
+    ctx = encoded_by(data, model_folder, tmp_path / "run", **changed)
     (variant,) = [v for v in unnamed(ctx.config) if v.without == "tail"]
     samples = ctx.samples(variant)
     batch = samples.batch(samples.rows)
