@@ -99,6 +99,8 @@ def test_what_is_missing_is_named_with_its_command(out, tmp_path):
         _ = run.metrics
     with pytest.raises(StoreError, match="run `ctrak counterfactual`"):
         _ = run.counterfactual
+    with pytest.raises(StoreError, match="run `ctrak lds`"):
+        _ = run.lds
     with pytest.raises(StoreError, match="run `ctrak score`"):
         run.tops("das")
     with pytest.raises(StoreError, match=r"manifest\.json is missing"):

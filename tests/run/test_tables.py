@@ -24,10 +24,20 @@ from ctrak_jax.run.metrics import (
 )
 from ctrak_jax.run.retraining import (
     NOTHING,
+    LdsDifference,
+    LdsRow,
+    LdsSummary,
+    LdsTable,
+    QuestionOutputs,
     RemovalRow,
     RemovalTable,
+    SubsetOutputs,
     read_counterfactual,
+    read_lds,
+    read_outputs,
     write_counterfactual,
+    write_lds,
+    write_outputs,
 )
 from ctrak_jax.run.tops import Hit, read_tops, write_tops
 
@@ -153,6 +163,28 @@ def test_counterfactuals_come_back(tmp_path):
     table = RemovalTable(rows=(row,), settings={"name": "small"})
     write_counterfactual(tmp_path / "counterfactual.json", table)
     assert read_counterfactual(tmp_path / "counterfactual.json") == table
+
+
+def test_retrained_models_come_back(tmp_path):
+    outputs = tuple(
+        QuestionOutputs(query="q", attribute=name, loss=-1 / 3, concept=-0.1, presence=share)
+        for name, share in (("color", None), ("shape", 0.5))
+    )
+    model = SubsetOutputs(made_from={"model": "m"}, subset=(3, 5), outputs=outputs)
+    write_outputs(tmp_path / "outputs.json", model)
+    assert read_outputs(tmp_path / "outputs.json") == model
+    where = {**ABOUT, "condition": "named", "output": "loss"}
+    intervals = {"ci95_queries": (0.1, 0.2), "ci95_subsets": (0.0, 0.3), "queries": 2}
+    asked = {"seed": 0, "query": "q", "attribute": "color", "value": "red"}
+    table = LdsTable(
+        summary=(LdsSummary(**where, lds=0.15, subsets=4, **intervals),),
+        differences=(LdsDifference(**where, rival="trak", difference=0.15, **intervals),),
+        rows=(LdsRow(**where, **asked, lds=0.15),),
+        subsets=((3, 5), (5, 8)),
+        settings={"lds": {"subsets": 2}},
+    )
+    write_lds(tmp_path / "lds.json", table)
+    assert read_lds(tmp_path / "lds.json") == table
 
 
 @pytest.mark.parametrize(
