@@ -38,6 +38,7 @@ from ctrak_jax.run.retraining import (
     write_lds,
     write_outputs,
 )
+from ctrak_jax.run.variants import unnamed
 from ctrak_jax.stages import lds_summary, score, train
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.query import sampler
@@ -82,6 +83,11 @@ def run(out: Path, contexts: Sequence[Context], share: Share = EVERY) -> LdsTabl
     hosts.barrier("lds asked")  # all have looked before the first one writes
     if finished and not todo:
         return read_lds(file)
+    if unnamed(config) and len(lds_summary.parts(contexts[0])) == 1:
+        logger.warning(
+            "lds: unnamed.candidates=%s are not all candidates, so only the named scores predict",
+            config.unnamed.candidates,
+        )
     with stage(out, "lds", contexts[0].mesh.size) as record:
         for plan, m in hosts.share(todo):
             plan.retrain(m)

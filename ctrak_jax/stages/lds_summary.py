@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctrak_jax.attribution import lds
-from ctrak_jax.log import logger
 from ctrak_jax.report.labels import MAIN as OURS
 from ctrak_jax.run.questions import Question
 from ctrak_jax.run.retraining import (
@@ -34,14 +33,8 @@ def parts(ctx: Context) -> list[Variant]:
     """Whose scores are compared: the main experiment, and the unnamed candidates where they are all
     of them, since the sum over some would predict less."""
     found, whole = unnamed(ctx.config), len(ctx.dataset.train_index)
-    ranked = {len(ctx.candidates(part).train_index) for part in found}
-    if ranked - {whole}:
-        logger.warning(
-            "lds: unnamed.candidates=%s of %d, so only the named scores predict",
-            *(ctx.config.unnamed.candidates, whole),
-        )
-        return [MAIN]
-    return [MAIN, *found]
+    complete = all(len(ctx.candidates(part).train_index) == whole for part in found)
+    return [MAIN, *found] if complete else [MAIN]
 
 
 class ScoreSource(NamedTuple):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ctrak_jax import config as cfg
-from ctrak_jax import pipeline
+from ctrak_jax import hosts, pipeline
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.report import labels
 from ctrak_jax.run import model_file
@@ -233,6 +233,25 @@ def test_unnamed_scores_predict_the_same_models(ctx, trainings):
     assert rivals == {"d-trak", "unlearning"}
 
 
+def test_training_seeds_are_pooled(tmp_path, trainings):
+    config = cfg.Config.model_validate(
+        CONFIG.model_dump() | {"run": {"seeds": [0, 1], "devices": 1}}
+    )
+    contexts = pipeline.prepare(config, tmp_path / "out")
+    for one in contexts:
+        plant(one)
+    table = lds.run(tmp_path / "out", contexts)
+    assert table is not None
+    assert len(trainings.done) == 2 * MODELS
+    assert {row.seed for row in table.rows} == {0, 1}
+    np.testing.assert_allclose(list(reached(table, "concept-trak", "concept").values()), 1.0)
+    assert {(r.queries, r.scenario) for r in table.summary if r.scope == "local"} == {
+        (8, "id"),
+        (4, "ood"),
+    }
+    assert len(table.subsets) == MODELS
+
+
 def test_part_of_the_candidates_unnamed_predicts_nothing(ctx, trainings):
     table = run(with_settings(ctx, unnamed={"candidates": RANKED - 1}))
     assert table is not None
@@ -292,6 +311,26 @@ def test_shares_together_are_the_whole(ctx, trainings, tmp_path):
         assert (last is None) == (number != 3)
     assert counts == [2, 2, 2]
     assert last == whole == read_lds(apart.folder.root / "lds.json")
+
+
+def test_processes_share_the_retrainings_and_the_first_sums_them_up(ctx, trainings, monkeypatch):
+    """Process 1 does its part while process 0 waits where both have looked what is missing."""
+    me, found = [0], []
+
+    def barrier(name: str) -> None:
+        if me == [0] and name == "lds asked":
+            me[0] = 1
+            found.append(run(ctx))
+            me[0] = 0
+
+    monkeypatch.setattr(hosts, "barrier", barrier)
+    monkeypatch.setattr(hosts, "share", lambda items: items[me[0] :: 2])
+    monkeypatch.setattr(hosts, "is_first", lambda: me == [0])
+    table = run(ctx)
+    assert found == [None]
+    assert table is not None
+    assert len(table.subsets) == MODELS
+    assert [folder.name[-1] for folder in trainings.done] == list("135024")
 
 
 def test_more_models_use_those_that_are_there(ctx, trainings):
