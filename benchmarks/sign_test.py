@@ -9,6 +9,7 @@ prediction moved towards the concept).
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def changes(ctx: Context) -> dict[str, np.ndarray]:
 
     def train_gradient(x0: Any, cond: Any, negatives: Any) -> Any:
         def one(x0: Any, cond: Any, negatives: Any) -> Any:
-            path = guided_inversions(recipe, eps_fn, params, x0, cond, negatives)
+            inverted = partial(invert, eps_fn, params, recipe.schedule, recipe.grid, x0)
+            path = guided_inversions(recipe, inverted, cond, negatives)
             loss = dps(recipe.schedule, x0)
             return sample_gradient(loss, eps_fn, params, path, cond, normalise=True)
 

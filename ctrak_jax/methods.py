@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 
 Kind = Literal["gradients", "unlearning", "reference"]
 ErrorWeight = Literal["sum", "rms"]
+StatePath = Literal["forward", "inversion"]
+Told = Literal["own", "null"]
 
 
 class GradientSpec(NamedTuple):
@@ -19,11 +21,14 @@ class GradientSpec(NamedTuple):
         loss: a name in :mod:`ctrak_jax.reward`; ``slider`` is the concept's.
         path: ``forward`` noising or DDIM ``inversion``.
         normalise: divide each timestep's gradient by its norm before summing.
+        condition: what a training sample is denoised under, its own or the null condition; a query
+            always has its own.
     """
 
     loss: Literal["dsm", "l2", "l1", "mean", "dps", "slider"]
-    path: Literal["forward", "inversion"]
+    path: StatePath
     normalise: bool
+    condition: Told = "own"
 
 
 class Method(NamedTuple):
@@ -50,10 +55,18 @@ _MEAN = GradientSpec("mean", "forward", True)
 _SLIDER_FORWARD = GradientSpec("slider", "forward", False)
 _SLIDER_INVERSION = GradientSpec("slider", "inversion", False)
 
+_SLIDER_NORMALISED = GradientSpec("slider", "inversion", True)
+
+
+def concept_trak(path: StatePath, condition: Told) -> Method:
+    """Concept-TRAK with the training samples on these states and under this condition: guided
+    inversions under their own condition as published, which is the last step (D) of the
+    ablation."""
+    return Method(GradientSpec("dps", path, True, condition), _SLIDER_NORMALISED)
+
+
 METHODS: dict[str, Method] = {
-    "concept-trak": Method(
-        GradientSpec("dps", "inversion", True), GradientSpec("slider", "inversion", True)
-    ),
+    "concept-trak": concept_trak("forward", "null"),
     "trak": Method(_DSM, _DSM),
     "d-trak": Method(_L2, _L2),
     "das": Method(_L1, _L1, error_weight="sum"),
@@ -71,7 +84,7 @@ METHODS: dict[str, Method] = {
         Method(None, None, kind="reference"),
     ),
 }
-"""Everything that ranks, by name; ``concept-trak`` is the last step (D) of the ablation."""
+"""Everything that ranks, by name; ``concept-trak`` as it is by default."""
 
 ATTRIBUTION = tuple(name for name, method in METHODS.items() if method.kind != "reference")
 """The attribution methods."""
@@ -84,12 +97,14 @@ pictures, or nothing."""
 ABLATION = ("ablation-base", "ablation-a", "ablation-b", "ablation-c", "concept-trak")
 
 
-def train_specs(methods: Sequence[str]) -> dict[GradientSpec, str]:
+def train_specs(
+    methods: Sequence[str], table: Mapping[str, Method] = METHODS
+) -> dict[GradientSpec, str]:
     """The distinct training gradients of the methods -> the store that holds their features, which
     bears the name of the first method in the table that needs it."""
-    wanted = [METHODS[m].train for m in methods]
+    wanted = [table[m].train for m in methods]
     owners: dict[GradientSpec, str] = {}
-    for name, method in METHODS.items():
+    for name, method in table.items():
         if method.train is not None and method.train in wanted:
             owners.setdefault(method.train, name)
     return owners

@@ -16,7 +16,17 @@ from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
 from ctrak_jax.run.folder import seed_folder
 from ctrak_jax.run.variants import MAIN, variants
-from ctrak_jax.stages import encode, evaluate, featurize, query, references, report, score, train
+from ctrak_jax.stages import (
+    encode,
+    ensemble,
+    evaluate,
+    featurize,
+    query,
+    references,
+    report,
+    score,
+    train,
+)
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store.files import write_atomically
 
@@ -83,8 +93,9 @@ def run_featurize(out: Path, contexts: list[Context]) -> None:
 
 def run_query(out: Path, contexts: list[Context]) -> None:
     """Images to ask about, and the features of the questions."""
+    first, together = contexts[0], contexts[0].config.score.ensemble
     for ctx in contexts:
-        query.generate(ctx)
+        query.generate(ctx, like=first if together and ctx is not first else None)
         for variant in variants(ctx.config):
             if variant is MAIN or variant.changes_network:
                 query.featurize(ctx, variant)
@@ -95,6 +106,8 @@ def run_score(out: Path, contexts: list[Context]) -> None:
     for ctx in contexts:
         for variant in variants(ctx.config):
             score.run(ctx, variant)
+    if contexts[0].config.score.ensemble and hosts.is_first():
+        ensemble.run(out, contexts)
 
 
 STAGES: dict[str, Callable[[Path, list[Context]], None]] = {

@@ -44,6 +44,14 @@ def error_weights(
     return (root / jnp.linalg.norm(root, axis=0, keepdims=True)).mean(axis=1)
 
 
+def standardised(scores: Float[Array, "query sample"]) -> Float[Array, "query sample"]:
+    """Every query's scores less their mean over the samples, divided by their standard deviation:
+    what scores of several models are averaged as. Equal scores become zero."""
+    centred = scores - scores.mean(axis=1, keepdims=True)
+    spread = scores.std(axis=1, keepdims=True)
+    return centred / jnp.where(spread > 0, spread, 1.0)
+
+
 class Ranking(NamedTuple):
     """The best samples of every query, best first; ties go to the lower index."""
 

@@ -142,13 +142,15 @@ class Candidates(NamedTuple):
         """Complete their feature stores."""
         bench, config = self.benchmark, self.benchmark.config
         samples, batch = train_samples(self.inputs, self.rows), config.gradient.batch
-        featurizer = featurize.Featurizer(bench.placed(), bench.recipe, samples, bench.mesh, batch)
+        featurizer = featurize.Featurizer(
+            bench.placed(), bench.recipe, samples, bench.mesh, batch, config.table
+        )
         form = featurize.StoreForm(config.store.chunk, config.store.dtype)
         featurize.complete(featurizer, self.folder, config.methods, self.key, form, "featurize")
 
     def store(self, method: str) -> FeatureStore:
         """A method's features, complete."""
-        spec = METHODS[method].train
+        spec = self.benchmark.config.table[method].train
         assert spec is not None
         return FeatureStore.open(self.folder.features(store_of(method)), self.key(spec))
 

@@ -1,6 +1,7 @@
 """Features of training samples, all of a method's side of it in one pure call."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ from ctrak_jax.attribution.network import Network, Weights
 from ctrak_jax.attribution.recipe import Recipe, guidance_of
 from ctrak_jax.methods import GradientSpec
 from ctrak_jax.trajectory import Path, forward_path, invert
-from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params
+from ctrak_jax.typing import Array, Cond
 
 
 class TrainBatch(NamedTuple):
@@ -51,6 +52,7 @@ def train_features(
     specs: Sequence[GradientSpec],
     batch: TrainBatch,
     *,
+    null: Cond | None = None,
     errors: bool = False,
 ) -> TrainFeatures:
     """Features of a batch of training samples, for several gradients that share their paths.
@@ -61,6 +63,7 @@ def train_features(
         params: its parameters.
         specs: the training gradients, such as ``METHODS["concept-trak"].train``.
         batch: the samples.
+        null: the condition that says nothing, where a gradient is taken under it.
         errors: also compute the denoising errors, which cost a pass of their own.
     """
     chosen, functions = params.chosen, network.given(params.others)
@@ -69,21 +72,31 @@ def train_features(
         x0, cond, negatives, index = item
         key = jax.random.fold_in(jax.random.key(recipe.seed), index)
         forward = forward_path(recipe.schedule, x0, recipe.grid.recorded, key)
-        paths = {"forward": forward}
-        if any(spec.path == "inversion" for spec in specs):
-            paths["inversion"] = guided_inversions(
-                recipe, functions.exact_fn, chosen, x0, cond, negatives
+        inverted = partial(invert, functions.exact_fn, chosen, recipe.schedule, recipe.grid, x0)
+
+        def under(told: Cond, wanted: Sequence[GradientSpec], inversion: Callable[[], Path]):
+            paths = {"forward": forward}
+            if any(spec.path == "inversion" for spec in wanted):
+                paths["inversion"] = inversion()
+            return gradients_of(
+                functions.layers_fn,
+                chosen,
+                wanted,
+                paths,
+                told,
+                lambda spec: loss_of(spec.loss, recipe.schedule, x0, told, 1.0),
+                recipe.projection,
+                recipe.time_chunk,
             )
-        gradients = gradients_of(
-            functions.layers_fn,
-            chosen,
-            specs,
-            paths,
-            cond,
-            lambda spec: loss_of(spec.loss, recipe.schedule, x0, cond, 1.0),
-            recipe.projection,
-            recipe.time_chunk,
-        )
+
+        named = [spec for spec in specs if spec.condition == "own"]
+        guided = partial(guided_inversions, recipe, inverted, cond, negatives)
+        gradients = under(cond, named, guided)
+        if len(named) < len(specs):
+            if null is None:
+                raise ValueError("a gradient under the null condition needs it: pass null.")
+            free = [spec for spec in specs if spec.condition == "null"]
+            gradients |= under(null, free, lambda: inverted(null))
         found = jnp.zeros(0)
         if errors:
             found = denoising_errors(functions.eps_fn, chosen, recipe.schedule, forward, x0, cond)
@@ -96,9 +109,10 @@ def train_features(
 
 
 def guided_inversions(
-    recipe: Recipe, eps_fn: EpsFn, params: Params, x0: Image, cond: Cond, negatives: Cond
+    recipe: Recipe, inverted: Callable[..., Path], cond: Cond, negatives: Cond
 ) -> Path:
-    """The inversions of one sample guided against each negative [negative, ...], end to end.
+    """The inversions of one sample, ``inverted(cond, guidance)``, guided against each negative
+    [negative, ...], end to end.
 
     One negative alone says as much about that negative as about the sample: against (circle, blue)
     a blue triangle's gradient is that of "triangle, not circle", and ranks high for whatever else a
@@ -106,8 +120,7 @@ def guided_inversions(
     """
 
     def one(negative: Cond) -> Path:
-        guidance = guidance_of(recipe.guidance, negative)
-        return invert(eps_fn, params, recipe.schedule, recipe.grid, x0, cond, guidance=guidance)
+        return inverted(cond, guidance=guidance_of(recipe.guidance, negative))
 
     if recipe.guidance == 1.0:
         return one(negatives[0])

@@ -21,7 +21,7 @@ from ctrak_jax.devices import ShardedRows, local_mesh
 from ctrak_jax.inputs.base import NegativeRule
 from ctrak_jax.inputs.batches import train_samples
 from ctrak_jax.inputs.pixels import Pixels
-from ctrak_jax.methods import METHODS, GradientSpec, train_specs
+from ctrak_jax.methods import METHODS, GradientSpec, concept_trak, train_specs
 from ctrak_jax.models.architecture import architecture_of
 from ctrak_jax.projection import (
     KINDS,
@@ -82,15 +82,19 @@ def subject(batch: int, k: int) -> Subject:
 
 def features_of(of: Subject, spec: GradientSpec) -> Callable[..., attribution.TrainFeatures]:
     """Featurizes the batch by one gradient: ``step(params, batch)``."""
-    featurized = partial(attribution.train_features, of.recipe, of.network)
+    null = np.zeros_like(np.asarray(of.batch.cond)[0])
+    featurized = partial(attribution.train_features, of.recipe, of.network, null=null)
     return lambda params, batch: featurized(params, [spec], batch)
 
 
 def featurize(sizes: Sizes) -> list[Row]:
     """Features of each distinct training gradient, projection included, tiny model."""
     found, calls = subject(sizes.batch, sizes.k), []
-    for spec in train_specs(tuple(METHODS)):
-        name = f"{spec.loss}, {spec.path}{', normalised' if spec.normalise else ''}"
+    published = {"concept-trak": concept_trak("inversion", "own")}
+    specs = train_specs(tuple(METHODS)) | train_specs(["concept-trak"], METHODS | published)
+    for spec in specs:
+        told = ", null condition" if spec.condition == "null" else ""
+        name = f"{spec.loss}, {spec.path}{', normalised' if spec.normalise else ''}{told}"
         run = features_of(found, spec)
         calls.append(of_program(name, run, (found.params, found.batch), sizes.batch))
     return in_turns(calls, sizes.repeats)

@@ -5,7 +5,14 @@ from typing import Any
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "published": {
-        "trajectory": {"steps": 50, "record_every": 5, "guidance": 7.5, "negative": "null"},
+        "trajectory": {
+            "path": "inversion",
+            "condition": "own",
+            "guidance": 7.5,
+            "negative": "null",
+            "steps": 50,
+            "record_every": 5,
+        },
         "projection": {"kind": "mask", "k": 32768},
         "query": {"guidance": 7.5, "eta": 0.1, "scale": 7.5},
     },

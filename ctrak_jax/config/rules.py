@@ -125,6 +125,15 @@ def _unnamed_are_hidden(config: "Config") -> str | None:
     return f"{wrong}data.unlabelled hides none; give it one, or use all" if needed else None
 
 
+def _ensemble_has_several_models(config: "Config") -> str | None:
+    if not config.score.ensemble:
+        return None
+    if len(config.run.seeds) < 2:
+        return "score.ensemble averages over run.seeds, of which there is one; give several"
+    wrong = "score.ensemble averages scores, score.keep_all=false leaves none; keep them"
+    return None if config.score.keep_all else wrong
+
+
 RULES: tuple[Callable[["Config"], str | None], ...] = (
     *(_chunks_divide_timesteps, _check_knows_images, _text_has_captions),
     *(_abc_has_a_model, _abc_has_no_attributes, _dit_has_a_condition),
@@ -133,4 +142,5 @@ RULES: tuple[Callable[["Config"], str | None], ...] = (
     *(_top_lists_are_deep_enough, _wrong_label_has_scores, _wrong_label_has_labels),
     _references_are_possible,
     *(_hidden_carriers_have_scores, _unnamed_are_hidden),
+    _ensemble_has_several_models,
 )

@@ -94,6 +94,9 @@ class ScoreConfig(Section):
     """Rows per query in the top lists."""
     keep_all: bool = True
     """Keep every score, not only the top ones."""
+    ensemble: bool = False
+    """Also average a question's scores, standardised over the candidates, over all run.seeds, which
+    then ask about the pictures of the first one."""
 
 
 class UnnamedConfig(Section):

@@ -27,6 +27,7 @@ from ctrak_jax.config.scoring import (
 )
 from ctrak_jax.config.training import AutoencoderConfig, EncodeConfig, TrainConfig
 from ctrak_jax.config.trajectory import GradientConfig, ProjectionConfig, TrajectoryConfig
+from ctrak_jax.methods import METHODS, Method, concept_trak
 
 
 class Config(Section):
@@ -81,6 +82,12 @@ class Config(Section):
         opposite = wanted if attributes else 0
         most = {"null": 1, "prompt": 1, "attribute": attributes, "opposite": opposite}
         return min(wanted, most.get(kind, wanted))
+
+    @property
+    def table(self) -> dict[str, Method]:
+        """Everything that ranks, with Concept-TRAK as this config sets it."""
+        own = concept_trak(self.trajectory.path, self.trajectory.condition)
+        return METHODS | {"concept-trak": own}
 
     @property
     def timesteps(self) -> int:

@@ -30,8 +30,11 @@ class TrainConfig(Section):
     ema: float = Field(default=0.995, ge=0, lt=1)
     """Decay of the averaged parameters, which are the model afterwards."""
     attribute_dropout: float = Field(default=0.02, ge=0, lt=1)
-    """Probability that an attribute of a condition becomes null, independently of the others; of a
-    text-to-image model, that the caption becomes empty."""
+    """Probability that an attribute of a condition becomes null, independently of the others
+    (class-conditional)."""
+    condition_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Probability that the whole condition becomes null, the caption empty: what trains the null
+    condition, under which candidates are featurized."""
     scan: Annotated[Natural, PERFORMANCE] = 50
     """Steps compiled into one call."""
     checkpoint_every: Annotated[Natural, PERFORMANCE] = 1000

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ctrak_jax.config.base import PERFORMANCE, Natural, NullByName, Section, Seed
+from ctrak_jax.methods import StatePath, Told
 
 
 class TrajectoryConfig(Section):
@@ -17,6 +18,11 @@ class TrajectoryConfig(Section):
     """Steps between recorded states, which are the attribution timesteps; a divisor of steps."""
     timesteps: Natural | None = None
     """Attribution timesteps, those of the least noise; empty for all that are recorded."""
+    path: StatePath = "forward"
+    """States of Concept-TRAK's training samples: forward noise, or DDIM inversion as published."""
+    condition: Annotated[Told, NullByName] = "null"
+    """What Concept-TRAK's training samples are denoised under: the null condition, so that no label
+    is read, or their own as published (guided inversions are always under it)."""
     guidance: float = Field(default=2.0, ge=0)
     """Guidance scale of the training samples' inversion; 1 for none, 7.5 as published."""
     negative: Annotated[Literal["attribute", "opposite", "other", "null", "prompt"], NullByName] = (

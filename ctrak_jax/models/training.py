@@ -114,6 +114,7 @@ def trainer(
     *,
     blocks: np.ndarray,
     attribute_dropout: float,
+    condition_dropout: float,
     ema: float,
     key: PRNGKey,
 ) -> Trainer:
@@ -126,7 +127,8 @@ def trainer(
         t = jax.random.randint(time_key, (), 0, schedule.steps)
         noise = jax.random.normal(noise_key, x0.shape)
         keep = jax.random.bernoulli(drop_key, 1.0 - attribute_dropout, (attributes,))
-        cond = cond * keep[blocks]
+        none = jax.random.bernoulli(jax.random.fold_in(drop_key, 1), condition_dropout)
+        cond = cond * keep[blocks] * (1.0 - none)
         x = add_noise(schedule, x0, t, noise)
         return jnp.mean((noise - eps_fn(params, x, t, cond)) ** 2)
 

@@ -71,7 +71,11 @@ def roofline(chip: Chip, *, passes: float, traffic: float, batch: int) -> tuple[
 def store_bytes(config: Config, samples: int) -> int:
     """Bytes of the feature stores' arrays: rows in whole chunks, a scale for each kept as int8, an
     int64 index, 4 bytes of checksum a chunk."""
-    chunk, dtype, specs = config.store.chunk, config.store.dtype, train_specs(config.methods)
+    chunk, dtype, specs = (
+        config.store.chunk,
+        config.store.dtype,
+        train_specs(config.methods, config.table),
+    )
     chunks = -(-samples // chunk)
 
     def array(width: int, size: int = 4) -> int:

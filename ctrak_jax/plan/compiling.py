@@ -61,7 +61,11 @@ def compile_all(config: Config, topology: str, batch: int | None, only: bool) ->
     chips = devices.chips_of(mesh)
     size = config.gradient.batch if batch is None else batch * chips
     first = -(-size // mesh.size)
-    about = {"devices": mesh.size, "chips": chips, "gradients": len(train_specs(config.methods))}
+    about = {
+        "devices": mesh.size,
+        "chips": chips,
+        "gradients": len(train_specs(config.methods, config.table)),
+    }
     about |= {"parameters": step.params.size, "projection": step.projection}
     _say(about | {"searched": not only})
     compiled = devices.over_samples(step.fn, mesh, step.specs)
@@ -125,7 +129,7 @@ class FeaturizeStep(NamedTuple):
 def step_of(config: Config, mesh: Mesh) -> FeaturizeStep:
     """The featurization of a config as it is on the TPUs of a mesh: no folder, and no model but its
     shapes."""
-    specs = train_specs(config.methods)
+    specs = train_specs(config.methods, config.table)
     if not specs:
         raise UsageError(f"methods={list(config.methods)}: none of them featurizes anything.")
     architecture, negatives = _shapes(config)
@@ -137,7 +141,8 @@ def step_of(config: Config, mesh: Mesh) -> FeaturizeStep:
     gradient, shapes = config.gradient, architecture.denoiser(architecture.template, mesh)
     found = split(shapes, gradient.include, gradient.exclude, recipe.projection)
     network, params, placing = placed(found, architecture, mesh)
-    features = partial(train_features, recipe, network, errors=bool(needs_errors(specs)))
+    null, errors = np.zeros(architecture.condition, np.float32), bool(needs_errors(specs))
+    features = partial(train_features, recipe, network, null=null, errors=errors)
 
     def batch(count: int) -> TrainBatch:
         return described(count, architecture.sample, architecture.condition, negatives)

@@ -17,14 +17,15 @@ def _of(section: str, fields: str) -> tuple[str, ...]:
 
 
 _SCHEDULE = _of("schedule", "kind steps prediction")
-_UNNAMED = _of("unnamed", "attributes candidates")
+_TOLD = _of("trajectory", "path condition")
+_MEASURES = (*_of("unnamed", "attributes candidates"), "score.ensemble")
 _EVALUATE = _of("evaluate", "k hidden_k bootstrap")
 _GRID = _of("trajectory", "steps record_every timesteps")
 
 SETTINGS: dict[str, tuple[str, ...]] = {
     "network": _of("model", "kind size width depth heads patch") + _SCHEDULE,
     "training": _of("train", "steps batch optimizer learning_rate adam_learning_rate warmup")
-    + _of("train", "weight_decay clip ema attribute_dropout"),
+    + _of("train", "weight_decay clip ema attribute_dropout condition_dropout"),
     "autoencoder": _of("autoencoder", "steps batch learning_rate adam_learning_rate kl"),
     "compute": ("model.dtype",),
     "encoding": _of("encode", "flip dtype"),
@@ -40,8 +41,9 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     + _of("query", "scopes trajectories sampling_guidance guidance eta repetitions scale minus")
     + ("query.seed",),
     "unlearning": _GRID + _of("unlearning", "learning_rate fisher_samples"),
-    "scores": ("methods", "references", *_of("score", "damping damping_for solver k top keep_all")),
-    "metrics": ("methods", "references", "controls", *_UNNAMED, *_EVALUATE),
+    "scores": ("methods", "references", *_TOLD, *_of("score", "damping damping_for solver"))
+    + _of("score", "k top keep_all"),
+    "metrics": ("methods", "references", "controls", *_MEASURES, *_EVALUATE),
     "bootstrap": ("evaluate.bootstrap",),
     "report": ("name", "methods", "references"),
     "counterfactual": _of("counterfactual", "remove methods scenarios among images"),
@@ -130,6 +132,7 @@ def feature_key(
         "trajectory": {"path": spec.path, **trajectory},
         "timesteps": list(timesteps),
         "normalise": spec.normalise,
+        "condition": spec.condition,
         "selected": {
             "include": gradient["include"],
             "exclude": [*gradient["exclude"], *exclude],

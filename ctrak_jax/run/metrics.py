@@ -93,6 +93,15 @@ class PrecisionTable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EnsembleTables:
+    """The precision of the average of all training seeds (``score.ensemble``); its rows bear the
+    seed whose pictures are asked about."""
+
+    named: PrecisionTable
+    unnamed: PrecisionTable
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabelShiftTable:
     """The wrong-label control: every question, and the means."""
 
@@ -186,6 +195,7 @@ class Metrics:
         summary: means with 95% intervals.
         unnamed: the same where the candidates' conditions do not name the attribute asked about.
         hidden: what is found of carriers that are not named; None where training hid no value.
+        ensemble: the same for the average of several models, where it was asked for.
         damping: curves by method.
         controls: by name.
         settings: the resolved config.
@@ -198,6 +208,7 @@ class Metrics:
     controls: Mapping[str, PrecisionTable | LabelShiftTable]
     settings: Mapping[str, Any]
     hidden: HiddenTable | None = None
+    ensemble: EnsembleTables | None = None
 
 
 def write_metrics(path: Path, metrics: Metrics) -> None:

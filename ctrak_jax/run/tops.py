@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
+import numpy as np
+
 from ctrak_jax.run.tables import damaged, read_csv, write_csv
+from ctrak_jax.score import Ranking
 
 HEADER = ("query", "rank", "index", "score", "attribute")
 
@@ -21,6 +24,24 @@ class Hit:
 
 Tops = Mapping[tuple[str, str], Sequence[Hit]]
 """Rankings, best first, by the question's (query, attribute)."""
+
+
+def write_ranking(
+    path: Path, keys: Sequence[tuple[str, str]], ranking: Ranking, index: np.ndarray
+) -> None:
+    """Write top/<method>.csv of the questions that the method answers.
+
+    Args:
+        keys: the questions' (query, attribute).
+        ranking: rows of the candidates [question, rank]; NaN where a method has no answer.
+        index: the candidates' dataset indices.
+    """
+    tops = {}
+    for key, rows, values in zip(keys, *map(np.asarray, ranking), strict=True):
+        if not np.isnan(values).any():
+            found = zip(index[rows], values, strict=True)
+            tops[key] = [Hit(int(i), float(value)) for i, value in found]
+    write_tops(path, tops)
 
 
 def write_tops(path: Path, tops: Tops) -> None:

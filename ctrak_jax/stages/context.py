@@ -21,7 +21,7 @@ from ctrak_jax.inputs.encoder import BatchEncoder
 from ctrak_jax.inputs.latents import Latents
 from ctrak_jax.inputs.pixels import Pixels
 from ctrak_jax.inputs.questions import QuestionInputs
-from ctrak_jax.methods import METHODS, GradientSpec, store_of
+from ctrak_jax.methods import GradientSpec, store_of
 from ctrak_jax.models import Denoiser
 from ctrak_jax.models.architecture import Architecture, architecture_of
 from ctrak_jax.models.stable_diffusion import UNet
@@ -68,9 +68,10 @@ class Context:
 
     @cached_property
     def inputs(self) -> Inputs:
-        return self._inputs(self.dataset)
+        return self.inputs_of(self.dataset)
 
-    def _inputs(self, dataset: Dataset) -> Inputs:
+    def inputs_of(self, dataset: Dataset) -> Inputs:
+        """The same of other candidates, or of the same under other conditions."""
         t, path = self.config.trajectory, self.config.data.path
         negative = NegativeRule(t.negative, t.negatives, t.negative_prompt)
         if not isinstance(self.architecture.network, UNet):
@@ -130,7 +131,7 @@ class Context:
             seed = self.config.trajectory.seed
             return relabelled_samples(self.inputs, self.dataset, variant.relabel, seed)
         dataset = self.candidates(variant)
-        inputs = self.inputs if dataset is self.dataset else self._inputs(dataset)
+        inputs = self.inputs if dataset is self.dataset else self.inputs_of(dataset)
         return train_samples(inputs, dataset.train_index)
 
     def compared(self, variant: Variant = MAIN) -> tuple[str, ...]:
@@ -193,12 +194,21 @@ class Context:
             query=query,
         )
 
+    def variant_of(self, method: str, variant: Variant) -> Variant:
+        """Whose features a method has in a variant: the main ones, where the variant changes
+        conditions alone and the method is told none."""
+        spec = self.config.table[method].train
+        free = spec is not None and spec.condition == "null"
+        same = variant.candidates is None or variant.candidates >= len(self.dataset.train_index)
+        return MAIN if free and same and not variant.changes_network else variant
+
     def features(self, method: str, variant: Variant = MAIN) -> FeatureStore:
         """A method's features of training samples, complete.
 
         Raises:
             StoreError: missing, damaged, or made from something else.
         """
-        spec, folder = METHODS[method].train, self.folder.part(variant.folder)
+        variant = self.variant_of(method, variant)
+        spec, folder = self.config.table[method].train, self.folder.part(variant.folder)
         assert spec is not None
         return FeatureStore.open(folder.features(store_of(method)), self.feature_key(spec, variant))

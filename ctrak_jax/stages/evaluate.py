@@ -13,6 +13,7 @@ from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.keys import settings_of
 from ctrak_jax.run.metrics import (
     DampingCurve,
+    EnsembleTables,
     HiddenRow,
     HiddenSummary,
     HiddenTable,
@@ -28,7 +29,7 @@ from ctrak_jax.run.metrics import (
 from ctrak_jax.run.questions import Question
 from ctrak_jax.run.tops import read_tops
 from ctrak_jax.run.variants import CONTROLS, MAIN, Variant, unnamed, variants
-from ctrak_jax.stages import score
+from ctrak_jax.stages import ensemble, score
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store import read_scores
 
@@ -67,6 +68,7 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
             summary=main.summary,
             damping=damping_curves(contexts),
             unnamed=_precision_table(contexts, unnamed(config)),
+            ensemble=_ensemble_tables(out, contexts),
             controls=controls,
             hidden=_hidden_table(contexts),
             settings=config.model_dump(mode="json", exclude={"counterfactual", "lds"}),
@@ -94,6 +96,16 @@ def _hidden_table(contexts: Sequence[Context]) -> HiddenTable | None:
     rows = tuple(row for ctx in contexts for row in hidden_rows(ctx))
     summary = summarise_hidden(rows, wanted.bootstrap)
     return HiddenTable(k=wanted.hidden_k, rows=rows, summary=summary)
+
+
+def _ensemble_tables(out: Path, contexts: Sequence[Context]) -> EnsembleTables | None:
+    if not contexts[0].config.score.ensemble:
+        return None
+    average = [ensemble.context_of(out, contexts)]
+    return EnsembleTables(
+        named=_precision_table(average, [MAIN]),
+        unnamed=_precision_table(average, unnamed(average[0].config)),
+    )
 
 
 def reported(ctx: Context, variant: Variant = MAIN) -> list[Question]:

@@ -13,7 +13,7 @@ from ctrak_jax.attribution import Recipe, TrainBatch, TrainFeatures, train_featu
 from ctrak_jax.data import read_ahead
 from ctrak_jax.inputs.batches import TrainSamples
 from ctrak_jax.log import stage
-from ctrak_jax.methods import METHODS, GradientSpec, needs_errors, train_specs
+from ctrak_jax.methods import METHODS, GradientSpec, Method, needs_errors, train_specs
 from ctrak_jax.projection import implementation_of
 from ctrak_jax.run.fill import Computed, FillJob, fill
 from ctrak_jax.run.folder import RunFolder
@@ -24,13 +24,15 @@ from ctrak_jax.store import Dtype, FeatureStore
 
 
 class Featurizer(NamedTuple):
-    """Samples, and all that makes features of them, ``batch`` side by side over all devices."""
+    """Samples, and all that makes features of them, ``batch`` side by side over all devices;
+    ``table`` says what each method's gradient is."""
 
     placed: PlacedNetwork
     recipe: Recipe
     samples: TrainSamples
     mesh: Mesh
     batch: int
+    table: Mapping[str, Method] = METHODS
 
 
 class StoreForm(NamedTuple):
@@ -50,9 +52,10 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
             ctx.samples(variant),
             ctx.mesh,
             ctx.config.gradient.batch,
+            ctx.config.table,
         ),
         ctx.folder.part(variant.folder),
-        ctx.config.methods,
+        [method for method in ctx.config.methods if ctx.variant_of(method, variant) == variant],
         partial(ctx.feature_key, variant=variant),
         StoreForm(ctx.config.store.chunk, ctx.config.store.dtype),
         variant.title("featurize"),
@@ -69,7 +72,7 @@ def complete(
 ) -> None:
     """Fill the stores of the methods' training gradients; ``key`` says what the features of one
     depend on."""
-    specs = train_specs(methods)
+    specs = train_specs(methods, featurizer.table)
     names = {name: spec for spec, name in specs.items()}
     keep_errors = needs_errors(train_specs(tuple(METHODS)))  # also of stores not asked for here
     stores: dict[str, FeatureStore] = {}
@@ -123,7 +126,7 @@ def _dispatcher(
     featurizer: Featurizer, jobs: Sequence[FillJob], keep_errors: set[str]
 ) -> Callable[[FillJob], Callable[[], Computed]]:
     """Starts the jobs, in order, batch by batch; images are read ahead of the devices."""
-    (network, params, specs), recipe, samples, mesh, size = featurizer
+    (network, params, specs), recipe, samples, mesh, size, table = featurizer
     size += -size % mesh.size
     weights = devices.put(params, mesh, specs)
 
@@ -136,8 +139,10 @@ def _dispatcher(
 
     def program(stores: tuple[str, ...]) -> jax.stages.Wrapped:
         errors = any(name in keep_errors for name in stores)
-        step = partial(train_features, recipe, network, errors=errors)
-        wanted = _gradients(stores)
+        wanted = [spec for name in stores if (spec := table[name].train) is not None]
+        free = any(spec.condition == "null" for spec in wanted)
+        null = samples.inputs.null if free else None
+        step = partial(train_features, recipe, network, null=null, errors=errors)
         return devices.over_samples(lambda w, batch: step(w, wanted, batch), mesh, specs)
 
     programs = {stores: program(stores) for stores in {job.program for job in jobs}}
@@ -148,11 +153,6 @@ def _dispatcher(
         return lambda: _fetched(job.program, parts, keep_errors)
 
     return dispatch
-
-
-def _gradients(stores: Sequence[str]) -> list[GradientSpec]:
-    """The training gradients of stores that one program fills."""
-    return [spec for name in stores if (spec := METHODS[name].train) is not None]
 
 
 def _fetched(

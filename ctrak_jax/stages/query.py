@@ -48,8 +48,12 @@ def combinations(ctx: Context) -> list[dict[str, str]]:
     return chosen
 
 
-def generate(ctx: Context) -> None:
+def generate(ctx: Context, like: Context | None = None) -> None:
     """Generate the local queries and pictures of the global ones; list all questions.
+
+    Args:
+        ctx: whose model generates them.
+        like: whose questions and pictures are taken instead, those of another training seed.
 
     Raises:
         UsageError: there is no combination of values to ask about, or a concept that the text
@@ -64,6 +68,8 @@ def generate(ctx: Context) -> None:
             "attributes there, or ask by `ctrak attribute --prompt`."
         )
     key = ctx.upstream() | settings_of(config, "query images")
+    if like is not None:
+        key["pictures"] = questions.fingerprint(like.folder.queries)
     if ctx.folder.fresh("query-images", key, ctx.folder.questions):
         return
     if ctx.folder.questions.exists():
@@ -71,6 +77,12 @@ def generate(ctx: Context) -> None:
             f"{ctx.folder.questions} was made from another model or other query settings; use "
             f"another --out, or delete {out} to ask anew."
         )
+    if like is not None:
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(like.folder.queries / "images", out / "images")
+        ctx.folder.finish("query-images", key)
+        questions.write_questions(ctx.folder.questions, like.questions())
+        return
     chosen = combinations(ctx)
     if config.model.kind == "text-to-image":
         require_heard(ctx.model_source, _prompts(ctx, chosen))

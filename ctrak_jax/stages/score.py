@@ -27,7 +27,7 @@ from ctrak_jax.run.features import (
 )
 from ctrak_jax.run.keys import settings_of
 from ctrak_jax.run.questions import Question
-from ctrak_jax.run.tops import Hit, write_tops
+from ctrak_jax.run.tops import write_ranking
 from ctrak_jax.run.variants import MAIN, Variant
 from ctrak_jax.stages import references, unlearning
 from ctrak_jax.stages.context import Context
@@ -125,7 +125,7 @@ def load_features(ctx: Context, variant: Variant, method: str) -> TrainingFeatur
     """A method's features, this process's share of them; the relabelled rows of a control stand in
     for the main ones."""
     solver, replacement = ctx.config.score.solver, None
-    if variant.relabel:
+    if ctx.variant_of(method, variant).relabel:
         replacement = Replacement(ctx.features(method, variant), ctx.samples(variant).rows)
     return open_features(
         ctx.features(method, MAIN if variant.relabel else variant),
@@ -274,9 +274,4 @@ def _write(
     candidates = ctx.candidates(variant)
     if scores is not None and ctx.config.score.keep_all:
         write_scores(folder.scores(method), scores)
-    tops = {}
-    for q, rows, values in zip(asked, *map(np.asarray, ranking), strict=True):
-        if not np.isnan(values).any():  # unlearning and pictures answer no global question
-            index = candidates.train_index[rows]
-            tops[q.key] = [Hit(int(i), float(v)) for i, v in zip(index, values, strict=True)]
-    write_tops(folder.top(method), tops)
+    write_ranking(folder.top(method), [q.key for q in asked], ranking, candidates.train_index)

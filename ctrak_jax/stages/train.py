@@ -136,6 +136,7 @@ def make_trainer(training: ModelTraining) -> Trainer:
         optimizer(_optimizer_spec(config.train, config.train)),
         blocks=training.data.conditions.blocks,
         attribute_dropout=config.train.attribute_dropout,
+        condition_dropout=config.train.condition_dropout,
         ema=config.train.ema,
         key=jax.random.key(training.seed),
     )
@@ -205,7 +206,7 @@ def _train_text_to_image(ctx: Context) -> None:
         autoencoder=FitSpec(_optimizer_spec(train, coding), coding.batch, train.ema),
         denoiser=FitSpec(_optimizer_spec(train, train), train.batch, train.ema),
         kl=coding.kl,
-        text_dropout=train.attribute_dropout,
+        text_dropout=train.condition_dropout,
         schedule=schedule.kind,
         schedule_steps=schedule.steps,
         prediction=schedule.prediction,

@@ -63,7 +63,8 @@ def training(config: Config, side: int) -> float:
 
 def candidate(config: Config, side: int) -> float:
     """FLOPs of the features of one candidate by all methods."""
-    t, specs, times = config.trajectory, train_specs(config.methods), config.timesteps
+    t, times = config.trajectory, config.timesteps
+    specs = train_specs(config.methods, config.table)
     guided = t.guidance != 1
     paths = config.negatives if guided else 1
     passes = 0

@@ -131,7 +131,7 @@ def text_training(batch: int) -> Iterator[Choice]:
     yield Choice("train.steps", 1200, why)
     yield Choice("train.batch", batch, "Images per step, at most half of them.")
     yield Choice("train.adam_learning_rate", 1e-3, why)
-    yield Choice("train.attribute_dropout", 0.1, "So often a caption is left out in training.")
+    yield Choice("train.condition_dropout", 0.1, "So often a caption is left out in training.")
     yield Choice("train.scan", 20, "Steps between two looks at the loss.")
     yield Choice("train.checkpoint_every", 400, KILLED)
     yield Choice("query.sampling_guidance", 3.0, "A model of captions draws them clearer so.")
