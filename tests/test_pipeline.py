@@ -124,7 +124,7 @@ def test_unnamed_precision_is_that_of_candidates_that_do_not_name_the_attribute(
     network, weights, _ = ctx.placed(ctx.load())
     spec = METHODS_BY_NAME["d-trak"].train
     assert spec is not None
-    batch = TrainBatch(x0, cond, cond[:, None], index)
+    batch = TrainBatch(x0, cond, index)
     plain = train_features(ctx.recipe, network, weights, [spec], batch).features[:, 0]
     assert np.linalg.norm(store.read() - plain) <= 1e-4 * np.linalg.norm(plain)
 

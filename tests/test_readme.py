@@ -28,6 +28,8 @@ def yours() -> dict[str, Any]:
         "x0": jax.random.normal(images, (12, 4, 4, 1)),
         "cond": cond,
         "negatives": cond[::-1],
+        "null": jnp.zeros(2),
+        "minus": cond[1],
     }
 
 

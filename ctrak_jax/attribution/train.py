@@ -27,14 +27,15 @@ class TrainBatch(NamedTuple):
     Attributes:
         x0: clean samples [sample, ...].
         cond: their conditions [sample, ...].
-        negatives: what their inversions are guided against [sample, negative, ...].
         index: numbers that fix their noise [sample].
+        negatives: what their inversions are guided against [sample, negative, ...], where a
+            gradient is taken on guided inversions.
     """
 
     x0: Any
     cond: Any
-    negatives: Any
     index: Any
+    negatives: Any = None
 
 
 class TrainFeatures(NamedTuple):
@@ -69,7 +70,7 @@ def train_features(
     chosen, functions = params.chosen, network.given(params.others)
 
     def one(item: TrainBatch) -> tuple[list[Any], Array]:
-        x0, cond, negatives, index = item
+        x0, cond, index, negatives = item
         key = jax.random.fold_in(jax.random.key(recipe.seed), index)
         forward = forward_path(recipe.schedule, x0, recipe.grid.recorded, key)
         inverted = partial(invert, functions.exact_fn, chosen, recipe.schedule, recipe.grid, x0)

@@ -24,7 +24,7 @@ def described(
         return jax.ShapeDtypeStruct((count, *shape), dtype)
 
     return TrainBatch(
-        array(*sample), array(*condition), array(negatives, *condition), array(dtype=np.int64)
+        array(*sample), array(*condition), array(dtype=np.int64), array(negatives, *condition)
     )
 
 
@@ -49,13 +49,13 @@ class TrainSamples:
         """Dataset indices of the rows that are computed."""
         return self.index[self.rows]
 
-    def batch(self, rows: np.ndarray) -> TrainBatch:
-        """The arrays of some samples."""
+    def batch(self, rows: np.ndarray, *, guided: bool = True) -> TrainBatch:
+        """The arrays of some samples; ``guided``: with negatives."""
         return TrainBatch(
             self.inputs.samples(rows),
             self.inputs.conditions(self.labels[rows]),
-            self.inputs.negatives(rows, self.labels),
             self.index[rows],
+            self.inputs.negatives(rows, self.labels) if guided else None,
         )
 
 

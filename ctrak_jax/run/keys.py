@@ -17,6 +17,7 @@ def _of(section: str, fields: str) -> tuple[str, ...]:
 
 
 _SCHEDULE = _of("schedule", "kind steps prediction")
+_SCORE = _of("score", "damping damping_for solver k top keep_all")
 _TOLD = _of("trajectory", "path condition")
 _MEASURES = (*_of("unnamed", "attributes candidates"), "score.ensemble")
 _EVALUATE = _of("evaluate", "k hidden_k bootstrap")
@@ -41,8 +42,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     + _of("query", "scopes trajectories sampling_guidance guidance eta repetitions scale minus")
     + ("query.seed",),
     "unlearning": _GRID + _of("unlearning", "learning_rate fisher_samples"),
-    "scores": ("methods", "references", *_TOLD, *_of("score", "damping damping_for solver"))
-    + _of("score", "k top keep_all"),
+    "scores": ("methods", "references", *_TOLD, *_SCORE),
     "metrics": ("methods", "references", "controls", *_MEASURES, *_EVALUATE),
     "bootstrap": ("evaluate.bootstrap",),
     "report": ("name", "methods", "references"),

@@ -134,8 +134,11 @@ def _dispatcher(
         rows = range(job.chunks[0].start, job.chunks[0].stop, size)
         return [samples.rows[first : min(first + size, job.chunks[0].stop)] for first in rows]
 
+    wanted = [spec for job in jobs for name in job.program if (spec := table[name].train)]
+    guided = any(spec.path == "inversion" and spec.condition == "own" for spec in wanted)
+
     def read(rows: np.ndarray) -> TrainBatch:
-        return samples.batch(devices.padded(rows, size))
+        return samples.batch(devices.padded(rows, size), guided=guided)
 
     def program(stores: tuple[str, ...]) -> jax.stages.Wrapped:
         errors = any(name in keep_errors for name in stores)

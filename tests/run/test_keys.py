@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ctrak_jax.config import Config
-from ctrak_jax.methods import METHODS
+from ctrak_jax.methods import METHODS, concept_trak
 from ctrak_jax.run.keys import RESULTS, SETTINGS, feature_key, settings_of
 
 CHANGE_NOTHING = {
@@ -114,12 +114,17 @@ def test_what_changes_a_number_changes_its_key(section, result):
 
 def test_a_forward_feature_does_not_depend_on_guidance():
     guided = Config.model_validate({"trajectory": {"guidance": 3.0}})
-    dsm, dps = METHODS["trak"].train, METHODS["concept-trak"].train
+    dsm, dps = METHODS["trak"].train, concept_trak("inversion", "own").train
+    free = METHODS["concept-trak"].train
     assert dsm is not None
     assert dps is not None
+    assert free is not None
 
     def key(config: Config, spec) -> dict[str, Any]:
         return feature_key(config, spec, made_by={}, timesteps=[1], parameters=9)
 
     assert key(guided, dsm) == key(Config(), dsm)
     assert key(guided, dps) != key(Config(), dps)
+    assert key(guided, free) == key(Config(), free)
+    told = free._replace(condition="own")
+    assert key(Config(), told) != key(Config(), free)
