@@ -18,7 +18,7 @@ def act(args: argparse.Namespace) -> None:
     config, out = arguments.load(args)
     from ctrak_jax import pipeline
     from ctrak_jax.cli import compilation_cache
-    from ctrak_jax.stages import counterfactual
+    from ctrak_jax.stages.retrain import counterfactual
     from ctrak_jax.terminal.counterfactual import counterfactual_table
 
     compilation_cache.switch_on(config.run.compilation_cache)

@@ -39,7 +39,8 @@ def act(args: argparse.Namespace) -> None:
     number, of = part_of(args.part)
     from ctrak_jax import hosts, pipeline
     from ctrak_jax.cli import compilation_cache
-    from ctrak_jax.stages import lds, report
+    from ctrak_jax.stages import report
+    from ctrak_jax.stages.retrain import lds
     from ctrak_jax.terminal.lds import lds_table
 
     arguments.join(args)

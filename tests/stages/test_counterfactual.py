@@ -18,8 +18,9 @@ from ctrak_jax.run.questions import read_questions, write_questions
 from ctrak_jax.run.retraining import NOTHING, RANDOM, RemovalRow, read_counterfactual
 from ctrak_jax.run.tops import write_tops
 from ctrak_jax.run.variants import MAIN
-from ctrak_jax.stages import counterfactual, query, score, train
+from ctrak_jax.stages import query, score, train
 from ctrak_jax.stages.context import Context
+from ctrak_jax.stages.retrain import counterfactual
 from ctrak_jax.store import write_scores
 from tests.command import ctrak
 

@@ -20,8 +20,9 @@ from ctrak_jax.run.questions import Question, write_questions
 from ctrak_jax.run.retraining import LdsTable, QuestionOutputs, read_lds
 from ctrak_jax.run.tops import write_tops
 from ctrak_jax.run.variants import MAIN, Variant, unnamed
-from ctrak_jax.stages import lds, lds_summary, query, score, train
+from ctrak_jax.stages import query, score, train
 from ctrak_jax.stages.context import Context
+from ctrak_jax.stages.retrain import lds
 from ctrak_jax.store import write_scores
 from tests.command import ctrak
 
@@ -152,7 +153,7 @@ def models(monkeypatch) -> Trainings:
 @pytest.fixture
 def trainings(models, monkeypatch) -> Trainings:
     """The same without pictures, which take longer than all the rest."""
-    monkeypatch.setattr(lds_summary, "_draw", lambda *_: None)
+    monkeypatch.setattr(summary, "_draw", lambda *_: None)
     return models
 
 

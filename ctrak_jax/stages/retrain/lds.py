@@ -39,10 +39,11 @@ from ctrak_jax.run.retraining import (
     write_outputs,
 )
 from ctrak_jax.run.variants import unnamed
-from ctrak_jax.stages import lds_summary, score, train
+from ctrak_jax.stages import score, train
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.query import sampler
-from ctrak_jax.stages.retraining import IMAGES_APART, presence, require_able, trained, without
+from ctrak_jax.stages.retrain import summary
+from ctrak_jax.stages.retrain.models import IMAGES_APART, presence, require_able, trained, without
 from ctrak_jax.stages.train import ModelTraining
 from ctrak_jax.store.files import plain
 from ctrak_jax.terminal.lds import lds_markdown
@@ -75,7 +76,7 @@ def run(out: Path, contexts: Sequence[Context], share: Share = EVERY) -> LdsTabl
     """
     plans = [Retrainings(ctx) for ctx in contexts]
     config, file, whole = contexts[0].config, out / "lds.json", RunFolder(root=out)
-    scores = [score.key(ctx, part) for ctx in contexts for part in lds_summary.parts(ctx)]
+    scores = [score.key(ctx, part) for ctx in contexts for part in summary.parts(ctx)]
     key = {"scores": scores, **settings_of(config, "lds")}
     finished = whole.fresh("lds", key, file, out / "lds.md")
     numbers = range(config.lds.subsets)[share.number - 1 :: share.of]
@@ -83,7 +84,7 @@ def run(out: Path, contexts: Sequence[Context], share: Share = EVERY) -> LdsTabl
     hosts.barrier("lds asked")  # all have looked before the first one writes
     if finished and not todo:
         return read_lds(file)
-    if unnamed(config) and len(lds_summary.parts(contexts[0])) == 1:
+    if unnamed(config) and len(summary.parts(contexts[0])) == 1:
         logger.warning(
             "lds: unnamed.candidates=%s are not all candidates, so only the named scores predict",
             config.unnamed.candidates,
@@ -98,7 +99,7 @@ def run(out: Path, contexts: Sequence[Context], share: Share = EVERY) -> LdsTabl
             logger.info("lds: %d retrainings of other shares are missing", missing)
         if missing or not hosts.is_first():
             return None
-        result = lds_summary.collect(
+        result = summary.collect(
             out / "lds", contexts, [plan.members for plan in plans], [plan.all() for plan in plans]
         )
         write_lds(file, result)
@@ -131,7 +132,7 @@ class Retrainings:
             StoreError: scores are missing, damaged or of other settings.
         """
         require_able(ctx, "lds")
-        for part in lds_summary.parts(ctx):
+        for part in summary.parts(ctx):
             score.require(ctx, part)
         wanted, self._ctx = ctx.config.lds, ctx
         candidates = ctx.dataset.train_index

@@ -50,7 +50,7 @@ from ctrak_jax.run.variants import MAIN
 from ctrak_jax.stages import score, train
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.query import sampler
-from ctrak_jax.stages.retraining import IMAGES_APART, presence, require_able, trained, without
+from ctrak_jax.stages.retrain.models import IMAGES_APART, presence, require_able, trained, without
 from ctrak_jax.store import read_scores
 from ctrak_jax.typing import Array, Params
 
