@@ -22,7 +22,7 @@ from ctrak_jax.run.tops import write_tops
 from ctrak_jax.run.variants import MAIN, Variant, unnamed
 from ctrak_jax.stages import query, score, train
 from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.retrain import lds
+from ctrak_jax.stages.retrain import lds, summary
 from ctrak_jax.store import write_scores
 from tests.command import ctrak
 
