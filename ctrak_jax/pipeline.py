@@ -15,7 +15,7 @@ from ctrak_jax.config import Config, dump
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
 from ctrak_jax.run.folder import seed_folder
-from ctrak_jax.run.variants import MAIN, variants
+from ctrak_jax.run.variants import MAIN, controls, unnamed, variants
 from ctrak_jax.stages import (
     encode,
     ensemble,
@@ -102,9 +102,9 @@ def run_query(out: Path, contexts: list[Context]) -> None:
 
 
 def run_score(out: Path, contexts: list[Context]) -> None:
-    """Scores and rankings, of every variant."""
+    """Scores and rankings, of every variant: first of those that answer main questions."""
     for ctx in contexts:
-        for variant in variants(ctx.config):
+        for variant in (*unnamed(ctx.config), MAIN, *controls(ctx.config)):
             score.run(ctx, variant)
     if contexts[0].config.score.ensemble and hosts.is_first():
         ensemble.run(out, contexts)

@@ -293,7 +293,7 @@ def test_batch_chunk_tile_and_devices_do_not_change_a_feature(run, tmp_path, mod
     done = ctrak_here(
         "featurize",
         tmp_path / "out",
-        *("--gradient.batch", "24", "--gradient.time_chunk", "4"),
+        *("--gradient.batch", "24", "--gradient.time_chunk", "1"),
         *("--projection.tile", "100", "--store.chunk", "24", "--controls", "[]"),
         *("--run.devices", "8", "--mesh.model", str(model)),
     )

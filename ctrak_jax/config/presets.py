@@ -12,9 +12,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "negative": "null",
             "steps": 50,
             "record_every": 5,
+            "timesteps": "all",
         },
         "projection": {"kind": "mask", "k": 32768},
-        "query": {"guidance": 7.5, "eta": 0.1, "scale": 7.5},
+        "query": {"guidance": 7.5, "eta": 0.1, "repetitions": 8, "scale": 7.5},
     },
 }
 """Preset -> section -> field -> value."""

@@ -32,9 +32,9 @@ class QueryConfig(Section):
     none."""
     guidance: float = Field(default=1.0, ge=0)
     """Guidance scale of the query's own inversion; 1 for none."""
-    eta: float = Field(default=0.1, ge=0)
-    """DDIM's eta: the share of fresh noise in the query's inversion."""
-    repetitions: Natural = 8
+    eta: float = Field(default=0.0, ge=0)
+    """DDIM's eta: the share of fresh noise in the query's inversion; 0.1 as published."""
+    repetitions: Natural = 1
     """Inversions that a query is averaged over (1 is enough at eta 0)."""
     scale: Positive = 7.5
     """Slider scale lambda_c."""

@@ -13,7 +13,7 @@ from ctrak_jax.trajectory import Grid
 def grid_of(config: Config, schedule: Schedule) -> Grid:
     """The timesteps of a config's trajectories."""
     t = config.trajectory
-    return trajectory.grid(schedule.steps, t.steps, t.record_every, t.timesteps)
+    return trajectory.grid(schedule.steps, t.steps, t.record_every, t.kept)
 
 
 def projection_of(config: Config) -> Projection:

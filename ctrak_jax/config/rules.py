@@ -13,7 +13,7 @@ def _chunks_divide_timesteps(config: "Config") -> str | None:
     chunk, times = config.gradient.time_chunk, config.timesteps
     divisors = [n for n in range(1, times + 1) if times % n == 0]
     wrong = f"gradient.time_chunk={chunk} must divide the {times} attribution timesteps"
-    return None if chunk in divisors else f"{wrong}; use one of {divisors}"
+    return None if chunk in (None, *divisors) else f"{wrong}; use one of {divisors}"
 
 
 def _check_knows_images(config: "Config") -> str | None:
@@ -39,7 +39,8 @@ def _abc_has_a_model(config: "Config") -> str | None:
 def _abc_has_no_attributes(config: "Config") -> str | None:
     negative = config.trajectory.negative
     wrong = f"data.kind=abc has no attributes, so trajectory.negative={negative} means nothing; use"
-    changed = config.data.kind == "abc" and negative in ("attribute", "opposite")
+    abc = config.data.kind == "abc"
+    changed = abc and config.guided and negative in ("attribute", "opposite")
     return f"{wrong} null, other or prompt" if changed else None
 
 
@@ -51,7 +52,7 @@ def _dit_has_a_condition(config: "Config") -> str | None:
 def _negatives_have_attributes(config: "Config") -> str | None:
     wrong = f"trajectory.negative={config.trajectory.negative} changes attributes of "
     advice = "data.condition_on, which is empty; use other, null or prompt"
-    return None if config.negatives else wrong + advice
+    return wrong + advice if config.guided and not config.negatives else None
 
 
 def _negative_prompt_is_read(config: "Config") -> str | None:

@@ -80,9 +80,9 @@ class SimilarityConfig(Section):
 class ScoreConfig(Section):
     """Damping and rankings."""
 
-    damping: Damping = (0.01, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4)
+    damping: Damping = (0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
     """Damping multiples r tried on the validation queries."""
-    damping_for: Literal["method", "attribute"] = "method"
+    damping_for: Literal["method", "attribute"] = "attribute"
     """One damping per method, or one per method and attribute, chosen on the validation queries
     about it."""
     solver: Literal["auto", "spectrum", "cg"] = "auto"

@@ -27,7 +27,7 @@ from ctrak_jax.config.scoring import (
 )
 from ctrak_jax.config.training import AutoencoderConfig, EncodeConfig, TrainConfig
 from ctrak_jax.config.trajectory import GradientConfig, ProjectionConfig, TrajectoryConfig
-from ctrak_jax.methods import METHODS, Method, concept_trak
+from ctrak_jax.methods import METHODS, Method, concept_trak, train_specs
 
 
 class Config(Section):
@@ -75,6 +75,12 @@ class Config(Section):
         return (*self.methods, *(references_of(self) if wanted == "auto" else wanted))
 
     @property
+    def guided(self) -> bool:
+        """Are training samples inverted under their own condition, guided against negatives?"""
+        specs = train_specs(self.methods, self.table)
+        return any(spec.path == "inversion" and spec.condition == "own" for spec in specs)
+
+    @property
     def negatives(self) -> int:
         """Negative conditions per sample, where the data set has so many."""
         kind, wanted = self.trajectory.negative, self.trajectory.negatives
@@ -85,14 +91,17 @@ class Config(Section):
 
     @property
     def table(self) -> dict[str, Method]:
-        """Everything that ranks, with Concept-TRAK as this config sets it."""
-        own = concept_trak(self.trajectory.path, self.trajectory.condition)
-        return METHODS | {"concept-trak": own}
+        """Everything that ranks, with Concept-TRAK as this config sets it where no attribute is
+        left out."""
+        t = self.trajectory
+        return METHODS | {
+            "concept-trak": concept_trak(t.path, "own" if t.condition == "own" else "null")
+        }
 
     @property
     def timesteps(self) -> int:
         """Attribution timesteps."""
-        return self.trajectory.timesteps or self.trajectory.recorded
+        return self.trajectory.kept
 
     @model_validator(mode="before")
     @classmethod

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ctrak_jax.config.base import PERFORMANCE, Natural, NullByName, Section, Seed
-from ctrak_jax.methods import StatePath, Told
+from ctrak_jax.methods import StatePath
 
 
 class TrajectoryConfig(Section):
@@ -16,13 +16,15 @@ class TrajectoryConfig(Section):
     """Grid steps S of the DDIM trajectories."""
     record_every: Natural = 5
     """Steps between recorded states, which are the attribution timesteps; a divisor of steps."""
-    timesteps: Natural | None = None
-    """Attribution timesteps, those of the least noise; empty for all that are recorded."""
+    timesteps: Natural | Literal["third", "all"] = "third"
+    """Attribution timesteps, those of the least noise: a third of the recorded ones, all, or so
+    many."""
     path: StatePath = "forward"
     """States of Concept-TRAK's training samples: forward noise, or DDIM inversion as published."""
-    condition: Annotated[Told, NullByName] = "null"
-    """What Concept-TRAK's training samples are denoised under: the null condition, so that no label
-    is read, or their own as published (guided inversions are always under it)."""
+    condition: Annotated[Literal["unnamed", "null", "own"], NullByName] = "unnamed"
+    """What Concept-TRAK's training samples are denoised under. unnamed: their own condition without
+    the attribute asked about (unnamed.attributes, each with features of its own), and the null
+    condition for any other concept; null: the null condition; own: as published."""
     guidance: float = Field(default=2.0, ge=0)
     """Guidance scale of the training samples' inversion; 1 for none, 7.5 as published."""
     negative: Annotated[Literal["attribute", "opposite", "other", "null", "prompt"], NullByName] = (
@@ -44,13 +46,20 @@ class TrajectoryConfig(Section):
         """States that a trajectory records."""
         return self.steps // self.record_every - 1
 
+    @property
+    def kept(self) -> int:
+        """Those of them that are attributed at."""
+        if isinstance(self.timesteps, int):
+            return self.timesteps
+        return self.recorded if self.timesteps == "all" else -(-self.recorded // 3)
+
     def problems(self) -> Iterator[str]:
         if self.steps % self.record_every or self.recorded < 1:
             yield (
                 f"trajectory.record_every={self.record_every} must divide "
                 f"trajectory.steps={self.steps} at least twice; try 5 of 50"
             )
-        if self.recorded < (self.timesteps or 1):
+        if self.recorded < self.kept:
             yield (
                 f"trajectory.timesteps={self.timesteps} of {self.recorded} recorded ones; "
                 f"use at most {self.recorded}, or a smaller trajectory.record_every"
@@ -69,8 +78,9 @@ class GradientConfig(Section):
     """Patterns of the parameters whose gradients are taken."""
     exclude: tuple[str, ...] = ()
     """Patterns left out of them."""
-    time_chunk: Annotated[Natural, PERFORMANCE] = 9
-    """Timesteps computed side by side; a divisor of their number. Fewer take less memory."""
+    time_chunk: Annotated[Natural | None, PERFORMANCE] = None
+    """Timesteps computed side by side, a divisor of their number; empty for all of them. Fewer take
+    less memory."""
     batch: Annotated[Natural, PERFORMANCE] = 32
     """Samples computed side by side, over all devices."""
 

@@ -63,9 +63,14 @@ def unnamed(config: Config) -> list[Variant]:
     ]
 
 
+def controls(config: Config) -> list[Variant]:
+    """The config's controls."""
+    return [CONTROLS[name] for name in config.controls]
+
+
 def variants(config: Config) -> list[Variant]:
     """The main experiment, its controls, and one without every attribute asked about."""
-    return [MAIN, *(CONTROLS[name] for name in config.controls), *unnamed(config)]
+    return [MAIN, *controls(config), *unnamed(config)]
 
 
 def _file_name(attribute: str) -> str:

@@ -21,8 +21,8 @@ from ctrak_jax.run import model_file
 from ctrak_jax.run.dampings import read_dampings
 from ctrak_jax.run.features import in_memory, ranked, solve
 from ctrak_jax.run.questions import Scope
-from ctrak_jax.run.variants import MAIN
-from ctrak_jax.stages import references
+from ctrak_jax.run.variants import MAIN, Variant
+from ctrak_jax.stages import references, unnamed
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.query import sampler
 from ctrak_jax.stages.score import load_features
@@ -45,12 +45,13 @@ class Asking(NamedTuple):
 
 class Answering(NamedTuple):
     """How a question is answered: the method, how many training images, the method's query gradient
-    and the damping multiple r; a reference has neither."""
+    and the damping multiple r; a reference has neither. ``variant``: whose features are asked."""
 
     method: str
     top: int
     spec: GradientSpec | None = None
     damping: float | None = None
+    variant: Variant = MAIN
 
     @property
     def about(self) -> dict[str, Any]:
@@ -167,7 +168,9 @@ def _answering(ctx: Context, method: str, top: int, attribute: str | None = None
     path, damping = ctx.folder.dampings, max(ctx.config.score.damping)
     if path.exists() and method in (chosen := read_dampings(path)):
         damping = chosen[method].of(attribute)
-    return Answering(method, top, METHODS[method].query, damping)
+    parts = {part.without: part for part in unnamed.answering(ctx, method)}
+    variant = parts.get(attribute, MAIN) if attribute else MAIN
+    return Answering(method, top, METHODS[method].query, damping, variant)
 
 
 def _kind(method: str) -> str:
@@ -189,7 +192,7 @@ def _answers(
     if spec is None or damping is None:
         ranking = _by_reference(ctx, asking, how)
     else:
-        ranking = _by_features(ctx, denoiser, asking, how.method, spec, damping, how.top)
+        ranking = _by_features(ctx, denoiser, asking, how, spec, damping)
     samples, scores = (np.asarray(x).tolist() for x in (ranking.samples, ranking.score))
     return [
         [_row(ctx, rank, *found) for rank, found in enumerate(zip(*one, strict=True), 1)]
@@ -216,10 +219,9 @@ def _by_features(
     ctx: Context,
     denoiser: Denoiser,
     asking: Asking,
-    method: str,
+    how: Answering,
     spec: GradientSpec,
     damping: float,
-    top: int,
 ) -> score.Ranking:
     network, params, _ = ctx.placed(denoiser)
     x0 = ctx.inputs.encode(asking.image[None])
@@ -228,9 +230,9 @@ def _by_features(
     step, null = partial(query_features, ctx.query_recipe(asking.scope), network), ctx.inputs.null
     compute = jax.jit(lambda weights, batch: step(weights, [spec], batch, null))
     phi = np.asarray(compute(params, batch))[0, :, 0]
-    features = in_memory(load_features(ctx, MAIN, method))
+    features = in_memory(load_features(ctx, how.variant, how.method))
     solution = solve(features, phi, [damping])
-    ranking = ranked(features, solution, top, keep=False).ranking
+    ranking = ranked(features, solution, how.top, keep=False).ranking
     return score.Ranking(ranking.samples[0], ranking.score[0])
 
 

@@ -21,7 +21,7 @@ from ctrak_jax.inputs.encoder import BatchEncoder
 from ctrak_jax.inputs.latents import Latents
 from ctrak_jax.inputs.pixels import Pixels
 from ctrak_jax.inputs.questions import QuestionInputs
-from ctrak_jax.methods import GradientSpec, store_of
+from ctrak_jax.methods import GradientSpec, Method, concept_trak, store_of
 from ctrak_jax.models import Denoiser
 from ctrak_jax.models.architecture import Architecture, architecture_of
 from ctrak_jax.models.stable_diffusion import UNet
@@ -194,10 +194,17 @@ class Context:
             query=query,
         )
 
+    def table(self, variant: Variant = MAIN) -> dict[str, Method]:
+        """Everything that ranks, as it is in a variant."""
+        table, t = self.config.table, self.config.trajectory
+        if variant.without is None or t.condition != "unnamed":
+            return table
+        return table | {"concept-trak": concept_trak(t.path, "own")}
+
     def variant_of(self, method: str, variant: Variant) -> Variant:
         """Whose features a method has in a variant: the main ones, where the variant changes
         conditions alone and the method is told none."""
-        spec = self.config.table[method].train
+        spec = self.table(variant)[method].train
         free = spec is not None and spec.condition == "null"
         same = variant.candidates is None or variant.candidates >= len(self.dataset.train_index)
         return MAIN if free and same and not variant.changes_network else variant
@@ -209,6 +216,6 @@ class Context:
             StoreError: missing, damaged, or made from something else.
         """
         variant = self.variant_of(method, variant)
-        spec, folder = self.config.table[method].train, self.folder.part(variant.folder)
+        spec, folder = self.table(variant)[method].train, self.folder.part(variant.folder)
         assert spec is not None
         return FeatureStore.open(folder.features(store_of(method)), self.feature_key(spec, variant))

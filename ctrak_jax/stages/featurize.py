@@ -52,7 +52,7 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
             ctx.samples(variant),
             ctx.mesh,
             ctx.config.gradient.batch,
-            ctx.config.table,
+            ctx.table(variant),
         ),
         ctx.folder.part(variant.folder),
         [method for method in ctx.config.methods if ctx.variant_of(method, variant) == variant],

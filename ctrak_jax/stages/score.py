@@ -29,7 +29,7 @@ from ctrak_jax.run.keys import settings_of
 from ctrak_jax.run.questions import Question
 from ctrak_jax.run.tops import write_ranking
 from ctrak_jax.run.variants import MAIN, Variant
-from ctrak_jax.stages import references, unlearning
+from ctrak_jax.stages import references, unlearning, unnamed
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store import FeatureStore, read_scores, write_scores
 
@@ -57,7 +57,11 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
         solvers = record.extra.setdefault("solvers", {})
         for method in ctx.compared(variant):
             scored = None
-            if METHODS[method].kind == "gradients":
+            if _reads_no_label(ctx, variant, method):
+                if hosts.is_first():
+                    scored = _ranked_whole(ctx, read_scores(ctx.folder.scores(method)))
+                    dampings[method] = read_dampings(ctx.folder.dampings)[method]
+            elif METHODS[method].kind == "gradients":
                 features = load_features(ctx, variant, method)
                 _save_fisher(ctx, folder.fisher(method), features.rows)
                 if features.solver not in IN_MEMORY or hosts.is_first():
@@ -78,6 +82,8 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
                 scored = _by_reference(ctx, variant, method, asked)
             if scored is not None and hosts.is_first():
                 _write(ctx, variant, method, asked, scored)
+                if variant is MAIN and unnamed.answering(ctx, method):
+                    dampings[method] = unnamed.answer(ctx, method, dampings[method])
                 record.samples += len(ctx.candidates(variant).train_index)
             bar.advance(1)
     if hosts.is_first():
@@ -90,10 +96,20 @@ def done(ctx: Context, variant: Variant) -> bool:
     """Are the scores of these settings and questions there?"""
     folder, methods = ctx.folder.part(variant.folder), ctx.compared(variant)
     outputs = [folder.dampings, *map(folder.top, methods)]
-    outputs += [folder.fisher(m) for m in methods if METHODS[m].kind == "gradients"]
+    outputs += [
+        folder.fisher(m)
+        for m in methods
+        if METHODS[m].kind == "gradients" and not _reads_no_label(ctx, variant, m)
+    ]
     if ctx.config.score.keep_all:
         outputs += map(folder.scores, methods)
     return folder.fresh("score", key(ctx, variant), *outputs)
+
+
+def _reads_no_label(ctx: Context, variant: Variant, method: str) -> bool:
+    """Does a method rank as in the main experiment, whatever the labels are changed to?"""
+    spec = ctx.table()[method].train
+    return variant.relabel > 0 and spec is not None and spec.condition == "null"
 
 
 def require(ctx: Context, variant: Variant) -> None:
@@ -125,7 +141,7 @@ def load_features(ctx: Context, variant: Variant, method: str) -> TrainingFeatur
     """A method's features, this process's share of them; the relabelled rows of a control stand in
     for the main ones."""
     solver, replacement = ctx.config.score.solver, None
-    if ctx.variant_of(method, variant).relabel:
+    if variant.relabel:
         replacement = Replacement(ctx.features(method, variant), ctx.samples(variant).rows)
     return open_features(
         ctx.features(method, MAIN if variant.relabel else variant),

@@ -38,7 +38,7 @@ def notes(at: Situation) -> Iterator[str]:
             f"{facts.pictures} images are few: the model learns them by heart, and answers say "
             "which image it repeats."
         )
-    ranked = config.unnamed.candidates or config.data.candidates
+    ranked = config.data.candidates
     if ranked and ranked < facts.pictures:
         yield from few_carriers(at, ranked)
     smallest = min(map(min, facts.sizes))
@@ -103,6 +103,5 @@ def few_carriers(at: Situation, ranked: int) -> Iterator[str]:
     if few:
         yield (
             f"Of {ranked} candidates fewer than {FREQUENT} carry {', '.join(few[:5])}"
-            f"{' and others' if len(few) > 5 else ''}; raise data.candidates and "
-            "unnamed.candidates to ask about them."
+            f"{' and others' if len(few) > 5 else ''}; raise data.candidates to ask about them."
         )

@@ -169,30 +169,18 @@ def method(at: Situation) -> Iterator[Choice]:
 
 
 def candidates(at: Situation) -> Iterator[Choice]:
-    """How many images are ranked, and how many of them also without the attribute asked about."""
+    """How many images are ranked: each is featurized once, and once without every attribute."""
     pictures, attributes = at.facts.pictures, len(at.selection.chosen)
     before = spent(at)
     left = WORKING_SHARE * at.machine.minutes - before.training - before.questions
-    affordable = left / at.minutes(costs.candidate(at.config, at.frame.side))
-    for_named = affordable / 2 if attributes else affordable
-    count = min(MOST_CANDIDATES, max(FEWEST_CANDIDATES, math.floor(for_named / 100) * 100))
-    ranked = pictures
+    one = at.minutes(costs.candidate(at.config, at.frame.side)) * (1 + attributes)
+    count = min(MOST_CANDIDATES, max(FEWEST_CANDIDATES, math.floor(left / one / 100) * 100))
     if count < pictures:
-        ranked = min(count, math.floor(PART * pictures / 10) * 10)
         yield Choice(
             "data.candidates",
-            ranked,
+            min(count, math.floor(PART * pictures / 10) * 10),
             f"Images that are ranked, drawn at random of {pictures}: what the time is enough for.",
         )
-    if not attributes:
-        return
-    each = math.floor((affordable - ranked) / attributes / 100) * 100
-    yield Choice(
-        "unnamed.candidates",
-        min(math.floor(PART * ranked / 10) * 10, max(FEWEST_UNNAMED, each)),
-        "So many of these are featurized once more for each attribute, their conditions without "
-        "it: what a ranking finds by the picture alone.",
-    )
 
 
 RULES: tuple[Callable[[Situation], Iterator[Choice]], ...] = (

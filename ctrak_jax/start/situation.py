@@ -78,12 +78,11 @@ def spent(at: Situation) -> costs.Minutes:
     """Minutes of a run by the settings chosen."""
     config, side = at.config, at.frame.side
     ranked = config.data.candidates or at.facts.pictures
-    unnamed = min(config.unnamed.candidates or ranked, ranked)
     images, concepts, q = 0, len(config.data.condition_on), config.query
     if concepts:
         images = min(q.combinations, at.combinations) * (q.per_combination + q.validation)
     return costs.Minutes(
         training=at.minutes(costs.training(config, side)),
-        featurizing=at.minutes((ranked + concepts * unnamed) * costs.candidate(config, side)),
+        featurizing=at.minutes(ranked * (1 + concepts) * costs.candidate(config, side)),
         questions=at.minutes(costs.questions(config, side, images, concepts)),
     )

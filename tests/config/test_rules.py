@@ -65,8 +65,8 @@ RULES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
         {"gradient.time_chunk": "3"},
     ),
     "time_chunk of another grid": (
-        {"trajectory.record_every": "10"},
-        "gradient.time_chunk=9",
+        {"trajectory.record_every": "10", "gradient.time_chunk": "3"},
+        "gradient.time_chunk=3",
         {"trajectory.record_every": "10", "gradient.time_chunk": "2"},
     ),
     "more timesteps than are recorded": (
@@ -75,9 +75,9 @@ RULES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
         {"trajectory.timesteps": "9"},
     ),
     "time_chunk of fewer timesteps": (
-        {"trajectory.timesteps": "3"},
-        "gradient.time_chunk=9",
-        {"trajectory.timesteps": "3", "gradient.time_chunk": "3"},
+        {"trajectory.timesteps": "4", "gradient.time_chunk": "3"},
+        "gradient.time_chunk=3",
+        {"trajectory.timesteps": "4", "gradient.time_chunk": "2"},
     ),
     **{
         f"{negative} without attributes": (
@@ -196,6 +196,7 @@ def test_the_k_advised_is_accepted(k):
 
 def test_the_time_chunks_advised_are_all_that_fit():
     grid = {"trajectory.steps": "26", "trajectory.record_every": "2"}  # 12 recorded times
+    grid |= {"trajectory.timesteps": "all"}
     advised = re.search(r"\[([\d, ]+)\]", refused(None, {**grid, "gradient.time_chunk": "5"}))
     assert advised is not None
     found = [int(n) for n in advised[1].split(",")]

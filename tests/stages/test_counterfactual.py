@@ -36,7 +36,7 @@ CONFIG = cfg.Config(
     model=cfg.ModelConfig(width=32, depth=2, heads=2),
     train=cfg.TrainConfig(steps=400, batch=32, checkpoint_every=400),
     trajectory=cfg.TrajectoryConfig(steps=10, record_every=2),
-    gradient=cfg.GradientConfig(time_chunk=4, batch=16),
+    gradient=cfg.GradientConfig(time_chunk=2, batch=16),
     query=cfg.QueryConfig(trajectories=2, per_combination=1, validation=1, check="none"),
     methods=(TEACHERS, OTHERS, BLIND),
     references=(),
