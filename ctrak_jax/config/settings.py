@@ -27,7 +27,7 @@ from ctrak_jax.config.scoring import (
 )
 from ctrak_jax.config.training import AutoencoderConfig, EncodeConfig, TrainConfig
 from ctrak_jax.config.trajectory import GradientConfig, ProjectionConfig, TrajectoryConfig
-from ctrak_jax.methods import METHODS, Method, concept_trak, train_specs
+from ctrak_jax.methods import METHODS, Method, concept_trak
 
 
 class Config(Section):
@@ -77,8 +77,8 @@ class Config(Section):
     @property
     def guided(self) -> bool:
         """Are training samples inverted under their own condition, guided against negatives?"""
-        specs = train_specs(self.methods, self.table)
-        return any(spec.path == "inversion" and spec.condition == "own" for spec in specs)
+        specs = [self.table[name].train for name in self.methods]
+        return any(s.path == "inversion" and s.condition == "own" for s in specs if s is not None)
 
     @property
     def negatives(self) -> int:

@@ -30,9 +30,6 @@ MOST_CANDIDATES = 5000
 """Features of four methods then take 330 MB (k = 4,096), and scores are exact in memory."""
 FEWEST_CANDIDATES = 500
 """Fewer hold too few carriers of one of 22 values."""
-FEWEST_UNNAMED = 200
-"""Candidates featurized once more without each attribute: as many told methods apart on shapes and
-photographs."""
 PART = 0.7
 """Candidates are at most this share of the images, or all: a hold-out must leave as many."""
 COMBINATIONS = 12

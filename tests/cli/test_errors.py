@@ -19,7 +19,7 @@ TEXTS = {
     "k zero": ("projection: {k: 0}\n", "projection.k", "0"),
     "k negative": ("projection: {k: -32}\n", "projection.k", "-32"),
     "k too small": ("projection: {k: 16}\n", "projection.k=16", "try 32"),
-    "time chunk no divisor": ("gradient: {time_chunk: 4}\n", "gradient.time_chunk=4", "[1, 3, 9]"),
+    "time chunk no divisor": ("gradient: {time_chunk: 4}\n", "gradient.time_chunk=4", "[1, 3]"),
     "folder without a path": ("data: {kind: folder}\n", "data.path", "folder"),
     "unknown shape": ("data: {shapes: [triangle, blob]}\n", "'blob'", "circle"),
     "unknown colour": ("data: {colors: [red, mauve]}\n", "'mauve'", "blue"),

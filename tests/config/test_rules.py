@@ -38,6 +38,13 @@ def test_a_value_no_stage_can_use_is_refused(key, value):
 
 FOLDER = {"data.kind": "folder", "data.path": "there", "query.check": "none"}
 TEXT = {"model.kind": "text-to-image"}
+INVERTED = {
+    **FOLDER,
+    **TEXT,
+    "data.condition_on": "[]",
+    "trajectory.path": "inversion",
+    "trajectory.condition": "own",
+}
 RULES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
     "k": ({"projection.k": "100"}, "projection.k=100", {"projection.k": "96"}),
     **{
@@ -81,15 +88,9 @@ RULES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
     ),
     **{
         f"{negative} without attributes": (
-            {**FOLDER, **TEXT, "data.condition_on": "[]", "trajectory.negative": negative},
+            {**INVERTED, "trajectory.negative": negative},
             f"trajectory.negative={negative} changes attributes",
-            {
-                **FOLDER,
-                **TEXT,
-                "data.condition_on": "[]",
-                "trajectory.negative": "other",
-                "controls": "[]",
-            },
+            {**INVERTED, "trajectory.negative": "other", "controls": "[]"},
         )
         for negative in ("attribute", "opposite")
     },

@@ -88,7 +88,7 @@ def test_speed_memory_devices_and_evaluation_change_no_key():
         ({"trajectory": {"seed": 7}}, "features"),
         ({"trajectory": {"guidance": 3.0}}, "features on inversions"),
         ({"store": {"dtype": "int8"}}, "features"),
-        ({"query": {"eta": 0.0}}, "query features"),
+        ({"query": {"eta": 0.1}}, "query features"),
         ({"query": {"minus": "others"}}, "query features"),
         ({"query": {"minus": "others"}}, "scores"),
         ({"score": {"solver": "cg"}}, "scores"),

@@ -203,16 +203,13 @@ def test_a_hold_out_leaves_enough_candidates(tmp_path):
             assert columns[name].count(value) - sum(carriers) >= 10, "other carriers stay"
 
 
-def test_unnamed_features_are_counted_and_fit_among_the_candidates(tmp_path):
+def test_the_features_without_every_attribute_are_counted(tmp_path):
     facts = large(look(folder(tmp_path / "a", BOTH, size=(32, 32))), 100)
     for gflops in (1.0, 100.0, 1e4):
         found = proposed(facts, Machine("", gflops, 35.0))
         config, ranked = found.config, found.config.data.candidates or facts.pictures
-        unnamed = config.unnamed.candidates
-        assert unnamed is not None
-        assert 200 <= unnamed <= ranked
         once = costs.minutes(costs.candidate(config, 32), gflops)
-        assert found.minutes.featurizing == pytest.approx((ranked + 2 * unnamed) * once)
+        assert found.minutes.featurizing == pytest.approx(3 * ranked * once)
 
 
 def test_few_images_are_not_passed_over_a_thousand_times(tmp_path):
