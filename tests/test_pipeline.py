@@ -40,7 +40,7 @@ score: {damping: [1.0, 100.0], top: 20}
 evaluate: {bootstrap: 100}
 methods: [concept-trak, d-trak, das]
 controls: [wrong-label]
-unnamed: {attributes: [color], candidates: 32}
+unnamed: {attributes: [color]}
 """
 METHODS = ("concept-trak", "d-trak", "das")
 REFERENCES = ("labels", "random", "similarity-pixels")
@@ -103,8 +103,8 @@ def test_metrics_agree_with_the_top_lists(run):
 
 
 def test_unnamed_precision_is_that_of_candidates_that_do_not_name_the_attribute(run):
-    """Questions about colour alone, answered by 32 candidates whose features are those of the plain
-    call of the library with the colour's coordinates zero; precision recomputed from the lists."""
+    """Questions about colour alone; features are those of the plain call of the library with the
+    colour's coordinates zero; precision recomputed from the lists."""
     found = read_metrics(run / "metrics.json").unnamed
     both_scopes = (*METHODS, "labels", "random")
     assert len(found.rows) == len(both_scopes) * 4 * 2 + 4
@@ -127,6 +127,34 @@ def test_unnamed_precision_is_that_of_candidates_that_do_not_name_the_attribute(
     batch = TrainBatch(x0, cond, index)
     plain = train_features(ctx.recipe, network, weights, [spec], batch).features[:, 0]
     assert np.linalg.norm(store.read() - plain) <= 1e-4 * np.linalg.norm(plain)
+
+
+def test_concept_trak_answers_for_an_attribute_without_it(run):
+    """Of colour the main rankings, scores and damping are those without it; of shape they are of
+    the features under the null condition."""
+    asked = read_questions(run / "queries" / "queries.csv")
+    main, part = (read_tops(run / at / "top" / "concept-trak.csv") for at in (".", "unnamed/color"))
+    scores, without = (
+        read_scores(run / at / "scores" / "concept-trak.zarr") for at in (".", "unnamed/color")
+    )
+    colour = [row for row, q in enumerate(asked) if q.attribute == "color"]
+    assert {asked[row].key for row in colour} == part.keys()
+    assert all(main[key] == found for key, found in part.items())
+    np.testing.assert_array_equal(scores[colour], without)
+    chosen, apart = (
+        read_dampings(run / at / "scores" / "damping.json")["concept-trak"]
+        for at in (".", "unnamed/color")
+    )
+    assert chosen.of("color") == apart.of("color")
+    ctx = prepare(load(run / "config.yaml"), run)[0]
+    network, weights, _ = ctx.placed(ctx.load())
+    spec = METHODS_BY_NAME["concept-trak"].train
+    assert spec is not None
+    x0, cond = ctx.dataset.train_images(), np.zeros_like(ctx.dataset.train_conditions)
+    batch = TrainBatch(x0, cond, ctx.dataset.train_index)
+    plain = train_features(ctx.recipe, network, weights, [spec], batch, null=cond[0])
+    stored = ctx.features("concept-trak").read()
+    assert np.linalg.norm(stored - plain.features[:, 0]) <= 1e-4 * np.linalg.norm(stored)
 
 
 def test_damping_is_chosen_on_validation_queries_alone(run):
@@ -306,7 +334,7 @@ def test_batch_chunk_tile_and_devices_do_not_change_a_feature(run, tmp_path, mod
 
 @pytest.mark.parametrize(
     ("setting", "value", "field"),
-    [("--projection.k", "96", "projection"), ("--trajectory.guidance", "3", "trajectory")],
+    [("--projection.k", "96", "projection"), ("--trajectory.seed", "3", "trajectory")],
 )
 def test_features_of_other_settings_are_never_reused(copy, setting, value, field):
     done = ctrak_here("featurize", copy, setting, value)
@@ -332,7 +360,7 @@ def test_features_of_another_model_are_never_reused(copy):
 
 def test_a_refused_setting_does_not_become_the_run_s(copy):
     before = (copy / "config.yaml").read_text()
-    assert ctrak_here("query", copy, "--query.eta", "0").returncode == 1
+    assert ctrak_here("query", copy, "--query.eta", "0.1").returncode == 1
     assert (copy / "config.yaml").read_text() == before
     assert ctrak_here("run", copy).returncode == 0
 
