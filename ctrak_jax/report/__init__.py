@@ -56,16 +56,23 @@ def write_report(
             raise UsageError(f"attributes[{name!r}]: {len(values)} values, {len(images)} images")
     if not seeds:
         raise UsageError("seeds is empty; give at least one training seed's results")
-    from ctrak_jax.report.figures import write_figures  # loads matplotlib
+    from ctrak_jax.report.figures import PRECISION, write_figures  # loads matplotlib
 
     results = results_of(read_metrics(out / "metrics.json"))
     answers = [
-        answers_of(run, images=len(images), attributes=list(attributes), methods=methods)
+        answers_of(
+            run,
+            images=len(images),
+            attributes=list(attributes),
+            methods=methods,
+            unnamed=results.unnamed_attributes,
+        )
         for run in sorted(seeds, key=lambda run: run.seed)
     ]
     folder = out / "report"
     folder.mkdir(parents=True, exist_ok=True)
     lds = read_lds(out / "lds.json") if (out / "lds.json").exists() else None
+    figures = write_figures(folder, results)
     page = write_page(
         folder / "index.html",
         title=title,
@@ -74,9 +81,9 @@ def write_report(
         images=images,
         attributes=attributes,
         limit=explorer_limit,
+        chart=next((path for path in figures if path.name == PRECISION), None),
         lds=lds,
         scatters=sorted((out / "lds").glob("scatter-*.png")) if lds else (),
     )
-    figures = write_figures(folder, results)
     sheets = write_contact_sheets(folder / "contact", answers[0], images, attributes)
     return [page, *figures, *sheets]

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from ctrak_jax.data.raw import Images
 from ctrak_jax.errors import StoreError
 from ctrak_jax.report.labels import concept_text, label
 from ctrak_jax.report.read import TOP, Answers
+from ctrak_jax.run.questions import Question
+from ctrak_jax.run.tops import Hit
 
 # Pixels. A tile is the picture enlarged by a whole number to at least MIN_PICTURE.
 MIN_PICTURE = 64
@@ -46,7 +48,8 @@ def sheet_size(height: int, width: int, rows: int) -> tuple[int, int]:
 def write_contact_sheets(
     folder: Path, run: Answers, images: Images, attributes: Mapping[str, Sequence[str]]
 ) -> list[Path]:
-    """Write ``<query>-<attribute>-<method>.png`` and ``<query>-<attribute>.png`` (all methods).
+    """Write ``<query>-<attribute>-<method>.png`` and ``<query>-<attribute>.png`` (all methods), and
+    ``<query>-<attribute>-unnamed.png`` where candidates were ranked that do not name the attribute.
 
     Carriers of the concept have a coloured frame and a check mark, other images a grey frame
     and a cross.
@@ -78,19 +81,21 @@ def write_contact_sheets(
             picture = _folded(opened.convert("RGB"), height, width)
         picture = _fit(picture, height * scale, width * scale)
         for question in query.questions:
-            values, strips = attributes[question.attribute], []
+            values = attributes[question.attribute]
             name = f"{query.id}-{question.attribute}"
             asked = concept_text(question.attribute, question.value)
             title = f"{query.id}   Which training images taught “{asked}”?"
-            for method in run.methods:
-                hits = run.hits.get((method, *question.key))
-                if hits is not None:
-                    carriers = [values[hit.index] == question.value for hit in hits]
-                    tiles = [tile(hit.index, c) for hit, c in zip(hits, carriers, strict=True)]
-                    strips.append(_strip(method, carriers, tiles))
-                    save(_sheet(title, picture, strips[-1:], height, width), f"{name}-{method}")
-            if strips:
-                save(_sheet(title, picture, strips, height, width), name)
+            named, unnamed = (
+                _strips(run.methods, found, question, values, tile)
+                for found in (run.hits, run.unnamed)
+            )
+            for method, strip in named.items():
+                save(_sheet(title, picture, [strip], height, width), f"{name}-{method}")
+            if named:
+                save(_sheet(title, picture, [*named.values()], height, width), name)
+            if unnamed:
+                silent = f"{title}   (unnamed)"
+                save(_sheet(silent, picture, [*unnamed.values()], height, width), f"{name}-unnamed")
     return list(written)
 
 
@@ -122,6 +127,24 @@ def _tile(picture: Image.Image, scale: int, carrier: bool) -> Image.Image:
         draw.line([(x + 4, y + 4), (x + 10, y + 10)], fill=INK, width=2)
         draw.line([(x + 4, y + 10), (x + 10, y + 4)], fill=INK, width=2)
     return tile
+
+
+def _strips(
+    methods: Sequence[str],
+    found: Mapping[tuple[str, str, str], Sequence[Hit]],
+    question: Question,
+    values: Sequence[str],
+    tile: Callable[[int, bool], Image.Image],
+) -> dict[str, Image.Image]:
+    """The strip of every method that answers a question."""
+    strips = {}
+    for method in methods:
+        hits = found.get((method, *question.key), ())
+        carriers = [values[hit.index] == question.value for hit in hits]
+        tiles = [tile(hit.index, c) for hit, c in zip(hits, carriers, strict=True)]
+        if tiles:
+            strips[method] = _strip(method, carriers, tiles)
+    return strips
 
 
 def _strip(method: str, carriers: Sequence[bool], tiles: Sequence[Image.Image]) -> Image.Image:

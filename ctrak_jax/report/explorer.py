@@ -27,6 +27,7 @@ from ctrak_jax.report.labels import (
 )
 from ctrak_jax.report.read import Answers, QueryImage
 from ctrak_jax.run.questions import Question
+from ctrak_jax.run.tops import Hit
 
 # Larger pictures are shrunk for the page, so that thousands of photographs stay a few megabytes.
 MAX_TILE = 96
@@ -67,7 +68,8 @@ def build_explorer(
             for query in kept[run.seed]
             for question in query.questions
             for method in run.methods
-            for hit in run.hits.get((method, *question.key), ())
+            for found in (run.hits, run.unnamed)
+            for hit in found.get((method, *question.key), ())
         }
     )
     tile_of = {index: tile for tile, index in enumerate(used)}
@@ -79,22 +81,30 @@ def build_explorer(
         uri = data_uri(_query_png(path))
         return pictures.setdefault(uri, len(pictures))
 
-    def hits(run: Answers, method: str, question: Question) -> list[Any]:
-        values, found = attributes[question.attribute], run.hits[(method, *question.key)]
+    def rows(
+        run: Answers, found: Mapping[tuple[str, str, str], Sequence[Hit]], question: Question
+    ) -> list[Any]:
+        values, key = attributes[question.attribute], question.key
+
+        def tile(h: Hit) -> list[Any]:
+            carries = int(values[h.index] == question.value)
+            return [tile_of[h.index], float(f"{h.score:.4g}"), carries]
+
         return [
-            [tile_of[h.index], float(f"{h.score:.4g}"), int(values[h.index] == question.value)]
-            for h in found
+            [place[method], [tile(hit) for hit in found[method, *key]]]
+            for method in run.methods
+            if (method, *key) in found
         ]
 
     def asked(run: Answers, question: Question) -> dict[str, Any]:
-        ranked = [method for method in run.methods if (method, *question.key) in run.hits]
         return {
             "attribute": question.attribute,
             "value": question.value,
             "text": concept_text(question.attribute, question.value),
             "minus": "; ".join(f"{k}={v}" for k, v in question.minus.items()),
             "base_rate": base_rates.get((question.attribute, question.value)),
-            "rows": [[place[method], hits(run, method, question)] for method in ranked],
+            "rows": rows(run, run.hits, question),
+            "unnamed": rows(run, run.unnamed, question),
         }
 
     def shown(run: Answers, query: QueryImage) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Charts as PNG files, one function a chart, on the Agg canvas without pyplot's global state."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from ctrak_jax.attribution.lds import spearman
 from ctrak_jax.metrics import Interval
 from ctrak_jax.report.labels import LADDER, MAIN, SCENARIO_SHORT, label, ordered
+from ctrak_jax.report.measures import measures_of
 from ctrak_jax.report.read import Results
 from ctrak_jax.report.rows import (
     Column,
@@ -48,12 +50,14 @@ _LINE_STYLE = {
     ("report", "ood"): (_ACCENT, "-"),
 }
 _DPI = 160
+PRECISION = "precision.png"
+"""The chart of the main tables."""
 
 
 def write_figures(folder: Path, results: Results) -> list[Path]:
     """Write every chart that ``results`` has the data for; returns the files written."""
     charts = {
-        "precision.png": _precision(results),
+        PRECISION: _precision(results),
         "ablation.png": _ablation(results),
         "damping.png": _damping(results.damping, results.k),
         "wrong_label.png": _wrong_label(results),
@@ -162,15 +166,20 @@ def _colour(method: str) -> str:
 
 
 def _precision(results: Results) -> Figure | None:
-    table = cells(results.summary)
-    methods = main_methods(results.summary)
-    shown = columns(results.summary)
-    scopes = list(dict.fromkeys(column.scope for column in shown))
-    if not table:
+    """A row of panels per measure, a panel per scope."""
+    methods, measures = main_methods(results.summary), measures_of(results)
+    scopes = list(dict.fromkeys(column.scope for column in columns(results.summary)))
+    if not measures:
         return None
-    figure, panels = _axes(len(scopes), width=1.5 + 3.6 * len(scopes), height=3.6)
-    for axes, scope in zip(panels, scopes, strict=True):
-        groups = [column for column in shown if column.scope == scope]
+    figure, panels = _axes(
+        len(measures) * len(scopes),
+        width=1.5 + 3.6 * len(scopes),
+        height=0.8 + 2.8 * len(measures),
+        across=len(scopes),
+    )
+    for axes, (measure, scope) in zip(panels, product(measures, scopes), strict=True):
+        table = cells(measure.rows)
+        groups = [column for column in columns(measure.rows) if column.scope == scope]
         for place, column in enumerate(groups):
             bars = [(_interval(table, m, column), _colour(m)) for m in methods]
             bars.insert(sum(not label(m).reference for m in methods), (None, ""))  # a gap
@@ -179,8 +188,11 @@ def _precision(results: Results) -> Figure | None:
             axes.hlines(chance, place - 0.45, place + 0.45, colors=_INK, linestyles=":")
         axes.set_xticks(range(len(groups)), [SCENARIO_SHORT[g.scenario] for g in groups])
         axes.set_xlim(-0.6, len(groups) - 0.4)
-        axes.set_title(f"{scope} queries (dotted: chance)", fontsize=10, color=_INK, loc="left")
-    panels[0].set_ylabel(f"precision@{results.k}", color=_INK)
+        name = f"{measure.name}, {scope}" if results.unnamed else scope
+        axes.set_title(f"{name} queries (dotted: chance)", fontsize=10, color=_INK, loc="left")
+        axes.set_visible(bool(groups))
+    for axes in panels[:: len(scopes)]:
+        axes.set_ylabel(f"precision@{results.k}", color=_INK)
     _legend(figure, [(label(method).short, _colour(method)) for method in methods])
     return figure
 

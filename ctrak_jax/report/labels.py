@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 class Label(NamedTuple):
     """A method's name for people: ``short`` for tables, ``note`` for what it does; a reference is
-    shown below the methods and apart from them."""
+    shown below the methods and apart from them, an average of several models below its method."""
 
     short: str
     note: str
     reference: bool = False
+    average: bool = False
 
     @property
     def full(self) -> str:
@@ -61,6 +62,11 @@ _BARE_VALUES = frozenset({"0", "1", "-1", "yes", "no", "true", "false"})
 def label(method: str) -> Label:
     """The label of ``method``; a method unknown here goes by its own name."""
     return _LABELS.get(method, Label(method, ""))
+
+
+def average_label(method: str, models: int) -> Label:
+    """The label of a method's average over ``models`` models."""
+    return Label(label(method).short, f"average of {models} models", average=True)
 
 
 def is_ablation(method: str) -> bool:

@@ -17,11 +17,12 @@
 
   // Scope, scenario and condition name a group; it is the unit of the select and of the thumbnails.
   const groupOf = (query) => query.group + "\n" + query.condition;
-  const state = { run: 0, query: 0, attribute: null };
+  const state = { run: 0, query: 0, attribute: null, unnamed: true };
   const queries = () => data.runs[state.run].queries;
   const current = () => queries()[state.query];
   const concept = () =>
     current().concepts.find((c) => c.attribute === state.attribute) || current().concepts[0];
+  const silent = () => state.unnamed && concept().unnamed.length > 0;
 
   function chip(parent, text, pressed, act) {
     const button = make("button", "", text);
@@ -102,7 +103,7 @@
 
   function drawRows() {
     at("rows").replaceChildren();
-    for (const [place, hits] of concept().rows) {
+    for (const [place, hits] of silent() ? concept().unnamed : concept().rows) {
       const method = data.methods[place];
       if (method.ablation && !at("ladder").checked) continue;
       const row = make("div", "row" + (method.id === "concept-trak" ? " main" : "")
@@ -153,6 +154,15 @@
     });
   }
 
+  function drawMeasures() {
+    at("measures").replaceChildren();
+    if (concept().unnamed.length === 0) return;
+    at("measures").append(`Candidates’ ${concept().attribute}`);
+    for (const [text, unnamed] of [["not named", true], ["named", false]]) {
+      chip(at("measures"), text, unnamed === state.unnamed, () => show({ unnamed }));
+    }
+  }
+
   function show(change) {
     const focused = document.activeElement && document.activeElement.parentElement;
     Object.assign(state, change);
@@ -160,9 +170,10 @@
     drawSeeds();
     drawThumbs();
     drawQuestion();
+    drawMeasures();
     drawRows();
     // Redrawing replaced the pressed button; keyboard users stay where they were.
-    if (focused && ["seeds", "thumbs", "concepts"].includes(focused.id)) {
+    if (focused && ["seeds", "thumbs", "concepts", "measures"].includes(focused.id)) {
       const pressed = focused.querySelector("[aria-pressed=true]");
       if (pressed) pressed.focus({ preventScroll: true });
     }

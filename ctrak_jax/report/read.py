@@ -29,16 +29,25 @@ DRAWN = ("labels", "random")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Results:
     """The numbers of the report; the summaries hold the one k that it shows, that of hidden
-    carriers every k."""
+    carriers every k. ``averages`` are those of ``models`` models (``score.ensemble``)."""
 
     k: int
     summary: tuple[PrecisionSummary, ...]
+    unnamed: tuple[PrecisionSummary, ...]
+    averages: tuple[PrecisionSummary, ...]
+    unnamed_averages: tuple[PrecisionSummary, ...]
+    models: int
     no_condition_embedding: tuple[PrecisionSummary, ...]
     wrong_label: tuple[LabelShiftSummary, ...]
     hidden: HiddenTable | None
     damping: Mapping[str, DampingCurve]
     base_rates: Mapping[tuple[str, str], float]
     settings: Mapping[str, Any]
+
+    @property
+    def unnamed_attributes(self) -> tuple[str, ...]:
+        """The attributes that unnamed precision was measured for."""
+        return tuple(sorted({row.attribute for row in self.unnamed} - {"all"}))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,12 +64,14 @@ class QueryImage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answers:
-    """The report queries of one training seed; ``hits`` by (method, query id, attribute)."""
+    """The report queries of one training seed; ``hits`` by (method, query id, attribute), and
+    ``unnamed`` the same of candidates whose conditions do not name the attribute."""
 
     seed: int
     queries: tuple[QueryImage, ...]
     methods: tuple[str, ...]
     hits: Mapping[tuple[str, str, str], Sequence[Hit]]
+    unnamed: Mapping[tuple[str, str, str], Sequence[Hit]]
     samples: Path | None
 
 
@@ -73,10 +84,14 @@ def results_of(metrics: Metrics) -> Results:
         rows = table.summary if isinstance(table, PrecisionTable) else ()
         return tuple(row for row in rows if row.k == k)
 
-    wrong = metrics.controls.get("wrong-label")
+    wrong, average = metrics.controls.get("wrong-label"), metrics.ensemble
     return Results(
         k=k,
         summary=tuple(row for row in metrics.summary if row.k == k),
+        unnamed=of_k(metrics.unnamed),
+        averages=of_k(average and average.named),
+        unnamed_averages=of_k(average and average.unnamed),
+        models=len({row.seed for row in metrics.rows}),
         no_condition_embedding=of_k(metrics.controls.get("no-condition-embedding")),
         wrong_label=wrong.summary if isinstance(wrong, LabelShiftTable) else (),
         hidden=metrics.hidden,
@@ -92,6 +107,7 @@ def answers_of(
     images: int,
     attributes: Sequence[str],
     methods: Sequence[str] | None = None,
+    unnamed: Sequence[str] = (),
 ) -> Answers:
     """One training seed's report queries and rankings.
 
@@ -100,6 +116,7 @@ def answers_of(
         images: number of images in the data set, to check the indices against.
         attributes: names of the data set's attributes, to check the questions against.
         methods: whose rankings; None for all that the run has, but those of :data:`DRAWN`.
+        unnamed: attributes that have rankings of candidates whose conditions do not name them.
 
     Raises:
         StoreError: a file or every ranking is missing, or a file is damaged.
@@ -130,23 +147,29 @@ def answers_of(
     if not shown:
         raise StoreError(f"{run.folder.root / 'top'}: no <method>.csv there; run `ctrak score`")
     asked = {question.key for about in groups.values() for question in about}
-    hits = {
-        (method, *key): top[:TOP]
-        for method in shown
-        for key, top in run.tops(method).items()
-        if key in asked
-    }
-    for (method, *_), top in hits.items():
-        if wrong := [hit.index for hit in top if not 0 <= hit.index < images]:
-            raise StoreError(
-                f"{run.folder.top(method)}: index {wrong[0]}, expected 0 to {images - 1}; "
-                "give the data set that the run was scored on"
-            )
+
+    def first(without: str | None) -> dict[tuple[str, str, str], Sequence[Hit]]:
+        found = {
+            (method, *key): top[:TOP]
+            for method in shown
+            for key, top in run.tops(method, without=without).items()
+            if key in asked
+        }
+        for (method, *_), top in found.items():
+            if wrong := [hit.index for hit in top if not 0 <= hit.index < images]:
+                path = run.part(without).top(method)
+                raise StoreError(
+                    f"{path}: index {wrong[0]}, expected 0 to {images - 1}; "
+                    "give the data set that the run was scored on"
+                )
+        return found
+
     samples = run.folder.root / "samples.png"
     return Answers(
         seed=run.seed,
         queries=queries,
         methods=shown,
-        hits=hits,
+        hits=first(None),
+        unnamed={key: top for name in unnamed for key, top in first(name).items()},
         samples=samples if samples.is_file() else None,
     )

@@ -11,7 +11,7 @@ from ctrak_jax.run.metrics import (
     LabelShiftSummary,
     PrecisionSummary,
 )
-from ctrak_jax.run.retraining import LdsSummary
+from ctrak_jax.run.retraining import LdsDifference, LdsSummary
 
 
 class Column(NamedTuple):
@@ -46,7 +46,9 @@ class LdsBlock(NamedTuple):
 
 
 def columns(
-    rows: Iterable[PrecisionSummary | LabelShiftSummary | HiddenSummary | LdsSummary],
+    rows: Iterable[
+        PrecisionSummary | LabelShiftSummary | HiddenSummary | LdsSummary | LdsDifference
+    ],
 ) -> tuple[Column, ...]:
     """The (scope, scenario) pairs that occur in ``rows``, local before global, ID before OOD."""
     present = {(row.scope, row.scenario) for row in rows}

@@ -1,23 +1,20 @@
-"""The page's tables, curves and opening sentence as data, which the templates turn into HTML."""
+"""The page's tables and curves as data, which the templates turn into HTML."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ctrak_jax.metrics import Interval
-from ctrak_jax.report.labels import LADDER, MAIN, SCENARIO_SHORT, Label, is_ablation, label, ordered
+from ctrak_jax.report.labels import LADDER, SCENARIO_SHORT, Label, is_ablation, label, ordered
 from ctrak_jax.report.read import Results
 from ctrak_jax.report.rows import (
     Column,
-    LdsLine,
-    base_rate,
     cells,
     columns,
     damping_lines,
     hidden_cells,
     ladder_methods,
     lds_blocks,
-    main_methods,
 )
 from ctrak_jax.run.metrics import DampingCurve, HiddenSummary
 from ctrak_jax.run.retraining import NAMED, LdsTable
@@ -38,10 +35,11 @@ class Head(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A number with its interval, and what chance gives."""
+    """A number with its interval, and what chance gives; a difference is ``signed``."""
 
     interval: Interval
     base_rate: float | None = None
+    signed: bool = False
 
 
 class NumberLine(NamedTuple):
@@ -53,22 +51,12 @@ class NumberLine(NamedTuple):
 
 class NumberTable(NamedTuple):
     """A table of numbers, references last; ``best`` is the value of each column that is set bold:
-    that of the best method."""
+    that of the best method, averages of models left out."""
 
     heads: Sequence[Head]
     lines: Sequence[NumberLine]
     best: Sequence[float | None]
     chance: Sequence[float] = ()
-
-
-class Headline(NamedTuple):
-    """Concept-TRAK against its best rivals in one column of the main table."""
-
-    setting: str
-    ours: Interval
-    rivals: Sequence[str]
-    rival: Interval | None
-    chance: float
 
 
 class Point(NamedTuple):
@@ -90,85 +78,21 @@ class Plot(NamedTuple):
     lines: Mapping[str, Sequence[Point]]
 
 
-def headline(results: Results) -> Headline | None:
-    """Out of distribution where there is such a result; None without one of Concept-TRAK."""
-    table = cells(results.summary)
-    order = [Column(scope, scenario) for scope in ("local", "global") for scenario in ("ood", "id")]
-    column = next((column for column in order if (MAIN, column) in table), None)
-    if column is None:
-        return None
-    rivals = [
-        row
-        for (method, where), row in table.items()
-        if where == column
-        and method != MAIN
-        and not (is_ablation(method) or label(method).reference)
-    ]
-    best = max((row.precision for row in rivals), default=None)
-    leaders = {row.method: row.interval for row in rivals if row.precision == best}
-    seen = "held out of" if column.scenario == "ood" else "seen in"
-    queries = " (global queries)" if column.scope == "global" else ""
-    return Headline(
-        setting=f"On combinations {seen} training{queries}",
-        ours=table[MAIN, column].interval,
-        rivals=[label(method).short for method in ordered(leaders)],
-        rival=next(iter(leaders.values()), None),
-        chance=base_rate(table.values(), column),
-    )
-
-
-def main_table(results: Results) -> NumberTable:
-    """Methods by scope and scenario, with intervals and the chance line."""
-    shown, table = columns(results.summary), cells(results.summary)
-
-    def count(column: Column) -> str:
-        return f"{max(row.queries for (_, c), row in table.items() if c == column)} queries"
-
-    return _table(
-        [_head(column, count(column)) for column in shown],
-        [(label(m), _entries([table], m, shown)) for m in main_methods(results.summary)],
-        chance=[base_rate(table.values(), column) for column in shown],
-    )
-
-
 def ladder_table(results: Results) -> NumberTable:
     """The ablation, one ingredient a line; empty if it was not run."""
     steps, names, table = ladder_methods(results.summary), dict(LADDER), cells(results.summary)
     shown = columns(row for row in results.summary if is_ablation(row.method))
-    lines = [(names[step], _entries([table], step, shown)) for step in steps]
-    return _table([_head(column) for column in shown], lines)
-
-
-def attribute_tables(results: Results) -> dict[str, NumberTable]:
-    """Precision attribute by attribute, one table per scope."""
-    rows = [row for row in results.summary if row.attribute != "all"]
-    names = sorted({row.attribute for row in rows})
-    tables = {}
-    for scope in dict.fromkeys(column.scope for column in columns(rows)):
-        shown = [
-            (name, column)
-            for name in names
-            for column in columns(row for row in rows if row.attribute == name)
-            if column.scope == scope
-        ]
-        by_name = {name: cells(rows, attribute=name) for name in names}
-        methods = ordered(row.method for row in rows if row.scope == scope)
-        lines = [
-            (label(m), [e for name, c in shown for e in _entries([by_name[name]], m, [c])])
-            for m in methods
-        ]
-        heads = [Head(f"{name}, {SCENARIO_SHORT[column.scenario]}") for name, column in shown]
-        tables[scope] = _table(heads, lines)
-    return tables
+    lines = [(names[step], entries_of([table], step, shown)) for step in steps]
+    return number_table([head_of(column) for column in shown], lines)
 
 
 def without_embedding(results: Results) -> NumberTable:
     """The main numbers beside those without the condition embedding's gradients."""
     rows = results.no_condition_embedding
     shown, tables = columns(rows), [cells(results.summary), cells(rows)]
-    return _table(
-        [_head(column, note) for column in shown for note in ("all parameters", "without")],
-        [(label(m), _entries(tables, m, shown)) for m in ordered(row.method for row in rows)],
+    return number_table(
+        [head_of(column, note) for column in shown for note in ("all parameters", "without")],
+        [(label(m), entries_of(tables, m, shown)) for m in ordered(row.method for row in rows)],
         mark_best=False,
     )
 
@@ -186,8 +110,8 @@ def wrong_labels(results: Results) -> NumberTable:
         )
         for method in ordered(row.method for row in rows)
     ]
-    heads = [_head(column, note) for column in shown for note in ("picture only", "label only")]
-    return _table(heads, lines, mark_best=False)
+    heads = [head_of(column, note) for column in shown for note in ("picture only", "label only")]
+    return number_table(heads, lines, mark_best=False)
 
 
 def hidden_tables(results: Results) -> dict[str, NumberTable]:
@@ -215,8 +139,8 @@ def hidden_tables(results: Results) -> dict[str, NumberTable]:
             )
             for method in ordered(row.method for row in summary if row.scope == scope)
         ]
-        named = [_head(column, note) for column, note, *_ in heads]
-        tables[scope] = _table(named, lines, mark_best=False)
+        named = [head_of(column, note) for column, note, *_ in heads]
+        tables[scope] = number_table(named, lines, mark_best=False)
     return tables
 
 
@@ -241,10 +165,38 @@ def lds_tables(table: LdsTable | None) -> dict[str, NumberTable]:
     tables = {}
     for output, shown, lines in lds_blocks(table.summary):
         body = [
-            (_lds_label(line), [row and Entry(row.interval) for row in line.cells])
+            (
+                _told(line.method, line.condition),
+                [row and Entry(row.interval) for row in line.cells],
+            )
             for line in lines
         ]
-        tables[output] = _table([_head(column) for column in shown], body)
+        tables[output] = number_table([head_of(column) for column in shown], body)
+    return tables
+
+
+def lds_differences(table: LdsTable | None) -> dict[str, NumberTable]:
+    """The method under study minus each other, one table per output."""
+    if table is None:
+        return {}
+    tables = {}
+    for output in dict.fromkeys(row.output for row in table.differences):
+        rows = [row for row in table.differences if row.output == output]
+        found = {(row.rival, row.condition, Column(row.scope, row.scenario)): row for row in rows}
+        shown = columns(rows)
+        lines = [
+            (
+                _told(rival, condition),
+                [
+                    row and Entry(Interval(row.difference, *row.ci95_subsets), signed=True)
+                    for row in (found.get((rival, condition, column)) for column in shown)
+                ],
+            )
+            for condition in dict.fromkeys(row.condition for row in rows)
+            for rival in ordered(row.rival for row in rows if row.condition == condition)
+        ]
+        heads = [head_of(column) for column in shown]
+        tables[output] = number_table(heads, lines, mark_best=False)
     return tables
 
 
@@ -257,31 +209,33 @@ def settings(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
         yield name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _lds_label(line: LdsLine) -> Label:
-    name = label(line.method)
-    return name if line.condition == NAMED else Label(name.short, line.condition)
+def _told(method: str, condition: str) -> Label:
+    name = label(method)
+    return name if condition == NAMED else name._replace(note=condition)
 
 
-def _head(column: Column, note: str = "") -> Head:
+def head_of(column: Column, note: str = "") -> Head:
+    """The head of a column of one measure."""
     return Head(f"{SCENARIO_SHORT[column.scenario]}, {column.scope}", note)
 
 
-def _entries(
+def entries_of(
     tables: Sequence[Mapping[tuple[str, Column], Any]], method: str, shown: Sequence[Column]
 ) -> list[Entry | None]:
-    """One entry per column and table."""
+    """One entry of a method per column and table."""
     rows = [table.get((method, column)) for column in shown for table in tables]
     return [row and Entry(row.interval, row.base_rate) for row in rows]
 
 
-def _table(
+def number_table(
     heads: Sequence[Head],
     lines: Sequence[tuple[Label, Sequence[Entry | None]]],
     *,
     chance: Sequence[float] = (),
     mark_best: bool = True,
 ) -> NumberTable:
-    methods = [entries for name, entries in lines if not name.reference]
+    """A table of lines (name, one entry per head), and what chance gives in each column."""
+    methods = [entries for name, entries in lines if not (name.reference or name.average)]
     best = [
         max((e.interval.mean for e in column if e is not None and mark_best), default=None)
         for column in zip(*methods, strict=True)

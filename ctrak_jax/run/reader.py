@@ -18,6 +18,7 @@ from ctrak_jax.run.metrics import Metrics, read_metrics
 from ctrak_jax.run.questions import Question, read_questions
 from ctrak_jax.run.retraining import LdsTable, RemovalTable, read_counterfactual, read_lds
 from ctrak_jax.run.tops import Tops, read_tops
+from ctrak_jax.run.variants import folder_without
 from ctrak_jax.store import FeatureStore, Place, read_manifest, read_scores
 
 
@@ -45,9 +46,10 @@ class SeedRun:
         there = {path.stem for path in (self.folder.root / "top").glob("*.csv")}
         return tuple(method for method in METHODS if method in there)
 
-    def tops(self, method: str) -> Tops:
-        """The first training images for every question, by ``question.key``."""
-        return read_tops(self.folder.top(method))
+    def tops(self, method: str, *, without: str | None = None) -> Tops:
+        """The first training images for every question, by ``question.key``; of candidates whose
+        conditions do not name the attribute ``without``, for every question about it."""
+        return read_tops(self.part(without).top(method))
 
     @cached_property
     def dampings(self) -> dict[str, Damping]:
@@ -74,9 +76,15 @@ class SeedRun:
         """The features of the questions: rows [question, k]."""
         return _opened(self.folder.query_features(method))
 
-    def scores(self, method: str) -> np.ndarray:
-        """Scores [question, sample] by row of the features (``score.keep_all``)."""
-        return read_scores(self.folder.scores(method))
+    def scores(self, method: str, *, without: str | None = None) -> np.ndarray:
+        """Scores [question, sample] by row of the features (``score.keep_all``); of candidates
+        whose conditions do not name the attribute ``without``, for the questions about it."""
+        return read_scores(self.part(without).scores(method))
+
+    def part(self, without: str | None) -> RunFolder:
+        """Where rankings and scores are: of all candidates as they are (None), or without their
+        value of an attribute."""
+        return self.folder.part("" if without is None else folder_without(without))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +130,7 @@ def open_run(path: str | Path) -> Run:
         run = ctrak_jax.open_run("runs/synthetic")
         for row in run.metrics.summary:
             print(row.method, row.scope, row.scenario, row.attribute, row.interval)
+        unnamed = run.metrics.unnamed.summary  # the same, where no condition names the attribute
         tops = run.tops("concept-trak")
         for question in run.questions:
             picture = run.image(question)

@@ -55,7 +55,7 @@ def unnamed(config: Config) -> list[Variant]:
     return [
         Variant(
             f"without {name}",
-            f"unnamed/{_file_name(name)}",
+            folder_without(name),
             without=name,
             candidates=wanted.candidates,
         )
@@ -71,6 +71,12 @@ def controls(config: Config) -> list[Variant]:
 def variants(config: Config) -> list[Variant]:
     """The main experiment, its controls, and one without every attribute asked about."""
     return [MAIN, *controls(config), *unnamed(config)]
+
+
+def folder_without(attribute: str) -> str:
+    """Where the results are of candidates whose conditions do not name an attribute, relative to
+    the run's."""
+    return f"unnamed/{_file_name(attribute)}"
 
 
 def _file_name(attribute: str) -> str:

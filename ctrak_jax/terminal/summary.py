@@ -1,10 +1,10 @@
 """The measured table of a run, as text."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from ctrak_jax.methods import ABLATION, ATTRIBUTION, REFERENCES
 from ctrak_jax.metrics import Interval
@@ -13,10 +13,23 @@ from ctrak_jax.run.metrics import (
     HiddenSummary,
     HiddenTable,
     LabelShiftTable,
+    Metrics,
     PrecisionSummary,
     read_metrics,
 )
 from ctrak_jax.terminal.table import text_table
+
+_Cells = Mapping[tuple[str, Column], PrecisionSummary]
+
+
+class _Head(NamedTuple):
+    """A column: its head, and the numbers of single models and of their average."""
+
+    text: str
+    column: Column
+    single: _Cells
+    average: _Cells
+
 
 STEPS = dict(zip(ABLATION, ("base", "A", "B", "C", "D"), strict=True))
 
@@ -27,37 +40,73 @@ def read(out: Path) -> list[dict[str, Any]]:
 
 
 def table(out: Path) -> str:
-    """precision@k by method and scenario with 95% intervals: comparison and ablation, references
-    below them; hidden carriers; controls."""
+    """precision@k by method and scenario with 95% intervals, unnamed beside named: comparison and
+    ablation, a method's average over several models below it, references last; hidden carriers;
+    controls."""
     metrics = read_metrics(out / "metrics.json")
     depth = metrics.settings["evaluate"]["k"][0]
-    parts = [_precision(metrics.summary, f"precision@{depth} (95% interval)", depth)]
+    parts = _main(metrics, depth)
     if metrics.hidden is not None:
         parts.append(_hidden(metrics.hidden))
     for name, control in metrics.controls.items():
         if isinstance(control, LabelShiftTable):
             parts.append(_labels(control))
         else:
-            parts.append(_precision(control.summary, f"control: {name}", depth))
+            heads = _columns("", control.summary, (), depth)
+            parts.append(_precision(f"control: {name}", heads))
     parts.append(f"report: {out / 'report' / 'index.html'}")
     return "\n".join(parts)
 
 
-def _precision(rows: Iterable[PrecisionSummary], title: str, depth: int) -> str:
+def _main(metrics: Metrics, depth: int) -> list[str]:
+    """One table, or one per scope where there are both measures."""
+    average, title = metrics.ensemble, f"precision@{depth}"
+    means = ((), ()) if average is None else (average.unnamed.summary, average.named.summary)
+    models = len({row.seed for row in metrics.rows})
+    unnamed = _columns("unnamed ", metrics.unnamed.summary, means[0], depth)
+    if not unnamed:
+        heads = _columns("", metrics.summary, means[1], depth)
+        return [_precision(f"{title} (95% interval)", heads, models)]
+    both = [*unnamed, *_columns("named ", metrics.summary, means[1], depth)]
+    scopes = dict.fromkeys(head.column.scope for head in both)
+    found = {scope: [head for head in both if head.column.scope == scope] for scope in scopes}
+    return [
+        _precision(f"{title}, {scope} queries (95% interval)", heads, models)
+        for scope, heads in found.items()
+    ]
+
+
+def _columns(
+    measure: str,
+    rows: Iterable[PrecisionSummary],
+    averages: Iterable[PrecisionSummary],
+    depth: int,
+) -> list[_Head]:
+    """The columns of one measure; each names its scope where it is the only one."""
     kept = [row for row in rows if row.k == depth and row.attribute == "all"]
-    shown, table, methods = columns(kept), cells(kept), {row.method for row in kept}
+    single, average = cells(kept), cells(row for row in averages if row.k == depth)
+    return [
+        _Head(f"{measure or f'{c.scope} '}{c.scenario.upper()}", c, single, average)
+        for c in columns(kept)
+    ]
 
-    def lines(names: Iterable[str]) -> list[list[str]]:
-        return [
-            [
-                f"{name} ({STEPS[name]})" if name in STEPS else name,
-                *(_cell(table.get((name, column))) for column in shown),
-            ]
-            for name in names
-            if name in methods
-        ]
 
-    return text_table(title, ["method"], _heads(shown), lines(ATTRIBUTION), lines(REFERENCES))
+def _precision(title: str, heads: Sequence[_Head], models: int = 1) -> str:
+    def lines(names: Iterable[str], *, averages: bool) -> list[list[str]]:
+        body = []
+        for name in names:
+            shown = f"{name} ({STEPS[name]})" if name in STEPS else name
+            single = [head.single.get((name, head.column)) for head in heads]
+            average = [head.average.get((name, head.column)) for head in heads]
+            if any(single):
+                body.append([shown, *map(_cell, single)])
+            if any(average) and averages:
+                body.append([f"  average of {models}", *map(_cell, average)])
+        return body
+
+    texts = [head.text for head in heads]
+    above, below = lines(ATTRIBUTION, averages=True), lines(REFERENCES, averages=False)
+    return text_table(title, ["method"], texts, above, below)
 
 
 def _heads(shown: Iterable[Column]) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from ctrak_jax.report import write_report
 from ctrak_jax.report.page import write_page
-from ctrak_jax.report.read import Answers, answers_of, results_of
+from ctrak_jax.report.read import Answers, Results, answers_of, results_of
 from ctrak_jax.run.dampings import DampingPoint
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.metrics import (
@@ -28,6 +30,7 @@ from ctrak_jax.run.metrics import (
 from ctrak_jax.run.questions import Question, Scenario, write_questions
 from ctrak_jax.run.reader import SeedRun
 from ctrak_jax.run.tops import Hit, write_tops
+from ctrak_jax.run.variants import folder_without
 
 SIZE = 24
 IMAGES = 120
@@ -37,12 +40,34 @@ METHODS = (
 )
 # How often a method's hits carry the concept, so that the page shows something plausible.
 SKILL = dict(zip(METHODS, (0.9, 0.6, 0.5, 0.45, 0.4, 0.3, 0.5, 0.6, 0.8), strict=True))
+DROP = 0.15
+"""How much less often where no condition names the attribute."""
+NOTHING = PrecisionTable(rows=(), summary=())
 HOSTILE = "</script><script>alert(1)</script><b title='x\">&"
 COLOURS = {"red": (214, 60, 52), "blue": (52, 98, 200)}
 CONDITIONS: tuple[tuple[str, str, Scenario], ...] = (
     *(("triangle", "red", "ood"), ("triangle", "blue", "id")),
     *(("circle", "red", "id"), ("circle", "blue", "id")),
 )
+
+
+class Outline(HTMLParser):
+    """Start tags with their attributes, and the text of each script."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.cdata_elem == "script":
+            self.scripts[-1] += data
 
 
 class FakeRun(NamedTuple):
@@ -62,14 +87,23 @@ class FakeRun(NamedTuple):
 
     def answers(self, seed: int) -> Answers:
         run = self.seeds[seed]
-        return answers_of(run, images=len(self.images), attributes=list(self.attributes))
+        return answers_of(
+            run,
+            images=len(self.images),
+            attributes=list(self.attributes),
+            unnamed=self.results.unnamed_attributes,
+        )
+
+    @property
+    def results(self) -> Results:
+        return results_of(read_metrics(self.out / "metrics.json"))
 
     def page(self, *, title: str = "Synthetic", limit: int = 24) -> str:
         """The page alone: the charts take most of a report's time."""
         path = write_page(
             self.out / "index.html",
             title=title,
-            results=results_of(read_metrics(self.out / "metrics.json")),
+            results=self.results,
             seeds=[self.answers(seed) for seed in self.seeds],
             images=self.images,
             attributes=self.attributes,
@@ -101,7 +135,10 @@ def fake_seed(
     samples: bool,
 ) -> None:
     asked: list[Question] = []
-    tops: dict[str, dict[tuple[str, str], list[Hit]]] = {method: {} for method in METHODS}
+    folders = ("", *map(folder_without, ("shape", "color")))
+    tops: dict[tuple[str, str], dict[tuple[str, str], list[Hit]]] = {
+        (part, method): {} for part in folders for method in METHODS
+    }
     for shape, colour, scenario in CONDITIONS:
         for nth in range(queries):
             scope = "global" if nth == queries - 1 else "local"
@@ -127,16 +164,17 @@ def fake_seed(
                 )
                 asked.append(question)
                 carrying = np.array([v == value for v in attributes[attribute]])
-                for method in METHODS:
-                    weight = np.where(carrying, SKILL[method] / carrying.sum(), 0)
-                    weight += np.where(carrying, 0, (1 - SKILL[method]) / (~carrying).sum())
+                for part, method in product(("", folder_without(attribute)), METHODS):
+                    skill = SKILL[method] - (DROP if part else 0)
+                    weight = np.where(carrying, skill / carrying.sum(), 0)
+                    weight += np.where(carrying, 0, (1 - skill) / (~carrying).sum())
                     found = rng.choice(len(carrying), 12, replace=False, p=weight).tolist()
-                    tops[method][question.key] = [
+                    tops[part, method][question.key] = [
                         Hit(index, 1.5 - 0.1 * rank) for rank, index in enumerate(found)
                     ]
     write_questions(folder / "queries" / "queries.csv", asked)
-    for method, found in tops.items():
-        write_tops(folder / "top" / f"{method}.csv", found)
+    for (part, method), found in tops.items():
+        write_tops(folder / part / "top" / f"{method}.csv", found)
     if samples:
         sheet = Image.new("RGB", (size * 16, size * 4), "white")
         for nth in range(64):
@@ -213,10 +251,11 @@ def fake_metrics(seeds: Sequence[int]) -> Metrics:
         unnamed=PrecisionTable(
             rows=(),
             summary=tuple(
-                summary(method, "local", scenario, attribute, 0.15)
+                summary(method, scope, scenario, attribute, DROP)
                 for method in METHODS
-                for scenario in ("id", "ood")
+                for scope, scenario in cells
                 for attribute in ("all", "color", "shape")
+                if scope == "local" or method in METHODS[:4]
             ),
         ),
         damping={

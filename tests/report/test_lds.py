@@ -1,6 +1,7 @@
 """The linear datamodeling scores where people read them: page, text table and Markdown."""
 
 import base64
+import re
 
 import numpy as np
 import pytest
@@ -116,8 +117,13 @@ def test_the_page_has_a_section_where_models_were_retrained(run, tmp_path):
     assert "40 models" in section
     assert section.index("Loss of the concept") > 0
     assert base64.b64encode(picture.read_bytes()).decode() in section
-    assert section.count("<table") == 2
+    assert section.count("<table") == 3
     assert "unnamed" in section
+    concept, loss = section.split("<h3>")[1:]
+    assert "minus" not in loss
+    differences = concept.split("Concept-TRAK’s LDS minus")[1]
+    assert re.findall(r"[+-]\d\.\d\d", differences) == ["+0.40", "+0.10", "+0.70"]
+    assert re.findall(r"<th scope=row>(\w+)", differences) == ["TRAK"]
     assert "Presence is not measured" in section
     assert '<section id="lds">' not in page(run, None)
 

@@ -4,7 +4,7 @@ import base64
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.metrics import Among
-from ctrak_jax.report import tables
+from ctrak_jax.report import measures
 from ctrak_jax.report.contact import (
     FRAME,
     LABEL,
@@ -24,35 +24,16 @@ from ctrak_jax.report.contact import (
     write_contact_sheets,
 )
 from ctrak_jax.report.labels import MAIN, is_ablation, label
-from ctrak_jax.report.read import results_of
 from ctrak_jax.report.rows import main_methods
 from ctrak_jax.run.metrics import (
     HiddenSummary,
     HiddenTable,
+    PrecisionSummary,
     read_metrics,
     write_metrics,
 )
 from ctrak_jax.run.tops import write_tops
-from tests.report.made_up import HOSTILE, METHODS, SIZE, FakeRun, make_run
-
-
-class Outline(HTMLParser):
-    """Start tags with their attributes, and the text of each script."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag == "script":
-            self.scripts.append("")
-
-    def handle_data(self, data: str) -> None:
-        if self.cdata_elem == "script":
-            self.scripts[-1] += data
+from tests.report.made_up import HOSTILE, METHODS, NOTHING, SIZE, FakeRun, Outline, make_run
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +62,8 @@ def test_every_file_is_written_and_named(tmp_path: Path) -> None:
     contact = {"triangle-red-local-01-color.png", "triangle-red-local-01-color-d-trak.png"}
     assert {f"contact/{name}" for name in contact} <= names
     # Three queries a condition, two concepts each, less one validation query for each ID condition.
-    assert len([name for name in names if "contact" in name]) == 9 * 2 * (len(METHODS) + 1)
+    # A sheet of each method, one of all, and one of all where no condition names the attribute.
+    assert len([name for name in names if "contact" in name]) == 9 * 2 * (len(METHODS) + 2)
     assert not [name for name in names if "circle-red-local-00" in name]
 
 
@@ -95,17 +77,22 @@ def test_the_page_asks_nothing_from_outside(page: str) -> None:
     assert not re.search(r"\{[{%]", re.sub(r"\$\{.*?\}", "", page))
 
 
-def test_framed_images_are_the_carriers_by_rank(two_seeds: FakeRun, data: Any) -> None:
+@pytest.mark.parametrize("rows", ["rows", "unnamed"])
+def test_framed_images_are_the_carriers_by_rank(two_seeds: FakeRun, data: Any, rows: str) -> None:
     framed = 0
     for run in data["runs"]:
         seed = two_seeds.seeds[run["seed"]]
-        tops = {method: seed.tops(method) for method in METHODS}
+        tops = {
+            (method, attribute): seed.tops(method, without=attribute if rows == "unnamed" else None)
+            for method in METHODS
+            for attribute in ("shape", "color")
+        }
         for query in run["queries"]:
             for concept in query["concepts"]:
                 values = two_seeds.attributes[concept["attribute"]]
-                assert len(concept["rows"]) == len(METHODS)
-                for method, hits in concept["rows"]:
-                    ranked = tops[data["methods"][method]["id"]]
+                assert len(concept[rows]) == len(METHODS)
+                for method, hits in concept[rows]:
+                    ranked = tops[data["methods"][method]["id"], concept["attribute"]]
                     top = ranked[query["id"], concept["attribute"]][:10]
                     truth = [hit.index for hit in top]
                     assert [data["index"][hit[0]] for hit in hits] == truth
@@ -137,16 +124,6 @@ def test_both_seeds_and_only_report_queries_are_in_the_explorer(data: Any) -> No
         names = [query["id"] for query in run["queries"]]
         assert len(names) == len(set(names)) == 9
         assert "circle-red-local-00" not in names
-
-
-def test_the_answer_compares_with_the_best_rival_out_of_distribution(page: str) -> None:
-    answer = re.search(r'<p class="answer">(.*?)</p>', page, re.DOTALL)
-    assert answer is not None
-    text = re.sub(r"<[^>]+>", "", answer[1])
-    assert "held out of training, 9.0 of Concept-TRAK" in text
-    assert "(95% interval 8.3 to 9.5)" in text
-    assert "against 6.0 for the best rival, DAS (95%" in text
-    assert "chance gives 3.3" in text
 
 
 @pytest.mark.parametrize("size", [16, 64])
@@ -191,7 +168,7 @@ def test_only_what_was_run_is_drawn(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     metrics = read_metrics(tmp_path / "metrics.json")
     alone = tuple(row for row in metrics.summary if row.method == "das")
-    few = replace(metrics, damping={}, controls={}, summary=alone)
+    few = replace(metrics, damping={}, controls={}, summary=alone, unnamed=NOTHING)
     write_metrics(tmp_path / "metrics.json", few)
     written = {path.name for path in run.write() if path.parent.name == "report"}
     assert written == {"index.html", "precision.png"}
@@ -275,32 +252,35 @@ def test_an_attribute_outside_the_data_set_is_an_error(tmp_path: Path) -> None:
 
 def with_references(run: FakeRun) -> FakeRun:
     """The same run with labels and pixels, better than every method, and a random order."""
+    names = ("labels", "random", "similarity-pixels")
+
+    def better(rows: tuple[PrecisionSummary, ...]) -> tuple[PrecisionSummary, ...]:
+        first = [row for row in rows if row.method == MAIN]
+        best = [replace(row, precision=1.0, ci95=(1.0, 1.0)) for row in first]
+        return (*(replace(row, method=name) for name in names for row in best), *rows)
+
     found = read_metrics(run.out / "metrics.json")
-    first = [row for row in found.summary if row.method == MAIN]
-    better = [
-        replace(row, method=name, precision=1.0, ci95=(1.0, 1.0))
-        for name in ("labels", "random", "similarity-pixels")
-        for row in first
-    ]
-    write_metrics(run.out / "metrics.json", replace(found, summary=(*better, *found.summary)))
-    for seed in run.seeds.values():
-        for name in ("labels", "random", "similarity-pixels"):
-            write_tops(seed.folder.top(name), seed.tops("das"))
+    unnamed = replace(found.unnamed, summary=better(found.unnamed.summary))
+    write_metrics(
+        run.out / "metrics.json", replace(found, summary=better(found.summary), unnamed=unnamed)
+    )
+    for seed, part in product(run.seeds.values(), (None, "shape", "color")):
+        for name in names:
+            write_tops(seed.part(part).top(name), seed.tops("das", without=part))
     return run
 
 
 def test_references_stand_below_the_methods_and_take_no_part_in_the_comparison(tmp_path):
-    before = tables.headline(results_of(read_metrics(make_run(tmp_path).out / "metrics.json")))
+    before = measures.headlines(make_run(tmp_path).results)
     run = with_references(make_run(tmp_path))
-    results = results_of(read_metrics(run.out / "metrics.json"))
-    found = tables.main_table(results)
-    below = [line.name.reference for line in found.lines]
-    assert below == sorted(below)
-    assert sum(below) == 3
-    numbers = [line.entries[0] for line in found.lines if not line.name.reference]
-    best = max(entry.interval.mean for entry in numbers if entry is not None)
-    assert found.best[0] == best
-    assert tables.headline(results) == before
+    for found in measures.main_tables(run.results).values():
+        below = [line.name.reference for line in found.lines]
+        assert below == sorted(below)
+        assert sum(below) == 3
+        for column, best in enumerate(found.best):
+            numbers = [line.entries[column] for line in found.lines if not line.name.reference]
+            assert best == max(entry.interval.mean for entry in numbers if entry is not None)
+    assert measures.headlines(run.results) == before
     page = run.page()
     assert page.count('<tr class="reference">') >= 3
 

@@ -42,6 +42,9 @@ def write(out: Path, config: cfg.Config) -> Path:
         write_questions(folder.questions, [QUESTION])
         write_tops(folder.top("d-trak"), {QUESTION.key: [Hit(seed, 0.5)]})
         write_tops(folder.top("concept-trak"), {QUESTION.key: [Hit(seed, 0.25)]})
+        silent = folder.part("unnamed/color")
+        write_tops(silent.top("d-trak"), {QUESTION.key: [Hit(seed + 1, 0.5)]})
+        write_scores(silent.scores("d-trak"), np.full((1, 2), seed + 1, np.float32))
         write_dampings(folder.dampings, {"d-trak": Damping(chosen=float(seed), curve=())})
         picture = folder.queries / QUESTION.image
         picture.parent.mkdir()
@@ -73,6 +76,10 @@ def test_every_seed_reads_its_own_results(out):
         np.testing.assert_array_equal(results.image(QUESTION), np.full((8, 8, 3), seed))
         np.testing.assert_array_equal(results.scores("d-trak"), np.full((1, 3), seed))
         np.testing.assert_array_equal(results.features("trak").read(), features(seed))
+        silent = results.tops("d-trak", without="color")
+        assert silent[QUESTION.key] == [Hit(seed + 1, 0.5)]
+        scores = results.scores("d-trak", without="color")
+        np.testing.assert_array_equal(scores, np.full((1, 2), seed + 1))
 
 
 def test_methods_with_one_training_gradient_have_one_store(out):

@@ -6,14 +6,61 @@ from typing import get_args
 import pytest
 
 from ctrak_jax.metrics import Among
-from ctrak_jax.run.metrics import HiddenSummary, HiddenTable, write_metrics
+from ctrak_jax.run.metrics import EnsembleTables, HiddenSummary, HiddenTable, write_metrics
 from ctrak_jax.terminal.summary import table
-from tests.report.made_up import fake_metrics
+from tests.report.made_up import DROP, NOTHING, SKILL, fake_metrics
 
 
 @pytest.fixture
 def metrics():
     return replace(fake_metrics([0]), settings={"evaluate": {"k": [10]}})
+
+
+def cells_of(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line[:1] in ("│", "┃")]
+    marks = str.maketrans("┃", "│")
+    return [[cell.strip() for cell in line.translate(marks)[1:-1].split("│")] for line in lines]
+
+
+def test_both_measures_stand_side_by_side_in_the_width_of_a_terminal(metrics, tmp_path):
+    write_metrics(tmp_path / "metrics.json", metrics)
+    text = table(tmp_path)
+    assert max(map(len, text.partition("report: ")[0].splitlines())) <= 110
+    local, _, rest = text.partition("global queries")
+    assert "precision@10, local queries" in local
+    rows = {name: cells for name, *cells in cells_of(local)}
+    assert rows["method"] == ["unnamed ID", "unnamed OOD", "named ID", "named OOD"]
+    skill = SKILL["d-trak"]
+    truth = [skill + 0.1 - DROP, skill - DROP, skill + 0.1, skill]
+    assert [cell.split()[0] for cell in rows["d-trak"]] == [f"{mean:.2f}" for mean in truth]
+    assert {name for name, *_ in cells_of(rest.partition("control")[0])} == {
+        "method",
+        "concept-trak (D)",
+        *("das", "d-trak", "trak"),
+    }
+
+
+def test_without_unnamed_precision_scopes_stand_side_by_side(metrics, tmp_path):
+    write_metrics(tmp_path / "metrics.json", replace(metrics, unnamed=NOTHING))
+    first = table(tmp_path).partition("control")[0]
+    assert cells_of(first)[0] == ["method", "local ID", "local OOD", "global ID", "global OOD"]
+    assert "unnamed" not in first
+
+
+def test_the_average_of_models_stands_below_its_method(tmp_path):
+    metrics = replace(fake_metrics([0, 1]), settings={"evaluate": {"k": [10]}})
+    trak = tuple(
+        replace(row, precision=0.25) for row in metrics.summary if row.method in ("trak", "labels")
+    )
+    named = replace(NOTHING, summary=trak)
+    path = tmp_path / "metrics.json"
+    write_metrics(path, replace(metrics, ensemble=EnsembleTables(named=named, unnamed=NOTHING)))
+    lines = cells_of(table(tmp_path).partition("global queries")[0])
+    place = [name for name, *_ in lines].index("trak")
+    name, *numbers = lines[place + 1]
+    assert name == "average of 2"
+    assert [number.split()[0] for number in numbers] == ["-", "-", "0.25", "0.25"]
+    assert sum(name == "average of 2" for name, *_ in lines) == 1
 
 
 def test_hidden_carriers_have_lines_where_training_hid_them(metrics, tmp_path):
