@@ -283,6 +283,8 @@ def test_references_stand_below_the_methods_and_take_no_part_in_the_comparison(t
     assert measures.headlines(run.results) == before
     page = run.page()
     assert page.count('<tr class="reference">') >= 3
+    for line in page.split('<tr class="reference">')[1:]:
+        assert "num best" not in line[: line.index("</tr>")]
 
 
 def test_what_is_drawn_at_random_is_shown_in_numbers_alone(tmp_path):
