@@ -65,9 +65,9 @@ def answer(page: str) -> str:
 
 def test_the_sentence_leads_with_what_is_found_unnamed_and_then_named(run):
     where = ("local", "ood")
-    unnamed = {(m, *where): 0.1 for m in METHODS}
+    unnamed: dict[Cell, float] = {(m, *where): 0.1 for m in METHODS}
     unnamed |= {(MAIN, *where): 0.72, ("trak", *where): 0.31, ("ablation-c", *where): 0.99}
-    named = {(m, *where): 0.2 for m in METHODS}
+    named: dict[Cell, float] = {(m, *where): 0.2 for m in METHODS}
     named |= {(MAIN, *where): 0.64, ("d-trak", *where): 0.83, ("das", *where): 0.83}
     metrics = found(run)
     rewrite(
