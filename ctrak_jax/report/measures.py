@@ -76,7 +76,7 @@ class Headlines(NamedTuple):
     named: Headline | None
 
 
-class Conditions(NamedTuple):
+class ConditionNotes(NamedTuple):
     """What the candidates' conditions are, for the notes beside the numbers.
 
     Attributes:
@@ -124,7 +124,7 @@ def _headline(rows: Iterable[PrecisionSummary], order: Iterable[Column]) -> Head
     )
 
 
-def conditions_of(results: Results) -> Conditions:
+def conditions_of(results: Results) -> ConditionNotes:
     """What the settings and the tables say of the candidates' conditions."""
 
     def setting(section: str, name: str) -> Any:
@@ -134,7 +134,7 @@ def conditions_of(results: Results) -> Conditions:
     ran = any(row.method == MAIN for row in results.summary)
     named = {row.attribute for row in results.summary} - {"all"}
     unnamed = results.unnamed_attributes
-    return Conditions(
+    return ConditionNotes(
         word="caption" if setting("model", "kind") == "text-to-image" else "condition",
         ours=(setting("trajectory", "condition") or "") if ran else "",
         part=setting("unnamed", "candidates") is not None,
