@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ctrak_jax.config.base import PERFORMANCE, Natural, NullByName, Section, Seed
 from ctrak_jax.methods import StatePath
+
+AllByNothing = BeforeValidator(lambda value: "all" if value is None else value)
+"""Earlier runs say all timesteps by an empty value."""
 
 
 class TrajectoryConfig(Section):
@@ -16,7 +19,7 @@ class TrajectoryConfig(Section):
     """Grid steps S of the DDIM trajectories."""
     record_every: Natural = 5
     """Steps between recorded states, which are the attribution timesteps; a divisor of steps."""
-    timesteps: Natural | Literal["third", "all"] = "third"
+    timesteps: Annotated[Natural | Literal["third", "all"], AllByNothing] = "third"
     """Attribution timesteps, those of the least noise: a third of the recorded ones, all, or so
     many."""
     path: StatePath = "forward"
