@@ -41,6 +41,9 @@ TOP = 100
 REFERENCE = 2
 """The reference projects gradients of length REFERENCE k: its matrix is written out."""
 
+FEATURIZED = METHODS | {"concept-trak, published": concept_trak("inversion", "own")}
+"""Methods whose training gradients are timed."""
+
 
 class Sizes(NamedTuple):
     """What is timed: samples or queries a call, length and number of features, timed calls."""
@@ -90,9 +93,7 @@ def features_of(of: Subject, spec: GradientSpec) -> Callable[..., attribution.Tr
 def featurize(sizes: Sizes) -> list[Row]:
     """Features of each distinct training gradient, projection included, tiny model."""
     found, calls = subject(sizes.batch, sizes.k), []
-    published = {"concept-trak": concept_trak("inversion", "own")}
-    specs = train_specs(tuple(METHODS)) | train_specs(["concept-trak"], METHODS | published)
-    for spec in specs:
+    for spec in train_specs(tuple(FEATURIZED), FEATURIZED):
         told = ", null condition" if spec.condition == "null" else ""
         name = f"{spec.loss}, {spec.path}{', normalised' if spec.normalise else ''}{told}"
         run = features_of(found, spec)

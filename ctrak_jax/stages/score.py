@@ -227,11 +227,12 @@ def _chosen(ctx: Context, method: str, asked: list[Question], precision: np.ndar
 
 
 def choose_damping(precision: np.ndarray) -> int:
-    """The damping with the best mean precision over VALIDATION queries [damping, query]; of equals
-    the smallest, which stays closest to the influence of
-    equation (1.4)."""
+    """The damping by the mean precision over VALIDATION queries [damping, query]: of those within
+    one standard error of the best, the largest, which relies least on the Fisher (the rule of
+    Breiman et al. 1984 among models of one accuracy)."""
     means = precision.mean(axis=1)
-    return int(np.flatnonzero(means >= means.max() - 1e-9)[0])
+    error = precision[means.argmax()].std() / np.sqrt(precision.shape[1])
+    return int(np.flatnonzero(means >= means.max() - error - 1e-9)[-1])
 
 
 def _groups(asked: list[Question]) -> dict[tuple[str, str, str], list[int]]:

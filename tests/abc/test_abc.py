@@ -35,6 +35,8 @@ TASKS = (("one", "ab <new1> c"), ("one", "c <new1> b"), ("two", "b <new1> c"))
 K, DAMPING = 32, 0.5
 METHODS = ("concept-trak", "ablation-base")
 
+INVERTED = {"path": "inversion", "condition": "own"}
+
 
 def write_abc(root: Path) -> Path:
     """The layout of the benchmark, rows as the tiny model takes them."""
@@ -292,8 +294,11 @@ def test_exemplars_with_the_questions_own_features_come_first(run, config, tmp_p
         ({"data": {"kind": "folder"}}, "data.kind=folder"),
         ({"data": {"path": "nowhere"}}, "nowhere: no such folder"),
         ({"data": {"candidates": 9}}, "data.candidates"),
-        ({"trajectory": {"negative": "attribute"}}, "use null, other or prompt"),
-        ({"trajectory": {"negative": "opposite"}}, "trajectory.negative=opposite means nothing"),
+        ({"trajectory": {**INVERTED, "negative": "attribute"}}, "use null, other or prompt"),
+        (
+            {"trajectory": {**INVERTED, "negative": "opposite"}},
+            "trajectory.negative=opposite means nothing",
+        ),
         ({"model": {"checkpoint": None}}, "model.checkpoint"),
         ({"model": {"checkpoint": "nowhere"}}, "nowhere"),
         ({"preset": "publishd"}, "some.yaml:"),

@@ -119,7 +119,7 @@ def test_every_projection_is_timed_beside_its_reference():
 
 def test_every_training_gradient_is_featurized_once(monkeypatch):
     methods = {name: METHODS[name] for name in ("trak", "ablation-a", "unlearning")}
-    monkeypatch.setattr(work, "METHODS", methods)
+    monkeypatch.setattr(work, "FEATURIZED", methods)
     (row,) = work.featurize(SIZES)
     assert row.name == "dsm, forward"
     assert row.gflops is not None
