@@ -1,4 +1,4 @@
-"""Which damping is chosen: by validation questions alone, the largest that is as good as the best."""
+"""Which damping is chosen: by validation questions alone, the largest as good as the best."""
 
 import numpy as np
 import pytest
