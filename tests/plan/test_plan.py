@@ -132,7 +132,7 @@ def test_store_bytes_are_those_of_real_stores(tmp_path, dtype):
         projection=ProjectionConfig(k=64),
         store=StoreConfig(chunk=8, dtype=dtype),
     )
-    for name, widths in {"trak": {"features": 64}, "das": {"features": 64, "errors": 9}}.items():
+    for name, widths in {"trak": {"features": 64}, "das": {"features": 64, "errors": 3}}.items():
         store = FeatureStore.create(
             tmp_path / name, {}, index=np.arange(19), widths=widths, chunk=8, dtype=dtype
         )

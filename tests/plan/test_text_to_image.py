@@ -31,9 +31,8 @@ SHALLOW = {
 
 def config(folder: Path = SD14, **trajectory: Any) -> Config:
     found = load(Path("configs/sd14.yaml"), {"model.checkpoint": str(folder)})
-    return Config.model_validate(
-        found.model_dump() | {"trajectory": {"negative": "other"} | trajectory}
-    )
+    inverted = {"path": "inversion", "condition": "own", "negative": "other", "timesteps": "all"}
+    return Config.model_validate(found.model_dump() | {"trajectory": inverted | trajectory})
 
 
 @pytest.fixture
