@@ -1,6 +1,6 @@
 """What carries precision where nothing is named: one lever of the method at a time.
 
-    python -m benchmarks.levers RUN [--candidates 400] [--negatives 2] [--exclude PATTERN ...]
+    python -m benchmarks.levers RUN [--candidates 400] [--timesteps 3] [--exclude PATTERN ...]
 
 RUN is a finished run of one training seed with local questions. Its candidates are featurized
 under their own condition (named), without the attribute asked about (unnamed) and under the null
@@ -236,10 +236,12 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--candidates", type=int, default=400)
     parser.add_argument("--negatives", type=int, default=2)
+    parser.add_argument("--timesteps", default="all", help="those of the least noise, or all")
     parser.add_argument("--exclude", nargs="*", default=[], help="parameters left out")
     parser.add_argument("--levers", nargs="*", default=list(LEVERS), choices=list(LEVERS))
     given = parser.parse_args()
     changed = {"data.candidates": given.candidates, "trajectory.negatives": given.negatives}
+    changed |= {"trajectory.timesteps": given.timesteps}
     settings = config.load(given.run / "config.yaml", {k: str(v) for k, v in changed.items()})
     ctx = pipeline.prepare(settings, given.run)[0]
     network, params, _ = ctx.placed(ctx.load(), Variant(exclude=tuple(given.exclude)))
