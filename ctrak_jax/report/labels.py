@@ -47,7 +47,7 @@ LADDER: tuple[tuple[str, Label], ...] = (
     ("ablation-a", Label("A", "+ concept query gradient")),
     ("ablation-b", Label("B", "+ dps train gradient")),
     ("ablation-c", Label("C", "+ DDIM inversion")),
-    (MAIN, Label("D", "+ per-timestep normalisation (Concept-TRAK)")),
+    (MAIN, Label("D", "+ per-timestep normalisation (Concept-TRAK, as the run sets it)")),
 )
 
 SCOPES = ("local", "global")

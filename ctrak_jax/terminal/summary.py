@@ -31,7 +31,7 @@ class _Head(NamedTuple):
     average: _Cells
 
 
-STEPS = dict(zip(ABLATION, ("base", "A", "B", "C", "D"), strict=True))
+STEPS = dict(zip(ABLATION, ("base", "A", "B", "C"), strict=False))
 
 
 def read(out: Path) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ def test_both_measures_stand_side_by_side_in_the_width_of_a_terminal(metrics, tm
     assert [cell.split()[0] for cell in rows["d-trak"]] == [f"{mean:.2f}" for mean in truth]
     assert {name for name, *_ in cells_of(rest.partition("control")[0])} == {
         "method",
-        "concept-trak (D)",
+        "concept-trak",
         *("das", "d-trak", "trak"),
     }
 
