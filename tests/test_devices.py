@@ -14,7 +14,7 @@ from ctrak_jax.attribution import TrainFeatures, train_features
 from ctrak_jax.config import Config
 from ctrak_jax.data import build
 from ctrak_jax.errors import UsageError
-from ctrak_jax.methods import train_specs
+from ctrak_jax.methods import concept_trak, train_specs
 from ctrak_jax.models.architecture import dit_of
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.network import PlacedNetwork
@@ -42,10 +42,10 @@ def placed_on(count: int, model: int) -> tuple[Context, PlacedNetwork]:
 
 
 def featurized(count: int, model: int) -> tuple[TrainFeatures, str]:
-    """Features of two gradients by ``count`` devices, and the compiled program."""
+    """Features of three gradients by ``count`` devices, and the compiled program."""
     ctx, (network, params, placing) = placed_on(count, model)
-    specs = list(train_specs(["concept-trak", "trak"]))
-    step = partial(train_features, ctx.recipe, network, errors=True)
+    specs = [*train_specs(["concept-trak", "trak"]), concept_trak("inversion", "own").train]
+    step = partial(train_features, ctx.recipe, network, null=ctx.inputs.null, errors=True)
     batch = ctx.samples().batch(np.arange(BATCH))
     weights = devices.put(params, ctx.mesh, placing)
     split = devices.over_samples(lambda w, b: step(w, specs, b), ctx.mesh, placing)
