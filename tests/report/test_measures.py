@@ -213,6 +213,11 @@ def test_averages_of_several_models_stand_below_their_methods(tmp_path):
             "Unnamed questions are",
         ),
         (
+            {"trajectory": {"condition": "unnamed"}},
+            "Concept-TRAK reads no label of the attribute asked about",
+            "Concept-TRAK reads no labels in this run",
+        ),
+        (
             {"trajectory": {"condition": "own"}},
             "denoised under the candidates’ conditions in this run (trajectory.condition: own)",
             "reads no labels",
