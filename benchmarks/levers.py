@@ -111,12 +111,12 @@ class Featurizer(NamedTuple):
         features = jnp.asarray(project_leaves(joined, self.projection))
         return features.reshape(len(rows), -1, self.projection.k)
 
-    def train(self, keys: Sequence[Key], null: Any, x0: Any, cond: Any, negatives: Any, index: Any):
+    def train(self, keys: Sequence[Key], null: Any, x0: Any, cond: Any, index: Any, negatives: Any):
         """Features of a batch of candidates [key x window x normalised, sample, proj]."""
         schedule, grid = self.recipe.schedule, self.recipe.grid
         exact = self.network.given(self.params.others).exact_fn
 
-        def one(x0: Any, cond: Any, negatives: Any, index: Any) -> list[Any]:
+        def one(x0: Any, cond: Any, index: Any, negatives: Any) -> list[Any]:
             key = jax.random.fold_in(jax.random.key(self.recipe.seed), index)
             forward = forward_path(schedule, x0, grid.recorded, key)
 
@@ -135,7 +135,7 @@ class Featurizer(NamedTuple):
                 rows += self.sums(loss_of(loss, schedule, x0, cond, 1.0), path, cond)
             return rows
 
-        return self.projected(jax.vmap(one)(x0, cond, negatives, index))
+        return self.projected(jax.vmap(one)(x0, cond, index, negatives))
 
     def ask(self, kinds: Sequence[tuple[str, str]], batch: Any):
         """Features of a batch of questions, one concept each."""
