@@ -4,7 +4,8 @@
 
 For every reported local question of a finished run: one step of fixed length against L_train of the
 ten top-ranked, ten random and ten bottom-ranked training images; printed is the mean change of the
-question's concept reward, minus the slider loss with its target held where it was (positive = the
+question's concept reward (L_train as the run sets it, under the null condition where labels are
+not read), minus the slider loss with its target held where it was (positive = the
 prediction moved towards the concept).
 """
 
@@ -18,12 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ctrak_jax import config, pipeline
-from ctrak_jax.attribution import guided_inversions
+from ctrak_jax.attribution import TrainBatch, guided_inversions
 from ctrak_jax.gradient import global_norm, sample_gradient
 from ctrak_jax.reward import dps
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store import read_scores
-from ctrak_jax.trajectory import invert
+from ctrak_jax.trajectory import forward_path, invert
 
 STEP = 1e-4
 """Length of the step as a share of the parameters' norm."""
@@ -34,16 +35,25 @@ def changes(ctx: Context) -> dict[str, np.ndarray]:
     """Change of the concept reward by set of images: name -> [question]."""
     network, weights, _ = ctx.placed(ctx.load())
     params, recipe = weights.chosen, ctx.recipe
-    eps_fn = network.given(weights.others).eps_fn
+    eps_fn, wanted = network.given(weights.others).eps_fn, ctx.config.trajectory
+    null = jnp.asarray(ctx.inputs.null)
 
-    def train_gradient(x0: Any, cond: Any, negatives: Any) -> Any:
-        def one(x0: Any, cond: Any, negatives: Any) -> Any:
+    def train_gradient(batch: TrainBatch) -> Any:
+        def one(item: TrainBatch) -> Any:
+            x0, own, index, negatives = item
+            cond = own if wanted.condition == "own" else null
             inverted = partial(invert, eps_fn, params, recipe.schedule, recipe.grid, x0)
-            path = guided_inversions(recipe, inverted, cond, negatives)
+            if wanted.path == "forward":
+                key = jax.random.fold_in(jax.random.key(recipe.seed), index)
+                path = forward_path(recipe.schedule, x0, recipe.grid.recorded, key)
+            elif wanted.condition == "own":
+                path = guided_inversions(recipe, inverted, cond, negatives)
+            else:
+                path = inverted(cond)
             loss = dps(recipe.schedule, x0)
             return sample_gradient(loss, eps_fn, params, path, cond, normalise=True)
 
-        return jax.tree.map(lambda g: g.mean(0), jax.vmap(one)(x0, cond, negatives))
+        return jax.tree.map(lambda g: g.mean(0), jax.vmap(one)(batch))
 
     def reward_change(gradient: Any, x0: Any, cond: Any, minus: Any) -> Any:
         path = invert(eps_fn, params, recipe.schedule, recipe.grid, x0, cond)
@@ -70,7 +80,7 @@ def changes(ctx: Context) -> dict[str, np.ndarray]:
         sets = {"top": order[:SET], "random": rng.permutation(order)[:SET], "bottom": order[-SET:]}
         query = questions.batch(asked, np.array([[i]]))
         for name, rows in sets.items():
-            g = gradient_of(*samples.batch(rows)[:3])
+            g = gradient_of(samples.batch(rows))
             change = change_of(g, query.x0[0], query.cond[0], query.minus.conditions[0, 0, 0])
             found[name].append(float(change))
     return {name: np.array(values) for name, values in found.items()}

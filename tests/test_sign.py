@@ -15,7 +15,6 @@ data: {size: 320, hold_out: [{shape: triangle, color: red}]}
 model: {width: 32, depth: 2, heads: 2}
 train: {steps: 500, batch: 64}
 trajectory: {steps: 20, record_every: 4}
-gradient: {time_chunk: 4}
 projection: {k: 1024}
 query: {scopes: [local], per_combination: 4, validation: 1, repetitions: 2, check: none}
 methods: [concept-trak]
