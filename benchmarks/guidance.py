@@ -41,6 +41,8 @@ def main() -> None:
     for kind in ("null", "prompt", "other", "opposite", "attribute"):
         negatives = 1 if kind in ("null", "prompt") else asked.negatives
         changed = {
+            "trajectory.path": "inversion",
+            "trajectory.condition": "own",
             "trajectory.negative": kind,
             "trajectory.negatives": negatives,
             "trajectory.negative_prompt": asked.prompt if kind == "prompt" else "",
