@@ -465,7 +465,7 @@ def test_the_notebook_reads_the_run(run):
     )
     assert done.returncode == 0, done.stderr
     assert "concept-trak" in done.stdout
-    assert "(45, 64) dps inversion" in done.stdout
+    assert "(45, 64) dps forward" in done.stdout
 
 
 def test_info_verifies_the_run(run):
