@@ -126,6 +126,12 @@ def _unnamed_are_hidden(config: "Config") -> str | None:
     return f"{wrong}data.unlabelled hides none; give it one, or use all" if needed else None
 
 
+def _unnamed_candidates_are_enough(config: "Config") -> str | None:
+    count, deepest = config.unnamed.candidates, max(config.evaluate.k)
+    wrong = f"unnamed.candidates={count} are fewer than precision@{deepest} needs; raise it, or "
+    return f"{wrong}lower evaluate.k" if count is not None and count < deepest else None
+
+
 def _ensemble_has_several_models(config: "Config") -> str | None:
     if not config.score.ensemble:
         return None
@@ -143,5 +149,5 @@ RULES: tuple[Callable[["Config"], str | None], ...] = (
     *(_top_lists_are_deep_enough, _wrong_label_has_scores, _wrong_label_has_labels),
     _references_are_possible,
     *(_hidden_carriers_have_scores, _unnamed_are_hidden),
-    _ensemble_has_several_models,
+    *(_unnamed_candidates_are_enough, _ensemble_has_several_models),
 )

@@ -106,7 +106,8 @@ class UnnamedConfig(Section):
     attributes: Literal["all"] | tuple[str, ...] = "all"
     """Those of data.condition_on that this is measured for; each has features of its own."""
     candidates: Natural | None = None
-    """Candidates that are featurized so, drawn at random; empty for all of them."""
+    """Candidates that are featurized so, drawn at random; empty for all of them. Of a part alone
+    Concept-TRAK's main answers are those under the null condition."""
 
 
 class EvaluateConfig(Section):

@@ -77,6 +77,9 @@ class Config(Section):
     @property
     def guided(self) -> bool:
         """Are training samples inverted under their own condition, guided against negatives?"""
+        t = self.trajectory
+        if "concept-trak" in self.methods and t.path == "inversion" and t.condition != "null":
+            return True
         specs = [self.table[name].train for name in self.methods]
         return any(s.path == "inversion" and s.condition == "own" for s in specs if s is not None)
 

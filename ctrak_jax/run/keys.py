@@ -49,7 +49,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "counterfactual": _of("counterfactual", "remove methods scenarios among images"),
     "outputs": ("query.check", *_of("lds", "questions members images")),
     "lds": _of("lds", "subsets share seed"),
-    "abc-scores": ("methods", "score.damping", "score.solver"),
+    "abc-scores": ("methods", *_TOLD, "score.damping", "score.solver"),
     "abc-measures": ("name", "preset", "evaluate.bootstrap"),
 }
 """Lists of settings by name; :data:`RESULTS` says who uses them."""

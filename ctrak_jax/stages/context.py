@@ -173,8 +173,15 @@ class Context:
         """What the features of training samples depend on."""
         changed = {"relabel": variant.relabel}
         if variant.without is not None:
-            changed |= {"without": variant.without, "candidates": variant.candidates}
+            changed |= {"without": variant.without, "candidates": self.part_key(variant)}
         return self._key(changed, spec, variant, query=False)
+
+    def part_key(self, variant: Variant) -> list[int] | None:
+        """Which of the candidates a variant ranks: how many, drawn by what seed; None for all."""
+        count = variant.candidates
+        if count is None or count >= len(self.dataset.train_index):
+            return None
+        return [count, self.config.data.seed]
 
     def query_key(self, spec: GradientSpec, variant: Variant) -> dict[str, Any]:
         """What the features of questions depend on."""
@@ -206,8 +213,11 @@ class Context:
         conditions alone and the method is told none."""
         spec = self.table(variant)[method].train
         free = spec is not None and spec.condition == "null"
-        same = variant.candidates is None or variant.candidates >= len(self.dataset.train_index)
-        return MAIN if free and same and not variant.changes_network else variant
+        return (
+            MAIN
+            if free and self.part_key(variant) is None and not variant.changes_network
+            else variant
+        )
 
     def features(self, method: str, variant: Variant = MAIN) -> FeatureStore:
         """A method's features of training samples, complete.

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ctrak_jax import score as scoring
+from ctrak_jax.errors import StoreError
 from ctrak_jax.log import stage
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.tops import write_ranking
@@ -28,13 +29,13 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
     for variant in variants(ensemble.config):
         if variant in CONTROLS.values():
             continue
-        folder, key = ensemble.folder.part(variant.folder), _key(contexts, variant)
-        if folder.fresh("ensemble", key):
+        folder = ensemble.folder.part(variant.folder)
+        if _done(ensemble, contexts, variant):
             continue
         with stage(out, variant.title("ensemble")) as record:
             for method in ensemble.config.compared:
                 record.samples += _average(ensemble, contexts, variant, method)
-        folder.finish("ensemble", key)
+        folder.finish("ensemble", _key(contexts, variant))
     asked = ensemble.folder.questions
     asked.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(contexts[0].folder.questions, asked)
@@ -43,6 +44,24 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
 def context_of(out: Path, contexts: Sequence[Context]) -> Context:
     """The first training seed, whose results are the averages."""
     return replace(contexts[0], folder=RunFolder(root=out / "ensemble"))
+
+
+def require(out: Path, contexts: Sequence[Context]) -> None:
+    """Refuse to continue without the averages of these scores.
+
+    Raises:
+        StoreError: they are missing, or of others.
+    """
+    ensemble = context_of(out, contexts)
+    for variant in variants(ensemble.config):
+        if variant not in CONTROLS.values() and not _done(ensemble, contexts, variant):
+            raise StoreError(f"{ensemble.folder.root}: no averages of these scores; score first.")
+
+
+def _done(ensemble: Context, contexts: Sequence[Context], variant: Variant) -> bool:
+    folder, methods = ensemble.folder.part(variant.folder), ensemble.config.compared
+    outputs = [*map(folder.top, methods), *map(folder.scores, methods)]
+    return folder.fresh("ensemble", _key(contexts, variant), *outputs)
 
 
 def _key(contexts: Sequence[Context], variant: Variant) -> dict:

@@ -46,6 +46,8 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
     for ctx in contexts:
         for variant in variants(config):
             score.require(ctx, variant)
+    if config.score.ensemble:
+        ensemble.require(out, contexts)
     whole = RunFolder(root=out)
     key = {
         "scores": [score.key(ctx, MAIN) for ctx in contexts],

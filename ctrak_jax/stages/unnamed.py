@@ -19,10 +19,10 @@ from ctrak_jax.store import read_scores, write_scores
 
 def answering(ctx: Context, method: str) -> list[Variant]:
     """The variants that answer a method's main questions: those that rank all candidates."""
-    config, count = ctx.config, len(ctx.dataset.train_index)
+    config = ctx.config
     if method != "concept-trak" or config.trajectory.condition != "unnamed":
         return []
-    return [v for v in unnamed(config) if v.candidates is None or v.candidates >= count]
+    return [variant for variant in unnamed(config) if ctx.part_key(variant) is None]
 
 
 def answer(ctx: Context, method: str, damping: Damping) -> Damping:
