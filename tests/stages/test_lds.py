@@ -254,7 +254,10 @@ def test_training_seeds_are_pooled(tmp_path, trainings):
 
 
 def test_part_of_the_candidates_unnamed_predicts_nothing(ctx, trainings):
-    table = run(with_settings(ctx, unnamed={"candidates": RANKED - 1}))
+    part = with_settings(ctx, unnamed={"candidates": RANKED - 1})
+    part.folder.finish("score", score.key(part, MAIN))
+    table = run(part)
+    ctx.folder.finish("score", score.key(ctx, MAIN))
     assert table is not None
     assert {row.condition for row in table.summary} == {"named"}
 
