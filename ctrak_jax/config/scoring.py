@@ -17,9 +17,9 @@ from ctrak_jax.config.base import (
 )
 from ctrak_jax.methods import ATTRIBUTION, REFERENCES
 
-REMOVED_BY = (*ATTRIBUTION, "labels", "similarity-text")
-"""What ranks images that may be left out; images at random always are, and a similarity of pictures
-answers no global question."""
+REMOVED_BY = (*ATTRIBUTION, "labels")
+"""What ranks images that may be left out; images at random always are, and a similarity answers no
+global question of a class-conditional model, the only one that is trained again."""
 
 
 def _known(methods: tuple[Any, ...], known: tuple[Any, ...] = ATTRIBUTION) -> tuple[Any, ...]:
@@ -128,7 +128,7 @@ class CounterfactualConfig(Section):
     remove: Natural = 500
     """Training images removed: those that rank highest for a concept, among data.candidates."""
     methods: Removing = ("concept-trak",)
-    """Methods whose rankings are put to the test, labels and similarity-text among them; images at
+    """Methods whose rankings are put to the test, labels among them; images at
     random always are."""
     scenarios: Annotated[tuple[Literal["id", "ood"], ...], FILLED, DISTINCT] = ("ood",)
     """Which global queries are tested: those of trained or of held-out combinations. One model is

@@ -68,9 +68,10 @@ class SeedRun:
         with Image.open(self.image_file(question)) as picture:
             return np.asarray(picture.convert("RGB"))
 
-    def features(self, method: str) -> FeatureStore:
-        """The features of the training images: rows [sample, k], and ``index`` of the data set."""
-        return _opened(self.folder.features(store_of(method)))
+    def features(self, method: str, *, without: str | None = None) -> FeatureStore:
+        """The features of the training images: rows [sample, k], and ``index`` of the data set; of
+        candidates whose conditions do not name the attribute ``without``, if one is given."""
+        return _opened(self.part(without).features(store_of(method)))
 
     def query_features(self, method: str) -> FeatureStore:
         """The features of the questions: rows [question, k]."""
