@@ -1,6 +1,6 @@
 """Evaluation over all training seeds: writes ``metrics.json``."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -168,25 +168,25 @@ def _interval(rows: Iterable[Any], field: str, replicates: int) -> metrics.Inter
 def summarise(rows: Sequence[PrecisionRow], replicates: int) -> tuple[PrecisionSummary, ...]:
     """Means with intervals by method, scope, scenario, k; over all attributes and each one."""
     summary = []
-    for (method, scope, scenario, k), members in _grouped(
-        rows, "method", "scope", "scenario", "k"
-    ).items():
+    for group, part in _parts(rows, "method", "scope", "scenario", "k"):
+        interval = _interval(part, "precision", replicates)
+        entry = PrecisionSummary(
+            **group,
+            precision=interval.mean,
+            ci95=interval[1:],
+            queries=len(_grouped(part, "seed", "query")),
+            base_rate=float(np.mean([row.base_rate for row in part])),
+        )
+        summary.append(entry)
+    return tuple(summary)
+
+
+def _parts(rows: Iterable[T], *keys: str) -> Iterator[tuple[dict[str, Any], list[T]]]:
+    """Groups by some fields, with the fields: over all attributes, and each one."""
+    for group, members in _grouped(rows, *keys).items():
         parts = {("all",): members, **_grouped(members, "attribute")}
         for (attribute,), part in parts.items():
-            interval = _interval(part, "precision", replicates)
-            entry = PrecisionSummary(
-                method=method,
-                scope=scope,
-                scenario=scenario,
-                k=k,
-                attribute=attribute,
-                precision=interval.mean,
-                ci95=interval[1:],
-                queries=len(_grouped(part, "seed", "query")),
-                base_rate=float(np.mean([row.base_rate for row in part])),
-            )
-            summary.append(entry)
-    return tuple(summary)
+            yield dict(zip(keys, group, strict=True)) | {"attribute": attribute}, part
 
 
 def label_rows(ctx: Context, variant: Variant) -> list[LabelShiftRow]:
@@ -258,28 +258,19 @@ def summarise_hidden(rows: Sequence[HiddenRow], replicates: int) -> tuple[Hidden
     """Means with intervals by method, scope, scenario, candidates ranked and depth; over all
     attributes and each one."""
     summary = []
-    for (method, scope, scenario, among, k), members in _grouped(
-        rows, "method", "scope", "scenario", "among", "k"
-    ).items():
-        parts = {("all",): members, **_grouped(members, "attribute")}
-        for (attribute,), part in parts.items():
-            precision = _interval(part, "precision", replicates)
-            recall = _interval(part, "recall", replicates)
-            entry = HiddenSummary(
-                method=method,
-                scope=scope,
-                scenario=scenario,
-                among=among,
-                k=k,
-                attribute=attribute,
-                precision=precision.mean,
-                precision_ci95=precision[1:],
-                recall=recall.mean,
-                recall_ci95=recall[1:],
-                queries=len(_grouped(part, "seed", "query")),
-                base_rate=float(np.mean([row.base_rate for row in part])),
-            )
-            summary.append(entry)
+    for group, part in _parts(rows, "method", "scope", "scenario", "among", "k"):
+        precision = _interval(part, "precision", replicates)
+        recall = _interval(part, "recall", replicates)
+        entry = HiddenSummary(
+            **group,
+            precision=precision.mean,
+            precision_ci95=precision[1:],
+            recall=recall.mean,
+            recall_ci95=recall[1:],
+            queries=len(_grouped(part, "seed", "query")),
+            base_rate=float(np.mean([row.base_rate for row in part])),
+        )
+        summary.append(entry)
     return tuple(summary)
 
 
