@@ -145,7 +145,10 @@ class LdsConfig(Section):
     """Retraining on random parts of the candidates (`ctrak lds`)."""
 
     subsets: int = Field(default=32, ge=3)
-    """How many parts are drawn; one model is trained on each. More of them keep the first ones."""
+    """How many parts are drawn and trained on. More of them keep the first ones."""
+    trainings: Natural = 1
+    """How many models are trained on each part, each from a seed of its own, the first from the
+    run's. What they give is averaged. More of them keep the first ones."""
     share: float = Field(default=0.5, gt=0, lt=1)
     """Share of the candidates in each part."""
     seed: Seed = 0

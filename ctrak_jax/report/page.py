@@ -62,7 +62,7 @@ def write_page(
         attribute_tables=measures.attribute_tables(results),
         lds=tables.lds_tables(lds),
         lds_differences=tables.lds_differences(lds),
-        models=len(lds.subsets) if lds else 0,
+        models=lds.models if lds else "",
         scatters=[data_uri(path.read_bytes()) for path in scatters],
         samples={a.seed: data_uri(a.samples.read_bytes()) for a in seeds if a.samples is not None},
         settings=list(tables.settings(results.settings)),

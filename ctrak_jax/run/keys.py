@@ -48,7 +48,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "report": ("name", "methods", "references"),
     "counterfactual": _of("counterfactual", "remove methods scenarios among images"),
     "outputs": ("query.check", *_of("lds", "questions members images")),
-    "lds": _of("lds", "subsets share seed"),
+    "lds": _of("lds", "subsets trainings share seed"),
     "abc-scores": ("methods", *_TOLD, "score.damping", "score.solver"),
     "abc-measures": ("name", "preset", "evaluate.bootstrap"),
 }

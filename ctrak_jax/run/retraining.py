@@ -87,7 +87,8 @@ class QuestionOutputs:
 
 @dataclass(frozen=True, kw_only=True)
 class SubsetOutputs:
-    """``lds/subset-NNN/outputs.json``: one retrained model.
+    """``lds/subset-NNN/outputs.json``: one retrained model; of the further trainings on the subset
+    ``again-J/outputs.json`` beside it.
 
     Attributes:
         made_from: what the outputs depend on.
@@ -124,8 +125,8 @@ class LdsSummary:
         condition: how the candidates were featurized: :data:`NAMED` or :data:`UNNAMED`.
         output: loss, concept or presence.
         ci95_queries: interval over training seeds and images.
-        ci95_subsets: interval over the retrained models.
-        subsets: how many models.
+        ci95_subsets: interval over the subsets that models were retrained on.
+        subsets: how many there are, of one model each or several.
         queries: how many images asked about.
     """
 
@@ -167,8 +168,9 @@ class LdsTable:
     """lds.json.
 
     Attributes:
-        subsets: candidates of each retraining, by dataset index.
+        subsets: candidates that models were retrained on, by dataset index.
         settings: the resolved config.
+        trainings: how many models were retrained on each.
     """
 
     summary: tuple[LdsSummary, ...]
@@ -176,6 +178,13 @@ class LdsTable:
     rows: tuple[LdsRow, ...]
     subsets: tuple[tuple[int, ...], ...]
     settings: Mapping[str, Any]
+    trainings: int = 1
+
+    @property
+    def models(self) -> str:
+        """How many models there are, in words."""
+        count, each = len(self.subsets), self.trainings
+        return f"{count} models" if each == 1 else f"{count * each} models, {each} per part"
 
 
 def write_lds(path: Path, table: LdsTable) -> None:

@@ -18,27 +18,27 @@ ABSENT = "Presence is not measured: the run has no rule that says what an image 
 
 def lds_table(table: LdsTable) -> str:
     """A text table per output."""
-    parts, count = [], len(table.subsets)
+    parts = []
     for output, shown, lines in lds_blocks(table.summary):
         body = [
             (_name(line.method, line.condition), *(_short(cell) for cell in line.cells))
             for line in lines
         ]
-        title = f"LDS, {MEASURED[output]} ({count} models; 95% interval over models)"
+        title = f"LDS, {MEASURED[output]} ({table.models}; 95% interval over parts)"
         parts.append(text_table(title, ["method"], [*map(_head, shown)], body))
     return "\n".join(parts)
 
 
 def lds_markdown(table: LdsTable) -> str:
     """lds.md: the tables with both intervals, and the differences from Concept-TRAK."""
-    count, settings = len(table.subsets), table.settings["lds"]
+    settings = table.settings["lds"]
     lines = [
         "# Linear datamodeling scores",
         "",
-        f"{count} models were trained on the training set with a random part of the candidates, "
-        f"a share of {settings['share']:g} each time. LDS is Spearman's correlation over these "
-        "models of the summed scores of that part and of what the model gives, mean over "
-        "questions. In brackets the 95% intervals over images and over models.",
+        f"Trained on the training set with a random part of the candidates, a share of "
+        f"{settings['share']:g} each time: {table.models}. LDS is Spearman's correlation over the "
+        f"parts of a part's summed scores and of what {_whose(table)}, mean over questions. In "
+        "brackets the 95% intervals over images and over parts.",
     ]
     outputs = set()
     for output, shown, methods in lds_blocks(table.summary):
@@ -63,6 +63,10 @@ def _differences(found: Sequence[LdsDifference], shown: Sequence[Column]) -> lis
         rival[Column(row.scope, row.scenario)] = text
     body = [[name, *(of.get(column, "-") for column in shown)] for name, of in cells.items()]
     return _markdown(["minus", *map(_head, shown)], body)
+
+
+def _whose(table: LdsTable) -> str:
+    return "its model gives" if table.trainings == 1 else "its models give on average"
 
 
 def _head(column: Column) -> str:

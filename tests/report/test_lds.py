@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,6 +89,13 @@ def test_the_markdown_has_both_intervals_and_the_differences():
     assert "40 models" in text
     assert "a share of 0.5" in text
     assert "Presence is not measured" in text
+
+
+def test_several_trainings_are_said():
+    several = replace(TABLE, trainings=3)
+    assert "120 models, 3 per part" in lds_table(several)
+    assert "120 models, 3 per part" in lds_markdown(several)
+    assert "what its models give on average" in lds_markdown(several)
 
 
 @pytest.fixture(scope="module")

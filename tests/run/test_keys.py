@@ -103,6 +103,7 @@ def test_speed_memory_devices_and_evaluation_change_no_key():
         *(({"references": ["labels"]}, result) for result in ("scores", "metrics", "report")),
         ({"lds": {"images": 7}}, "outputs of a subset"),
         ({"lds": {"subsets": 7}}, "lds"),
+        ({"lds": {"trainings": 2}}, "lds"),
         ({"encode": {"flip": True}}, "encoded"),
         ({"autoencoder": {"steps": 7}}, "text-to-image model"),
     ],

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -107,19 +108,32 @@ def plant(ctx: Context) -> None:
         plant_scores(ctx, scores, part)
 
 
+class Model(NamedTuple):
+    """Stands for a model: the images it was trained on, and from which seed."""
+
+    images: np.ndarray
+    seed: int
+
+
 class Measured:
-    """Stands for the models: an output is the sum of the weights of the images trained on."""
+    """Measures such models: an output is the sum of the weights of the images trained on, with
+    noise of the part and question, whose sign is another for the run's seed than for others."""
+
+    noise = 0.0
 
     def __init__(self, ctx: Context) -> None:
         self._rows = lds.asked_of(ctx)
 
-    def __call__(self, index: np.ndarray):
+    def __call__(self, model: Model):
+        index = model.images
         for row in self._rows:
+            drawn = np.random.default_rng((row, *index.tolist())).normal()
+            accident = self.noise * drawn * (1 if model.seed == CONFIG.run.seeds[0] else -1)
             yield QuestionOutputs(
                 query=QUESTIONS[row].query,
                 attribute=QUESTIONS[row].attribute,
-                loss=float(truth(index, row, 0).sum()),
-                concept=float(truth(index, row, 1).sum()),
+                loss=float(truth(index, row, 0).sum() + accident),
+                concept=float(truth(index, row, 1).sum() + accident),
                 presence=None,
             )
 
@@ -130,15 +144,17 @@ class Trainings:
     def __init__(self) -> None:
         self.done: list[Path] = []
         self.seen: list[np.ndarray] = []
+        self.seeds: list[int] = []
         self.stop_after: int | None = None
 
-    def __call__(self, again, program, command: str) -> np.ndarray:
+    def __call__(self, again, program, command: str) -> Model:
         if len(self.done) == self.stop_after:
             raise KeyboardInterrupt
         self.done.append(again.folder.parent)
         self.seen.append(again.data.train_index)
+        self.seeds.append(again.seed)
         again.folder.mkdir(parents=True)
-        return again.data.train_index
+        return Model(again.data.train_index, again.seed)
 
 
 @pytest.fixture
@@ -346,6 +362,71 @@ def test_more_models_use_those_that_are_there(ctx, trainings):
     assert len(table.subsets) == MODELS + 2
 
 
+def test_further_trainings_have_seeds_and_folders_of_their_own(ctx, trainings):
+    run(with_settings(ctx, lds={"subsets": 3, "trainings": 3}))
+    first, second, third = (set(trainings.seeds[i : i + 3]) for i in (0, 3, 6))
+    assert first == {ctx.seed}
+    assert len(second) == len(third) == 1
+    assert len(first | second | third) == 3
+    assert lds.training_seed(1, 1) not in second
+    parts = [{tuple(index) for index in trainings.seen[i : i + 3]} for i in (0, 3, 6)]
+    assert parts[0] == parts[1] == parts[2]
+    assert len(set(trainings.done)) == 9
+    root = ctx.folder.root / "lds"
+    files = {str(file.relative_to(root)) for file in root.rglob("outputs.json")}
+    assert {"subset-002/outputs.json", "subset-002/again-1/outputs.json"} <= files
+    assert len(files) == 9
+
+
+def test_outputs_are_averaged_over_trainings(ctx, trainings, monkeypatch):
+    """Noise that is opposite in two trainings hides the truth from one and cancels in their mean;
+    what is there of the first training is kept."""
+    monkeypatch.setattr(Measured, "noise", 100.0)
+    once = run(ctx)
+    assert once is not None
+    assert np.mean(list(reached(once, "concept-trak", "concept").values())) < 0.9
+    trainings.done = []
+    twice = run(with_settings(ctx, lds={"subsets": MODELS, "trainings": 2}))
+    assert twice is not None
+    assert {folder.name for folder in trainings.done} == {"again-1"}
+    assert len(trainings.done) == MODELS
+    np.testing.assert_allclose(list(reached(twice, "concept-trak", "concept").values()), 1.0)
+    assert (once.trainings, twice.trainings) == (1, 2)
+    assert once.subsets == twice.subsets
+    trainings.done = []
+    assert run(ctx) == once
+    assert not trainings.done
+
+
+def test_it_resumes_between_two_trainings_of_a_part(ctx, trainings):
+    again = with_settings(ctx, lds={"subsets": 3, "trainings": 2})
+    trainings.stop_after = 4
+    with pytest.raises(KeyboardInterrupt):
+        run(again)
+    first, trainings.done, trainings.stop_after = trainings.done, [], None
+    assert run(again) is not None
+    assert [folder.name for folder in first] == [
+        "subset-000",
+        "subset-001",
+        "subset-002",
+        "again-1",
+    ]
+    assert len(trainings.done) == 2
+    assert not set(first) & set(trainings.done)
+
+
+def test_shares_take_training_by_training(ctx, trainings):
+    again = with_settings(ctx, lds={"subsets": 3, "trainings": 2})
+    assert run(again, 2, 4) is None
+    assert [str(f.relative_to(ctx.folder.root / "lds")) for f in trainings.done] == [
+        "subset-001",
+        "subset-002/again-1",
+    ]
+    trainings.done = []
+    assert run(again) is not None
+    assert len(trainings.done) == 4
+
+
 @pytest.mark.parametrize("kept", [False, True])
 def test_models_are_kept_only_where_asked(ctx, trainings, kept):
     run(with_settings(ctx, lds={"subsets": MODELS, "keep_models": kept}))
@@ -445,7 +526,7 @@ def real(tmp_path_factory) -> Context:
 def outputs(ctx: Context) -> dict[tuple[str, str], np.ndarray]:
     """loss and concept of every question [model, output]."""
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for one in lds.Retrainings(ctx).all():
+    for one in lds.Retrainings(ctx).all()[0]:
         for row in one.outputs:
             found.setdefault((row.query, row.attribute), []).append((row.loss, row.concept))
     return {key: np.array(values) for key, values in found.items()}

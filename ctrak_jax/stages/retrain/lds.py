@@ -4,10 +4,12 @@ Part m of the candidates is drawn, the model is trained again from the same seed
 steps without the other candidates, and three outputs of it are measured for every reported question
 (method.md, section 10): the loss of the question's image, the concept's loss, and the presence of
 the concept in what it generates. The linear datamodeling score of a method is how well the sums of
-its scores order these models.
+its scores order these models. Further trainings on the same part, from other seeds, average what
+the accidents of one training do to its outputs.
 
-Each retraining leaves ``lds/subset-NNN/outputs.json``; a command that is stopped resumes there.
-Parts are numbered alike by every process, so several can share them.
+Each retraining leaves ``lds/subset-NNN/outputs.json``, or ``lds/subset-NNN/again-J/outputs.json``
+for J > 0; a command that is stopped resumes there. Parts and trainings are numbered alike by every
+process, so several can share them.
 """
 
 import shutil
@@ -22,6 +24,7 @@ import numpy as np
 
 from ctrak_jax import devices, hosts
 from ctrak_jax.attribution.outputs import QuestionStates, outputs, question_states
+from ctrak_jax.config import LdsConfig
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.questions import by_image
 from ctrak_jax.log import logger, stage
@@ -51,16 +54,25 @@ from ctrak_jax.typing import Params
 
 DRAWN_BY = 7
 """The random stream of the parts."""
+TRAINED_BY = 8
+"""The random stream of the seeds of further trainings."""
 
 
 class Share(NamedTuple):
-    """Which retrainings a command does: m = number - 1 modulo ``of``."""
+    """Which retrainings of their list a command does: number - 1 modulo ``of``."""
 
     number: int = 1
     of: int = 1
 
 
 EVERY = Share()
+
+
+class Retraining(NamedTuple):
+    """One of a run: a subset, and a training on it."""
+
+    subset: int
+    training: int = 0
 
 
 def run(out: Path, contexts: Sequence[Context], share: Share = EVERY) -> LdsTable | None:
@@ -79,8 +91,8 @@ def run(out: Path, contexts: Sequence[Context], share: Share = EVERY) -> LdsTabl
     scores = [score.key(ctx, part) for ctx in contexts for part in summary.parts(ctx)]
     key = {"scores": scores, **settings_of(config, "lds")}
     finished = whole.fresh("lds", key, file, out / "lds.md")
-    numbers = range(config.lds.subsets)[share.number - 1 :: share.of]
-    todo = [(plan, m) for plan in plans for m in numbers if plan.found(m) is None]
+    mine = retrainings(config.lds)[share.number - 1 :: share.of]
+    todo = [(plan, one) for plan in plans for one in mine if plan.found(one) is None]
     hosts.barrier("lds asked")  # all have looked before the first one writes
     if finished and not todo:
         return read_lds(file)
@@ -90,11 +102,12 @@ def run(out: Path, contexts: Sequence[Context], share: Share = EVERY) -> LdsTabl
             config.unnamed.candidates,
         )
     with stage(out, "lds", contexts[0].mesh.size) as record:
-        for plan, m in hosts.share(todo):
-            plan.retrain(m)
+        for plan, one in hosts.share(todo):
+            plan.retrain(one)
             record.samples += 1
         hosts.barrier("lds retrained")
-        missing = sum(plan.found(m) is None for plan in plans for m in range(config.lds.subsets))
+        every = retrainings(config.lds)
+        missing = sum(plan.found(one) is None for plan in plans for one in every)
         if missing:
             logger.info("lds: %d retrainings of other shares are missing", missing)
         if missing or not hosts.is_first():
@@ -106,6 +119,23 @@ def run(out: Path, contexts: Sequence[Context], share: Share = EVERY) -> LdsTabl
         (out / "lds.md").write_text(lds_markdown(result), encoding="utf-8")
     whole.finish("lds", key)
     return result
+
+
+def retrainings(wanted: LdsConfig) -> list[Retraining]:
+    """All in the order they are done: one training on every subset before the next on any."""
+    return [
+        Retraining(subset, training)
+        for training in range(wanted.trainings)
+        for subset in range(wanted.subsets)
+    ]
+
+
+def training_seed(seed: int, training: int) -> int:
+    """The seed of a training on every subset: the run's own for the first."""
+    if training == 0:
+        return seed
+    drawn = np.random.default_rng((seed, TRAINED_BY, training)).integers(2**31)
+    return int(drawn)
 
 
 def subsets(candidates: np.ndarray, count: int, share: float, seed: int) -> list[np.ndarray]:
@@ -138,87 +168,102 @@ class Retrainings:
         candidates = ctx.dataset.train_index
         self._subsets = subsets(candidates, wanted.subsets, wanted.share, wanted.seed)
         self.members = np.stack([np.isin(candidates, subset) for subset in self._subsets])
-        self._keys: dict[int, dict[str, Any]] = {}
+        self._keys: dict[Retraining, dict[str, Any]] = {}
+        self._programs: dict[int, Any] = {}
 
-    def retrain(self, m: int) -> None:
-        """Leave the outputs of retraining m, and its model only where it is kept.
+    def retrain(self, one: Retraining) -> None:
+        """Leave the outputs of a retraining, and its model only where it is kept.
 
         Raises:
             StoreError: a model that is there is damaged or of other settings.
         """
-        ctx, training = self._ctx, self._training(m)
-        logger.info("lds (seed %d): retraining %d of %d", ctx.seed, m + 1, len(self._subsets))
-        params = trained(training, self._program, "lds")
+        ctx, training, every = self._ctx, self._training(one), retrainings(self._ctx.config.lds)
+        number = every.index(one) + 1
+        logger.info("lds (seed %d): retraining %d of %d", ctx.seed, number, len(every))
+        params = trained(training, self._program(training), "lds")
         found = SubsetOutputs(
-            made_from=self._key(m),
-            subset=tuple(self._subsets[m].tolist()),
+            made_from=self._key(one),
+            subset=tuple(self._subsets[one.subset].tolist()),
             outputs=tuple(self._measure(params)),
         )
-        write_outputs(self._file(m), found)
-        self._tidy(m)
+        write_outputs(self._file(one), found)
+        self._tidy(one)
 
-    def found(self, m: int) -> SubsetOutputs | None:
-        """The outputs of retraining m; None where its model is still to be trained or measured.
+    def found(self, one: Retraining) -> SubsetOutputs | None:
+        """The outputs of a retraining; None where its model is still to be trained or measured.
 
         Raises:
             StoreError: damaged, or of other settings and no model is there to be measured again.
         """
-        file, wanted = self._file(m), self._key(m)
+        file, wanted = self._file(one), self._key(one)
         if not file.exists():
             return None
         outputs = read_outputs(file)
         differing = [name for name in wanted if outputs.made_from.get(name) != wanted[name]]
         if not differing:
-            self._tidy(m)
+            self._tidy(one)
             return outputs
-        if train.done(self._training(m)):
+        if train.done(self._training(one)):
             return None
         raise StoreError(
             f"{file} was made from other settings ({', '.join(differing)} differ); use another "
-            f"--out, or delete {file.parents[1]} to retrain."
+            f"--out, or delete {self._folder} to retrain."
         )
 
-    def all(self) -> list[SubsetOutputs]:
-        """The outputs of every retraining."""
-        return [found for m in range(len(self._subsets)) if (found := self.found(m)) is not None]
+    def all(self) -> list[list[SubsetOutputs]]:
+        """The outputs of every retraining that is there, training by training."""
+        trainings = range(self._ctx.config.lds.trainings)
+        every = [(one, self.found(one)) for one in retrainings(self._ctx.config.lds)]
+        return [
+            [found for one, found in every if one.training == training and found is not None]
+            for training in trainings
+        ]
 
-    def _tidy(self, m: int) -> None:
+    def _tidy(self, one: Retraining) -> None:
         """Delete the model of outputs that are there, unless models are kept."""
         if not self._ctx.config.lds.keep_models:
-            shutil.rmtree(self._training(m).folder, ignore_errors=True)
+            shutil.rmtree(self._training(one).folder, ignore_errors=True)
 
-    def _file(self, m: int) -> Path:
-        return self._ctx.folder.root / "lds" / f"subset-{m:03d}" / "outputs.json"
+    @property
+    def _folder(self) -> Path:
+        return self._ctx.folder.root / "lds"
 
-    def _training(self, m: int) -> ModelTraining:
+    def _file(self, one: Retraining) -> Path:
+        again = f"again-{one.training}" if one.training else "."
+        return self._folder / f"subset-{one.subset:03d}" / again / "outputs.json"
+
+    def _training(self, one: Retraining) -> ModelTraining:
         ctx = self._ctx
-        left_out = np.setdiff1d(ctx.dataset.train_index, self._subsets[m])
+        left_out = np.setdiff1d(ctx.dataset.train_index, self._subsets[one.subset])
         return self._own._replace(
-            folder=self._file(m).parent / "model", data=without(ctx.training_set, left_out)
+            folder=self._file(one).parent / "model",
+            data=without(ctx.training_set, left_out),
+            seed=training_seed(ctx.seed, one.training),
         )
 
-    def _key(self, m: int) -> dict[str, Any]:
-        """What the outputs of retraining m depend on."""
-        if m not in self._keys:
+    def _key(self, one: Retraining) -> dict[str, Any]:
+        """What the outputs of a retraining depend on."""
+        if one not in self._keys:
             ctx = self._ctx
-            self._keys[m] = plain(
+            self._keys[one] = plain(
                 {
                     **ctx.upstream(),
                     "questions": questions.fingerprint(ctx.folder.queries),
-                    "training": self._training(m).made_from,
+                    "training": self._training(one).made_from,
                     **settings_of(ctx.config, "outputs of a subset"),
                 }
             )
-        return self._keys[m]
+        return self._keys[one]
 
     @cached_property
     def _own(self) -> ModelTraining:
         return train.training_of(self._ctx)
 
-    @cached_property
-    def _program(self) -> Any:
-        """One compiled training for all parts."""
-        return train.make_trainer(self._own)
+    def _program(self, training: ModelTraining) -> Any:
+        """One compiled training of a seed for all parts."""
+        if training.seed not in self._programs:
+            self._programs[training.seed] = train.make_trainer(training)
+        return self._programs[training.seed]
 
     @cached_property
     def _measure(self) -> "_OutputMeasure":

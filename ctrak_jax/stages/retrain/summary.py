@@ -79,7 +79,8 @@ class _Pooled(NamedTuple):
     """All training seeds together.
 
     Attributes:
-        measured: output -> [question, subset]; NaN where it is not measured.
+        measured: output -> [question, subset], the mean of the subset's trainings; NaN where it is
+            not measured.
         predicted: (method, condition) -> the same; NaN where the method has no answer.
         groups: (scope, scenario) -> its questions.
     """
@@ -108,15 +109,15 @@ def collect(
     folder: Path,
     contexts: Sequence[Context],
     members: Sequence[np.ndarray],
-    found: Sequence[Sequence[SubsetOutputs]],
+    found: Sequence[Sequence[Sequence[SubsetOutputs]]],
 ) -> LdsTable:
     """The LDS of every method on every output, and pictures of some questions in ``folder``.
 
     Args:
         folder: for the pictures.
         contexts: the training seeds.
-        members: by seed, which candidates each retraining had: bool [subset, sample].
-        found: by seed, the outputs of each retraining.
+        members: by seed, which candidates each subset has: bool [subset, sample].
+        found: by seed and training, the outputs of each subset.
     """
     config, pooled = contexts[0].config, _pooled(contexts, members, found)
     summary: list[LdsSummary] = []
@@ -163,26 +164,26 @@ def collect(
         summary=tuple(summary),
         differences=tuple(differences),
         rows=tuple(rows),
-        subsets=tuple(one.subset for one in found[0]),
+        subsets=tuple(one.subset for one in found[0][0]),
         settings=config.model_dump(mode="json"),
+        trainings=len(found[0]),
     )
 
 
 def _pooled(
     contexts: Sequence[Context],
     members: Sequence[np.ndarray],
-    found: Sequence[Sequence[SubsetOutputs]],
+    found: Sequence[Sequence[Sequence[SubsetOutputs]]],
 ) -> _Pooled:
     asked: list[_Asked] = []
     measured: dict[str, list[np.ndarray]] = {output: [] for output in OUTPUTS}
     predicted: dict[tuple[str, str], list[np.ndarray]] = {}
-    for ctx, part, outputs in zip(contexts, members, found, strict=True):
+    for ctx, part, trainings in zip(contexts, members, found, strict=True):
         row_of = {q.key: row for row, q in enumerate(ctx.questions())}
-        rows = [row_of[one.query, one.attribute] for one in outputs[0].outputs]
+        rows = [row_of[one.query, one.attribute] for one in trainings[0][0].outputs]
         asked += [_Asked(ctx.seed, ctx.questions()[row]) for row in rows]
         for output, values in measured.items():
-            table = [[getattr(one, output) for one in model.outputs] for model in outputs]
-            values.append(np.array(table, float).T)
+            values.append(np.mean([_table(models, output) for models in trainings], axis=0))
         for method, condition, scores in score_sources(ctx):
             sums = lds.predicted(scores[rows], part)
             predicted.setdefault((method, condition), []).append(sums)
@@ -192,6 +193,12 @@ def _pooled(
         {name: values for name, values in joined.items() if not np.isnan(values).all()},
         {name: np.concatenate(parts) for name, parts in predicted.items()},
     )
+
+
+def _table(models: Sequence[SubsetOutputs], output: str) -> np.ndarray:
+    """One output of models: [question, subset]."""
+    table = [[getattr(one, output) for one in model.outputs] for model in models]
+    return np.array(table, float).T
 
 
 def _means(pooled: _Pooled, reached: lds.Correlations, replicates: int) -> Iterator[_Mean]:
