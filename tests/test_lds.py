@@ -138,6 +138,47 @@ def test_methods_are_compared_on_the_same_replicates():
     assert apart.over_questions.low > 0
 
 
+@pytest.mark.parametrize("trainings", [2, 4])
+@pytest.mark.parametrize("noise", [0.5, 1.0, 3.0])
+def test_the_expected_output_reaches_the_bound_and_nothing_more(noise, trainings):
+    """A value of the subset plus noise of each training, of known variances."""
+    rng = np.random.default_rng(trainings)
+    truth = rng.normal(size=(60, 400))
+    trained = truth + noise * rng.normal(size=(trainings, *truth.shape))
+    r = float(lds.reliability(trained, replicates=1).value.mean())
+    assert r == pytest.approx(1 / (1 + noise**2), abs=0.03)
+    bound, outputs = lds.best_possible(r, trainings), trained.mean(0)
+    assert bound == pytest.approx((1 + noise**2 / trainings) ** -0.5, abs=0.03)
+    assert lds.spearman(truth, outputs).mean() == pytest.approx(bound, abs=0.03)
+    other = truth + 0.5 * rng.normal(size=truth.shape)
+    assert lds.spearman(other, outputs).mean() < bound
+
+
+def test_the_bound_rises_from_nothing_to_one():
+    for trainings in (1, 2, 10):
+        assert lds.best_possible(-0.3, trainings) == lds.best_possible(0.0, trainings) == 0.0
+        assert lds.best_possible(1.0, trainings) == 1.0
+    assert lds.best_possible(0.25, 1) == 0.5
+    more = [lds.best_possible(0.1, n) for n in (1, 2, 8, 10**6)]
+    assert more == sorted(more)
+    assert more[-1] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_reliability_is_the_mean_over_pairs_of_trainings():
+    trained = np.random.default_rng(3).normal(size=(3, 2, 9))
+    expected = [
+        np.mean([by_scipy(trained[j, q], trained[k, q]) for j, k in ((0, 1), (0, 2), (1, 2))])
+        for q in range(2)
+    ]
+    found = lds.reliability(trained, replicates=20)
+    np.testing.assert_allclose(found.value, expected, atol=1e-12)
+    turned = lds.reliability(trained[::-1], replicates=20)
+    np.testing.assert_allclose(found.replicates, turned.replicates, atol=1e-12)
+    same = lds.reliability(np.repeat(trained[:1], 3, axis=0), replicates=20)
+    np.testing.assert_allclose(same.value, 1.0)
+    np.testing.assert_allclose(same.replicates, 1.0)
+
+
 def test_chunks_of_replicates_change_nothing(monkeypatch):
     g, f = made_up(2, 8, 1.0)
     whole = lds.correlations(g, f, replicates=50)

@@ -20,9 +20,29 @@ draws subset j :math:`n_j` times, the average rank of a value v among all that w
     r(v) = \frac{1}{2} + \sum_j n_j \bigl( [v_j \lt v] + \tfrac{1}{2} [v_j = v] \bigr)   \tag{10.5}
 
 so one matrix product ranks all replicates.
+
+What a training gives is more than its subset's doing. Where n models were trained on each subset,
+from a seed each, the reliability of the outputs :math:`f_j` of one training is how well they
+predict those of another,
+
+.. math::
+    r(q) = \frac{2}{n (n - 1)} \sum_{j \lt k}
+    \mathrm{corr}_m \bigl( \mathrm{rank}\, f_j(q; S_m),
+    \mathrm{rank}\, f_k(q; S_m) \bigr)                                                   \tag{10.6}
+
+The mean of n trainings has the reliability R of Spearman and Brown, and scores that predict the
+expected output exactly reach its square root:
+
+.. math::
+    R = \frac{n r}{1 + (n - 1) r}, \qquad \mathrm{LDS} \le \sqrt{R}                      \tag{10.7}
+
+Both hold exactly for Pearson's correlation and outputs that are a value of the subset plus
+independent noise of equal variance.
 """
 
+import math
 from collections.abc import Hashable, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -143,6 +163,33 @@ def correlations(
         for first in range(0, replicates, CHUNK)
     ]
     return Correlations(spearman(predicted, measured), np.concatenate(parts, axis=1))
+
+
+def reliability(
+    trained: Float[Array, "training query subset"], replicates: int = 10_000, seed: int = 0
+) -> Correlations:
+    """Equation (10.6) of every question, on the replicates of :func:`correlations`.
+
+    Args:
+        trained: outputs of at least two trainings on every subset.
+        replicates: of the bootstrap over subsets.
+        seed: of the bootstrap.
+    """
+    pairs = list(combinations(trained, 2))
+    found = [correlations(one, two, replicates, seed) for one, two in pairs]
+    values, resampled = zip(*found, strict=True)
+    return Correlations(np.mean(values, axis=0), np.mean(resampled, axis=0))
+
+
+def best_possible(reliability: float, trainings: int) -> float:
+    """Equation (10.7): the square root of R, 0 where one training predicts nothing of another.
+
+    Args:
+        reliability: r, of one training.
+        trainings: n, how many are averaged.
+    """
+    r = max(reliability, 0.0)
+    return math.sqrt(trainings * r / (1.0 + (trainings - 1) * r))
 
 
 def summarise(

@@ -148,7 +148,8 @@ class LdsConfig(Section):
     """How many parts are drawn and trained on. More of them keep the first ones."""
     trainings: Natural = 1
     """How many models are trained on each part, each from a seed of its own, the first from the
-    run's. What they give is averaged. More of them keep the first ones."""
+    run's. What they give is averaged, and two or more tell how reliable it is. More of them keep
+    the first ones."""
     share: float = Field(default=0.5, gt=0, lt=1)
     """Share of the candidates in each part."""
     seed: Seed = 0

@@ -63,6 +63,7 @@ def write_page(
         lds=tables.lds_tables(lds),
         lds_differences=tables.lds_differences(lds),
         models=lds.models if lds else "",
+        lds_repeated=lds is not None and lds.trainings > 1,
         scatters=[data_uri(path.read_bytes()) for path in scatters],
         samples={a.seed: data_uri(a.samples.read_bytes()) for a in seeds if a.samples is not None},
         settings=list(tables.settings(results.settings)),

@@ -13,6 +13,13 @@ MEASURED = {
     "presence": "presence of the concept in generated images",
 }
 """What each output is, in words."""
+REFERENCES = (
+    "trained-again: how well what one model gives orders the parts by what another gives that was "
+    "trained on the same part, the reliability r of one training. best-possible: the square root "
+    "of n r / (1 + (n - 1) r), n trainings per part, which scores that predict the expected "
+    "output exactly would reach."
+)
+"""The references of several trainings per part, in words."""
 ABSENT = "Presence is not measured: the run has no rule that says what an image shows."
 
 
@@ -26,6 +33,8 @@ def lds_table(table: LdsTable) -> str:
         ]
         title = f"LDS, {MEASURED[output]} ({table.models}; 95% interval over parts)"
         parts.append(text_table(title, ["method"], [*map(_head, shown)], body))
+    if table.trainings > 1:
+        parts.append(REFERENCES)
     return "\n".join(parts)
 
 
@@ -40,6 +49,8 @@ def lds_markdown(table: LdsTable) -> str:
         f"parts of a part's summed scores and of what {_whose(table)}, mean over questions. In "
         "brackets the 95% intervals over images and over parts.",
     ]
+    if table.trainings > 1:
+        lines += ["", REFERENCES]
     outputs = set()
     for output, shown, methods in lds_blocks(table.summary):
         outputs.add(output)

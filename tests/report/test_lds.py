@@ -92,7 +92,13 @@ def test_the_markdown_has_both_intervals_and_the_differences():
 
 
 def test_several_trainings_are_said():
-    several = replace(TABLE, trainings=3)
+    rows = (summary("best-possible", 0.71), summary("trained-again", 0.25))
+    several = replace(TABLE, trainings=3, summary=(*TABLE.summary, *rows))
+    names = [row[0] for row in rows_of(lds_table(several).split("LDS, ")[1])]
+    assert names[-3:] == ["trained-again", "best-possible", "concept-trak (unnamed)"]
+    assert "the reliability r of one training" in lds_table(several)
+    assert "the reliability r of one training" in lds_markdown(several)
+    assert "the reliability r of one training" not in lds_table(TABLE) + lds_markdown(TABLE)
     assert "120 models, 3 per part" in lds_table(several)
     assert "120 models, 3 per part" in lds_markdown(several)
     assert "what its models give on average" in lds_markdown(several)
@@ -133,7 +139,10 @@ def test_the_page_has_a_section_where_models_were_retrained(run, tmp_path):
     assert re.findall(r"[+-]\d\.\d\d", differences) == ["+0.40", "+0.10", "+0.70"]
     assert re.findall(r"<th scope=row>(\w+)", differences) == ["TRAK"]
     assert "Presence is not measured" in section
+    assert "Best possible" not in section
     assert '<section id="lds">' not in page(run, None)
+    several = replace(TABLE, trainings=2, summary=(*TABLE.summary, summary("best-possible", 0.7)))
+    assert page(run, several).count("Best possible") == 2
 
 
 def test_a_scatter_has_a_panel_per_output_and_method_that_answers(tmp_path):

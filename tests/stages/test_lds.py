@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -392,10 +393,26 @@ def test_outputs_are_averaged_over_trainings(ctx, trainings, monkeypatch):
     assert len(trainings.done) == MODELS
     np.testing.assert_allclose(list(reached(twice, "concept-trak", "concept").values()), 1.0)
     assert (once.trainings, twice.trainings) == (1, 2)
+    # What one training gives is the opposite of what the other does.
+    assert max(reached(twice, summary.AGAIN, "concept").values()) < 0
+    assert set(reached(twice, summary.BOUND, "concept").values()) == {0.0}
+    assert not reached(once, summary.AGAIN, "concept")
+    assert not reached(once, summary.BOUND, "concept")
     assert once.subsets == twice.subsets
     trainings.done = []
     assert run(ctx) == once
     assert not trainings.done
+
+
+def test_trainings_that_are_alike_are_wholly_reliable(ctx, trainings):
+    table = run(with_settings(ctx, lds={"subsets": MODELS, "trainings": 3}))
+    assert table is not None
+    for name, output in product((summary.AGAIN, summary.BOUND), ("loss", "concept")):
+        found = reached(table, name, output)
+        assert found.keys() == reached(table, "d-trak", output).keys()
+        np.testing.assert_allclose(list(found.values()), 1.0)
+    assert {row.value for row in table.rows if row.method == summary.AGAIN}
+    assert not {summary.AGAIN, summary.BOUND} & {row.rival for row in table.differences}
 
 
 def test_it_resumes_between_two_trainings_of_a_part(ctx, trainings):

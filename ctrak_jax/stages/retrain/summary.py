@@ -1,6 +1,7 @@
 """From the outputs of retrained models and the scores of every method to ``lds.json``."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,8 +26,11 @@ from ctrak_jax.store import read_scores
 OUTPUTS = ("loss", "concept", "presence")
 CARRIERS, CHANCE = "carriers", "random"
 """References: how many candidates of a part carry the concept, and scores drawn at random."""
+AGAIN, BOUND = "trained-again", "best-possible"
+"""References where subsets were trained on several times: one training's outputs by another's, and
+what scores that predict the expected output would reach."""
 CHANCE_BY = 6
-"""The random stream of the latter."""
+"""The random stream of scores at random."""
 
 
 def parts(ctx: Context) -> list[Variant]:
@@ -79,15 +83,24 @@ class _Pooled(NamedTuple):
     """All training seeds together.
 
     Attributes:
-        measured: output -> [question, subset], the mean of the subset's trainings; NaN where it is
-            not measured.
-        predicted: (method, condition) -> the same; NaN where the method has no answer.
+        trained: output -> [training, question, subset]; NaN where it is not measured.
+        predicted: (method, condition) -> [question, subset]; NaN where the method has no answer.
+        measured: output -> the same, the mean over trainings.
         groups: (scope, scenario) -> its questions.
     """
 
     asked: list[_Asked]
-    measured: dict[str, np.ndarray]
+    trained: dict[str, np.ndarray]
     predicted: dict[tuple[str, str], np.ndarray]
+
+    @property
+    def subsets(self) -> int:
+        """How many."""
+        return next(iter(self.predicted.values())).shape[1]
+
+    @property
+    def measured(self) -> dict[str, np.ndarray]:
+        return {output: values.mean(0) for output, values in self.trained.items()}
 
     @property
     def groups(self) -> dict[tuple[str, str], np.ndarray]:
@@ -131,18 +144,7 @@ def collect(
             reached = lds.correlations(pooled.predicted[method, condition], measured, replicates)
             about = {"condition": condition, "output": output}
             rows += _rows(pooled, reached, {"method": method, **about})
-            for where, mean, count in _means(pooled, reached, replicates):
-                entry = LdsSummary(
-                    method=method,
-                    **about,
-                    **where,
-                    lds=mean.mean,
-                    ci95_queries=mean.over_questions[1:],
-                    ci95_subsets=mean.over_subsets[1:],
-                    subsets=measured.shape[1],
-                    queries=count,
-                )
-                summary.append(entry)
+            summary += _summaries(pooled, reached, replicates, {"method": method, **about})
             if method == OURS:
                 ours[condition] = reached
             elif condition in ours:
@@ -159,6 +161,12 @@ def collect(
                         queries=count,
                     )
                     differences.append(difference)
+        if len(trained := pooled.trained[output]) > 1:
+            again = lds.reliability(trained, replicates)
+            about = {"method": AGAIN, "condition": NAMED, "output": output}
+            rows += _rows(pooled, again, about)
+            reliable = list(_summaries(pooled, again, replicates, about))
+            summary += [*reliable, *(_bound(row, len(trained)) for row in reliable)]
     _draw(folder, pooled)
     return LdsTable(
         summary=tuple(summary),
@@ -176,18 +184,18 @@ def _pooled(
     found: Sequence[Sequence[Sequence[SubsetOutputs]]],
 ) -> _Pooled:
     asked: list[_Asked] = []
-    measured: dict[str, list[np.ndarray]] = {output: [] for output in OUTPUTS}
+    trained: dict[str, list[np.ndarray]] = {output: [] for output in OUTPUTS}
     predicted: dict[tuple[str, str], list[np.ndarray]] = {}
     for ctx, part, trainings in zip(contexts, members, found, strict=True):
         row_of = {q.key: row for row, q in enumerate(ctx.questions())}
         rows = [row_of[one.query, one.attribute] for one in trainings[0][0].outputs]
         asked += [_Asked(ctx.seed, ctx.questions()[row]) for row in rows]
-        for output, values in measured.items():
-            values.append(np.mean([_table(models, output) for models in trainings], axis=0))
+        for output, values in trained.items():
+            values.append(np.stack([_table(models, output) for models in trainings]))
         for method, condition, scores in score_sources(ctx):
             sums = lds.predicted(scores[rows], part)
             predicted.setdefault((method, condition), []).append(sums)
-    joined = {name: np.concatenate(parts) for name, parts in measured.items()}
+    joined = {name: np.concatenate(parts, axis=1) for name, parts in trained.items()}
     return _Pooled(
         asked,
         {name: values for name, values in joined.items() if not np.isnan(values).all()},
@@ -210,6 +218,36 @@ def _means(pooled: _Pooled, reached: lds.Correlations, replicates: int) -> Itera
             there = ~np.isnan(part.value)
             images = {place for place, kept in zip(places, there, strict=True) if kept}
             yield _Mean({"scope": scope, "scenario": scenario}, mean, len(images))
+
+
+def _summaries(
+    pooled: _Pooled, reached: lds.Correlations, replicates: int, about: dict[str, str]
+) -> Iterator[LdsSummary]:
+    for where, mean, count in _means(pooled, reached, replicates):
+        yield LdsSummary(
+            **about,
+            **where,
+            lds=mean.mean,
+            ci95_queries=mean.over_questions[1:],
+            ci95_subsets=mean.over_subsets[1:],
+            subsets=pooled.subsets,
+            queries=count,
+        )
+
+
+def _bound(row: LdsSummary, trainings: int) -> LdsSummary:
+    """Equation (10.7) of a reliability and of the ends of its intervals."""
+
+    def at(low: float, high: float) -> tuple[float, float]:
+        return lds.best_possible(low, trainings), lds.best_possible(high, trainings)
+
+    return replace(
+        row,
+        method=BOUND,
+        lds=lds.best_possible(row.lds, trainings),
+        ci95_queries=at(*row.ci95_queries),
+        ci95_subsets=at(*row.ci95_subsets),
+    )
 
 
 def _rows(pooled: _Pooled, reached: lds.Correlations, about: dict[str, str]) -> Iterator[LdsRow]:
