@@ -162,13 +162,21 @@ class Latents(Inputs):
         return image, unnamed(data.raw.prompts[image], values)
 
     def _embedded(self, texts: Sequence[tuple[int, str]]) -> np.ndarray:
-        """Embeddings of images' captions or variants of them: float32 [text, token, width]."""
-        index = np.array([image for image, _ in texts])
-        found = self._arrays.text[index].astype(np.float32)
-        new = [row for row, (image, text) in enumerate(texts) if text != self._stored[image]]
+        """Embeddings of images' captions or variants of them: float32 [text, token, width]. A
+        variant that is the caption of another image has that one's; others are computed and rounded
+        as the array is, so that equal captions never differ by its rounding."""
+        stored, text = self._stored, self._arrays.text
+        rows = [i if caption == stored[i] else self._rows.get(caption) for i, caption in texts]
+        found = text[[row or 0 for row in rows]].astype(np.float32)
+        new = [place for place, row in enumerate(rows) if row is None]
         if new:
-            found[new] = self._encoder.texts([texts[row][1] for row in new])
+            found[new] = self._encoder.texts([texts[place][1] for place in new]).astype(text.dtype)
         return found
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        """Captions whose embeddings are there -> the first row of each."""
+        return {caption: row for row, caption in reversed(list(enumerate(self._stored)))}
 
     @cached_property
     def _captions(self) -> np.ndarray:

@@ -1,0 +1,81 @@
+"""Captions and their embeddings, by an encoder of a few lines."""
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ctrak_jax.data import Dataset
+from ctrak_jax.data.conditions import Conditions
+from ctrak_jax.data.raw import RawImages
+from ctrak_jax.inputs.base import NegativeRule
+from ctrak_jax.inputs.encoder import BatchEncoder
+from ctrak_jax.inputs.latents import Latents
+
+SHAPE = (3, 2)
+"""Tokens and width of an embedding."""
+
+
+class Words(BatchEncoder):
+    """Embeds every text as a number of its own, that float16 has not."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, np.ndarray] = {}
+
+    def texts(self, texts: Sequence[str], encoder: Any = None) -> np.ndarray:
+        for text in texts:
+            number = np.float32(len(self.known) + 1 / 3)
+            self.known.setdefault(text, np.full(SHAPE, number, np.float32))
+        return np.stack([self.known[text] for text in texts])
+
+
+def dataset(nouns: Sequence[str], *, silent: int = 0) -> Dataset:
+    """Two images of each combination; the captions of the first ``silent`` do not say the tail."""
+    rows = [pair for pair in product(nouns, ("c", "d")) for _ in range(2)]
+    return Dataset(
+        raw=RawImages(
+            name="words",
+            images=np.zeros((len(rows), 2, 2, 3), np.uint8),
+            attributes={
+                "noun": tuple(noun for noun, _ in rows),
+                "tail": tuple(tail for _, tail in rows),
+            },
+            prompts=tuple(
+                f"{noun} ab" if place < silent else f"{noun} ab {tail}"
+                for place, (noun, tail) in enumerate(rows)
+            ),
+        ),
+        conditions=Conditions({"noun": tuple(nouns), "tail": ("c", "d")}),
+        hold_out=(),
+        train_index=np.arange(len(rows)),
+    )
+
+
+def latents(folder: Path, data: Dataset, words: Words, stored: Dataset, dtype: type) -> Latents:
+    """The inputs of ``data`` where the captions of ``stored`` are on disk."""
+    np.save(folder / "latents.npy", np.zeros((len(data.raw.images), 1, 1, 1), dtype))
+    np.save(folder / "text_embeddings.npy", words.texts(stored.captions).astype(dtype))
+    rule = NegativeRule("attribute", 2, "")
+    return Latents(data, rule, words, folder, stored.captions, (1, 1, 1), SHAPE)
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["one encoder", "arrays of another"])
+def test_captions_cut_to_one_text_have_one_embedding(tmp_path, same):
+    """Three images say nothing of their tail; without the tail the captions of the others become
+    theirs. The arrays are rounded."""
+    data = dataset(("a", "b"), silent=3)
+    silent, words = data.without("tail"), Words()
+    inputs = latents(tmp_path, silent, words, data, np.float16)
+    if not same:
+        words.known.clear()
+        words.texts(["something else"])
+    conds, captions = inputs.conditions(np.arange(8)), np.array(silent.captions)
+    assert set(captions) == {"a ab", "b ab"}
+    for caption in ("a ab", "b ab"):
+        found = conds[captions == caption]
+        np.testing.assert_array_equal(found, np.broadcast_to(found[0], found.shape))
+    np.testing.assert_array_equal(conds, conds.astype(np.float16))
+    assert conds.dtype == np.float32
