@@ -152,13 +152,13 @@ class Latents(Inputs):
         return arrays.fingerprint(self._encoded)
 
     def _changed_caption(self, code: np.ndarray, row: int) -> tuple[int, str]:
-        """An image with the values of a code, those that training row ``row`` hides being its own,
-        and its caption without the words for what the row hides."""
+        """An image with the values of a code, those that are null in it being training row
+        ``row``'s, and its caption without the words for these."""
         data, changed = self._dataset, self._dataset.conditions.decode(code)
         advice = "As negative conditions use trajectory.negative: other or null."
         image = self._captioned(data.train_values[row] | changed, advice)
-        hidden = [name for name in data.hidden if not data.named(name)[row]]
-        values = {name: data.raw.attributes[name][image] for name in hidden}
+        null = [name for name in data.conditions.attributes if name not in changed]
+        values = {name: data.raw.attributes[name][image] for name in null}
         return image, unnamed(data.raw.prompts[image], values)
 
     def _embedded(self, texts: Sequence[tuple[int, str]]) -> np.ndarray:

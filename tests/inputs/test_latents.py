@@ -79,3 +79,15 @@ def test_captions_cut_to_one_text_have_one_embedding(tmp_path, same):
         np.testing.assert_array_equal(found, np.broadcast_to(found[0], found.shape))
     np.testing.assert_array_equal(conds, conds.astype(np.float16))
     assert conds.dtype == np.float32
+
+
+def test_a_negative_lacks_the_words_of_an_attribute_that_has_no_other_value(tmp_path):
+    """There is one noun: one negative says nothing of it, the other has the other tail."""
+    data, words = dataset(("a",)), Words()
+    inputs, rows = latents(tmp_path, data, words, data, np.float32), np.arange(4)
+    found = inputs.negatives(rows, rows)
+    for row, tail in enumerate("ccdd"):
+        other = {"c": "d", "d": "c"}[tail]
+        wanted = words.texts([f"ab {tail}", f"a ab {other}"])
+        order = np.argsort(found[row, :, 0, 0] == wanted[0, 0, 0])[::-1]
+        np.testing.assert_array_equal(found[row][order], wanted)
