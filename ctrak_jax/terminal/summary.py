@@ -35,8 +35,15 @@ STEPS = dict(zip(ABLATION, ("base", "A", "B", "C"), strict=False))
 
 
 def read(out: Path) -> list[dict[str, Any]]:
-    """The summary rows of metrics.json."""
-    return [asdict(row) for row in read_metrics(out / "metrics.json").summary]
+    """The summary rows of metrics.json, named precision; ``unnamed`` of each is that row of unnamed
+    precision, None where it was not measured."""
+    metrics = read_metrics(out / "metrics.json")
+    unnamed = {_group(row): asdict(row) for row in metrics.unnamed.summary}
+    return [{**asdict(row), "unnamed": unnamed.get(_group(row))} for row in metrics.summary]
+
+
+def _group(row: PrecisionSummary) -> tuple[str, str, str, int, str]:
+    return row.method, row.scope, row.scenario, row.k, row.attribute
 
 
 def table(out: Path) -> str:

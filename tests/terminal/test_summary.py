@@ -1,5 +1,6 @@
 """The measured table of a run as text."""
 
+import json
 from dataclasses import replace
 from typing import get_args
 
@@ -7,7 +8,7 @@ import pytest
 
 from ctrak_jax.metrics import Among
 from ctrak_jax.run.metrics import EnsembleTables, HiddenSummary, HiddenTable, write_metrics
-from ctrak_jax.terminal.summary import table
+from ctrak_jax.terminal.summary import read, table
 from tests.report.made_up import DROP, NOTHING, SKILL, fake_metrics
 
 
@@ -38,6 +39,22 @@ def test_both_measures_stand_side_by_side_in_the_width_of_a_terminal(metrics, tm
         "concept-trak",
         *("das", "d-trak", "trak"),
     }
+
+
+def test_a_program_reads_both_measures_of_every_row(metrics, tmp_path):
+    path = tmp_path / "metrics.json"
+    unnamed = metrics.unnamed.summary
+    less = replace(metrics.unnamed, summary=unnamed[1:])
+    write_metrics(path, replace(metrics, unnamed=less))
+    found = json.loads(json.dumps(read(tmp_path)))
+    kept = [{key: value for key, value in row.items() if key != "unnamed"} for row in found]
+    assert kept == json.loads(path.read_text())["summary"], "the keys of before, as they were"
+    at = [[row[key] for key in ("method", "scope", "scenario", "k", "attribute")] for row in found]
+    for key, row in zip(at, found, strict=True):
+        same = [u for u in unnamed if [u.method, u.scope, u.scenario, u.k, u.attribute] == key]
+        wanted = [u.precision for u in same if u is not unnamed[0]]
+        assert wanted == ([row["unnamed"]["precision"]] if row["unnamed"] else [])
+    assert sum(row["unnamed"] is not None for row in found) == len(unnamed) - 1
 
 
 def test_without_unnamed_precision_scopes_stand_side_by_side(metrics, tmp_path):
