@@ -6,6 +6,7 @@ import zlib
 from typing import NamedTuple
 
 from ctrak_jax.config import Config
+from ctrak_jax.methods import GradientSpec, Method, concept_trak, train_specs
 
 
 class Variant(NamedTuple):
@@ -32,6 +33,10 @@ class Variant(NamedTuple):
         """Are the questions' features of its own? Where conditions alone are changed they are those
         of the main experiment."""
         return bool(self.exclude)
+
+    def ranks_all(self, count: int) -> bool:
+        """Are all of so many candidates ranked?"""
+        return self.candidates is None or self.candidates >= count
 
     def title(self, stage: str) -> str:
         return f"{stage} ({self.name})" if self.name else stage
@@ -71,6 +76,53 @@ def controls(config: Config) -> list[Variant]:
 def variants(config: Config) -> list[Variant]:
     """The main experiment, its controls, and one without every attribute asked about."""
     return [MAIN, *controls(config), *unnamed(config)]
+
+
+def table_of(config: Config, variant: Variant = MAIN) -> dict[str, Method]:
+    """Everything that ranks, as it is in a variant."""
+    t = config.trajectory
+    if variant.without is None or t.condition != "unnamed":
+        return config.table
+    return config.table | {"concept-trak": concept_trak(t.path, "own")}
+
+
+def featurized_in(config: Config, method: str, variant: Variant, count: int) -> Variant:
+    """Whose features of ``count`` candidates a method has in a variant: the main ones, where the
+    variant changes conditions alone and the method is told none."""
+    spec = table_of(config, variant)[method].train
+    free = spec is not None and spec.condition == "null"
+    return MAIN if free and variant.ranks_all(count) and not variant.changes_network else variant
+
+
+class FeatureSet(NamedTuple):
+    """What a variant featurizes.
+
+    Attributes:
+        variant: whose features they are.
+        methods: those that have features of their own in it.
+        samples: how many candidates.
+    """
+
+    variant: Variant
+    methods: tuple[str, ...]
+    samples: int
+
+    def specs(self, config: Config) -> dict[GradientSpec, str]:
+        """The training gradients, and the stores that hold their features."""
+        return train_specs(self.methods, table_of(config, self.variant))
+
+
+def feature_set(config: Config, variant: Variant, count: int) -> FeatureSet:
+    """What a variant featurizes of a run over ``count`` candidates."""
+    samples = min(count, variant.candidates or count)
+    own = [m for m in config.methods if featurized_in(config, m, variant, count) == variant]
+    return FeatureSet(variant, tuple(own), samples)
+
+
+def feature_sets(config: Config, count: int) -> list[FeatureSet]:
+    """Everything that one model of a run featurizes; variants that need nothing are left out."""
+    found = [feature_set(config, variant, count) for variant in variants(config)]
+    return [one for one in found if one.specs(config)]
 
 
 def folder_without(attribute: str) -> str:

@@ -21,7 +21,7 @@ from ctrak_jax.inputs.encoder import BatchEncoder
 from ctrak_jax.inputs.latents import Latents
 from ctrak_jax.inputs.pixels import Pixels
 from ctrak_jax.inputs.questions import QuestionInputs
-from ctrak_jax.methods import GradientSpec, Method, concept_trak, store_of
+from ctrak_jax.methods import GradientSpec, store_of
 from ctrak_jax.models import Denoiser
 from ctrak_jax.models.architecture import Architecture, architecture_of
 from ctrak_jax.models.stable_diffusion import UNet
@@ -29,7 +29,7 @@ from ctrak_jax.run import keys, model_file, questions
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.network import PlacedNetwork, placed, split
 from ctrak_jax.run.questions import Question
-from ctrak_jax.run.variants import MAIN, Variant
+from ctrak_jax.run.variants import MAIN, Variant, featurized_in, table_of
 from ctrak_jax.store import FeatureStore
 
 
@@ -178,10 +178,9 @@ class Context:
 
     def part_key(self, variant: Variant) -> list[int] | None:
         """Which of the candidates a variant ranks: how many, drawn by what seed; None for all."""
-        count = variant.candidates
-        if count is None or count >= len(self.dataset.train_index):
+        if variant.candidates is None or variant.ranks_all(len(self.dataset.train_index)):
             return None
-        return [count, self.config.data.seed]
+        return [variant.candidates, self.config.data.seed]
 
     def query_key(self, spec: GradientSpec, variant: Variant) -> dict[str, Any]:
         """What the features of questions depend on."""
@@ -201,31 +200,14 @@ class Context:
             query=query,
         )
 
-    def table(self, variant: Variant = MAIN) -> dict[str, Method]:
-        """Everything that ranks, as it is in a variant."""
-        table, t = self.config.table, self.config.trajectory
-        if variant.without is None or t.condition != "unnamed":
-            return table
-        return table | {"concept-trak": concept_trak(t.path, "own")}
-
-    def variant_of(self, method: str, variant: Variant) -> Variant:
-        """Whose features a method has in a variant: the main ones, where the variant changes
-        conditions alone and the method is told none."""
-        spec = self.table(variant)[method].train
-        free = spec is not None and spec.condition == "null"
-        return (
-            MAIN
-            if free and self.part_key(variant) is None and not variant.changes_network
-            else variant
-        )
-
     def features(self, method: str, variant: Variant = MAIN) -> FeatureStore:
         """A method's features of training samples, complete.
 
         Raises:
             StoreError: missing, damaged, or made from something else.
         """
-        variant = self.variant_of(method, variant)
-        spec, folder = self.table(variant)[method].train, self.folder.part(variant.folder)
+        variant = featurized_in(self.config, method, variant, len(self.dataset.train_index))
+        spec = table_of(self.config, variant)[method].train
+        folder = self.folder.part(variant.folder)
         assert spec is not None
         return FeatureStore.open(folder.features(store_of(method)), self.feature_key(spec, variant))

@@ -18,7 +18,7 @@ from ctrak_jax.projection import implementation_of
 from ctrak_jax.run.fill import Computed, FillJob, fill
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.network import PlacedNetwork
-from ctrak_jax.run.variants import MAIN, Variant
+from ctrak_jax.run.variants import MAIN, Variant, feature_set, table_of
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store import Dtype, FeatureStore
 
@@ -52,10 +52,10 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
             ctx.samples(variant),
             ctx.mesh,
             ctx.config.gradient.batch,
-            ctx.table(variant),
+            table_of(ctx.config, variant),
         ),
         ctx.folder.part(variant.folder),
-        [method for method in ctx.config.methods if ctx.variant_of(method, variant) == variant],
+        feature_set(ctx.config, variant, len(ctx.dataset.train_index)).methods,
         partial(ctx.feature_key, variant=variant),
         StoreForm(ctx.config.store.chunk, ctx.config.store.dtype),
         variant.title("featurize"),

@@ -108,7 +108,7 @@ def done(ctx: Context, variant: Variant) -> bool:
 
 def _reads_no_label(ctx: Context, variant: Variant, method: str) -> bool:
     """Does a method rank as in the main experiment, whatever the labels are changed to?"""
-    spec = ctx.table()[method].train
+    spec = ctx.config.table[method].train
     return variant.relabel > 0 and spec is not None and spec.condition == "null"
 
 
