@@ -1,6 +1,6 @@
 """Features of training samples, all of a method's side of it in one pure call."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,6 +19,9 @@ from ctrak_jax.attribution.recipe import Recipe, guidance_of
 from ctrak_jax.methods import GradientSpec
 from ctrak_jax.trajectory import Path, forward_path, invert
 from ctrak_jax.typing import Array, Cond
+
+GRADIENT = 4
+"""A per-sample gradient with its norm, in forward passes: one, two back, one."""
 
 
 class TrainBatch(NamedTuple):
@@ -107,6 +110,29 @@ def train_features(
     projected = project_together(gradients, recipe.projection)
     features = projected.reshape(len(specs), -1, recipe.projection.k).swapaxes(0, 1)
     return TrainFeatures(features, found)
+
+
+def passes(
+    specs: Iterable[GradientSpec], *, timesteps: int, stride: int, negatives: int, guidance: float
+) -> int:
+    """Forward passes that the features of one sample take, projection left out.
+
+    Args:
+        specs: the training gradients.
+        timesteps: attribution timesteps.
+        stride: steps of an inversion between two of them.
+        negatives: inversions per sample, where they are guided.
+        guidance: their scale; 1 for none.
+    """
+    guided, wanted, total = guidance != 1.0, list(specs), 0
+    for told, paths, each in (("own", negatives if guided else 1, 1 + guided), ("null", 1, 1)):
+        counts = [
+            paths if spec.path == "inversion" else 1 for spec in wanted if spec.condition == told
+        ]
+        total += GRADIENT * timesteps * sum(counts)
+        if any(spec.path == "inversion" and spec.condition == told for spec in wanted):
+            total += paths * each * timesteps * stride
+    return total
 
 
 def guided_inversions(

@@ -19,19 +19,21 @@ import jax
 from ctrak_jax.config import Config
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger
-from ctrak_jax.plan.bounds import CHIP_COUNTS, KERNEL_PASSES, roofline, store_bytes
+from ctrak_jax.plan.bounds import CHIP_COUNTS, KERNEL_PASSES, dearest, roofline, store_bytes
 from ctrak_jax.plan.chips import GIB, Chip, chip_of, library
+from ctrak_jax.run.variants import feature_sets
 
 
 def run(
     config: Config, topology: str, *, samples: int, batch: int | None = None, only: bool = False
 ) -> dict[str, Any]:
-    """Compile for a topology and work out what ``samples`` training samples take there.
+    """Compile for a topology and work out what a run takes that ranks ``samples`` training samples
+    there: their main features, and those of every variant, of all its models.
 
     Args:
         config: the run's.
         topology: such as v5e:2x2.
-        samples: training samples.
+        samples: training samples that are ranked.
         batch: samples per chip at a time; the config's by default.
         only: one compilation, and no search for the largest batch that fits.
 
@@ -41,7 +43,7 @@ def run(
     chip, libtpu = chip_of(topology), library()
     logger.info("plan %s: compiling for TPUs takes minutes", topology)
     question = {"config": config.model_dump(mode="json"), "topology": topology}
-    question |= {"batch": batch, "only": only}
+    question |= {"samples": samples, "batch": batch, "only": only}
     about, *programs = _compile(question, libtpu)
     return report(config, topology, chip, about, programs, samples)
 
@@ -64,8 +66,11 @@ def report(
             "lower --batch or gradient.time_chunk, or take fewer methods or parameters "
             "(gradient.include)."
         )
+    sets, models = feature_sets(config, samples), len(config.run.seeds)
+    most = dearest(sets, config).passes(config)
+    whole = models * sum(one.samples * one.passes(config) / most for one in sets)
     chosen = [fitting[0], max(fitting, key=lambda p: p["batch"])]
-    rows = [_row(config, chip, about, program, samples) for program in chosen]
+    rows = [_row(config, chip, about, program, whole) for program in chosen]
     if rows[0] == rows[1]:
         rows.pop()
     compiled = [
@@ -83,14 +88,24 @@ def report(
         "compiled": compiled,
         "programs": rows,
         "samples": samples,
-        "store_bytes": store_bytes(config, samples),
+        "models": models,
+        "sets": [
+            {
+                "name": one.variant.name or "main",
+                "samples": one.samples,
+                "gradients": len(one.specs(config)),
+            }
+            for one in sets
+        ],
+        "store_bytes": models * sum(store_bytes(config, one) for one in sets),
     }
 
 
 def _row(
-    config: Config, chip: Chip, about: Mapping[str, Any], program: Mapping[str, Any], samples: int
+    config: Config, chip: Chip, about: Mapping[str, Any], program: Mapping[str, Any], samples: float
 ) -> dict[str, Any]:
-    """One program, for a chip and a sample: a chip runs it on each of its devices."""
+    """One program, for a chip and a sample: a chip runs it on each of its devices. The hours are
+    those of so many ``samples``."""
     cores = about["devices"] // about["chips"]
     batch = program["batch"] * cores
     memory = {name: size * cores for name, size in program["memory"].items()}

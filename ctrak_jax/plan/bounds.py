@@ -1,11 +1,13 @@
 """What a compiled program takes on a chip, and what bounds its speed: equation (A.1)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ctrak_jax.config import Config
-from ctrak_jax.methods import needs_errors, train_specs
+from ctrak_jax.errors import UsageError
+from ctrak_jax.methods import needs_errors
 from ctrak_jax.plan.chips import Chip
+from ctrak_jax.run.variants import FeatureSet
 
 CHIP_COUNTS = (1, 8, 64, 256)
 KERNEL_PASSES = 3
@@ -68,20 +70,28 @@ def roofline(chip: Chip, *, passes: float, traffic: float, batch: int) -> tuple[
     return max(compute, memory) / batch, "matrix unit" if compute >= memory else "memory"
 
 
-def store_bytes(config: Config, samples: int) -> int:
-    """Bytes of the feature stores' arrays: rows in whole chunks, a scale for each kept as int8, an
-    int64 index, 4 bytes of checksum a chunk."""
-    chunk, dtype, specs = (
-        config.store.chunk,
-        config.store.dtype,
-        train_specs(config.methods, config.table),
-    )
-    chunks = -(-samples // chunk)
+def dearest(sets: Iterable[FeatureSet], config: Config) -> FeatureSet:
+    """The one whose samples take the most passes; the first of several.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = max(sets, key=lambda one: one.passes(config), default=None)
+    if found is None:
+        raise UsageError(f"methods={list(config.methods)}: none of them featurizes anything.")
+    return found
+
+
+def store_bytes(config: Config, one: FeatureSet) -> int:
+    """Bytes of the arrays of a set's feature stores: rows in whole chunks, a scale for each kept as
+    int8, an int64 index, 4 bytes of checksum a chunk."""
+    chunk, dtype, specs = config.store.chunk, config.store.dtype, one.specs(config)
+    chunks = -(-one.samples // chunk)
 
     def array(width: int, size: int = 4) -> int:
         return chunks * (size * width * chunk + 4)
 
     size = {"float32": 4, "bfloat16": 2, "int8": 1}[dtype]
     scales = array(1) if dtype == "int8" else 0
-    features = len(specs) * (array(config.projection.k, size) + scales + 8 * samples + 4)
+    features = len(specs) * (array(config.projection.k, size) + scales + 8 * one.samples + 4)
     return features + len(needs_errors(specs)) * array(config.timesteps)

@@ -1,8 +1,9 @@
 """Compile the featurization step for TPUs, without one: the process behind ``ctrak plan``.
 
-Reads one JSON object on stdin, ``{"config", "topology", "batch", "only"}``, and writes one per line
-on stdout: what is compiled, then every program as soon as it is; or ``{"error": ...}``. In a
-process of its own because libtpu, once loaded, stays, and because of all that it prints.
+Reads one JSON object on stdin, ``{"config", "topology", "samples", "batch", "only"}``, and writes
+one per line on stdout: what is compiled, then every program as soon as it is; or
+``{"error": ...}``. In a process of its own because libtpu, once loaded, stays, and because of all
+that it prints.
 """
 
 import json
@@ -27,13 +28,14 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.inputs.base import NegativeRule
 from ctrak_jax.inputs.batches import described
 from ctrak_jax.inputs.pixels import Pixels
-from ctrak_jax.methods import needs_errors, train_specs
+from ctrak_jax.methods import needs_errors
 from ctrak_jax.models.architecture import Architecture, architecture_of
 from ctrak_jax.plan import hlo
-from ctrak_jax.plan.bounds import Taken, largest_batch
+from ctrak_jax.plan.bounds import Taken, dearest, largest_batch
 from ctrak_jax.plan.chips import chip_of
 from ctrak_jax.projection import implementation_of
 from ctrak_jax.run.network import placed, split
+from ctrak_jax.run.variants import feature_sets
 
 
 def main() -> None:
@@ -49,23 +51,20 @@ def _say(line: dict[str, Any]) -> None:
     print(json.dumps(line), flush=True)
 
 
-def compile_all(config: Config, topology: str, batch: int | None, only: bool) -> None:
-    """Compile at ``batch`` samples per chip (default: the config's), then in search of the largest
-    unless that is the ``only`` one wanted.
+def compile_all(config: Config, topology: str, samples: int, batch: int | None, only: bool) -> None:
+    """Compile what a run over ``samples`` featurizes at the most expense, at ``batch`` samples per
+    chip (default: the config's), then in search of the largest unless that is the ``only`` one
+    wanted.
 
     Raises:
         UsageError: no such topology, or the config cannot be featurized there.
     """
     mesh = devices.topology_mesh(topology, config.mesh.model)
-    step = step_of(config, mesh)
+    step = step_of(config, mesh, samples)
     chips = devices.chips_of(mesh)
     size = config.gradient.batch if batch is None else batch * chips
     first = -(-size // mesh.size)
-    about = {
-        "devices": mesh.size,
-        "chips": chips,
-        "gradients": len(train_specs(config.methods, config.table)),
-    }
+    about = {"devices": mesh.size, "chips": chips, "gradients": step.gradients}
     about |= {"parameters": step.params.size, "projection": step.projection}
     _say(about | {"searched": not only})
     compiled = devices.over_samples(step.fn, mesh, step.specs)
@@ -117,21 +116,20 @@ def _text(program: Any, topology: str) -> str:
 
 class FeaturizeStep(NamedTuple):
     """What featurize splits over devices, ``fn(params, batch)``, with the shapes of the parameters,
-    their placement, and the shapes of a batch by its size."""
+    their placement, the shapes of a batch by its size, and how many gradients it takes."""
 
     fn: Callable[[Any, Any], Any]
     params: Weights
     specs: Weights
     batch: Callable[[int], TrainBatch]
     projection: str
+    gradients: int
 
 
-def step_of(config: Config, mesh: Mesh) -> FeaturizeStep:
-    """The featurization of a config as it is on the TPUs of a mesh: no folder, and no model but its
-    shapes."""
-    specs = train_specs(config.methods, config.table)
-    if not specs:
-        raise UsageError(f"methods={list(config.methods)}: none of them featurizes anything.")
+def step_of(config: Config, mesh: Mesh, samples: int) -> FeaturizeStep:
+    """What a run over ``samples`` featurizes at the most expense, as it is on the TPUs of a mesh:
+    no folder, and no model but its shapes."""
+    specs = dearest(feature_sets(config, samples), config).specs(config)
     architecture, negatives = _shapes(config)
     recipe = recipe_of(config, architecture.schedule)
     implementation = implementation_of(recipe.projection, backend="tpu")
@@ -148,7 +146,12 @@ def step_of(config: Config, mesh: Mesh) -> FeaturizeStep:
         return described(count, architecture.sample, architecture.condition, negatives)
 
     return FeaturizeStep(
-        lambda w, b: features(w, list(specs), b), params, placing, batch, implementation
+        lambda w, b: features(w, list(specs), b),
+        params,
+        placing,
+        batch,
+        implementation,
+        len(specs),
     )
 
 

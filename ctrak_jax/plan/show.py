@@ -22,8 +22,8 @@ def text(found: Mapping[str, Any]) -> str:
         lines.append([f"samples per second at most, {count} chip{'s' * (count > 1)}", *rates])
     hours = (f"{row['hours']:.2f}" for row in rows)
     lines += [
-        [f"hours at least, {found['samples']:,} samples, {found['chips']} chips", *hours],
-        ["feature stores", *[f"{found['store_bytes'] / GB:,.1f} GB"] * len(rows)],
+        [f"hours at least, all sets, {found['chips']} chips", *hours],
+        ["feature stores, all sets", *[f"{found['store_bytes'] / GB:,.1f} GB"] * len(rows)],
     ]
     title = (
         f"featurize on {found['topology']}: {found['chips']} chips of "
@@ -62,7 +62,13 @@ def _notes(found: Mapping[str, Any]) -> str:
     if found["projection"] == "pallas_tpu":
         projection = f"added by formula, 2 d k per gradient, {KERNEL_PASSES} passes"
     cores = found["devices"] // found["chips"]
+    sets, models = found["sets"], found["models"]
+    count, each = len(sets), "" if models == 1 else f" for each of {models} models"
+    shown = [f"{s['name']}, {s['samples']:,} samples, {s['gradients']} gradients" for s in sets]
     return (
+        f"A run featurizes {count} set{'s' * (count > 1)}{each}: {'; '.join(shown)}. Memory, "
+        "FLOPs and rates are of the set that takes the most per sample; the hours of the others "
+        "are in proportion to their forward passes.\n"
         f"Gradients: {found['gradients']} of {found['parameters']:,} parameters, projected to "
         f"{found['k']:,} by {found['projection']}; {cores} device{'s' * (cores > 1)} per chip.\n"
         f"FLOPs: of matrix products, loops counted as often as they run; the projection's are "

@@ -5,6 +5,7 @@ import re
 import zlib
 from typing import NamedTuple
 
+from ctrak_jax.attribution.train import passes
 from ctrak_jax.config import Config
 from ctrak_jax.methods import GradientSpec, Method, concept_trak, train_specs
 
@@ -110,6 +111,17 @@ class FeatureSet(NamedTuple):
     def specs(self, config: Config) -> dict[GradientSpec, str]:
         """The training gradients, and the stores that hold their features."""
         return train_specs(self.methods, table_of(config, self.variant))
+
+    def passes(self, config: Config) -> int:
+        """Forward passes per candidate."""
+        t = config.trajectory
+        return passes(
+            self.specs(config),
+            timesteps=config.timesteps,
+            stride=t.record_every,
+            negatives=config.negatives,
+            guidance=t.guidance,
+        )
 
 
 def feature_set(config: Config, variant: Variant, count: int) -> FeatureSet:

@@ -6,17 +6,17 @@ projections and compilation are left out.
 
 from typing import NamedTuple
 
+from ctrak_jax.attribution.train import GRADIENT
 from ctrak_jax.config import Config
-from ctrak_jax.methods import METHODS, train_specs
+from ctrak_jax.methods import METHODS
 from ctrak_jax.models.architecture import dit_of
+from ctrak_jax.run.variants import feature_sets
 
 EFFICIENCY = 0.35
 """Share of the matmul rate that training and featurizing reach on two cores. Shapes: 2,000 steps of
 2.6 GFLOP in 65 s at 241 GFLOP/s, 0.33; avatars: 3,000 of 42 GFLOP in 14 min at 410, 0.37."""
 BACKWARD = 2
 """A backward pass, in forward passes."""
-PER_SAMPLE = 1 + BACKWARD + 1
-"""A per-sample gradient with its norm, in forward passes."""
 UNET = 183e6
 """FLOPs of a forward pass of the small UNet on 32 x 32 pixels, counted by XLA (64 x 64: 809e6)."""
 AUTOENCODER = 166e6
@@ -61,18 +61,10 @@ def training(config: Config, side: int) -> float:
     return found
 
 
-def candidate(config: Config, side: int) -> float:
-    """FLOPs of the features of one candidate by all methods."""
-    t, times = config.trajectory, config.timesteps
-    specs = train_specs(config.methods, config.table)
-    guided = t.guidance != 1
-    paths = config.negatives if guided else 1
-    passes = 0
-    if any(spec.path == "inversion" for spec in specs):
-        passes += paths * times * t.record_every * (1 + guided)
-    for spec in specs:
-        passes += times * PER_SAMPLE * (paths if spec.path == "inversion" else 1)
-    return passes * forward(config, side)
+def featurizing(config: Config, side: int, ranked: int) -> float:
+    """FLOPs of all features of the candidates: the main ones, and those of every variant."""
+    sets = feature_sets(config, ranked)
+    return sum(one.samples * one.passes(config) for one in sets) * forward(config, side)
 
 
 def questions(config: Config, side: int, images: int, concepts: int) -> float:
@@ -84,7 +76,7 @@ def questions(config: Config, side: int, images: int, concepts: int) -> float:
         asked = concepts if spec.loss == "slider" else 1
         repeated = config.query.repetitions if spec.path == "inversion" else 1
         path = inverted if spec.path == "inversion" else 0
-        passes += repeated * (path + asked * times * (PER_SAMPLE + 1))
+        passes += repeated * (path + asked * times * (GRADIENT + 1))
     return images * passes * forward(config, side)
 
 

@@ -167,10 +167,9 @@ def method(at: Situation) -> Iterator[Choice]:
 
 def candidates(at: Situation) -> Iterator[Choice]:
     """How many images are ranked: each is featurized once, and once without every attribute."""
-    pictures, attributes = at.facts.pictures, len(at.selection.chosen)
-    before = spent(at)
+    pictures, before = at.facts.pictures, spent(at)
     left = WORKING_SHARE * at.machine.minutes - before.training - before.questions
-    one = at.minutes(costs.candidate(at.config, at.frame.side)) * (1 + attributes)
+    one = at.minutes(costs.featurizing(at.config, at.frame.side, 1))
     count = min(MOST_CANDIDATES, max(FEWEST_CANDIDATES, math.floor(left / one / 100) * 100))
     if count < pictures:
         yield Choice(

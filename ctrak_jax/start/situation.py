@@ -83,6 +83,6 @@ def spent(at: Situation) -> costs.Minutes:
         images = min(q.combinations, at.combinations) * (q.per_combination + q.validation)
     return costs.Minutes(
         training=at.minutes(costs.training(config, side)),
-        featurizing=at.minutes(ranked * (1 + concepts) * costs.candidate(config, side)),
+        featurizing=at.minutes(costs.featurizing(config, side, ranked)),
         questions=at.minutes(costs.questions(config, side, images, concepts)),
     )

@@ -12,13 +12,17 @@ from jax.sharding import Mesh, PartitionSpec
 
 from ctrak_jax import cli, plan
 from ctrak_jax import schedule as schedules
+from ctrak_jax.attribution.train import passes
 from ctrak_jax.config import Config, ProjectionConfig, StoreConfig
+from ctrak_jax.config.scoring import UnnamedConfig
 from ctrak_jax.errors import UsageError
+from ctrak_jax.methods import METHODS
 from ctrak_jax.models import SIZES, DiT, create
 from ctrak_jax.models.denoiser import eps_fn_of
 from ctrak_jax.plan import chips, hlo, show
 from ctrak_jax.plan.bounds import Taken, largest_batch, roofline, store_bytes
 from ctrak_jax.plan.chips import GIB, Chip
+from ctrak_jax.run.variants import feature_sets
 from ctrak_jax.store import FeatureStore
 from ctrak_jax.trajectory import grid, invert
 from tests.command import ctrak
@@ -26,6 +30,8 @@ from tests.libtpu import needs_libtpu
 
 CHIP = Chip(hbm=16 * GIB, bandwidth=800e9, flops=200e12, source="here")
 ABOUT = {"devices": 8, "chips": 4, "gradients": 2, "parameters": 1_000_000, "searched": True}
+ALONE = Config(controls=(), unnamed=UnnamedConfig(attributes=()))
+"""Main features alone."""
 PROGRAM = {
     "batch": 10,
     "memory": {"arguments": 1 * GIB, "outputs": 0, "temporaries": 2 * GIB, "code": 0},
@@ -64,7 +70,7 @@ def test_a_report_step_by_step(kernel):
     The projection of a sample is 2 * 1e6 * 4000 * 2 = 16e9 FLOPs, 320e9 a call, 960e9 in passes:
     12.96e12 / 200e12 = 64.8 ms a call with the kernel, 60 ms without; memory takes 10 ms.
     """
-    config = Config(projection=ProjectionConfig(k=4000))
+    config = ALONE.model_copy(update={"projection": ProjectionConfig(k=4000)})
     about = ABOUT | {"projection": "pallas_tpu" if kernel else "xla"}
     found = plan.report(config, "v5e:2x2", CHIP, about, [PROGRAM], 1_000_000)
     (row,) = found["programs"]
@@ -82,6 +88,50 @@ def test_a_report_step_by_step(kernel):
     }
     assert row["hours"] == pytest.approx(1_000_000 * seconds / 4 / 3600)
     assert "asked, largest" in show.text(found)
+
+
+def test_every_set_of_a_run_is_counted():
+    """Of two gradients on forward noise, 10 passes of 200e12 FLOPs per sample: with labels of one
+    attribute left out both again, of 300 candidates; with wrong labels D-TRAK's; of two models."""
+    settings = {
+        "methods": ["concept-trak", "d-trak"],
+        "unnamed": {"attributes": ["color"], "candidates": 300},
+        "run": {"seeds": [0, 1]},
+    }
+    config, about = Config.model_validate(settings), ABOUT | {"projection": "xla"}
+    found = plan.report(config, "v5e:2x2", CHIP, about, [PROGRAM], 1000)
+    assert found["sets"] == [
+        {"name": "main", "samples": 1000, "gradients": 2},
+        {"name": "wrong-label", "samples": 1000, "gradients": 1},
+        {"name": "without color", "samples": 300, "gradients": 2},
+    ]
+    (row,) = found["programs"]
+    assert row["hours"] == pytest.approx(
+        2 * (1000 + 1000 / 2 + 300) * row["seconds_per_sample"] / 4 / 3600
+    )
+    one = plan.report(ALONE, "v5e:2x2", CHIP, about, [PROGRAM], 1000)["store_bytes"] / 4
+    small = plan.report(ALONE, "v5e:2x2", CHIP, about, [PROGRAM], 300)["store_bytes"] / 4
+    assert found["store_bytes"] == pytest.approx(2 * (3 * one + 2 * small), rel=0.02)
+    text = show.text(found)
+    assert "3 sets for each of 2 models: main, 1,000 samples, 2 gradients; wrong-label" in text
+    assert "without color, 300 samples" in text
+
+
+def test_inversions_and_gradients_are_counted_in_forward_passes():
+    """Three timesteps 5 steps apart, two negatives: 2 * 15 guided steps of 2 evaluations and
+    2 * 3 gradients of 4; not guided one inversion; under the null condition the same."""
+    guided = METHODS["ablation-c"].train
+    assert guided is not None
+    free, noise = guided._replace(condition="null"), guided._replace(path="forward")
+    settings = {"timesteps": 3, "stride": 5, "negatives": 2}
+    for specs, guidance, wanted in (
+        ([noise], 2.0, 12),
+        ([guided], 2.0, 60 + 24),
+        ([guided], 1.0, 15 + 12),
+        ([free], 2.0, 15 + 12),
+        ([guided, guided._replace(normalise=True), free, noise], 2.0, 60 + 2 * 24 + 27 + 12),
+    ):
+        assert passes(specs, guidance=guidance, **settings) == wanted
 
 
 def test_a_program_that_nowhere_fits_is_refused():
@@ -129,6 +179,8 @@ def test_the_largest_batch_takes_few_measurements(curve, first, largest, tried):
 def test_store_bytes_are_those_of_real_stores(tmp_path, dtype):
     config = Config(
         methods=("trak", "das"),
+        controls=(),
+        unnamed=UnnamedConfig(attributes=()),
         projection=ProjectionConfig(k=64),
         store=StoreConfig(chunk=8, dtype=dtype),
     )
@@ -140,7 +192,8 @@ def test_store_bytes_are_those_of_real_stores(tmp_path, dtype):
             store.write(rows, {n: np.ones((len(rows), w)) for n, w in widths.items()})
         store.seal()
     arrays = [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".json"]
-    assert store_bytes(config, 19) == sum(p.stat().st_size for p in arrays)
+    (one,) = feature_sets(config, 19)
+    assert store_bytes(config, one) == sum(p.stat().st_size for p in arrays)
 
 
 def compiled(fn: Callable, *args) -> hlo.Cost:

@@ -57,7 +57,7 @@ def shallow(tmp_path: Path) -> Path:
     ],
 )
 def test_a_batchs_shapes_need_no_data(trajectory, negatives):
-    found = step_of(config(**trajectory), local_mesh(1)).batch(4)
+    found = step_of(config(**trajectory), local_mesh(1), 1).batch(4)
     assert found.x0.shape == (4, 64, 64, 4)
     assert found.cond.shape == (4, 77, 768)
     assert found.negatives.shape == (4, negatives, 77, 768)
@@ -65,7 +65,7 @@ def test_a_batchs_shapes_need_no_data(trajectory, negatives):
 
 
 def test_the_config_of_stable_diffusion_1_4_selects_its_cross_attentions():
-    params = step_of(config(), local_mesh(1)).params
+    params = step_of(config(), local_mesh(1), 1).params
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 859_520_964
     assert params.size == 43_962_560
 
@@ -86,7 +86,7 @@ def test_the_codecs_of_stable_diffusion_1_4():
 def test_a_missing_file_is_one_line(shallow, file):
     (shallow / file).unlink()
     with pytest.raises(UsageError) as error:
-        step_of(config(shallow), local_mesh(1))
+        step_of(config(shallow), local_mesh(1), 1)
     (line,) = str(error.value).splitlines()
     assert line.startswith(f"{shallow / file} is missing; ")
 
@@ -96,7 +96,7 @@ def test_a_missing_folder_is_one_line():
     settings["model"] |= {"checkpoint": None}
     nowhere = Config.model_validate(settings)
     with pytest.raises(UsageError, match=r"^model\.checkpoint is missing; "):
-        step_of(nowhere, local_mesh(1))
+        step_of(nowhere, local_mesh(1), 1)
 
 
 def test_attributes_that_are_not_there_cannot_be_changed():

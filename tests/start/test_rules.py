@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from ctrak_jax.config import Config, load
+from ctrak_jax.config.scoring import UnnamedConfig
 from ctrak_jax.data import build
 from ctrak_jax.errors import UsageError
 from ctrak_jax.pipeline import stages_of
@@ -208,8 +209,9 @@ def test_the_features_without_every_attribute_are_counted(tmp_path):
     for gflops in (1.0, 100.0, 1e4):
         found = proposed(facts, Machine("", gflops, 35.0))
         config, ranked = found.config, found.config.data.candidates or facts.pictures
-        once = costs.minutes(costs.candidate(config, 32), gflops)
-        assert found.minutes.featurizing == pytest.approx(3 * ranked * once)
+        alone = config.model_copy(update={"unnamed": UnnamedConfig(attributes=())})
+        once = costs.minutes(costs.featurizing(alone, 32, ranked), gflops)
+        assert found.minutes.featurizing == pytest.approx(3 * once)
 
 
 def test_few_images_are_not_passed_over_a_thousand_times(tmp_path):
