@@ -3,7 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -521,9 +521,10 @@ def test_tables_and_pictures_are_written(ctx, models):
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory) -> Context:
-    """A trained run that was asked, with three models of random halves, which are kept."""
+    """A trained run that was asked, with two models of each of three random halves, which are
+    kept."""
     settings = CONFIG.model_dump() | {
-        "lds": {"subsets": 3, "members": 2, "keep_models": True},
+        "lds": {"subsets": 3, "trainings": 2, "members": 2, "keep_models": True},
         "query": {"check": "none", "per_combination": 1, "validation": 1},
     }
     (ctx,) = pipeline.prepare(
@@ -543,7 +544,7 @@ def real(tmp_path_factory) -> Context:
 def outputs(ctx: Context) -> dict[tuple[str, str], np.ndarray]:
     """loss and concept of every question [model, output]."""
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for one in lds.Retrainings(ctx).all()[0]:
+    for one in chain(*lds.Retrainings(ctx).all()):
         for row in one.outputs:
             found.setdefault((row.query, row.attribute), []).append((row.loss, row.concept))
     return {key: np.array(values) for key, values in found.items()}
@@ -554,12 +555,12 @@ def test_real_models_differ_and_are_measured_alike_in_batches_of_any_size(real, 
     before = outputs(real)
     assert set(before) == {q.key for q in real.questions() if q.split == "report"}
     for values in before.values():
-        assert values.shape == (3, 2)
+        assert values.shape == (6, 2)
         assert (values < 0).all()
-        assert len(np.unique(values[:, 0])) == len(np.unique(values[:, 1])) == 3
+        assert len(np.unique(values[:, 0])) == len(np.unique(values[:, 1])) == 6
     root = tmp_path / "out"
     shutil.copytree(real.folder.root, root)
-    for file in root.glob("lds/subset-*/outputs.json"):
+    for file in root.glob("lds/**/outputs.json"):
         file.unlink()
     gradient = real.config.gradient.model_copy(update={"batch": 3})
     config = real.config.model_copy(update={"gradient": gradient})
@@ -569,8 +570,8 @@ def test_real_models_differ_and_are_measured_alike_in_batches_of_any_size(real, 
     lds.run(root, [again])
     for key, values in outputs(again).items():
         np.testing.assert_allclose(values, before[key], rtol=1e-4)
-    logs = [log.read_text().splitlines() for log in root.glob("lds/subset-*/log.jsonl")]
-    assert [len(lines) for lines in logs] == [1] * 3  # measured again, not trained again
+    logs = [log.read_text().splitlines() for log in root.glob("lds/**/log.jsonl")]
+    assert [len(lines) for lines in logs] == [1] * 6  # measured again, not trained again
 
 
 @pytest.mark.slow
