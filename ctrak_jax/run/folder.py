@@ -88,3 +88,8 @@ def seed_folder(config: Config, out: Path, seed: int) -> RunFolder:
     place = f"seed-{seed}" if len(config.run.seeds) > 1 else ""
     url = config.store.url
     return RunFolder(root=out / place, url=None if url is None else str(below(url, place)))
+
+
+def ensemble_folder(out: Path) -> RunFolder:
+    """Where the averages of all training seeds are."""
+    return RunFolder(root=out / "ensemble")

@@ -13,26 +13,24 @@ from ctrak_jax import data
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.methods import METHODS, store_of
 from ctrak_jax.run.dampings import Damping, read_dampings
-from ctrak_jax.run.folder import RunFolder, seed_folder
+from ctrak_jax.run.folder import RunFolder, ensemble_folder, seed_folder
 from ctrak_jax.run.metrics import Metrics, read_metrics
 from ctrak_jax.run.questions import Question, read_questions
 from ctrak_jax.run.retraining import LdsTable, RemovalTable, read_counterfactual, read_lds
 from ctrak_jax.run.tops import Tops, read_tops
-from ctrak_jax.run.variants import folder_without
+from ctrak_jax.run.variants import featurized_in, folder_without, unnamed
 from ctrak_jax.store import FeatureStore, Place, read_manifest, read_scores
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeedRun:
-    """The results of one training seed. Nothing is computed; what is missing is a StoreError that
-    names the command which writes it.
+class Rankings:
+    """How training images rank for questions. Nothing is computed; what is missing is a StoreError
+    that names the command which writes it.
 
     Attributes:
-        seed: of the training.
         folder: where the results are.
     """
 
-    seed: int
     folder: RunFolder
 
     @cached_property
@@ -50,6 +48,29 @@ class SeedRun:
         """The first training images for every question, by ``question.key``; of candidates whose
         conditions do not name the attribute ``without``, for every question about it."""
         return read_tops(self.part(without).top(method))
+
+    def scores(self, method: str, *, without: str | None = None) -> np.ndarray:
+        """Scores [question, sample] by row of the features (``score.keep_all``); of candidates
+        whose conditions do not name the attribute ``without``, for the questions about it."""
+        return read_scores(self.part(without).scores(method))
+
+    def part(self, without: str | None) -> RunFolder:
+        """Where rankings and scores are: of all candidates as they are (None), or without their
+        value of an attribute."""
+        return self.folder.part("" if without is None else folder_without(without))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedRun(Rankings):
+    """The results of one training seed.
+
+    Attributes:
+        seed: of the training.
+        config: what the run was made with.
+    """
+
+    seed: int
+    config: cfg.Config
 
     @cached_property
     def dampings(self) -> dict[str, Damping]:
@@ -69,23 +90,32 @@ class SeedRun:
             return np.asarray(picture.convert("RGB"))
 
     def features(self, method: str, *, without: str | None = None) -> FeatureStore:
-        """The features of the training images: rows [sample, k], and ``index`` of the data set; of
-        candidates whose conditions do not name the attribute ``without``, if one is given."""
-        return _opened(self.part(without).features(store_of(method)))
+        """The features of the training images: rows [sample, k], and ``index`` of the data set.
+
+        Those of ``concept-trak`` are label-free: taken under the null condition, unless
+        ``trajectory.condition`` is ``own``. By default its answers to questions about an attribute
+        come from the features without that attribute::
+
+            run.features("concept-trak")                     # the null condition
+            run.features("concept-trak", without="color")    # all that is named but the color
+
+        Args:
+            without: the attribute that no candidate's condition names, one of
+                ``unnamed.attributes``; None for the main features. A method that is told no
+                condition has its main features there, too.
+        """
+        store = store_of(method)
+        main = self.folder.features(store)
+        variants = [v for v in unnamed(self.config) if v.without == without]
+        if variants:
+            count = read_manifest(main)["rows"]
+            variant = featurized_in(self.config, method, variants[0], count)
+            return _opened(self.folder.part(variant.folder).features(store))
+        return _opened(self.part(without).features(store))
 
     def query_features(self, method: str) -> FeatureStore:
         """The features of the questions: rows [question, k]."""
         return _opened(self.folder.query_features(method))
-
-    def scores(self, method: str, *, without: str | None = None) -> np.ndarray:
-        """Scores [question, sample] by row of the features (``score.keep_all``); of candidates
-        whose conditions do not name the attribute ``without``, for the questions about it."""
-        return read_scores(self.part(without).scores(method))
-
-    def part(self, without: str | None) -> RunFolder:
-        """Where rankings and scores are: of all candidates as they are (None), or without their
-        value of an attribute."""
-        return self.folder.part("" if without is None else folder_without(without))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +124,26 @@ class Run(SeedRun):
 
     Attributes:
         path: DIR of the command line.
-        config: what the run was made with.
         seeds: every training seed's results.
     """
 
     path: Path
-    config: cfg.Config
     seeds: Mapping[int, SeedRun]
+
+    @cached_property
+    def ensemble(self) -> Rankings:
+        """The average of all training seeds (``score.ensemble``), which ranks for the questions of
+        the first one: :meth:`image` has their pictures.
+
+        Raises:
+            StoreError: the scores were not averaged.
+        """
+        folder = ensemble_folder(self.path)
+        if not folder.root.is_dir():
+            raise StoreError(
+                f"{folder.root} is missing; run `ctrak score` with score.ensemble: true."
+            )
+        return Rankings(folder=folder)
 
     @cached_property
     def metrics(self) -> Metrics:
@@ -142,7 +185,7 @@ def open_run(path: str | Path) -> Run:
 
     Returns:
         Typed tables, images, features and scores, read when asked for; ``run.seeds[3]`` has those
-        of one training seed.
+        of one training seed, and ``run.ensemble`` those of their average.
 
     Raises:
         UsageError: it is no folder of a run.
@@ -152,9 +195,11 @@ def open_run(path: str | Path) -> Run:
         raise UsageError(f"{path} holds no config.yaml; give the folder of a run.")
     config = cfg.load(path / "config.yaml")
     folders = {seed: seed_folder(config, path, seed) for seed in config.run.seeds}
-    seeds = {seed: SeedRun(seed=seed, folder=folder) for seed, folder in folders.items()}
+    seeds = {
+        seed: SeedRun(seed=seed, folder=folder, config=config) for seed, folder in folders.items()
+    }
     first = config.run.seeds[0]
-    return Run(seed=first, folder=folders[first], path=path, config=config, seeds=seeds)
+    return Run(seed=first, folder=folders[first], config=config, path=path, seeds=seeds)
 
 
 def _opened(place: Place) -> FeatureStore:

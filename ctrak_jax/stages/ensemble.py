@@ -15,7 +15,7 @@ import numpy as np
 from ctrak_jax import score as scoring
 from ctrak_jax.errors import StoreError
 from ctrak_jax.log import stage
-from ctrak_jax.run.folder import RunFolder
+from ctrak_jax.run.folder import ensemble_folder
 from ctrak_jax.run.tops import write_ranking
 from ctrak_jax.run.variants import CONTROLS, Variant, variants
 from ctrak_jax.stages import score
@@ -43,7 +43,7 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
 
 def context_of(out: Path, contexts: Sequence[Context]) -> Context:
     """The first training seed, whose results are the averages."""
-    return replace(contexts[0], folder=RunFolder(root=out / "ensemble"))
+    return replace(contexts[0], folder=ensemble_folder(out))
 
 
 def require(out: Path, contexts: Sequence[Context]) -> None:

@@ -27,7 +27,7 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
     with stage(out, "report"):
         write_report(
             out,
-            seeds=[SeedRun(seed=ctx.seed, folder=ctx.folder) for ctx in contexts],
+            seeds=[SeedRun(seed=c.seed, folder=c.folder, config=c.config) for c in contexts],
             images=first.dataset.raw.images,
             attributes=first.dataset.raw.attributes,
             title=first.config.name,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ctrak_jax.config import Config
 from ctrak_jax.report import write_report
 from ctrak_jax.report.page import write_page
 from ctrak_jax.report.read import Answers, Results, answers_of, results_of
@@ -290,5 +291,8 @@ def make_run(
         fake_seed(folder, attributes, rng, size=size, queries=queries, samples=seed == seeds[0])
     out.mkdir(exist_ok=True)
     write_metrics(out / "metrics.json", fake_metrics(seeds))
-    runs = {n: SeedRun(seed=n, folder=RunFolder(root=folder)) for n, folder in folders.items()}
+    runs = {
+        n: SeedRun(seed=n, folder=RunFolder(root=folder), config=Config())
+        for n, folder in folders.items()
+    }
     return FakeRun(out, runs, pictures, attributes)

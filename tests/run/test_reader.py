@@ -11,10 +11,10 @@ import ctrak_jax
 from ctrak_jax import config as cfg
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.run.dampings import Damping, write_dampings
-from ctrak_jax.run.folder import seed_folder
+from ctrak_jax.run.folder import ensemble_folder, seed_folder
 from ctrak_jax.run.questions import Question, write_questions
 from ctrak_jax.run.tops import Hit, write_tops
-from ctrak_jax.store import FeatureStore, write_scores
+from ctrak_jax.store import FeatureStore, Place, write_scores
 
 CONFIG = cfg.Config(run=cfg.RunConfig(seeds=(4, 2)), data=cfg.DataConfig(size=12))
 QUESTION = Question(
@@ -51,12 +51,17 @@ def write(out: Path, config: cfg.Config) -> Path:
         Image.fromarray(np.full((8, 8, 3), seed, np.uint8)).save(picture)
         write_scores(folder.scores("d-trak"), np.full((1, 3), seed, np.float32))
         # das has d-trak's neighbour for a training gradient, ablation-base has trak's.
-        store = FeatureStore.create(
-            folder.features("trak"), {}, index=np.arange(3), widths={"features": 2}, chunk=3
-        )
-        store.write(range(3), {"features": features(seed)})
-        store.seal()
+        write_features(folder.features("trak"), features(seed))
     return out
+
+
+def write_features(place: Place, rows: np.ndarray) -> None:
+    count, width = rows.shape
+    store = FeatureStore.create(
+        place, {}, index=np.arange(count), widths={"features": width}, chunk=count
+    )
+    store.write(range(count), {"features": rows})
+    store.seal()
 
 
 @pytest.fixture
@@ -85,6 +90,52 @@ def test_every_seed_reads_its_own_results(out):
 def test_methods_with_one_training_gradient_have_one_store(out):
     run = ctrak_jax.open_run(str(out))
     np.testing.assert_array_equal(run.features("ablation-base").read(), run.features("trak").read())
+
+
+@pytest.mark.parametrize(
+    ("settings", "own"),
+    [
+        ({"trajectory": {"condition": "unnamed"}}, True),
+        ({"trajectory": {"condition": "null"}}, False),
+        ({"trajectory": {"condition": "null"}, "unnamed": {"candidates": 10}}, False),
+        (
+            {
+                "trajectory": {"condition": "null"},
+                "unnamed": {"candidates": 2},
+                "evaluate": {"k": [2]},
+            },
+            True,
+        ),
+    ],
+)
+def test_features_without_an_attribute_are_those_that_its_questions_are_answered_by(
+    tmp_path, settings, own
+):
+    """Under the null condition the main ones are, where there are three candidates."""
+    run = ctrak_jax.open_run(write(tmp_path / "out", cfg.Config.model_validate(settings)))
+    write_features(run.folder.features("concept-trak"), features(100))
+    if own:
+        write_features(run.part("color").features("concept-trak"), features(200))
+    found = run.features("concept-trak", without="color").read()
+    np.testing.assert_array_equal(found, features(200 if own else 100))
+    np.testing.assert_array_equal(run.features("concept-trak").read(), features(100))
+
+
+def test_the_average_of_seeds_reads_its_own_results(out):
+    run = ctrak_jax.open_run(out)
+    with pytest.raises(StoreError, match=r"run `ctrak score` with score\.ensemble: true"):
+        _ = run.ensemble
+    folder = ensemble_folder(out)
+    write_questions(folder.questions, [QUESTION])
+    for part, score in ((folder, 0.125), (folder.part("unnamed/color"), 0.75)):
+        write_tops(part.top("d-trak"), {QUESTION.key: [Hit(5, score)]})
+        write_scores(part.scores("d-trak"), np.full((1, 3), score, np.float32))
+    assert run.ensemble.methods == ("d-trak",)
+    assert list(run.ensemble.questions) == [QUESTION]
+    for without, score in ((None, 0.125), ("color", 0.75)):
+        assert run.ensemble.tops("d-trak", without=without)[QUESTION.key] == [Hit(5, score)]
+        scores = run.ensemble.scores("d-trak", without=without)
+        np.testing.assert_array_equal(scores, np.full((1, 3), score))
 
 
 def test_a_run_of_one_seed_has_its_results_in_its_own_folder(tmp_path):
