@@ -88,6 +88,29 @@ def rank_percentiles(scores: np.ndarray) -> np.ndarray:
     return 1.0 - places / max(scores.shape[-1] - 1, 1)
 
 
+class LabelShift(NamedTuple):
+    """Mean rank percentiles (1 = top) of one question in the wrong-label control."""
+
+    picture_only: float
+    label_only: float
+
+
+def label_shift(scores: np.ndarray, picture: np.ndarray, label: np.ndarray) -> LabelShift | None:
+    """Where candidates stand that carry the value in the picture alone, and those that carry it in
+    the label alone; None where there are none of either.
+
+    Args:
+        scores: of one question [sample].
+        picture: does the picture carry the value? bool [sample].
+        label: does the condition that it is featurized under? bool [sample].
+    """
+    only, other = picture & ~label, label & ~picture
+    if not (only.any() and other.any()):
+        return None
+    percentile = rank_percentiles(scores)
+    return LabelShift(float(percentile[only].mean()), float(percentile[other].mean()))
+
+
 class Interval(NamedTuple):
     """A mean with its 95% bootstrap interval."""
 

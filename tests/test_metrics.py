@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 from ctrak_jax.metrics import (
     bootstrap_mean,
     hidden_found,
+    label_shift,
     precision_at_k,
     rank_percentiles,
     recall_at_k,
@@ -123,6 +124,16 @@ def test_top_is_one_and_bottom_is_zero_in_every_row():
     np.testing.assert_array_equal(found.argmin(-1), scores.argmin(-1))
     np.testing.assert_allclose(np.sort(found, -1), np.broadcast_to(np.arange(20) / 19, (2, 3, 20)))
     np.testing.assert_array_equal(found[1, 2], rank_percentiles(scores[1, 2]))
+
+
+def test_wrong_labels_are_told_from_pictures():
+    """Five candidates in order: the second has the value in its picture alone, the last in its
+    label alone."""
+    scores = np.arange(5.0)[::-1]
+    picture = np.array([True, True, False, False, False])
+    label = np.array([True, False, False, False, True])
+    assert label_shift(scores, picture, label) == (0.75, 0.0)
+    assert label_shift(scores, picture, picture) is None
 
 
 def test_percentiles_see_only_the_order():

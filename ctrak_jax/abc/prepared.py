@@ -34,9 +34,9 @@ from ctrak_jax.models.architecture import Architecture, architecture_of
 from ctrak_jax.models.checkpointed import refuse_other
 from ctrak_jax.run import model_file
 from ctrak_jax.run.folder import RunFolder
-from ctrak_jax.run.keys import feature_key
+from ctrak_jax.run.keys import feature_key, published_key
 from ctrak_jax.run.network import PlacedNetwork, placed, split
-from ctrak_jax.stages import featurize, train
+from ctrak_jax.stages import featurize
 from ctrak_jax.store import FeatureStore, below
 from ctrak_jax.store.files import digest
 
@@ -69,7 +69,7 @@ class Benchmark(NamedTuple):
         Raises:
             StoreError: that of another model is there.
         """
-        folder, made_from = self.folder.model, train.published(self.config)
+        folder, made_from = self.folder.model, published_key(self.config)
         if (folder / "model.json").exists():
             refuse_other(folder, made_from, model_file.about(folder)["made_from"])
         else:

@@ -4,12 +4,17 @@ A result is kept as long as its key is the same. A setting that is in no list be
 number beyond rounding, or is what the data set is built from, which its fingerprint stands for.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from ctrak_jax.config import Config
+from ctrak_jax.data import Dataset
+from ctrak_jax.errors import UsageError
 from ctrak_jax.methods import GradientSpec
+from ctrak_jax.store.files import digest
 
 
 def _of(section: str, fields: str) -> tuple[str, ...]:
@@ -142,3 +147,41 @@ def feature_key(
         "version": version("ctrak-jax"),
         **found,
     }
+
+
+def model_key(config: Config, data: Dataset, seed: int) -> dict[str, Any]:
+    """What a model depends on: settings, the data, the seed; of a published one its files."""
+    if config.model.checkpoint is not None:
+        return published_key(config)
+    found = {"data": data.fingerprint, "seed": seed}
+    if config.model.kind == "dit":
+        return found | settings_of(config, "model")
+    captions = {"captions": digest(data.captions)}
+    return found | captions | settings_of(config, "text-to-image model")
+
+
+def published_key(config: Config) -> dict[str, Any]:
+    """What a model given by ``model.checkpoint`` depends on.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    checkpoint = config.model.checkpoint
+    if checkpoint is None or not checkpoint.exists():
+        raise UsageError(f"model.checkpoint={checkpoint}: no such file.")
+    return {"checkpoint": _content(checkpoint), **settings_of(config, "published model")}
+
+
+def _content(checkpoint: Path) -> str:
+    """SHA-256 of a file; of a model folder, its configs and the sizes of its weights, which may be
+    gigabytes (model.json holds the parameters' own hash)."""
+    if checkpoint.is_file():
+        return hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    files = sorted(file for file in checkpoint.rglob("*") if file.is_file())
+    found = {
+        str(file.relative_to(checkpoint)): file.read_text("utf-8")
+        if file.suffix == ".json"
+        else file.stat().st_size
+        for file in files
+    }
+    return digest(found)

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ctrak_jax import metrics
 from ctrak_jax.log import stage
-from ctrak_jax.run.dampings import DampingPoint, read_dampings
+from ctrak_jax.run.dampings import mean_curve, read_dampings
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.keys import settings_of
 from ctrak_jax.run.metrics import (
@@ -198,15 +198,15 @@ def label_rows(ctx: Context, variant: Variant) -> list[LabelShiftRow]:
         for q, row in zip(asked, scores, strict=True):
             if q.split != "report" or np.isnan(row).any():
                 continue
-            shift = label_shift(ctx, labels, q, row)
+            picture = ctx.dataset.carries(q.attribute, q.value)
+            shift = metrics.label_shift(row, picture, picture[labels])
             if shift is None:
                 continue
             entry = LabelShiftRow(
                 seed=ctx.seed,
                 method=method,
                 **q.columns,
-                picture_only=shift.picture_only,
-                label_only=shift.label_only,
+                **shift._asdict(),
             )
             rows.append(entry)
     return rows
@@ -281,50 +281,11 @@ def damping_curves(contexts: Sequence[Context]) -> dict[str, DampingCurve]:
     curves = {}
     for method in next(iter(by_seed.values())):
         found = {seed: dampings[method] for seed, dampings in by_seed.items()}
-        points = [point for damping in found.values() for point in damping.curve]
         chosen = {}
         for seed, damping in found.items():
             chosen |= {f"{seed}/{name}": r for name, r in damping.by_attribute.items()} or {
                 f"{seed}": damping.chosen
             }
-        curve = [
-            DampingPoint(
-                r=r,
-                split=split,
-                scope=scope,
-                scenario=scenario,
-                precision=float(np.mean([point.precision for point in members])),
-            )
-            for (r, split, scope, scenario), members in _grouped(
-                points, "r", "split", "scope", "scenario"
-            ).items()
-        ]
-        curves[method] = DampingCurve(chosen=chosen, curve=tuple(curve))
+        curve = mean_curve(point for damping in found.values() for point in damping.curve)
+        curves[method] = DampingCurve(chosen=chosen, curve=curve)
     return curves
-
-
-class LabelShift(NamedTuple):
-    """Mean rank percentiles (1 = top) of one query in the wrong-label control."""
-
-    picture_only: float
-    label_only: float
-
-
-def label_shift(
-    ctx: Context, labels: np.ndarray, question: Question, scores: np.ndarray
-) -> LabelShift | None:
-    """Where images stand whose picture carries the concept but whose label does not, and those
-    whose label carries it but whose picture does not; None where there are none of either.
-
-    Args:
-        labels: whose conditions the training images were featurized under, int [sample].
-        scores: of one question [sample].
-    """
-    picture = ctx.dataset.carries(question.attribute, question.value)
-    label = picture[labels]
-    if not ((picture & ~label).any() and (label & ~picture).any()):
-        return None
-    percentile = metrics.rank_percentiles(scores)
-    return LabelShift(
-        float(percentile[picture & ~label].mean()), float(percentile[label & ~picture].mean())
-    )

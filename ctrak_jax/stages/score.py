@@ -12,10 +12,10 @@ import numpy as np
 
 from ctrak_jax import devices, fisher, hosts, metrics, score
 from ctrak_jax.errors import StoreError
-from ctrak_jax.log import logger, meter, stage
+from ctrak_jax.log import meter, stage
 from ctrak_jax.methods import METHODS, READ_CONDITIONS
 from ctrak_jax.run import questions
-from ctrak_jax.run.dampings import Damping, DampingPoint, read_dampings, write_dampings
+from ctrak_jax.run.dampings import Damping, choose, read_dampings, write_dampings
 from ctrak_jax.run.features import (
     IN_MEMORY,
     Replacement,
@@ -188,7 +188,7 @@ def _by_features(
                 for samples in rows
             ]
         )
-        damping = _chosen(ctx, method, asked, precision)
+        damping = choose(asked, precision, wanted.damping, wanted.damping_for)
     # What is found at one damping per question.
     at = np.array([wanted.damping.index(damping.of(q.attribute)) for q in asked])
     every = np.arange(len(asked))
@@ -197,50 +197,6 @@ def _by_features(
     if kept is not None and features.shared:
         kept = hosts.joined_up(kept, 1)
     return Scored(chosen, kept), damping
-
-
-def _chosen(ctx: Context, method: str, asked: list[Question], precision: np.ndarray) -> Damping:
-    """The damping of a method by the precision [damping, query] of its validation questions."""
-    multiples = ctx.config.score.damping
-    validation = np.array([q.split == "validation" for q in asked])
-    if not validation.any():
-        logger.warning("no validation question: %s takes the largest damping", method)
-    by_attribute = {}
-    if ctx.config.score.damping_for == "attribute":
-        attributes = np.array([q.attribute for q in asked])
-        by_attribute = {
-            name: multiples[choose_damping(precision[:, validation & (attributes == name)])]
-            for name in dict.fromkeys(attributes[validation].tolist())
-        }
-    best = choose_damping(precision[:, validation]) if validation.any() else -1
-    curve = [
-        DampingPoint(
-            r=r,
-            split=split,
-            scope=scope,
-            scenario=scenario,
-            precision=float(precision[i, rows].mean()),
-        )
-        for i, r in enumerate(multiples)
-        for (split, scope, scenario), rows in _groups(asked).items()
-    ]
-    return Damping(chosen=multiples[best], by_attribute=by_attribute, curve=tuple(curve))
-
-
-def choose_damping(precision: np.ndarray) -> int:
-    """The damping by the mean precision over VALIDATION queries [damping, query]: of those within
-    one standard error of the best, the largest, which relies least on the Fisher (the rule of
-    Breiman et al. 1984 among models of one accuracy)."""
-    means = precision.mean(axis=1)
-    error = precision[means.argmax()].std() / np.sqrt(precision.shape[1])
-    return int(np.flatnonzero(means >= means.max() - error - 1e-9)[-1])
-
-
-def _groups(asked: list[Question]) -> dict[tuple[str, str, str], list[int]]:
-    groups: dict[tuple[str, str, str], list[int]] = {}
-    for i, q in enumerate(asked):
-        groups.setdefault((q.split, q.scope, q.scenario), []).append(i)
-    return groups
 
 
 def _by_unlearning(ctx: Context, variant: Variant, asked: list[Question]) -> Scored:

@@ -1,6 +1,5 @@
 """Train the model, or take a published checkpoint: writes ``model/``."""
 
-import hashlib
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,9 +25,8 @@ from ctrak_jax.models.stable_diffusion.small_training import (
 )
 from ctrak_jax.models.training import OptimizerSpec, Trainer, optimizer, trainer
 from ctrak_jax.run import model_file
-from ctrak_jax.run.keys import settings_of
+from ctrak_jax.run.keys import model_key
 from ctrak_jax.stages.context import Context
-from ctrak_jax.store.files import digest
 from ctrak_jax.typing import Params
 
 
@@ -50,7 +48,7 @@ class ModelTraining(NamedTuple):
     @property
     def made_from(self) -> dict[str, Any]:
         """What the model depends on."""
-        return made_from(self.config, self.data, self.seed)
+        return model_key(self.config, self.data, self.seed)
 
 
 def training_of(ctx: Context) -> ModelTraining:
@@ -155,45 +153,6 @@ def described(architecture: Architecture, data: Dataset) -> dict[str, Any]:
         "condition": {k: list(v) for k, v in data.conditions.vocabulary.items()},
         "image": list(data.image_shape),
     }
-
-
-def made_from(config: Config, data: Dataset, seed: int) -> dict[str, Any]:
-    """What a model depends on: :data:`ctrak_jax.run.keys.RESULTS`, the data, the seed; of a
-    published one its files."""
-    if config.model.checkpoint is not None:
-        return published(config)
-    found = {"data": data.fingerprint, "seed": seed}
-    if config.model.kind == "dit":
-        return found | settings_of(config, "model")
-    captions = {"captions": digest(data.captions)}
-    return found | captions | settings_of(config, "text-to-image model")
-
-
-def published(config: Config) -> dict[str, Any]:
-    """What a model given by ``model.checkpoint`` depends on.
-
-    Raises:
-        UsageError: there is no such file.
-    """
-    checkpoint = config.model.checkpoint
-    if checkpoint is None or not checkpoint.exists():
-        raise UsageError(f"model.checkpoint={checkpoint}: no such file.")
-    return {"checkpoint": _content(checkpoint), **settings_of(config, "published model")}
-
-
-def _content(checkpoint: Path) -> str:
-    """SHA-256 of a file; of a model folder, its configs and the sizes of its weights, which may be
-    gigabytes (model.json holds the parameters' own hash)."""
-    if checkpoint.is_file():
-        return hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    files = sorted(file for file in checkpoint.rglob("*") if file.is_file())
-    found = {
-        str(file.relative_to(checkpoint)): file.read_text("utf-8")
-        if file.suffix == ".json"
-        else file.stat().st_size
-        for file in files
-    }
-    return digest(found)
 
 
 def _train_text_to_image(ctx: Context) -> None:

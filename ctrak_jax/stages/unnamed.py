@@ -5,12 +5,9 @@ attribute is that of the variant without it: the candidates' conditions say ever
 concept that is no attribute is asked of the main features, under the null condition.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from ctrak_jax.run.dampings import Damping, DampingPoint, read_dampings
+from ctrak_jax.run.dampings import Damping, mean_curve, read_dampings
 from ctrak_jax.run.tops import read_tops, write_tops
 from ctrak_jax.run.variants import Variant, unnamed
 from ctrak_jax.stages.context import Context
@@ -47,16 +44,5 @@ def answer(ctx: Context, method: str, damping: Damping) -> Damping:
     return replace(
         damping,
         by_attribute=dict(damping.by_attribute) | chosen,
-        curve=_mean([d.curve for d in found]) if whole else damping.curve,
-    )
-
-
-def _mean(curves: Sequence[Sequence[DampingPoint]]) -> tuple[DampingPoint, ...]:
-    """Curves over as many questions each, as one."""
-    groups: dict[tuple, list[DampingPoint]] = {}
-    for point in (point for curve in curves for point in curve):
-        groups.setdefault((point.r, point.split, point.scope, point.scenario), []).append(point)
-    return tuple(
-        replace(members[0], precision=float(np.mean([point.precision for point in members])))
-        for members in groups.values()
+        curve=mean_curve(p for d in found for p in d.curve) if whole else damping.curve,
     )
