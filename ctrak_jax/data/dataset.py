@@ -11,7 +11,8 @@ import numpy as np
 from ctrak_jax import config as cfg
 from ctrak_jax.data.celeba import read_celeba
 from ctrak_jax.data.conditions import Conditions
-from ctrak_jax.data.folder import BLOCK, read_folder
+from ctrak_jax.data.folder import read_folder
+from ctrak_jax.data.folder.writer import BLOCK
 from ctrak_jax.data.pictures import Pictures
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.data.synthetic import draw_dataset

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctrak_jax.data import read_folder, shards
+from ctrak_jax.data import read_folder
+from ctrak_jax.data.folder import parquet
 from tests.data.samples import ATTRIBUTES, COUNT, PICTURES, VALUES, encoded, refused
 
 
@@ -44,7 +45,7 @@ def test_parquet_brings_pictures_attributes_and_captions(tmp_path, struct):
 def test_a_batch_reads_each_row_group_once(tmp_path, monkeypatch):
     from pyarrow.parquet import ParquetFile
 
-    monkeypatch.setattr(shards, "CACHED_ROW_GROUPS", 1)
+    monkeypatch.setattr(parquet, "CACHED_ROW_GROUPS", 1)
     images = read_folder(write_parquet(tmp_path)).images
     read, plain = [], ParquetFile.read_row_group
 

@@ -1,4 +1,4 @@
-"""The folder format.
+"""Reading the folder format.
 
 images.npy        uint8 [N, H, W, 3]; or images/*.png, *.jpg, *.jpeg, *.webp (sorted by name); or
                   shards, images/*.tar (webdataset) or images/*.parquet
@@ -10,19 +10,18 @@ meta.json         optional: name, licence, source
 
 import csv
 import io
-import json
 from pathlib import Path
 
 import numpy as np
 
+from ctrak_jax.data.folder.parquet import read_parquet
+from ctrak_jax.data.folder.shards import Shards
+from ctrak_jax.data.folder.tars import read_tars
 from ctrak_jax.data.pictures import SUFFIXES, Files, Pictures
 from ctrak_jax.data.raw import Images, RawImages
 from ctrak_jax.data.reading import decoded, json_object, open_npy
-from ctrak_jax.data.shards import Shards, read_parquet, read_tars
 from ctrak_jax.errors import UsageError
 
-BLOCK = 1024
-"""Images copied at a time."""
 KINDS = {"pictures": SUFFIXES, "tars": (".tar",), "Parquet files": (".parquet",)}
 """What images/ may hold, and how their names end."""
 
@@ -72,28 +71,6 @@ def read_folder(path: Path, *, side: int | None = None) -> RawImages:
         prompts=prompts,
         meta=meta,
     )
-
-
-def write_folder(raw: RawImages, path: Path) -> None:
-    """Write a data set in the folder format (images.npy); pictures are decoded block by block."""
-    path.mkdir(parents=True, exist_ok=True)
-    part = path / "images.npy.part"
-    images = np.lib.format.open_memmap(part, "w+", np.uint8, raw.images.shape)
-    for first in range(0, len(images), BLOCK):
-        images[first : first + BLOCK] = raw.images[first : first + BLOCK]
-    images.flush()
-    with (path / "attributes.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["index", *raw.attributes])
-        columns = zip(*raw.attributes.values(), strict=True)
-        writer.writerows([i, *values] for i, values in enumerate(columns))
-    if raw.prompts:
-        lines = "".join(f"{line}\n" for line in raw.prompts)
-        (path / "prompts.txt").write_text(lines, encoding="utf-8")
-    else:
-        (path / "prompts.txt").unlink(missing_ok=True)
-    (path / "meta.json").write_text(json.dumps({"name": raw.name, **raw.meta}, indent=2) + "\n")
-    part.replace(path / "images.npy")
 
 
 def _array(file: Path) -> np.ndarray:
