@@ -28,7 +28,7 @@ from ctrak_jax.stages import (
     train,
 )
 from ctrak_jax.stages.context import Context
-from ctrak_jax.store.files import write_atomically
+from ctrak_jax.store.files import require_writable, write_atomically
 
 
 def prepare(config: Config, out: Path) -> list[Context]:
@@ -136,6 +136,7 @@ def stages_of(config: Config) -> tuple[str, ...]:
 def run(config: Config, out: Path, stages: Sequence[str] = tuple(STAGES)) -> None:
     """Stages in order, each skipped where its result is there and its inputs are unchanged; then
     the config is that of ``out``."""
+    require_writable(out)
     contexts = prepare(config, out)
     for name in stages:
         if name in SHARED or hosts.is_first():

@@ -20,7 +20,7 @@ from ctrak_jax.abc.prepared import prepare
 from ctrak_jax.abc.questions import ask
 from ctrak_jax.abc.scores import write_scores
 from ctrak_jax.config import Config, dump
-from ctrak_jax.store.files import write_atomically
+from ctrak_jax.store.files import require_writable, write_atomically
 
 __all__ = ["run"]
 
@@ -34,6 +34,7 @@ def run(config: Config, out: Path) -> None:
             benchmark and of the model find wrong.
         StoreError: results of other settings.
     """
+    require_writable(out)
     bench = prepare(config, out)
     if hosts.is_first():
         bench.leave_model()

@@ -1,5 +1,6 @@
 """One ``solve``, which picks the solver and names it."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -12,7 +13,16 @@ from jaxtyping import Float
 from ctrak_jax.fisher.cg import conjugate_gradient, worst
 from ctrak_jax.fisher.direct import cholesky, dual
 from ctrak_jax.fisher.gram import Gram, damping
-from ctrak_jax.fisher.rows import Block, Rows, inner, normal_product, outer, squares
+from ctrak_jax.fisher.rows import (
+    Block,
+    Rows,
+    Scaled,
+    inner,
+    magnitudes,
+    normal_product,
+    outer,
+    squares,
+)
 from ctrak_jax.typing import Array
 
 Solver = Literal["spectrum", "cholesky", "dual", "cg"]
@@ -21,6 +31,10 @@ SPECTRUM_SIDE = 4096
 """Largest min(n, k) that is diagonalised: 4,096 takes about a minute on two CPU cores."""
 MEMORY = 4 * 2**30
 """Bytes that a solve takes unless told otherwise."""
+UNSOLVED = 0.1
+"""A relative residual above this is no solution."""
+MAGNITUDES = (1e-12, 1e12)
+"""Features and queries of mean magnitudes between these are squared as they are in float32."""
 
 
 def choose(n: int, k: int, memory: int = MEMORY) -> Solver:
@@ -48,20 +62,28 @@ class Vectors(NamedTuple):
         solver: which one ran.
         products: passes over the features that an iterative one took.
         residual: ``||phi - (G + lambda I) z|| / ||phi||``, the largest of all queries, by damping.
+        scale: the power of two that z has all features multiplied by.
+        unit: the power of two that z has each query divided by [query], or 1.
     """
 
     solver: Solver
     z: Float[Array, "damping query proj"]
     products: int
     residual: tuple[float, ...]
+    scale: float = 1.0
+    unit: Float[np.ndarray, "query 1"] | float = 1.0
 
     @property
     def shape(self) -> tuple[int, int]:
         return self.z.shape[0], self.z.shape[1]
 
     def scores(self, rows: Rows) -> Iterator[Block]:
-        for block in rows.each(inner, self.z.reshape(-1, rows.k)):
-            yield Block(block.rows, np.asarray(block.features).T.reshape(*self.shape, -1))
+        scaled, factor = _scaled(rows, self.scale), self.scale * np.asarray(self.unit)
+        for block in scaled.each(inner, self.z.reshape(-1, rows.k)):
+            found = np.asarray(block.features).T.reshape(*self.shape, -1)
+            if np.any(factor != 1.0):
+                found = (found * factor).astype(np.float32)
+            yield Block(block.rows, found)
 
 
 class Exact(NamedTuple):
@@ -97,10 +119,20 @@ def _in_float64(features: np.ndarray, queries: np.ndarray, multiples: Sequence[f
     matrix, right = (phi @ phi.T, queries @ phi.T) if is_dual else (phi.T @ phi, queries)
     trace = float(np.trace(matrix))
     _refuse_zero(trace)
-    lams = [damping(trace, phi.shape[1], multiple) for multiple in multiples]
+    lams = [float(damping(trace, phi.shape[1], multiple)) for multiple in multiples]
+
+    def remaining(solved: np.ndarray, lam: float) -> float:
+        left = np.linalg.norm(right - solved @ matrix - lam * solved, axis=1)
+        norms = np.linalg.norm(right, axis=1)
+        return float((left / np.where(norms > 0, norms, 1.0)).max(initial=0.0))
+
     if len(lams) == 1:
         matrix[np.diag_indices_from(matrix)] += lams[0]
-        solved = np.linalg.solve(matrix, right.T).T
+        try:
+            solved = np.linalg.solve(matrix, right.T).T
+            residual = [remaining(solved, 0.0)]
+        except np.linalg.LinAlgError:  # singular also in float64
+            solved, residual = np.zeros_like(right), [np.inf]
 
         def score(block: Block) -> np.ndarray:
             if is_dual:
@@ -113,7 +145,8 @@ def _in_float64(features: np.ndarray, queries: np.ndarray, multiples: Sequence[f
         import scipy.linalg
 
         values, vectors = scipy.linalg.eigh(matrix)
-        values, right = np.maximum(values, 0.0), right @ vectors
+        values, turned = np.maximum(values, 0.0), right @ vectors
+        residual = [remaining((turned / (values + lam)) @ vectors.T, lam) for lam in lams]
 
         def score(block: Block) -> np.ndarray:
             # Everything but the diagonal is shared by the damping values.
@@ -121,10 +154,11 @@ def _in_float64(features: np.ndarray, queries: np.ndarray, multiples: Sequence[f
                 left = vectors[block.rows.start : block.rows.stop]
             else:
                 left = np.asarray(block.features, np.float64) @ vectors
-            found = [((right / (values + lam)) @ left.T).astype(np.float32) for lam in lams]
+            found = [((turned / (values + lam)) @ left.T).astype(np.float32) for lam in lams]
             return np.stack(found)
 
-    return Exact((len(lams), len(queries)), score)
+    _judge("spectrum", multiples, np.array(residual), 0, 1e-3)
+    return Exact((len(lams), len(queries)), score, residual=tuple(residual))
 
 
 def solve(
@@ -139,7 +173,7 @@ def solve(
 ) -> Solution:
     """Solve equation (5.10) for every query and every damping multiple r.
 
-    A residual above ``tolerance`` is a RuntimeWarning.
+    A residual above ``tolerance`` is a RuntimeWarning, one above ``UNSOLVED`` an error.
 
     Args:
         rows: the features Phi.
@@ -151,16 +185,15 @@ def solve(
         limit: of the passes of ``cg`` over Phi.
 
     Raises:
-        ArithmeticError: all features are zero, or G + lambda I is not positive definite in float32.
+        ArithmeticError: all features are zero, G + lambda I is not positive definite in float32, or
+            a residual is above ``UNSOLVED``.
     """
     chosen = choose(rows.n, rows.k, memory) if solver == "auto" else solver
     if chosen == "spectrum":
         return _in_float64(np.asarray(rows.whole()), np.asarray(queries, np.float64), multiples)
-    queries = jnp.asarray(queries, jnp.float32)
-    product = partial(rows.total, normal_product)
-    diagonal = rows.total(squares, None)
-    trace = float(diagonal.sum())
-    _refuse_zero(trace)
+    (scale, diagonal), unit = _squared(rows), _unit_of(queries)
+    rows, queries = _scaled(rows, scale), jnp.asarray(np.asarray(queries) / unit, jnp.float32)
+    product, trace = partial(rows.total, normal_product), float(diagonal.sum())
     lams = jnp.asarray([damping(trace, rows.k, r) for r in multiples], jnp.float32)
     if chosen == "cg":
         z, products, residual = conjugate_gradient(
@@ -178,7 +211,41 @@ def solve(
         norms = jnp.linalg.norm(queries, axis=1)[None, :, None]
         residual = worst(left / jnp.where(norms > 0, norms, 1.0))
     _judge(chosen, multiples, residual, products, tolerance)
-    return Vectors(chosen, z, products, tuple(map(float, residual)))
+    return Vectors(chosen, z, products, tuple(map(float, residual)), scale, unit)
+
+
+def _scaled(rows: Rows, scale: float) -> Rows:
+    return rows if scale == 1.0 else Scaled(rows, scale)
+
+
+class Squared(NamedTuple):
+    """What features are scaled by so that float32 holds their squares, and the sums of these."""
+
+    scale: float
+    diagonal: Float[Array, " proj"]
+
+
+def _squared(rows: Rows) -> Squared:
+    """At scale 1, or where their squares leave float32, at a power of two that brings the mean
+    magnitude of the features to about 1."""
+    size, (least, most) = rows.n * rows.k, MAGNITUDES
+    diagonal = rows.total(squares, None)
+    mean = float(diagonal.sum()) / size
+    if least**2 < mean < most**2:
+        return Squared(1.0, diagonal)
+    first = 0 if mean < 1 else -64  # the sum of huge ones would overflow, too
+    mean = float(_scaled(rows, 2.0**first).total(magnitudes, None).sum()) / size
+    _refuse_zero(mean)
+    scale = 2.0 ** min(max(first - round(math.log2(mean)), -126), 126)
+    return Squared(scale, _scaled(rows, scale).total(squares, None))
+
+
+def _unit_of(queries: Float[Array, "query proj"]) -> Float[np.ndarray, "query 1"]:
+    """By query 1, or where its squares leave float32, about its largest value."""
+    largest = np.abs(np.asarray(queries, np.float64)).max(axis=1, keepdims=True)
+    least, most = MAGNITUDES
+    needed = ((largest > 0) & (largest <= least)) | (largest >= most)
+    return 2.0 ** np.where(needed, np.rint(np.log2(np.where(needed, largest, 1.0))), 0.0)
 
 
 def _refuse_zero(trace: float) -> None:
@@ -196,11 +263,19 @@ def _judge(
     if bad:
         raise ArithmeticError(
             f"{solver}: G + lambda I is not positive definite in float32 at the damping multiples "
-            f"{bad}; use larger ones, or the solver cg."
+            f"{bad}; use larger ones, or the solver spectrum."
         )
-    far = {r: float(f"{s:.2g}") for r, s in zip(multiples, residual, strict=True) if s > tolerance}
+    spent = f" after {products} products" if products else ""
+    named = {r: float(f"{s:.2g}") for r, s in zip(multiples, residual, strict=True)}
+    unsolved = {r: size for r, size in named.items() if size > UNSOLVED}
+    if unsolved:
+        other = "" if solver == "spectrum" else ", or the solver spectrum"
+        raise ArithmeticError(
+            f"{solver}: relative residuals {unsolved} (by damping multiple){spent} are above "
+            f"{UNSOLVED:g}, which is no solution; use larger dampings{other}."
+        )
+    far = {r: size for r, size in named.items() if size > tolerance}
     if far:
-        spent = f" after {products} products" if products else ""
         warnings.warn(
             f"{solver}: relative residuals {far} (by damping multiple) are above "
             f"{tolerance:g}{spent}; a larger damping converges sooner.",

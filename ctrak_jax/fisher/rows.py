@@ -90,6 +90,42 @@ class Matrix(NamedTuple):
 _compiled = cache(jax.jit)
 
 
+class Scaled(NamedTuple):
+    """The features of other rows times a power of two, which rounds nothing."""
+
+    of: Rows
+    scale: float
+
+    @property
+    def n(self) -> int:
+        return self.of.n
+
+    @property
+    def k(self) -> int:
+        return self.of.k
+
+    def blocks(self) -> Iterator[Block]:
+        for block in self.of.blocks():
+            yield Block(block.rows, block.features * np.float32(self.scale))
+
+    def whole(self) -> Float[Array, "sample proj"]:
+        return self.of.whole() * np.float32(self.scale)
+
+    def total(self, fn: RowFn, shared: Any) -> Array:
+        return self.of.total(_scaled(fn), (shared, jnp.float32(self.scale)))
+
+    def each(self, fn: RowFn, shared: Any) -> Iterator[Block]:
+        return self.of.each(_scaled(fn), (shared, jnp.float32(self.scale)))
+
+
+@cache
+def _scaled(fn: RowFn) -> RowFn:
+    def scaled(shared: tuple[Any, Array], features: Array) -> Array:
+        return fn(shared[0], features * shared[1])
+
+    return scaled
+
+
 def outer(_: None, features: Float[Array, "sample proj"]) -> Float[Array, "proj proj"]:
     """G of equation (5.12), in float32 at the highest matmul precision."""
     features = features.astype(jnp.float32)
@@ -99,6 +135,11 @@ def outer(_: None, features: Float[Array, "sample proj"]) -> Float[Array, "proj 
 def squares(_: None, features: Float[Array, "sample proj"]) -> Float[Array, " proj"]:
     """diag(G) of equation (5.12)."""
     return jnp.sum(features.astype(jnp.float32) ** 2, axis=0)
+
+
+def magnitudes(_: None, features: Float[Array, "sample proj"]) -> Float[Array, " proj"]:
+    """Sums of absolute values, which neither underflow nor overflow where squares do."""
+    return jnp.sum(jnp.abs(features.astype(jnp.float32)), axis=0)
 
 
 def normal_product(

@@ -293,13 +293,19 @@ class FeatureStore:
                 assert reading is not None
                 reading.result()
             except (OSError, ValueError):
-                for chunk_rows in self.chunks:
-                    if chunk_rows.start < span.stop and span.start < chunk_rows.stop:
-                        self._read(name, chunk_rows)  # names the damaged one
-                raise
+                self._read_again(name, span, memory[number % 2])
             reading = begin(number + 1) if number + 1 < len(spans) else None
             values = memory[number % 2][: len(span)]
             yield span, decode(values, None if scale is None else scale[span.start : span.stop])
+
+    def _read_again(self, name: str, span: range, memory: np.ndarray) -> None:
+        """Rows into memory, chunk by chunk: an error names the damaged one."""
+        for chunk in self.chunks:
+            first, last = max(chunk.start, span.start), min(chunk.stop, span.stop)
+            if first < last:
+                values = self._chunk(name, chunk)
+                part = values[first - chunk.start : last - chunk.start]
+                memory[first - span.start : last - span.start] = part
 
     def _scale(self, name: str) -> np.ndarray | None:
         """The scales of all rows, where an array needs them."""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,26 @@ def digest(value: Any) -> str:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(part, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(part, path)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({error.strerror}).") from error
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse a folder of results that cannot be made or written, before anything is computed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: cannot be written ({error.strerror}); give another --out, or the right to "
+            "write there. (`ctrak attribute` and `ctrak info` only read a finished run.)"
+        ) from error
 
 
 def read_json(path: Path, made_by: str) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 import tensorstore as ts
 
 from ctrak_jax.errors import StoreError
+from ctrak_jax.log import logger
 
 Place = Path | str
 """A folder, or the URL of one."""
@@ -92,7 +93,12 @@ def create_array(place: Place, shape: Sequence[int], chunk: int, dtype: str) -> 
 
 
 def read_values(array: ts.TensorStore, name: str, advice: str) -> np.ndarray:
-    """The values of an array or a part of it; ``name`` and ``advice`` are the error's."""
+    """The values of an array or a part of it, read once more where the first read fails: a network
+    file system may have delivered wrong bytes. ``name`` and ``advice`` are the error's."""
+    try:
+        return np.asarray(array.read().result())
+    except (OSError, ValueError) as error:
+        logger.warning("%s: read again, since the first read failed (%s)", name, reason(error))
     with refusals(f"{name} is damaged", f"; {advice}"):
         return np.asarray(array.read().result())
 

@@ -73,13 +73,20 @@ class TestEverySolver:
         expected = true_scores(features, queries, MULTIPLES)
         agree(solved(solver, features, queries, MULTIPLES), expected, BOUND[solver])
 
-    @pytest.mark.parametrize("scale", [1e-4, 1e4])
+    @pytest.mark.parametrize("scale", [1e-25, 1e-4, 1e4, 1e22])
     def test_scores_of_scaled_features_and_queries(self, solver, scale):
         """Features c phi and queries d q: G scales with c^2 and so does lambda, scores by d/c."""
         features, queries = problem(40, 96)
         plain = solved(solver, features, queries, MULTIPLES)
         scaled = solved(solver, features * np.float32(scale), queries * np.float32(7), MULTIPLES)
         agree(scaled * scale / 7, plain, BOUND[solver])
+
+    @pytest.mark.parametrize("scale", [1e-28, 1e28])
+    def test_queries_whose_squares_leave_float32(self, solver, scale):
+        features, queries = problem(40, 96)
+        plain = solved(solver, features, queries, MULTIPLES)
+        scaled = solved(solver, features, queries * np.float32(scale), MULTIPLES)
+        agree(scaled / np.float32(scale), plain, BOUND[solver])
 
     @pytest.mark.parametrize("n", [40, 300])
     def test_a_large_damping_is_the_inner_product_over_lambda(self, solver, n):
@@ -141,10 +148,28 @@ def test_a_wide_spectrum_and_small_damping_in_few_products():
 
 def test_conjugate_gradients_say_how_far_they_came():
     features, queries = problem(300, 96)
-    with pytest.warns(RuntimeWarning, match=r"cg: relative residuals \{0.001: .* after 4 products"):
-        solution = fisher.solve(fisher.Matrix(features), queries, (1e-3, 1e4), solver="cg", limit=4)
+    with pytest.warns(RuntimeWarning, match=r"cg: relative residuals \{10.0: .* after 4 products"):
+        solution = fisher.solve(fisher.Matrix(features), queries, (10.0, 1e4), solver="cg", limit=4)
     assert solution.products == 4
     assert solution.residual[0] > 1e-3 > solution.residual[1]
+    with pytest.raises(ArithmeticError, match=r"\{0.001: .* after 4 products are above 0.1"):
+        fisher.solve(fisher.Matrix(features), queries, (1e-3, 1e4), solver="cg", limit=4)
+
+
+@pytest.mark.parametrize("solver", ["dual", "cg"])
+@pytest.mark.parametrize(("n", "rank"), [(40, None), (60, 7)], ids=["full rank", "low rank"])
+def test_what_is_no_solution_is_an_error(solver, n, rank):
+    """At r = 1e-12 float32 has no solution; the scores would be of any size."""
+    features, queries = problem(n, 96, rank=rank)
+    with jax.debug_nans(False), pytest.raises(ArithmeticError, match=r"1e-12.*use larger"):
+        fisher.solve(fisher.Matrix(features), queries, (1e-12, 1.0), solver=solver, limit=300)
+
+
+@pytest.mark.parametrize("multiples", [[1e-22], [1e-22, 1.0]], ids=["factor", "eigenvalues"])
+def test_float64_has_its_end_too(multiples):
+    features, queries = problem(200, 96, rank=7)
+    with pytest.raises(ArithmeticError, match=r"spectrum: relative residuals \{1e-22: .* no solut"):
+        fisher.solve(fisher.Matrix(features), queries, multiples, solver="spectrum")
 
 
 def test_a_factor_that_does_not_exist_is_an_error():

@@ -1,5 +1,6 @@
 """The feature store: nothing damaged, partial or foreign passes."""
 
+import logging
 import os
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from ctrak_jax.errors import StoreError
 from ctrak_jax.store import FeatureStore, read_manifest
+from ctrak_jax.store.files import require_writable, write_atomically
 from tests.store.stores import INDEX, KEY, WIDTH, create, fill, flip, values
 
 # What the disk refuses
@@ -49,6 +51,18 @@ def test_a_read_only_folder_is_named(small_disk):
         create(small_disk / "new")
     with pytest.raises(StoreError, match=r"disk/s: cannot write rows 0\.\.3"):
         fill(store, values())
+
+
+def test_results_that_cannot_be_written_are_told_at_once(small_disk):
+    out = small_disk / "run"
+    require_writable(out)
+    assert list(out.iterdir()) == []
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    for folder in (out, small_disk / "new"):
+        with pytest.raises(StoreError, match=f"{folder}: cannot be written .Read-only.*--out"):
+            require_writable(folder)
+        with pytest.raises(StoreError, match=r"config.yaml: cannot be written .Read-only"):
+            write_atomically(folder / "config.yaml", "")
 
 
 # Made from other inputs
@@ -136,6 +150,38 @@ def test_a_damaged_index_is_a_store_error_where_it_is_read(full):
     flip(file, 0)
     with pytest.raises(StoreError, match="index"):
         _ = FeatureStore.open(Path(full.place), KEY).index
+
+
+READS = {
+    "whole": lambda store: store.read(),
+    "blocks": lambda store: np.concatenate([b.copy() for _, b in store.blocks("features", 8)]),
+    "a part": lambda store: next(b.copy() for _, b in store.blocks("features", 8, range(4, 10))),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_read_that_fails_its_checksum_once_is_read_again(tmp_path, read, dtype):
+    """The file is right again when the log says that the first read failed."""
+    store = create(tmp_path / "s", dtype=dtype)
+    fill(store, values())
+    expected, said = read(store), []
+    file = tmp_path / "s" / "features" / "c" / "1" / "0"
+    flip(file, 2)
+
+    class Mend(logging.Handler):
+        def emit(self, record):
+            said.append(record.getMessage())
+            flip(file, 2)
+
+    handler = Mend(logging.WARNING)
+    logging.getLogger("ctrak").addHandler(handler)
+    try:
+        np.testing.assert_array_equal(read(FeatureStore.open(tmp_path / "s", KEY)), expected)
+    finally:
+        logging.getLogger("ctrak").removeHandler(handler)
+    assert len(said) == 1
+    assert "chunk 1 (rows 4..7): read again" in said[0]
 
 
 @pytest.mark.parametrize("size", [0, 3, 50])

@@ -52,6 +52,7 @@ from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.query import sampler
 from ctrak_jax.stages.retrain.models import IMAGES_APART, presence, require_able, trained, without
 from ctrak_jax.store import read_scores
+from ctrak_jax.store.files import require_writable
 from ctrak_jax.typing import Array, Params
 
 DRAWN_BY = 4
@@ -98,6 +99,7 @@ def run(out: Path, contexts: Sequence[Context]) -> RemovalTable:
     }
     if whole.fresh("counterfactual", key, file):
         return read_counterfactual(file)
+    require_writable(out)
     measures = [_Measure(ctx) for ctx in contexts]  # reads the models before the first training
     with stage(out, "counterfactual", contexts[0].mesh.size) as record:
         rows = tuple(

@@ -48,7 +48,7 @@ from ctrak_jax.stages.query import sampler
 from ctrak_jax.stages.retrain import summary
 from ctrak_jax.stages.retrain.models import IMAGES_APART, presence, require_able, trained, without
 from ctrak_jax.stages.train import ModelTraining
-from ctrak_jax.store.files import plain
+from ctrak_jax.store.files import plain, require_writable
 from ctrak_jax.terminal.lds import lds_markdown
 from ctrak_jax.typing import Params
 
@@ -96,6 +96,7 @@ def run(out: Path, contexts: Sequence[Context], share: Share = EVERY) -> LdsTabl
     hosts.barrier("lds asked")  # all have looked before the first one writes
     if finished and not todo:
         return read_lds(file)
+    require_writable(out)
     if unnamed(config) and len(summary.parts(contexts[0])) == 1:
         logger.warning(
             "lds: unnamed.candidates=%s are not all candidates, so only the named scores predict",
