@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ctrak_jax import data, hosts
 from ctrak_jax.config import Config, dump
+from ctrak_jax.data.faults import write_faults
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
 from ctrak_jax.run.folder import seed_folder
@@ -67,9 +68,20 @@ def prepare(config: Config, out: Path) -> list[Context]:
         contexts[0].parameters(variant)
     if "similarity-clip" in config.compared:
         references.clip_key(contexts[0])  # refuses a folder that holds no such model
+    if hosts.is_first():
+        _list_skipped(out, training_set)
     if hosts.is_first() and not (out / "config.yaml").exists():
         write_atomically(out / "config.yaml", dump(config))
     return contexts
+
+
+def _list_skipped(out: Path, training_set: data.Dataset) -> None:
+    """Write which samples of the data set were left out, if any."""
+    file, skipped = out / "skipped.csv", training_set.raw.skipped
+    if skipped:
+        write_faults(file, skipped)
+    else:
+        file.unlink(missing_ok=True)
 
 
 def run_train(out: Path, contexts: list[Context]) -> None:

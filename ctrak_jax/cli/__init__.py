@@ -32,7 +32,8 @@ COMMANDS = {
     "lds": "retrain on random halves: do scores predict the models? lds.json",
     "abc": "the AbC benchmark: exemplars among LAION images, recall and mAP: abc.json",
     "config": "print the full resolved config",
-    "data": "write a config's data set in the folder format; `data avatars` draws portraits",
+    "data": "write a config's data set in the folder format; `data check`, `data avatars`",
+    "data check": "look at every picture, row and caption of a data set once: a table of faults",
     "data avatars": "draw the avatar benchmark: six styles, six attributes",
     "info": "what a run or store holds; verifies its features",
     "plan": "memory, time and store size of featurize on a TPU topology, without a TPU",
@@ -44,7 +45,7 @@ STAGES = ("run", "train", "encode", "featurize", "query", "score", "evaluate", "
 
 def module_of(command: str) -> Any:
     """The module that declares and carries out a command."""
-    name = "stages" if command in STAGES else command.split()[-1]
+    name = "stages" if command in STAGES else command.replace(" ", ".")
     return importlib.import_module(f"{__name__}.{name}")
 
 

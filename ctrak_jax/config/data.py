@@ -8,6 +8,8 @@ from pydantic import Field
 
 from ctrak_jax.config.base import DISTINCT, Natural, Section, Seed
 
+Byte = Annotated[int, Field(ge=0, le=255)]
+
 
 class DataConfig(Section):
     """The training images."""
@@ -35,12 +37,26 @@ class DataConfig(Section):
     model is conditioned on captions and may have none."""
     candidates: Natural | None = None
     """Training images that are scored, drawn at random; empty for all of them."""
+    incomplete: Literal["refuse", "skip"] = "refuse"
+    """A picture without its row or caption, or a row without its picture: refuse the data set, or
+    leave the sample out; skipped.csv lists what was left out (folder, celeba)."""
+    bad_pictures: Literal["refuse", "skip"] = "refuse"
+    """Unreadable pictures: refuse the data set at a look at every header, or decode every picture
+    before anything else and leave the unreadable ones out (folder, celeba)."""
+    background: tuple[Byte, Byte, Byte] = (255, 255, 255)
+    """What shows through transparent pixels: red, green and blue, 0 to 255 (folder, celeba)."""
     hold_out: tuple[dict[str, str], ...] = ()
     """Combinations of values kept out of training: the out-of-distribution queries."""
 
     unlabelled: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(default={})
     """Attribute -> the share of every value's carriers whose value the model is never told: null in
     the condition, and the words for it cut out of the caption, in training and in featurization."""
+
+    @property
+    def mentioned(self) -> tuple[str, ...]:
+        """The attributes that these settings name."""
+        held_out = (name for combination in self.hold_out for name in combination)
+        return tuple(dict.fromkeys((*self.condition_on, *held_out, *self.unlabelled)))
 
     def problems(self) -> Iterator[str]:
         if self.kind != "synthetic" and self.path is None:

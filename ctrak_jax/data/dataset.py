@@ -9,12 +9,13 @@ from functools import cached_property
 import numpy as np
 
 from ctrak_jax import config as cfg
-from ctrak_jax.data.celeba import read_celeba
+from ctrak_jax.data.celeba import survey_celeba
 from ctrak_jax.data.conditions import Conditions
-from ctrak_jax.data.folder import read_folder
+from ctrak_jax.data.folder.reader import survey_folder
 from ctrak_jax.data.folder.writer import BLOCK
 from ctrak_jax.data.pictures import Pictures
 from ctrak_jax.data.raw import RawImages
+from ctrak_jax.data.survey import Handling, Survey, settle
 from ctrak_jax.data.synthetic import draw_dataset
 from ctrak_jax.errors import UsageError
 from ctrak_jax.prompts import unnamed
@@ -169,8 +170,6 @@ def build(data: cfg.DataConfig) -> Dataset:
         UsageError: ``condition_on`` or ``hold_out`` do not fit the data, nothing is left to train
             on, or the reader finds something wrong with the files.
     """
-    if data.kind == "abc":
-        raise UsageError("data.kind=abc is the AbC benchmark; run it by `ctrak abc`.")
     if data.kind == "synthetic":
         raw = draw_dataset(
             size=data.size,
@@ -179,12 +178,42 @@ def build(data: cfg.DataConfig) -> Dataset:
             colors=data.colors,
             seed=data.seed,
         )
-    elif data.kind == "celeba":
-        assert data.path is not None
-        raw = read_celeba(data.path, side=data.image_size)
-    else:
-        assert data.path is not None
-        raw = read_folder(data.path, side=data.image_size if data.resize else None)
+        return dataset_of(data, raw)
+    return dataset_of(data, settle(survey_of(data), handling_of(data)))
+
+
+def survey_of(data: cfg.DataConfig) -> Survey:
+    """The files of a config as they are found; the pictures are not looked at.
+
+    Raises:
+        UsageError: there are no files, or they cannot be read at all.
+    """
+    if data.kind == "abc":
+        raise UsageError("data.kind=abc is the AbC benchmark; run it by `ctrak abc`.")
+    if data.path is None:
+        raise UsageError(f"data.kind={data.kind} is drawn; there are no files.")
+    if data.kind == "celeba":
+        return survey_celeba(data.path, side=data.image_size)
+    return survey_folder(data.path, data.mentioned, resize=data.resize)
+
+
+def handling_of(data: cfg.DataConfig) -> Handling:
+    """What a config says of reading a folder."""
+    return Handling(
+        side=data.image_size if data.resize or data.kind == "celeba" else None,
+        background=data.background,
+        incomplete=data.incomplete,
+        bad_pictures=data.bad_pictures,
+    )
+
+
+def dataset_of(data: cfg.DataConfig, raw: RawImages) -> Dataset:
+    """The data set of a config whose files have been read.
+
+    Raises:
+        UsageError: ``condition_on`` or ``hold_out`` do not fit the data, or nothing is left to
+            train on.
+    """
     vocabulary = {
         name: raw.vocabulary.get(name) or tuple(sorted(set(column)))
         for name, column in raw.attributes.items()

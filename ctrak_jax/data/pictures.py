@@ -1,25 +1,34 @@
-"""Encoded pictures (PNG, JPEG, WebP) read and decoded by row, when used.
+"""Encoded pictures read and decoded by row, when used.
 
 Opening a set reads names, places and headers; pixels are decoded for the rows that a batch wants,
 and kept where all of them fit in ``KEPT_BYTES``. Where they do not and that is too slow for
 training, ``ctrak data`` decodes a set once for all.
 """
 
-import io
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from PIL import Image, ImageOps
 
+from ctrak_jax.data.decoding import (
+    SUFFIXES,
+    WHITE,
+    Color,
+    PictureHeader,
+    decoded_picture,
+    header_of,
+    readable,
+    treatment,
+)
 from ctrak_jax.errors import UsageError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-"""Names of pictures end so, in any case."""
+__all__ = ["SUFFIXES", "EncodedPictures", "Files", "PictureRows", "Pictures"]
+
 KEPT_BYTES = 2**29
 """Sets of at most so many bytes of pixels, 170,000 pictures of 32 x 32, are decoded once:
 a batch of 128 large pictures can take longer to decode than a training step."""
@@ -32,6 +41,10 @@ class EncodedPictures(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, row: int) -> str: ...
+
+    def file(self, row: int) -> Path:
+        """The file that holds the picture."""
+        ...
 
     def read(self, row: int) -> bytes: ...
 
@@ -48,11 +61,33 @@ class Files:
     def name(self, row: int) -> str:
         return str(self.paths[row])
 
+    def file(self, row: int) -> Path:
+        return getattr(self.paths[row], "tar", self.paths[row])
+
     def read(self, row: int) -> bytes:
         try:
             return self.paths[row].read_bytes()
         except OSError as error:
             raise UsageError(f"{self.paths[row]}: {error.strerror}.") from None
+
+
+class PictureRows(NamedTuple):
+    """Some of the pictures of a set."""
+
+    whole: EncodedPictures
+    rows: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, row: int) -> str:
+        return self.whole.name(self.rows[row])
+
+    def file(self, row: int) -> Path:
+        return self.whole.file(self.rows[row])
+
+    def read(self, row: int) -> bytes:
+        return self.whole.read(self.rows[row])
 
 
 class Pictures:
@@ -66,8 +101,22 @@ class Pictures:
     dtype = np.dtype(np.uint8)
     ndim = 4
 
-    def __init__(self, encoded: EncodedPictures, *, side: int | None = None) -> None:
-        self._encoded, self._side = encoded, side
+    def __init__(
+        self,
+        encoded: EncodedPictures,
+        *,
+        side: int | None = None,
+        background: Color = WHITE,
+        headers: Sequence[PictureHeader] | None = None,
+    ) -> None:
+        """
+        Args:
+            background: what shows through transparent pixels, red, green and blue.
+            headers: of all pictures, where they have been looked at.
+        """
+        self._encoded, self._side, self._background = encoded, side, background
+        if headers is not None:
+            self.headers = headers
         width, height = (side, side) if side else self._common_size()
         self.shape = (len(encoded), height, width, 3)
         self._pixels = np.empty(self.shape if math.prod(self.shape) <= KEPT_BYTES else 0, np.uint8)
@@ -84,15 +133,25 @@ class Pictures:
             images[place] = self._row(int(rows.flat[place]))
         return images.reshape(*rows.shape, *self.shape[1:])
 
+    @cached_property
+    def headers(self) -> Sequence[PictureHeader]:
+        """What is known of every picture before it is decoded."""
+        return [self._header(row) for row in range(len(self))]
+
     def content(self) -> Iterator[bytes]:
-        """What the pixels depend on, piece by piece: the side, then every encoded picture."""
+        """What the pixels depend on, piece by piece: the side, then every encoded picture and what
+        was done to it."""
         yield repr(self._side).encode()
-        for row in range(len(self)):
-            yield self._encoded.read(row)
+        for row, header in enumerate(self.headers):
+            data = self._encoded.read(row)
+            yield data
+            if not header.plain:
+                with readable(self._encoded.name(row)):
+                    yield treatment(data, header, self._background)
 
     def sizes(self) -> Counter[tuple[int, int]]:
-        """How many pictures have which width and height, by their headers, before any resizing."""
-        return Counter(self._size(row) for row in range(len(self)))
+        """How many pictures have which width and height, upright, before any resizing."""
+        return Counter(header.size for header in self.headers)
 
     def _row(self, row: int) -> np.ndarray:
         """A picture's pixels; threads that decode one twice write the same."""
@@ -104,42 +163,21 @@ class Pictures:
         return self._pixels[row]
 
     def _common_size(self) -> tuple[int, int]:
-        first = self._size(0)
-        for row in range(1, len(self)):
-            size = self._size(row)
-            if size != first:
+        first = self.headers[0].size
+        for row, header in enumerate(self.headers):
+            if header.size != first:
+                width, height = header.size
                 raise UsageError(
-                    f"{self._encoded.name(row)}: is {size[0]} x {size[1]} pixels, the first image "
+                    f"{self._encoded.name(row)}: is {width} x {height} pixels, the first image "
                     f"is {first[0]} x {first[1]}; all images must have one size, or be cropped and "
                     "resized by data.resize: true and data.image_size."
                 )
         return first
 
-    def _size(self, row: int) -> tuple[int, int]:
-        """Width and height, after a look at what can be checked without decoding."""
-        with self._opened(row) as picture:
-            size = picture.size
-            picture.verify()
-        return size
+    def _header(self, row: int) -> PictureHeader:
+        with readable(self._encoded.name(row)):
+            return header_of(self._encoded.read(row))
 
     def _decode(self, row: int) -> np.ndarray:
-        with self._opened(row) as picture:
-            if not self._side:
-                return np.asarray(picture.convert("RGB"))
-            # A JPEG is decoded at the nearest eighth that is at least twice the side.
-            picture.draft("RGB", (2 * self._side, 2 * self._side))
-            square = (self._side, self._side)
-            return np.asarray(
-                ImageOps.fit(picture.convert("RGB"), square, Image.Resampling.LANCZOS)
-            )
-
-    @contextmanager
-    def _opened(self, row: int) -> Iterator[Image.Image]:
-        """A picture with its header read; what is wrong with it, then or later, is one line."""
-        try:
-            yield Image.open(io.BytesIO(self._encoded.read(row)))
-        except (Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-            reason = str(error).partition("\n")[0]
-            raise UsageError(
-                f"{self._encoded.name(row)}: not a readable image ({reason})."
-            ) from None
+        with readable(self._encoded.name(row)):
+            return decoded_picture(self._encoded.read(row), self._side, self._background)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ctrak_jax.data.faults import Fault
 from ctrak_jax.data.pictures import Pictures
 
 Images = np.ndarray | Pictures
@@ -16,7 +17,7 @@ class RawImages:
     """Images with attribute values: N of each attribute, and N captions or none at all.
 
     ``vocabulary`` lists an attribute's values in order, where the source fixes an order; ``meta``
-    is what the source states: name, licence, source and the like.
+    is what the source states: name, licence, source and the like. ``skipped`` is what was left out.
     """
 
     name: str
@@ -25,3 +26,4 @@ class RawImages:
     prompts: tuple[str, ...] = ()
     vocabulary: dict[str, tuple[str, ...]] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+    skipped: tuple[Fault, ...] = ()

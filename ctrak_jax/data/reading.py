@@ -2,6 +2,7 @@
 
 import json
 import tokenize
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,39 @@ import numpy as np
 
 from ctrak_jax.errors import UsageError
 
+LARGEST = 2**30
+"""Bytes of the largest table that is read; a caption or record may have ``LARGEST_RECORD``."""
+LARGEST_RECORD = 2**24
+
+
+def read_bounded(file: Path, most: int = LARGEST) -> bytes:
+    """A file's bytes, refused where there are too many for what it should be."""
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(most + 1)
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}.") from None
+    if len(data) > most:
+        raise UsageError(f"{file}: larger than {most:,} bytes; is it what its name says?")
+    return data
+
 
 def decoded(data: bytes, name: Any) -> str:
-    """UTF-8 text, its line ends as they are; ``name`` is what an error calls the place."""
+    """UTF-8 text, or UTF-16 with its mark, its line ends as they are; without a byte order mark.
+    ``name`` is what an error calls the place."""
+    encoding = "utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        return data.decode()
+        return data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise UsageError(f"{name}: not UTF-8 text ({error}).") from None
+        raise UsageError(f"{name}: not UTF-8 text ({error}); save it as UTF-8.") from None
 
 
 def json_object(data: bytes, name: Any, example: str) -> dict[str, Any]:
     """A JSON object such as ``example``."""
+    text = decoded(data, name)
     try:
-        found = json.loads(decoded(data, name))
-    except json.JSONDecodeError as error:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:  # no JSON, too many digits, or too deep
         raise UsageError(f"{name}: not valid JSON ({error}).") from None
     if not isinstance(found, dict):
         got = type(found).__name__

@@ -85,20 +85,22 @@ def test_what_is_wrong_with_parquet_is_one_clear_line(tmp_path, change, words):
     assert all(word in message for word in words), message
 
 
-def test_the_files_beside_parquet_win(tmp_path):
-    """What they replace is not looked at: here a null in an attribute and in a caption."""
-
+def test_files_beside_parquet_fill_in_what_is_null(tmp_path):
     def spoil(columns):
-        columns.update(style=[None, "a", "b"], caption=["a", None, "b"])
+        columns.update(style=[None, "a", "b"], caption=["number 4", None, "number 6"])
 
     write_parquet(tmp_path, spoil)
     rows = "".join(f"{i},{i}\n" for i in range(COUNT))
     (tmp_path / "attributes.csv").write_text(f"index,number\n{rows}")
-    (tmp_path / "prompts.txt").write_text("p\n" * COUNT)
+    (tmp_path / "prompts.txt").write_text("".join(f"number {i}\n" for i in range(COUNT)))
     found = read_folder(tmp_path)
     np.testing.assert_array_equal(found.images[:], PICTURES)
     assert found.attributes == {"number": tuple(map(str, range(COUNT)))}
-    assert found.prompts == ("p",) * COUNT
+    assert found.prompts == tuple(f"number {i}" for i in range(COUNT))
+    (tmp_path / "prompts.txt").write_text("p\n" * COUNT)
+    message = refused(tmp_path)
+    assert "prompts.txt:1" in message
+    assert "a.parquet: row 0" in message
 
 
 def test_a_file_that_is_no_parquet_is_refused(tmp_path):

@@ -60,18 +60,31 @@ def test_captions_alone_are_enough(tmp_path):
     assert len(found.prompts) == COUNT
 
 
-def test_the_files_beside_them_win(tmp_path):
-    def spoil(members):
-        members.update({"0000.json": b"{"} if "0000.json" in members else {})
-        members.pop("0006.txt", None)
-
-    write_tars(tmp_path, spoil)
+def write_beside(tmp_path: Path, prompts) -> None:
     rows = "".join(f"{i},{i}\n" for i in range(COUNT))
     (tmp_path / "attributes.csv").write_text(f"index,number\n{rows}")
-    (tmp_path / "prompts.txt").write_text("p\n" * COUNT)
+    (tmp_path / "prompts.txt").write_text("".join(f"{line}\n" for line in prompts))
+
+
+def test_attributes_are_those_of_the_table_beside_them(tmp_path):
+    """A caption that is missing here is there."""
+
+    def spoil(members):
+        members.pop("0006.txt", None)
+
+    prompts = tuple(f"a {v['style']}  portrait" for v in VALUES)
+    write_beside(write_tars(tmp_path, spoil), prompts)
     found = read_folder(tmp_path)
     assert found.attributes == {"number": tuple(map(str, range(COUNT)))}
-    assert found.prompts == ("p",) * COUNT
+    assert found.prompts == prompts, "as they are written, and blanks are no other caption"
+    assert set(read_folder(tmp_path, wanted=("style",)).attributes) == {"number", "style"}
+
+
+def test_another_caption_beside_them_is_refused(tmp_path):
+    write_beside(write_tars(tmp_path), ["p"] * COUNT)
+    message = refused(tmp_path)
+    for word in ("prompts.txt:1", "'p'", "00.tar:0000.txt", "a pixel portrait", "6 more"):
+        assert word in message, message
 
 
 def dropped(name: str):

@@ -1,8 +1,7 @@
 """Pictures in Parquet files, read where they are.
 
-A file has a column ``image`` (encoded bytes, or a struct with the field ``bytes``), optionally
-``caption`` or ``text``, and its other columns of text, integers or truth values are attributes.
-What opening reads is the index and the labels.
+A file has a column ``image`` (encoded bytes, or a struct with the field ``bytes``); of its other
+columns those of text, integers or truth values are read. What opening reads is the index and them.
 """
 
 from bisect import bisect_right
@@ -12,13 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ctrak_jax.data.folder.shards import Shards, as_text, line
 from ctrak_jax.errors import UsageError
 
 CACHED_ROW_GROUPS = 4
 """Row groups of Parquet files kept in memory: batches in order come out of one or two."""
-CAPTIONS = ("caption", "text")
-"""Columns of Parquet files that may hold captions; the first that is found counts."""
 
 
 class RowGroup(NamedTuple):
@@ -44,6 +40,9 @@ class ParquetPictures:
         group = self._groups[bisect_right(self._firsts, row) - 1]
         return f"{group.file}: row {row - group.first} of row group {group.number}"
 
+    def file(self, row: int) -> Path:
+        return self._groups[bisect_right(self._firsts, row) - 1].file
+
     def read(self, row: int) -> bytes:
         place = bisect_right(self._firsts, row) - 1
         value = self._column(place)[row - self._groups[place].first].as_py()
@@ -58,39 +57,42 @@ class ParquetPictures:
             return file.read_row_group(group.number, columns=["image"]).column("image")
 
 
-def read_parquet(files: Sequence[Path], *, labels: bool, captions: bool) -> Shards:
-    """The index and the labels of Parquet files, in the given order; as :func:`read_tars`.
+class ParquetSet(NamedTuple):
+    """Parquet files: their pictures, and the values of their other columns by row."""
+
+    encoded: ParquetPictures
+    table: dict[str, list[Any]]
+
+
+def read_parquet(files: Sequence[Path]) -> ParquetSet:
+    """The index and the labels of Parquet files, in the given order.
 
     Raises:
         UsageError: pyarrow is not installed; a file is damaged, has no column ``image`` of bytes or
-            lacks a column of the first one; there is no row; an attribute or caption is null.
+            lacks a column of the first one; there is no row.
     """
-    tables: list[tuple[Path, Any]] = []
     groups: list[RowGroup] = []
     rows = 0
-    chosen: list[str] = []
+    columns: dict[str, list[Any]] = {}
     for path in files:
         with _parquet(path) as file:
             found = _label_columns(path, file.schema_arrow)
-            found = [name for name in found if (captions if name in CAPTIONS else labels)]
-            chosen = chosen if tables else found
-            lacking = [name for name in chosen if name not in found]
+            columns = columns if groups else {name: [] for name in found}
+            lacking = [name for name in columns if name not in found]
             if lacking:
                 raise UsageError(
                     f"{path}: no column {lacking[0]!r} like that of {files[0]}; every file must "
                     "have the same columns."
                 )
-            tables.append((path, file.read(columns=chosen)))
+            table = file.read(columns=list(columns))
+            for name, values in columns.items():
+                values += table.column(name).to_pylist()
             for number in range(file.num_row_groups):
                 groups.append(RowGroup(path, number, rows))
                 rows += file.metadata.row_group(number).num_rows
     if not rows:
         raise UsageError(f"{files[0].parent}: its .parquet files hold no row.")
-    columns = {name: _texts(tables, name) for name in chosen}
-    caption = next((name for name in CAPTIONS if name in columns), None)
-    prompts = () if caption is None else tuple(map(line, columns[caption]))
-    attributes = {name: c for name, c in columns.items() if name not in CAPTIONS}
-    return Shards(ParquetPictures(groups, rows), attributes, prompts)
+    return ParquetSet(ParquetPictures(groups, rows), columns)
 
 
 def _label_columns(path: Path, schema: Any) -> list[str]:
@@ -108,20 +110,6 @@ def _label_columns(path: Path, schema: Any) -> list[str]:
         )
     tests = (types.is_string, types.is_large_string, types.is_integer, types.is_boolean)
     return [name for name, kind in kinds.items() if any(test(kind) for test in tests)]
-
-
-def _texts(tables: Sequence[tuple[Path, Any]], name: str) -> tuple[str, ...]:
-    """A column of every file, one after the other, as text."""
-    found: list[str] = []
-    for path, table in tables:
-        column = table.column(name).to_pylist()
-        if None in column:
-            raise UsageError(
-                f"{path}: column {name!r} is null in row {column.index(None)}; every row must have "
-                "a value."
-            )
-        found += map(as_text, column)
-    return tuple(found)
 
 
 @contextmanager

@@ -1,76 +1,160 @@
-"""Reading the folder format.
+"""Reading a data set folder.
 
-images.npy        uint8 [N, H, W, 3]; or images/*.png, *.jpg, *.jpeg, *.webp (sorted by name); or
-                  shards, images/*.tar (webdataset) or images/*.parquet
-attributes.csv    header index,<attribute>,...; one row per image; values are text. Shards may carry
-                  attributes and captions themselves (see ``shards``); the files here win.
-prompts.txt       one line per image: optional, or in place of attributes.csv
-meta.json         optional: name, licence, source
+The pictures are listed by name; the sources say by name or place what each of them shows; what they
+say is joined; what does not fit is a fault.
 """
 
-import csv
-import io
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ctrak_jax.data.folder.parquet import read_parquet
-from ctrak_jax.data.folder.shards import Shards
-from ctrak_jax.data.folder.tars import read_tars
-from ctrak_jax.data.pictures import SUFFIXES, Files, Pictures
-from ctrak_jax.data.raw import Images, RawImages
-from ctrak_jax.data.reading import decoded, json_object, open_npy
+from ctrak_jax.data.folder.join import join
+from ctrak_jax.data.folder.labels import (
+    Labels,
+    beside_labels,
+    folder_labels,
+    index_labels,
+    prompt_labels,
+    table_labels,
+)
+from ctrak_jax.data.folder.listing import Listing, list_pictures
+from ctrak_jax.data.folder.names import walk
+from ctrak_jax.data.folder.tables import LabelTable, read_table
+from ctrak_jax.data.pictures import SUFFIXES
+from ctrak_jax.data.raw import RawImages
+from ctrak_jax.data.reading import json_object, open_npy, read_bounded
+from ctrak_jax.data.survey import Handling, Survey, settle
 from ctrak_jax.errors import UsageError
 
-KINDS = {"pictures": SUFFIXES, "tars": (".tar",), "Parquet files": (".parquet",)}
-"""What images/ may hold, and how their names end."""
+PICTURES = "images"
+"""The sub-folder of the pictures; they may also lie in the folder itself."""
+TABLES = tuple(
+    f"{stem}{end}" for stem in ("attributes", "metadata") for end in (".csv", ".tsv", ".jsonl")
+)
+PROMPTS = "prompts.txt"
 
 
-def read_folder(path: Path, *, side: int | None = None) -> RawImages:
+def read_folder(
+    path: Path,
+    *,
+    side: int | None = None,
+    handling: Handling | None = None,
+    wanted: Sequence[str] = (),
+) -> RawImages:
     """Read a data set folder; pictures are decoded when they are read.
 
-    With ``side`` each picture is cropped to its centred square and resized to this side.
+    Args:
+        path: the folder.
+        side: crops each picture to its centred square and resizes it to this side.
+        handling: of everything else; by default whatever is wrong is refused.
+        wanted: names of attributes that the config mentions.
 
     Raises:
         UsageError: a file is missing or unreadable, images are not uint8 [N, H, W, 3], hold NaN or
-            differ in size, or counts do not agree; the message names the file.
+            differ in size, or labels and pictures do not fit; the message names the file.
+    """
+    survey = survey_folder(path, wanted, resize=side is not None)
+    return settle(survey, replace(handling or Handling(), side=side))
+
+
+def survey_folder(path: Path, wanted: Sequence[str] = (), *, resize: bool = False) -> Survey:
+    """A data set folder as it is found.
+
+    Args:
+        path: the folder.
+        wanted: names of attributes that the config mentions.
+        resize: pictures will be resized, which an array cannot be.
+
+    Raises:
+        UsageError: a file cannot be read at all, or it is uncertain what belongs to which picture.
     """
     if not path.is_dir():
         raise UsageError(f"data.path={path}: no such folder; give a folder with attributes.csv.")
-    table, captions = path / "attributes.csv", path / "prompts.txt"
     array, about = path / "images.npy", path / "meta.json"
-    attributes: dict[str, tuple[str, ...]] = {}
-    prompts: tuple[str, ...] = ()
+    folder = path if array.exists() or not (path / PICTURES).is_dir() else path / PICTURES
+    tables = [read_table(file) for file in _tables(path, folder)]
+    prompts = next((f for f in (path / PROMPTS, folder / PROMPTS) if f.is_file()), None)
     if array.exists():
-        if side is not None:
+        if resize:
             raise UsageError(f"{array}: data.resize works on picture files alone; leave it out.")
-        images: Images = _array(array)
+        images, listing = _array(array), None
     else:
-        encoded, attributes, prompts = _shards(
-            path, labels=not table.exists(), captions=not captions.exists()
-        )
-        images = Pictures(encoded, side=side)
-    if not (table.exists() or captions.exists() or attributes or prompts):
+        by_place = prompts is not None or any(table.key == "index" for table in tables)
+        listing = _listing(path, folder, by_place)
+        images = listing.encoded
+    count = len(images)
+
+    def name(row: int) -> str:
+        return f"{array}: image {row}" if listing is None else listing.encoded.name(row)
+
+    sources = [
+        _named(table, folder, listing, wanted)
+        if table.key == "file_name"
+        else index_labels(table, count, name, wanted)
+        for table in tables
+    ]
+    if prompts is not None:
+        sources.append(prompt_labels(prompts, count))
+    if listing is not None:
+        sources += beside_labels(listing, wanted)
+        sources += _classes(listing, sources)
+    joined = join(sources, count, name, wanted)
+    if not joined.attributes and joined.captions is None:
         raise UsageError(
-            f"{path}: {len(images)} images, and neither attributes nor captions; add "
-            "attributes.csv (index,style,...) or prompts.txt (one caption per line)."
+            f"{path}: {count} images, and neither attributes nor captions; add attributes.csv "
+            "(index,style,...), prompts.txt (one caption per line), a .txt beside each picture, or "
+            "a sub-folder per class."
         )
-    if table.exists():
-        attributes = _attributes(table, len(images))
-    if captions.exists():
-        text = decoded(captions.read_bytes(), captions)
-        lines = text.removesuffix("\n").split("\n")  # other signs may be in a caption
-        prompts = tuple(line.removesuffix("\r") for line in lines)
-        if len(prompts) != len(images):
-            raise UsageError(f"{captions}: {len(prompts)} lines for {len(images)} images.")
-    meta = json_object(about.read_bytes(), about, "{}") if about.exists() else {}
-    return RawImages(
+    meta = json_object(read_bounded(about), about, "{}") if about.exists() else {}
+    return Survey(
         name=str(meta.get("name", path.name)),
         images=images,
-        attributes=attributes,
-        prompts=prompts,
+        names=name,
+        attributes=joined.attributes,
+        captions=joined.captions,
+        faults=joined.faults,
         meta=meta,
     )
+
+
+def _tables(path: Path, folder: Path) -> list[Path]:
+    """The tables in the folder of the set and anywhere among the pictures."""
+    own = [path / name for name in TABLES if (path / name).is_file()]
+    if folder == path and (path / "images.npy").exists():
+        return own
+    names = [name for name in walk(folder) if name.rpartition("/")[2].lower() in TABLES]
+    return own + [folder / name for name in names if folder / name not in own]
+
+
+def _listing(path: Path, folder: Path, by_place: bool) -> Listing:
+    if folder == path and not any(name.lower().endswith(SUFFIXES) for name in walk(path)):
+        raise UsageError(f"{path}: has neither images.npy nor images/; see the folder format.")
+    return list_pictures(folder, by_place=by_place)
+
+
+def _named(
+    table: LabelTable, folder: Path, listing: Listing | None, wanted: Sequence[str]
+) -> Labels:
+    if listing is None or listing.names is None:
+        raise UsageError(
+            f"{table.file}: names files, and the images of this folder have no names; use a column "
+            "'index' in its place."
+        )
+    inside = table.file.parent.is_relative_to(folder)
+    below = table.file.parent.relative_to(folder).as_posix() if inside else "."
+    prefix = "" if below == "." else f"{below}/"
+    return table_labels(table, listing.names, listing.encoded.name, wanted, prefix)
+
+
+def _classes(listing: Listing, sources: Sequence[Labels]) -> list[Labels]:
+    """Sub-folders as classes, where no other source has attributes; in tars, whose members often
+    stand in folders, nor captions."""
+    told = any(labels.attributes for labels in sources)
+    captioned = listing.packed and any(labels.captions for labels in sources)
+    found = None if told or captioned else folder_labels(listing)
+    return [] if found is None else [found]
 
 
 def _array(file: Path) -> np.ndarray:
@@ -86,52 +170,3 @@ def _array(file: Path) -> np.ndarray:
     if images.dtype != np.uint8:
         raise UsageError(f"{file}: dtype {images.dtype}, expected uint8 (0..255).")
     return images
-
-
-def _shards(path: Path, *, labels: bool, captions: bool) -> Shards:
-    """The pictures of a folder's images/: files of their own, in tars or in Parquet files."""
-    folder = path / "images"
-    if not folder.is_dir():
-        raise UsageError(f"{path}: has neither images.npy nor images/; see the folder format.")
-    files = sorted(p for p in folder.iterdir() if p.is_file())
-    kinds = [
-        (kind, [p for p in files if p.suffix.lower() in suffixes])
-        for kind, suffixes in KINDS.items()
-    ]
-    match [(kind, found) for kind, found in kinds if found]:
-        case [("pictures", found)]:
-            return Shards(Files(found), {}, ())
-        case [("tars", found)]:
-            return read_tars(found, labels=labels, captions=captions)
-        case [(_, found)]:
-            return read_parquet(found, labels=labels, captions=captions)
-        case []:
-            raise UsageError(f"{folder}: holds no {', '.join(SUFFIXES)}, .tar or .parquet file.")
-        case several:
-            mixed = " and ".join(f"{len(found)} {kind}" for kind, found in several)
-            raise UsageError(f"{folder}: holds {mixed}; keep one kind.")
-
-
-def _attributes(file: Path, count: int) -> dict[str, tuple[str, ...]]:
-    try:
-        rows = list(csv.reader(io.StringIO(decoded(file.read_bytes(), file), newline="")))
-    except (OSError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"{file}: {reason}; expected a table 'index,<attribute>,...'.") from None
-    if not rows or rows[0][:1] != ["index"] or len(rows[0]) < 2:
-        raise UsageError(f"{file}: the first line must be 'index,<attribute>,...'.")
-    header, body = rows[0], rows[1:]
-    twice = [name for name in header if header.count(name) > 1]
-    if twice:
-        raise UsageError(f"{file}:1: attribute {twice[0]!r} is given twice; rename or remove one.")
-    if len(body) != count:
-        raise UsageError(
-            f"{file}: {len(body)} rows for {count} images; there must be one row per image."
-        )
-    for number, row in enumerate(body):
-        if len(row) != len(header) or row[0] != str(number):
-            raise UsageError(
-                f"{file}:{number + 2}: got {','.join(row)!r}, expected {len(header)} values "
-                f"starting with index {number}."
-            )
-    return {name: tuple(row[c] for row in body) for c, name in enumerate(header) if c}

@@ -1,23 +1,18 @@
-"""Pictures in webdataset tars, read where they are.
+"""Files in webdataset tars, read where they are; nothing is unpacked.
 
-A tar holds, for every item, a picture ``key.jpg`` (or .png, .webp), and optionally ``key.json``, an
-object of attribute values, and ``key.txt``, a caption. What opening reads is the index and the
-labels.
+Refused: a member that is a link, names a place outside the archive, or stands there twice.
 """
 
 import tarfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from ctrak_jax.data.folder.shards import Shards, as_text, line
-from ctrak_jax.data.pictures import SUFFIXES, Files
-from ctrak_jax.data.reading import decoded, json_object
+from ctrak_jax.data.folder.names import is_leftover
 from ctrak_jax.errors import UsageError
 
 
 class TarMember(NamedTuple):
-    """A file in a tar: where its bytes are."""
+    """A file in a tar: where its bytes are. ``name`` is without a leading ``./``."""
 
     tar: Path
     name: str
@@ -39,75 +34,44 @@ class TarMember(NamedTuple):
         return data
 
 
-def read_tars(files: Sequence[Path], *, labels: bool, captions: bool) -> Shards:
-    """The index of webdataset tars: shard by shard in the given order, by name within a shard.
-
-    Args:
-        labels: read attributes from ``key.json``; else they are somewhere else.
-        captions: read captions from ``key.txt``; likewise.
+def members(file: Path) -> list[TarMember]:
+    """The files in a tar but the leftovers, by their name in the archive.
 
     Raises:
-        UsageError: a tar is damaged or compressed, there is no picture, or an item has no
-            attributes or caption where the first has them.
+        UsageError: the tar is damaged or compressed, or a member is refused; names both.
     """
-    pictures: list[TarMember] = []
-    beside: dict[str, TarMember] = {}
-    for file in files:
-        members = _index(file)
-        pictures += [m for m in members if PurePosixPath(m.name).suffix.lower() in SUFFIXES]
-        beside |= {str(m): m for m in members if m.name.endswith((".json", ".txt"))}
-    if not pictures:
-        raise UsageError(f"{files[0].parent}: its .tar files hold no {', '.join(SUFFIXES)}.")
-    attributes: dict[str, tuple[str, ...]] = {}
-    if labels:
-        items = [_values(m) for m in _companions(pictures, beside, ".json")]
-        attributes = _columns(items, [str(m) for m in pictures])
-    texts = _companions(pictures, beside, ".txt") if captions else []
-    prompts = tuple(line(decoded(m.read_bytes(), m)) for m in texts)
-    return Shards(Files(pictures), attributes, prompts)
-
-
-def _index(file: Path) -> list[TarMember]:
     try:
         with tarfile.open(file, "r:") as tar:
-            found = [TarMember(file, m.name, m.offset_data, m.size) for m in tar if m.isreg()]
-    except (tarfile.TarError, OSError, EOFError) as error:
+            found = sorted((info.name, member) for info in tar if (member := _member(file, info)))
+    except (tarfile.TarError, OSError, EOFError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(
             f"{file}: not a readable tar file ({reason}); a compressed one must be unpacked."
         ) from None
-    return sorted(found, key=lambda m: m.name)
+    known: set[str] = set()
+    for _, member in found:
+        if member.name in known:
+            raise UsageError(f"{member}: stands twice in the archive; remove one.")
+        known.add(member.name)
+    return [member for _, member in found]
 
 
-def _companions(
-    pictures: Sequence[TarMember], beside: Mapping[str, TarMember], suffix: str
-) -> list[TarMember]:
-    """The file of that suffix beside every picture; nothing where the first has none."""
-    names = [f"{m.tar}:{PurePosixPath(m.name).with_suffix(suffix)}" for m in pictures]
-    if names[0] not in beside:
-        return []
-    for name, member in zip(names, pictures, strict=True):
-        if name not in beside:
-            raise UsageError(f"{member}: no {suffix} beside it, but beside the first picture.")
-    return [beside[name] for name in names]
+def _member(file: Path, info: tarfile.TarInfo) -> TarMember | None:
+    """A member as it is read; None for folders and leftovers."""
+    name = _plain(info.name)
+    if info.isdir() or is_leftover(name):
+        return None
+    if name.startswith("/") or ".." in PurePosixPath(name).parts:
+        raise UsageError(f"{file}:{info.name}: names a place outside the archive; pack it anew.")
+    if not info.isreg() or info.issparse():
+        raise UsageError(
+            f"{file}:{info.name}: is a link or no plain file, which is not followed; pack the "
+            "files themselves (tar --dereference --hard-dereference)."
+        )
+    return TarMember(file, name, info.offset_data, info.size)
 
 
-def _values(member: TarMember) -> dict[str, str]:
-    """The attributes of a .json: its text, numbers and truth values, as text."""
-    found = json_object(member.read_bytes(), member, '{"style": "voxel"}')
-    return {name: as_text(v) for name, v in found.items() if isinstance(v, str | int | float)}
-
-
-def _columns(
-    items: Sequence[Mapping[str, str]], names: Sequence[str]
-) -> dict[str, tuple[str, ...]]:
-    if not items:
-        return {}
-    for name, item in zip(names, items, strict=True):
-        lacking = [attribute for attribute in items[0] if attribute not in item]
-        if lacking:
-            raise UsageError(
-                f"{name}: its .json has no value of {lacking[0]!r}, which the first picture's has; "
-                "every item must have every attribute."
-            )
-    return {name: tuple(item[name] for item in items) for name in items[0]}
+def _plain(name: str) -> str:
+    while name.startswith("./"):
+        name = name[2:].lstrip("/")
+    return name

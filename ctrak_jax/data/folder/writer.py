@@ -1,7 +1,7 @@
 """Writing the folder format."""
 
-import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,9 @@ def write_folder(raw: RawImages, path: Path) -> None:
         images[first : first + BLOCK] = raw.images[first : first + BLOCK]
     images.flush()
     with (path / "attributes.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["index", *raw.attributes])
+        file.write(_row(["index", *raw.attributes]))
         columns = zip(*raw.attributes.values(), strict=True)
-        writer.writerows([i, *values] for i, values in enumerate(columns))
+        file.writelines(_row([str(i), *values]) for i, values in enumerate(columns))
     if raw.prompts:
         lines = "".join(f"{line}\n" for line in raw.prompts)
         (path / "prompts.txt").write_text(lines, encoding="utf-8")
@@ -32,3 +31,13 @@ def write_folder(raw: RawImages, path: Path) -> None:
         (path / "prompts.txt").unlink(missing_ok=True)
     (path / "meta.json").write_text(json.dumps({"name": raw.name, **raw.meta}, indent=2) + "\n")
     part.replace(path / "images.npy")
+
+
+def _row(values: Sequence[str]) -> str:
+    return ",".join(map(_cell, values)) + "\r\n"
+
+
+def _cell(value: str) -> str:
+    """A value in quotation marks where it would not be read back without them."""
+    plain = value == value.strip() and not set(value) & set(',"\r\n')
+    return value if plain else '"' + value.replace('"', '""') + '"'

@@ -1,0 +1,38 @@
+"""``ctrak data check``: every picture, row and caption looked at once."""
+
+import argparse
+import json
+
+from ctrak_jax.cli import arguments
+from ctrak_jax.errors import StoreError
+
+RECORD, FAULTS = "pictures.jsonl", "faults.csv"
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """A config with its settings, and ``--json``."""
+    arguments.declare_config(parser)
+    arguments.declare_json(parser)
+
+
+def act(args: argparse.Namespace) -> None:
+    """Inspect the data set and print what was found.
+
+    Raises:
+        StoreError: the data set has faults.
+    """
+    config, out = arguments.load(args)
+    from ctrak_jax.data.faults import write_faults
+    from ctrak_jax.data.inspection import inspect
+    from ctrak_jax.terminal import inspection
+
+    found = inspect(config.data, record=out / RECORD)
+    write_faults(out / FAULTS, found.faults)
+    shown = inspection.as_json(found) if args.json else None
+    print(inspection.text(found) if shown is None else json.dumps(shown))
+    if found.faults:
+        count = len(found.faults)
+        raise StoreError(
+            f"{count:,} {'faults' if count > 1 else 'fault'}, listed in {out / FAULTS}; correct "
+            "what is listed, or leave it out by data.incomplete: skip and data.bad_pictures: skip."
+        )

@@ -1,0 +1,57 @@
+"""What is wrong with one picture or one row of a data set."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from ctrak_jax.errors import UsageError
+
+
+class Fault(NamedTuple):
+    """A fault of a data set, and what may be done about it.
+
+    Attributes:
+        name: the picture, or the file and line.
+        reason: what is wrong with it, without a full stop.
+        kind: ``incomplete`` (a picture, row or caption without its counterpart) and ``picture``
+            (unreadable) may be skipped; a ``conflict`` must be resolved.
+        row: the picture's place in the data set; None for a row of a table.
+    """
+
+    name: str
+    reason: str
+    kind: Literal["incomplete", "picture", "conflict"]
+    row: int | None = None
+
+
+ADVICE = {
+    "incomplete": "complete it, or leave such samples out by data.incomplete: skip",
+    "picture": "replace it, or leave such pictures out by data.bad_pictures: skip",
+    "conflict": "correct one of them",
+}
+
+
+def refuse(faults: Sequence[Fault]) -> None:
+    """Raise the first of the faults, with the number of further ones of its kind.
+
+    Raises:
+        UsageError: there is a fault.
+    """
+    if not faults:
+        return
+    first = faults[0]
+    more = sum(fault.kind == first.kind for fault in faults) - 1
+    others = f" ({more:,} more like it: ctrak data check)" if more else ""
+    raise UsageError(f"{first.name}: {first.reason}{others}; {ADVICE[first.kind]}.")
+
+
+def write_faults(file: Path, faults: Sequence[Fault]) -> None:
+    """Faults as a table: kind, name, reason."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(
+        [("kind", "name", "reason"), *((fault.kind, fault.name, fault.reason) for fault in faults)]
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text.getvalue(), encoding="utf-8", newline="")

@@ -1,0 +1,265 @@
+"""What each source says of the pictures: tables, lines of captions, files beside, sub-folders.
+
+The sources in their order, ``RANKS``; :mod:`ctrak_jax.data.folder.join` puts them together.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ctrak_jax.data.faults import Fault
+from ctrak_jax.data.folder.columns import (
+    Columns,
+    as_text,
+    by_column,
+    caption_column,
+    columns_of,
+    line,
+)
+from ctrak_jax.data.folder.listing import Listing
+from ctrak_jax.data.folder.names import NameIndex, common_folders, shared
+from ctrak_jax.data.folder.tables import LabelTable
+from ctrak_jax.data.reading import LARGEST_RECORD, decoded, json_object, read_bounded
+from ctrak_jax.errors import UsageError
+
+RANKS = ("file_name", "index", "prompts", "beside", "folder")
+"""Tables that name files; tables by index; lines of captions; what stands beside each picture (or
+in a column of Parquet files); sub-folders."""
+CLASS = "class"
+"""The attribute that sub-folders give."""
+RECORD = '{"style": "voxel"}'
+
+
+class Labels(NamedTuple):
+    """What one source says, by picture; None where it says nothing of one.
+
+    Attributes:
+        rank: of the source in ``RANKS``.
+        source: what a picture lacks that the source says nothing of.
+        where: what an error calls the place that speaks of a picture.
+        faults: rows and files that belong to no picture.
+    """
+
+    rank: int
+    source: str
+    attributes: dict[str, list[str | None]]
+    captions: list[str | None] | None
+    where: Callable[[int], str]
+    faults: tuple[Fault, ...] = ()
+
+
+# Tables
+
+
+def table_labels(
+    table: LabelTable,
+    names: Sequence[str],
+    name: Callable[[int], str],
+    wanted: Collection[str],
+    folder: str = "",
+) -> Labels:
+    """A table that names files.
+
+    Args:
+        names: of the pictures, see :class:`Listing`.
+        folder: of the table below that of the pictures, ending with ``/``.
+        name: what an error calls a picture.
+        wanted: names that the config mentions.
+
+    Raises:
+        UsageError: a row names several pictures, or two rows one.
+    """
+    index, count = NameIndex(names), len(names)
+    common = common_folders([row.key for row in table.rows])
+    rows: list[Any] = [None] * count
+    lines: list[int] = [0] * count
+    faults = []
+    for number, key, values in table.rows:
+        found = index.find(key, folder, common)
+        place = f"{table.file}:{number}"
+        if len(found) > 1:
+            raise UsageError(
+                f"{place}: {key!r} may be {name(found[0])} or {name(found[1])}; write the folder, "
+                "too."
+            )
+        if not found:
+            faults.append(
+                Fault(place, f"names {key!r}, and there is no such picture", "incomplete")
+            )
+            continue
+        if rows[found[0]] is not None:
+            raise UsageError(f"{place}: {key!r} stands in line {lines[found[0]]}, too; remove one.")
+        rows[found[0]], lines[found[0]] = values, number
+    attributes, captions = columns_of(by_column(rows), len(table.rows), wanted)
+    return Labels(
+        RANKS.index("file_name"),
+        f"row in {table.file}",
+        attributes,
+        captions,
+        lambda row: f"{table.file}:{lines[row]}",
+        tuple(faults),
+    )
+
+
+def index_labels(
+    table: LabelTable, count: int, name: Callable[[int], str], wanted: Collection[str]
+) -> Labels:
+    """A table by index: row i belongs to the i-th picture.
+
+    Raises:
+        UsageError: an index is none or stands there twice, or there are more or fewer than
+            pictures, so that which row belongs to which is uncertain.
+    """
+    rows: list[Any] = [None] * count
+    lines: list[int] = [0] * count
+    repeated: list[tuple[int, int]] = []
+    for number, key, values in table.rows:
+        place = f"{table.file}:{number}"
+        whole = key.partition(".")[0] if key.rstrip("0").endswith(".") else key
+        if not whole.isdecimal():
+            raise UsageError(f"{place}: got the index {key!r}, expected a number from 0.")
+        row = int(whole)
+        if row >= count:
+            raise UsageError(
+                f"{place}: index {row}, but the images are 0 to {count - 1}: {len(table.rows)} "
+                f"rows for {count} images; there must be one row per image."
+            )
+        if rows[row] is not None:
+            repeated.append((lines[row], row))
+            continue
+        rows[row], lines[row] = values, number
+    missing = [row for row in range(count) if rows[row] is None]
+    if repeated:
+        line_number, row = repeated[0]
+        lacking = f"; index {missing[0]} is missing" if missing else ""
+        raise UsageError(
+            f"{table.file}:{line_number}: index {row} is given twice{lacking}; correct it."
+        )
+    if missing and missing[-1] == count - 1:
+        raise UsageError(
+            f"{table.file}: {len(table.rows)} rows for {count} images; there must be one row per "
+            f"image, and {name(missing[0])} has none."
+        )
+    columns = by_column(rows)
+    caption = caption_column(columns, wanted)
+    texts = columns.pop(caption) if caption is not None else None
+    attributes = {
+        column: [None if value is None else as_text(value) for value in values]
+        for column, values in columns.items()
+    }
+    return Labels(
+        RANKS.index("index"),
+        f"row in {table.file}",
+        attributes,
+        None if texts is None else [line(as_text(text)) if text else None for text in texts],
+        lambda row: f"{table.file}:{lines[row]}",
+    )
+
+
+# Lines of captions
+
+
+def prompt_labels(file: Path, count: int) -> Labels:
+    """A caption per line, in the order of the pictures.
+
+    Raises:
+        UsageError: there are more or fewer lines than pictures.
+    """
+    lines = decoded(read_bounded(file), file).removesuffix("\n").split("\n")
+    prompts = [text.removesuffix("\r") for text in lines]  # other signs may be in a caption
+    while len(prompts) > count and not prompts[-1]:
+        prompts.pop()
+    if len(prompts) != count:
+        raise UsageError(f"{file}: {len(prompts)} lines for {count} images.")
+    return Labels(
+        RANKS.index("prompts"),
+        f"line in {file}",
+        {},
+        list(prompts),
+        lambda row: f"{file}:{row + 1}",
+    )
+
+
+# Beside each picture
+
+
+def beside_labels(listing: Listing, wanted: Collection[str]) -> list[Labels]:
+    """The .txt, .caption and .json files beside pictures, and the columns of Parquet files."""
+    if listing.table is not None:
+        attributes, captions = columns_of(listing.table, len(listing.encoded), wanted)
+        rank, name = RANKS.index("beside"), listing.encoded.name
+        return [Labels(rank, "value in its row", attributes, captions, name)]
+    records = _beside(listing, ".json", lambda data, name: json_object(data, name, RECORD))
+    count = sum(record is not None for record in records.values)
+    columns = columns_of(by_column(records.values), count, wanted)
+    found = [_labels_beside(records, columns)]
+    for suffix in (".txt", ".caption"):
+        texts = _beside(listing, suffix, lambda data, name: line(decoded(data, name)))
+        # img2dataset writes an empty .txt where the record has no caption.
+        silent = found[0].captions is not None
+        captions = [None if silent and not text else text for text in texts.values]
+        found.append(_labels_beside(texts, Columns({}, captions)))
+    return found
+
+
+class Beside(NamedTuple):
+    """What the files of one suffix hold, by picture."""
+
+    suffix: str
+    values: list[Any]
+    places: list[str]
+    faults: tuple[Fault, ...]
+
+
+def _beside(listing: Listing, suffix: str, read: Callable[[bytes, Any], Any]) -> Beside:
+    values: list[Any] = []
+    places: list[str] = []
+    used: set[str] = set()
+    for picture in listing.names or ():
+        name = listing.beside.find(picture, suffix)
+        file = None if name is None else listing.beside.read(name)
+        values.append(None if file is None else read(_bytes(file), file))
+        places.append(str(file))
+        used |= set() if name is None else {name}
+    others = listing.beside.others(used, suffix) if used else []
+    return Beside(
+        suffix,
+        values,
+        places,
+        tuple(Fault(str(file), "has no picture beside it", "incomplete") for file in others),
+    )
+
+
+def _bytes(file: Any) -> bytes:
+    if isinstance(file, Path):
+        return read_bounded(file, LARGEST_RECORD)
+    if file.size > LARGEST_RECORD:
+        raise UsageError(f"{file}: larger than {LARGEST_RECORD:,} bytes; no caption or record.")
+    return file.read_bytes()
+
+
+def _labels_beside(found: Beside, columns: Columns) -> Labels:
+    said = any(value is not None for value in found.values)
+    return Labels(
+        RANKS.index("beside"),
+        f"{found.suffix} beside it",
+        columns.attributes,
+        columns.captions if said else None,
+        found.places.__getitem__,
+        found.faults,
+    )
+
+
+# Sub-folders
+
+
+def folder_labels(listing: Listing) -> Labels | None:
+    """The sub-folders as a class: the first one in which pictures differ."""
+    parts = [folder.split("/") if folder else [] for folder in listing.folders]
+    if not any(parts):
+        return None
+    common = shared(parts)
+    values = [p[common] if len(p) > common else None for p in parts]
+    if all(value is None for value in values):
+        return None
+    return Labels(RANKS.index("folder"), "sub-folder", {CLASS: values}, None, listing.encoded.name)

@@ -1,0 +1,164 @@
+"""The pictures of a folder, by name, with the files that stand beside them."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ctrak_jax.data.folder.names import counted, walk
+from ctrak_jax.data.folder.parquet import read_parquet
+from ctrak_jax.data.folder.tars import members
+from ctrak_jax.data.pictures import SUFFIXES, EncodedPictures, Files
+from ctrak_jax.errors import UsageError
+
+KINDS = {"pictures": SUFFIXES, "tars": (".tar",), "Parquet files": (".parquet",)}
+"""What may hold the pictures, and how their names end."""
+BESIDE = (".txt", ".caption", ".json")
+"""Files beside a picture that say what it shows."""
+PACKED = (".zip", ".tgz", ".tbz", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
+"""Archives that would have to be unpacked: leaving one out would lose its pictures."""
+NO_COMPANIONS = frozenset(
+    (
+        *("readme", "license", "licence", "notice", "notes", "info", "classes", "dataset"),
+        *("dataset_info", "requirements", "meta", "prompts", "metadata", "attributes"),
+    )
+)
+"""Names of files that belong to no picture, where there is none of that name."""
+
+
+class Companions:
+    """Files beside pictures, found by the names of the pictures."""
+
+    def __init__(self, files: Mapping[str, Any]) -> None:
+        """
+        Args:
+            files: name -> what its bytes are read from.
+        """
+        self._exact: dict[tuple[str, str], str] = {}
+        self._folded: dict[tuple[str, str], list[str]] = defaultdict(list)
+        self._files = files
+        for name in files:
+            stem, dot, suffix = name.rpartition(".")
+            key = (stem, (dot + suffix).lower())
+            self._exact[key] = name
+            self._folded[(stem.casefold(), key[1])].append(name)
+
+    def find(self, picture: str, suffix: str) -> str | None:
+        """The name of the file of that suffix which belongs to a picture: ``3.png.txt``, ``3.txt``;
+        of ``3.left.png`` also ``3.txt``, whose key ends at the first dot."""
+        folder, slash, name = picture.rpartition("/")
+        last, first = picture.rpartition(".")[0], folder + slash + name.partition(".")[0]
+        for stem in dict.fromkeys((picture, last, first)):
+            if found := self._exact.get((stem, suffix)):
+                return found
+            folded = self._folded.get((stem.casefold(), suffix), [])
+            if len(folded) == 1:
+                return folded[0]
+        return None
+
+    def read(self, name: str) -> Any:
+        """What the bytes of a file are read from."""
+        return self._files[name]
+
+    def others(self, used: set[str], suffix: str) -> list[Any]:
+        """The files of a suffix that belong to no picture but should."""
+        return [
+            file
+            for name, file in self._files.items()
+            if name.lower().endswith(suffix) and name not in used and not _stands_alone(name)
+        ]
+
+
+def _stands_alone(name: str) -> bool:
+    stem = PurePosixPath(name).stem.casefold()
+    return stem in NO_COMPANIONS or stem.endswith("_stats")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The pictures of a folder by row.
+
+    Attributes:
+        names: relative to the folder, in a tar as ``0.tar/3.png``; None where rows have no names.
+        beside: the files beside the pictures.
+        folders: the sub-folder of each picture, in a tar the member's; none where there are none.
+        table: of Parquet files, the columns beside the pictures.
+    """
+
+    encoded: EncodedPictures
+    names: tuple[str, ...] | None = None
+    beside: Companions = field(default_factory=lambda: Companions({}))
+    folders: tuple[str, ...] = ()
+    packed: bool = False
+    table: Mapping[str, Sequence[Any]] | None = None
+
+
+def list_pictures(folder: Path, *, by_place: bool) -> Listing:
+    """The pictures anywhere below a folder: files of their own, in tars, or in Parquet files.
+
+    Files of their own are in the order in which people count; tars in the order of text, unless
+    something is joined to them by place.
+
+    Args:
+        by_place: rows of a table or lines of a text are joined to pictures by their order.
+
+    Raises:
+        UsageError: there is no picture, several kinds, an archive that must be unpacked, or one
+            that cannot be read.
+    """
+    names = walk(folder)
+    packed = [name for name in names if name.lower().endswith(PACKED)]
+    if packed:
+        raise UsageError(f"{folder / packed[0]}: is a packed archive; unpack it there.")
+    kinds = {
+        kind: [name for name in names if name.lower().endswith(suffixes)]
+        for kind, suffixes in KINDS.items()
+    }
+    if kinds["tars"]:  # img2dataset writes a table 00000.parquet beside each 00000.tar
+        tars = {name.lower().removesuffix(".tar") for name in kinds["tars"]}
+        kinds["Parquet files"] = [
+            name
+            for name in kinds["Parquet files"]
+            if name.lower().removesuffix(".parquet") not in tars
+        ]
+    match [(kind, found) for kind, found in kinds.items() if found]:
+        case [("pictures", found)]:
+            return _loose(folder, names, found)
+        case [("tars", found)]:
+            return _tars(folder, found, by_place)
+        case [(_, found)]:
+            encoded, table = read_parquet([folder / name for name in found])
+            return Listing(encoded=encoded, table=table)
+        case []:
+            raise UsageError(f"{folder}: holds no {', '.join(SUFFIXES)}, .tar or .parquet file.")
+        case several:
+            mixed = " and ".join(f"{len(found)} {kind}" for kind, found in several)
+            raise UsageError(f"{folder}: holds {mixed}; keep one kind.")
+
+
+def _loose(folder: Path, names: Sequence[str], pictures: Sequence[str]) -> Listing:
+    ordered = [pictures[place] for place in counted(pictures)]
+    beside = {name: folder / name for name in names if name.lower().endswith(BESIDE)}
+    return Listing(
+        encoded=Files([folder / name for name in ordered]),
+        names=tuple(ordered),
+        beside=Companions(beside),
+        folders=tuple(name.rpartition("/")[0] for name in ordered),
+    )
+
+
+def _tars(folder: Path, tars: Sequence[str], by_place: bool) -> Listing:
+    found = {f"{tar}/{m.name}": m for tar in tars for m in members(folder / tar)}
+    names = [name for name in found if name.lower().endswith(SUFFIXES)]
+    if not names:
+        raise UsageError(f"{folder}: its .tar files hold no {', '.join(SUFFIXES)}.")
+    if by_place:
+        names = [names[place] for place in counted(names)]
+    return Listing(
+        encoded=Files([found[name] for name in names]),
+        names=tuple(names),
+        beside=Companions({n: m for n, m in found.items() if n.lower().endswith(BESIDE)}),
+        folders=tuple(found[name].name.rpartition("/")[0] for name in names),
+        packed=True,
+    )

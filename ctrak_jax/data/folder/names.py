@@ -1,0 +1,121 @@
+"""Pictures by name: which files count, in which order, and which one a table means.
+
+Names are relative to the folder of the pictures, with ``/`` between folders.
+"""
+
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
+
+LEFTOVERS = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin"}
+"""What operating systems leave in folders and archives, beside names that begin with a dot."""
+HASH = re.compile(r"[0-9a-f]{8,}(-[0-9a-f]+)*", re.IGNORECASE)
+
+
+def is_leftover(name: str) -> bool:
+    """Is a file passed over: hidden (``._0.png``, ``.DS_Store``), or of an operating system?"""
+    parts = PurePosixPath(name).parts
+    return any(part.startswith(".") or part.casefold() in LEFTOVERS for part in parts)
+
+
+def walk(folder: Path) -> list[str]:
+    """The files anywhere below a folder but the leftovers, sorted as text."""
+    return sorted(_files(folder, "", set()))
+
+
+def _files(folder: Path, prefix: str, above: set[str]) -> Iterator[str]:
+    real = os.path.realpath(folder)
+    if real in above:  # a link to a folder that it stands in
+        return
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if not is_leftover(entry.name)]
+    for entry in found:
+        if entry.is_dir():
+            yield from _files(Path(entry.path), f"{prefix}{entry.name}/", above | {real})
+        elif entry.is_file():
+            yield prefix + entry.name
+
+
+def counted(names: Sequence[str]) -> list[int]:
+    """The order in which people count: 2 before 10, folder by folder. Names that are all
+    hexadecimal hashes hold no numbers and are sorted as text.
+
+    Returns:
+        The places of the names, in order.
+    """
+    stems = [PurePosixPath(name).name.partition(".")[0] for name in names]
+    hashes = all(map(HASH.fullmatch, stems)) and not all(stem.isdecimal() for stem in stems)
+    if hashes:
+        return sorted(range(len(names)), key=names.__getitem__)
+    return sorted(range(len(names)), key=lambda place: (_counting(names[place]), names[place]))
+
+
+def _counting(name: str) -> list[list[tuple[int, str]]]:
+    """A key by folders, then by pieces of text and of number in turn; ``(number, text)``."""
+    return [
+        [
+            (int(piece), "") if odd % 2 else (0, piece)
+            for odd, piece in enumerate(re.split(r"([0-9]+)", part))
+        ]
+        for part in name.split("/")
+    ]
+
+
+class NameIndex:
+    """Which picture a table means by a name."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._by_tail: dict[str, list[int]] = defaultdict(list)
+        self._exact: dict[str, list[int]] = defaultdict(list)
+        for row, name in enumerate(names):
+            self._exact[_composed(name)].append(row)
+            parts = _folded(name).split("/")
+            for first in range(len(parts)):
+                self._by_tail["/".join(parts[first:])].append(row)
+
+    def find(self, name: str, folder: str = "", common: int = 0) -> list[int]:
+        """The pictures that a name may mean: the one that it spells; else those whose name ends
+        with it, in any case of letters.
+
+        Args:
+            folder: of the table, ending with ``/``; names may be relative to it.
+            common: how many leading folders all names of the table share; they may lie above the
+                pictures' folder.
+        """
+        parts = parts_of(name)
+        rests = ["/".join(parts[first:]) for first in range(common + 1)]
+        for rest in rests:
+            if found := self._exact.get(folder + rest) or self._exact.get(rest):
+                return found
+        ends = (self._by_tail.get(_folded(rest)) for rest in rests)
+        return next((found for found in ends if found), [])
+
+
+def parts_of(name: str) -> list[str]:
+    """The folders and the name of a file as a table writes it."""
+    written = _composed(name.strip().replace("\\", "/"))
+    return [part for part in written.split("/") if part not in ("", ".")]
+
+
+def common_folders(names: Sequence[str]) -> int:
+    """How many leading folders all names share."""
+    folders = [parts_of(name)[:-1] for name in names]
+    return shared(folders)
+
+
+def shared(paths: Sequence[Sequence[str]]) -> int:
+    """With how many pieces all paths begin alike."""
+    return len(list(takewhile(lambda pieces: len(set(pieces)) == 1, zip(*paths, strict=False))))
+
+
+def _composed(name: str) -> str:
+    """One form for letters with marks: macOS writes them in two pieces."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _folded(name: str) -> str:
+    return _composed(name).casefold()

@@ -1,0 +1,192 @@
+"""Tables as people have them: text with any delimiter, or JSON lines.
+
+Read alike: a byte order mark (UTF-8 or UTF-16), line ends of any system, blank lines, blanks around
+values, values in quotation marks, a first line ``sep=;``, empty columns at the right. The delimiter
+is the one that finds a column ``file_name`` or ``index`` in the first line.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from ctrak_jax.data.folder.columns import scalar
+from ctrak_jax.data.reading import decoded, json_object, read_bounded
+from ctrak_jax.errors import UsageError
+
+FILE_NAMES = ("file_name", "filename", "file name", "file", "image")
+"""Headers of a column of file names; the first that is there counts."""
+DELIMITERS = (",", ";", "\t", "|")
+EXPECTED = "'index,<attribute>,...' or 'file_name,<attribute>,...'"
+
+
+class TableRow(NamedTuple):
+    """A row: its line, what it belongs to, and its values by column."""
+
+    line: int
+    key: str
+    values: dict[str, Any]
+
+
+class LabelTable(NamedTuple):
+    """A table of labels whose rows are joined by file name, or by index."""
+
+    file: Path
+    key: Literal["file_name", "index"]
+    columns: tuple[str, ...]
+    rows: list[TableRow]
+
+
+def read_table(file: Path) -> LabelTable:
+    """Read a table.
+
+    Raises:
+        UsageError: no text, no such columns, or rows that do not fit the header; the message names
+            the file and the line.
+    """
+    text = decoded(read_bounded(file), file)
+    found = _json_lines(file, text) if file.suffix.lower() == ".jsonl" else _cells(file, text)
+    if not any(found.columns):
+        raise UsageError(f"{file}: no column beside {found.key!r}; expected {EXPECTED}.")
+    return found
+
+
+# Text
+
+
+class TextRow(NamedTuple):
+    """A line of text as cells."""
+
+    line: int
+    cells: list[str]
+
+
+def _cells(file: Path, text: str) -> LabelTable:
+    delimiter, text, skipped = _delimiter(file, text)
+    rows = [
+        TextRow(line + skipped, cells) for line, cells in _rows(file, text, delimiter) if any(cells)
+    ]
+    header, body = rows[0].cells, rows[1:]
+    key, place = _key_column(header, body)
+    if key is None:
+        raise UsageError(f"{file}: the first line must be {EXPECTED}.")
+    width = len(header)
+    while width and not header[width - 1]:
+        width -= 1
+    unnamed = {n for n in range(width) if not header[n]} - {place}
+    dropped = {n for n in unnamed if n == 0 or not any(row.cells[n : n + 1] for row in body)}
+    if unnamed - dropped:
+        raise UsageError(f"{file}: column {min(unnamed - dropped) + 1} has no name; name it.")
+    keys = {place} | {n for n in range(width) if _role(header[n]) == "index"}
+    columns = {n: header[n] for n in range(width) if n not in keys | dropped}
+    twice = [name for name in columns.values() if list(columns.values()).count(name) > 1]
+    if twice:
+        raise UsageError(f"{file}:1: attribute {twice[0]!r} is given twice; rename or remove one.")
+    found = []
+    for line, cells in body:
+        if len(cells) < width or any(cells[width:]):
+            said = f"{key} {cells[place]}" if place < len(cells) else f"no {key}"
+            raise UsageError(
+                f"{file}:{line}: got {delimiter.join(cells)!r} ({said}), expected {width} values "
+                "as in the first line."
+            )
+        found.append(TableRow(line, cells[place], {name: cells[n] for n, name in columns.items()}))
+    return LabelTable(file, key, tuple(columns.values()), found)
+
+
+def _role(header: str) -> Literal["file_name", "index"] | None:
+    name = header.casefold()
+    if name in FILE_NAMES:
+        return "file_name"
+    return "index" if name == "index" else None
+
+
+def _key_column(
+    header: Sequence[str], body: Sequence[TextRow]
+) -> tuple[Literal["file_name", "index"] | None, int]:
+    """What rows are joined by, and its column; an unnamed first column of numbers is an index."""
+    names = [name.casefold() for name in header]
+    for wanted in FILE_NAMES:
+        # A table by index may have an attribute that is called like a file.
+        if wanted in names and (wanted == FILE_NAMES[0] or "index" not in names):
+            return "file_name", names.index(wanted)
+    if "index" in names:
+        return "index", names.index("index")
+    numbers = all(row.cells[0].isdecimal() for row in body)
+    return ("index", 0) if len(names) > 1 and not names[0] and body and numbers else (None, 0)
+
+
+def _delimiter(file: Path, text: str) -> tuple[str, str, int]:
+    """The delimiter, the text, and how many of its first lines are left out of it."""
+    skipped = 0
+    if stated := re.match(r"sep=(.)[ \t]*(?:\r\n|\n|\r)", text):
+        text, skipped = text[stated.end() :], 1
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    candidates = (stated[1],) if stated else DELIMITERS
+    for delimiter in candidates:
+        header = next(_rows(file, first, delimiter), TextRow(0, [])).cells
+        unnamed = len(header) > 1 and not header[0]
+        if any(map(_role, header)) or unnamed:
+            return delimiter, text, skipped
+    raise UsageError(f"{file}: the first line must be {EXPECTED}.")
+
+
+def _rows(file: Path, text: str, delimiter: str) -> Iterator[TextRow]:
+    """The lines as cells: those in quotation marks as they are, others without blanks around."""
+    blank = " " if delimiter == "\t" else r"[ \t]"
+    sign = re.escape(delimiter)
+    cell = re.compile(
+        rf'{blank}*"([^"]*(?:""[^"]*)*)"{blank}*({sign}|\r\n|\n|\r|\Z)'
+        rf"|([^{sign}\r\n]*)({sign}|\r\n|\n|\r|\Z)"
+    )
+    place, line, cells = 0, 1, []
+    started = line
+    while place < len(text) or cells:
+        found = cell.match(text, place)
+        assert found is not None
+        quoted, end, bare = found[1], found[2] if found[1] is not None else found[4], found[3]
+        if quoted is None and bare.lstrip().startswith('"'):
+            raise UsageError(f"{file}:{line}: a quotation mark without its counterpart.")
+        cells.append(bare.strip() if quoted is None else quoted.replace('""', '"'))
+        place, line = found.end(), line + _line_ends(found[0])
+        if end != delimiter:
+            yield TextRow(started, cells)
+            cells, started = [], line
+
+
+def _line_ends(text: str) -> int:
+    return text.count("\n") + text.count("\r") - text.count("\r\n")
+
+
+# JSON lines
+
+
+def _json_lines(file: Path, text: str) -> LabelTable:
+    objects = [
+        (number, json_object(line.encode(), f"{file}:{number}", '{"file_name": "0.png"}'))
+        for number, line in enumerate(re.split(r"\r\n|\n|\r", text), start=1)
+        if line.strip()
+    ]
+    names = dict.fromkeys(name for _, found in objects for name in found)
+    key = next(
+        (name for wanted in (*FILE_NAMES, "index") for name in names if name.casefold() == wanted),
+        "",
+    )
+    if not key:
+        raise UsageError(
+            f"{file}: expected lines such as " + '{"file_name": "0.png", "style": "voxel"}.'
+        )
+    rows = []
+    for number, found in objects:
+        if key not in found or not isinstance(found[key], str | int):
+            raise UsageError(f"{file}:{number}: has no {key!r}, which other lines have.")
+        values = {
+            name: value
+            for name, value in found.items()
+            if name != key and _role(name) != "index" and scalar(value)
+        }
+        rows.append(TableRow(number, str(found[key]), values))
+    columns = dict.fromkeys(name for row in rows for name in row.values)
+    return LabelTable(
+        file, "index" if key.casefold() == "index" else "file_name", tuple(columns), rows
+    )
