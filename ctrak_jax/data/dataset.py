@@ -190,7 +190,7 @@ def survey_of(data: cfg.DataConfig) -> Survey:
     """
     if data.kind == "abc":
         raise UsageError("data.kind=abc is the AbC benchmark; run it by `ctrak abc`.")
-    if data.path is None:
+    if data.kind == "synthetic" or data.path is None:
         raise UsageError(f"data.kind={data.kind} is drawn; there are no files.")
     if data.kind == "celeba":
         return survey_celeba(data.path, side=data.image_size)

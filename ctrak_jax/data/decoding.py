@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ctrak_jax.errors import UsageError
 
@@ -68,7 +68,9 @@ def readable(name: str) -> Iterator[None]:
     except UsageError:
         raise
     except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
-        reason = (str(error) or type(error).__name__).partition("\n")[0]
+        said = str(error) or type(error).__name__
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "of no known format" if unknown else said.partition("\n")[0]
         raise UsageError(f"{name}: not a readable image ({reason}).") from None
 
 

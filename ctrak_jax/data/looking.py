@@ -1,7 +1,7 @@
 """A look at every picture of a set: at its header, or decoded once, by all cores.
 
-What has been decoded can be recorded: a file of JSON lines, first what identifies the pictures,
-then a line per finished chunk. A look that was interrupted resumes behind them.
+What has been found can be recorded: a file of JSON lines, one per finished chunk, with a stamp of
+its files. A look that was interrupted resumes with the chunks that are not there.
 """
 
 import hashlib
@@ -58,7 +58,7 @@ def look(
     """
     total = len(encoded)
     chunks = [range(first, min(first + CHUNK, total)) for first in range(0, total, CHUNK)]
-    done = {} if record is None else _begin(record, encoded)
+    done = {} if record is None else _resumed(record, encoded, chunks)
     advance(sum(len(chunk) for chunk in chunks if chunk.start in done))
     todo = [chunk for chunk in chunks if chunk.start not in done]
     workers = workers or (_cores() if decode and total >= FEW else 1)
@@ -70,28 +70,44 @@ def look(
     headers: list[PictureHeader | None] = []
     faults: list[Fault] = []
     for chunk in chunks:
-        for row, found in zip(chunk, done[chunk.start], strict=True):
+        kinds, which, _ = done[chunk.start]
+        for row, kind in zip(chunk, which, strict=True):
+            found = kinds[kind]
             headers.append(None if isinstance(found, str) else found)
             if isinstance(found, str):
                 faults.append(Fault(encoded.name(row), found, "picture", row))
     return Looked(headers, faults)
 
 
-Found = list[PictureHeader | str]
-"""A header per picture, or what is wrong with it."""
+class Found(NamedTuple):
+    """What a chunk of pictures holds: the headers and faults that occur, and which one each
+    picture has (few differ, and they travel between processes); the stamp of their files."""
+
+    kinds: list[PictureHeader | str]
+    which: list[int]
+    stamp: str
 
 
 def _look(encoded: EncodedPictures, chunk: range, decode: bool) -> Found:
     read = examined if decode else header_of
-    found: Found = []
+    kinds: dict[PictureHeader | str, int] = {}
+    which: list[int] = []
     for row in chunk:
-        name = encoded.name(row)
         try:
-            with readable(name):
-                found.append(read(encoded.read(row)))
-        except UsageError as error:
-            found.append(str(error).removeprefix(f"{name}: ").removesuffix("."))
-    return found
+            found = read(encoded.read(row))
+        except Exception as error:
+            found = _reason(error, encoded.name(row))
+        which.append(kinds.setdefault(found, len(kinds)))
+    return Found(list(kinds), which, _stamp(encoded, chunk))
+
+
+def _reason(error: Exception, name: str) -> str:
+    """What is wrong with a picture, without its name."""
+    try:
+        with readable(name):
+            raise error
+    except UsageError as said:
+        return str(said).removeprefix(f"{name}: ").removesuffix(".")
 
 
 # By several processes
@@ -134,26 +150,27 @@ def _cores() -> int:
 # The record
 
 
-def _begin(record: Path, encoded: EncodedPictures) -> dict[int, Found]:
-    """What has been noted of these pictures; a record of others is begun anew."""
-    identity, done = _identity(encoded), {}
+def _resumed(record: Path, encoded: EncodedPictures, chunks: Sequence[range]) -> dict[int, Found]:
+    """The chunks that were noted of these pictures as they are. The record keeps them alone."""
     lines = record.read_text("utf-8").split("\n") if record.exists() else []
-    whole = lines[:-1]  # what stands behind the last line end was cut off
-    begin = json.dumps({"pictures": identity})
-    if whole[:1] != [begin]:
-        whole = [begin]
-    for entry in map(json.loads, whole[1:]):
-        done[entry["first"]] = [_from_json(found) for found in entry["found"]]
+    ranges, done, kept = {chunk.start: chunk for chunk in chunks}, {}, []
+    for line in lines[:-1]:  # what stands behind the last line end was cut off
+        entry = json.loads(line)
+        chunk = ranges.get(entry["first"])
+        if chunk and len(chunk) == len(entry["which"]) and _stamp(encoded, chunk) == entry["stamp"]:
+            kinds = [_from_json(kind) for kind in entry["kinds"]]
+            done[chunk.start] = Found(kinds, entry["which"], entry["stamp"])
+            kept.append(line)
     record.parent.mkdir(parents=True, exist_ok=True)
     part = record.with_name(f"{record.name}.part")
-    part.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
+    part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
     part.replace(record)
     return done
 
 
 def _note(record: Path, chunk: range, found: Found) -> None:
     with record.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"first": chunk.start, "found": found}) + "\n")
+        file.write(json.dumps({"first": chunk.start, **found._asdict()}) + "\n")
 
 
 def _from_json(found: Any) -> PictureHeader | str:
@@ -163,15 +180,20 @@ def _from_json(found: Any) -> PictureHeader | str:
     return PictureHeader(tuple(size), *others)
 
 
-def _identity(encoded: EncodedPictures) -> str:
-    """Changes where a picture is added, renamed, or written again."""
-    digest, stamps = hashlib.sha256(), {}
-    for row in range(len(encoded)):
-        name = encoded.name(row)
-        digest.update(name.encode("utf-8", "surrogateescape"))
+def _stamp(encoded: EncodedPictures, chunk: range) -> str:
+    """Changes where a picture of a chunk is added, renamed, or written again."""
+    digest, stats = hashlib.sha256(), {}
+    for row in chunk:
         file = encoded.file(row)
-        if file not in stamps:
-            stat = os.stat(file)
-            stamps[file] = f"{stat.st_size} {stat.st_mtime_ns}"
-        digest.update(stamps[file].encode())
+        if file not in stats:
+            stats[file] = _written(file)
+        digest.update(f"{encoded.name(row)} {stats[file]}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def _written(file: Path) -> str:
+    try:
+        found = os.stat(file)
+    except OSError as error:  # the look itself says so
+        return str(error.strerror)
+    return f"{found.st_size} {found.st_mtime_ns}"

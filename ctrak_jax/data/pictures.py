@@ -65,8 +65,12 @@ class Files:
         return getattr(self.paths[row], "tar", self.paths[row])
 
     def read(self, row: int) -> bytes:
+        path = self.paths[row]
         try:
-            return self.paths[row].read_bytes()
+            if isinstance(path, Path):
+                with open(path, "rb", buffering=0) as file:  # a third of read_bytes' time
+                    return file.read()
+            return path.read_bytes()
         except OSError as error:
             raise UsageError(f"{self.paths[row]}: {error.strerror}.") from None
 

@@ -15,8 +15,9 @@ LARGEST = 2**30
 LARGEST_RECORD = 2**24
 
 
-def read_bounded(file: Path, most: int = LARGEST) -> bytes:
-    """A file's bytes, refused where there are too many for what it should be."""
+def read_bounded(file: Path, most: int | None = None) -> bytes:
+    """A file's bytes, refused where there are more than ``most``, by default ``LARGEST``."""
+    most = LARGEST if most is None else most
     try:
         with file.open("rb") as stream:
             data = stream.read(most + 1)

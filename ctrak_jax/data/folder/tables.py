@@ -124,7 +124,10 @@ def _delimiter(file: Path, text: str) -> tuple[str, str, int]:
     first = next((line for line in text.splitlines() if line.strip()), "")
     candidates = (stated[1],) if stated else DELIMITERS
     for delimiter in candidates:
-        header = next(_rows(file, first, delimiter), TextRow(0, [])).cells
+        try:
+            header = next(_rows(file, first, delimiter), TextRow(0, [])).cells
+        except UsageError:  # another sign stands behind a quotation mark
+            continue
         unnamed = len(header) > 1 and not header[0]
         if any(map(_role, header)) or unnamed:
             return delimiter, text, skipped

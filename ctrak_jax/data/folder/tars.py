@@ -59,10 +59,10 @@ def members(file: Path) -> list[TarMember]:
 def _member(file: Path, info: tarfile.TarInfo) -> TarMember | None:
     """A member as it is read; None for folders and leftovers."""
     name = _plain(info.name)
-    if info.isdir() or is_leftover(name):
-        return None
     if name.startswith("/") or ".." in PurePosixPath(name).parts:
         raise UsageError(f"{file}:{info.name}: names a place outside the archive; pack it anew.")
+    if info.isdir() or is_leftover(name):
+        return None
     if not info.isreg() or info.issparse():
         raise UsageError(
             f"{file}:{info.name}: is a link or no plain file, which is not followed; pack the "

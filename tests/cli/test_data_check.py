@@ -1,0 +1,84 @@
+"""``ctrak data check``: a table of faults, or none."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from ctrak_jax import cli
+from tests.data.wild import Numbering, by_index, captions_beside, encoded, metadata_csv, put
+
+AT = Numbering(12)
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """A config of the folder ``mine``."""
+    monkeypatch.chdir(tmp_path)
+    data = {"kind": "folder", "path": "mine", "condition_on": ["style"]}
+    (tmp_path / "some.yaml").write_text(yaml.safe_dump({"data": data, "query": {"check": "none"}}))
+    return "some.yaml"
+
+
+def test_a_set_without_faults_exits_with_0(tmp_path, config, capsys):
+    metadata_csv(tmp_path / "mine", AT)
+    assert cli.main(["data", "check", config]) == 0
+    out = capsys.readouterr().out
+    for words in ("12 images, 24 x 24 pixels", "style: 3 values: a 4", "12 captions", "no fault"):
+        assert words in out
+    assert (tmp_path / "runs/some/faults.csv").read_text() == "kind,name,reason\n"
+
+
+def test_all_faults_are_listed_at_once(tmp_path, config, capsys):
+    by_index(tmp_path / "mine", AT)
+    captions_beside(tmp_path / "mine", AT)
+    (tmp_path / "mine/images/3.txt").unlink()
+    put(tmp_path / "mine/images/5.png", encoded(5)[:-30])
+    put(tmp_path / "mine/images/7.txt", "of 7")
+    put(tmp_path / "mine/images/70.txt", "of nothing")
+    put(tmp_path / "mine/prompts.txt", "".join(f"picture {n}\n" for n in AT.every))
+    assert cli.main(["data", "check", config, "--out", "out", "--json"]) == 1
+    said = capsys.readouterr()
+    assert "out/faults.csv" in said.err
+    found = json.loads(said.out)
+    names = [fault["name"].rpartition("/")[2] for fault in found["faults"]]
+    assert names == ["70.txt", "5.png", "7.png"], "the caption of 3 stands in prompts.txt"
+    assert [fault["kind"] for fault in found["faults"]] == ["incomplete", "picture", "conflict"]
+    with (tmp_path / "out/faults.csv").open() as file:
+        assert list(csv.DictReader(file)) == found["faults"]
+
+
+def test_pictures_of_another_size_are_faults_where_none_are_resized(tmp_path, config, ctrak):
+    metadata_csv(tmp_path / "mine", AT)
+    put(tmp_path / "mine/images/4.PNG", encoded(4)[:0] + larger())
+    status, line, out = ctrak("data", "check", config)
+    assert status == 1
+    assert "1 fault, listed" in line
+    assert "30 x 20" in out
+    assert cli.main(["data", "check", config, "--data.resize", "true"]) == 0
+
+
+def larger() -> bytes:
+    import io
+
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data.kind", "synthetic"], "there are no files"),
+        (["--data.condition_on", "[hair]"], "'hair' is not in the data set"),
+    ],
+)
+def test_what_cannot_be_checked_exits_with_2(tmp_path, config, ctrak, arguments, words):
+    metadata_csv(tmp_path / "mine", AT)
+    status, line, _ = ctrak("data", "check", config, *arguments)
+    assert status == 2
+    assert words in line
