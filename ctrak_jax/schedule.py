@@ -60,14 +60,19 @@ def scaled_linear(
     return from_betas(np.linspace(beta_start**0.5, beta_end**0.5, steps) ** 2)
 
 
-def cosine(steps: int = 1000, offset: float = 0.008, max_beta: float = 0.999) -> Schedule:
+def cosine_betas(steps: int, offset: float = 0.008, max_beta: float = 0.999) -> np.ndarray:
     r""":math:`\bar\alpha(u) = \cos^2\frac{\pi}{2}\frac{u+s}{1+s}`, betas clipped at ``max_beta``.
 
     Source: Nichol & Dhariwal 2021.
     """
     u = np.arange(steps + 1) / steps
     abar = np.cos((u + offset) / (1 + offset) * np.pi / 2) ** 2
-    return from_betas(np.minimum(1.0 - abar[1:] / abar[:-1], max_beta))
+    return np.minimum(1.0 - abar[1:] / abar[:-1], max_beta)
+
+
+def cosine(steps: int = 1000, offset: float = 0.008, max_beta: float = 0.999) -> Schedule:
+    """The schedule of :func:`cosine_betas`."""
+    return from_betas(cosine_betas(steps, offset, max_beta))
 
 
 def level(schedule: Schedule, t: Int[Array, "*n"] | int) -> Level:

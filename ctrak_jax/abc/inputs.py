@@ -1,9 +1,10 @@
 """What a text-to-image network is given of the AbC benchmark: LAION rows, exemplars and questions.
 
 A task's customised model is that of textual inversion: the network of ``model.checkpoint`` and a
-new token, whose vectors are in the task's model folder as ``learned_embeds.safetensors`` or
-``.bin``. The task's texts are read with that token. Where the folder holds no such file the text
-encoder splits the token into those that it knows.
+new token, whose vectors are in the task's model folder: ``learned_embeds.safetensors`` or ``.bin``,
+or a file named by the token, ``<new1>.bin`` or ``new1.bin``. The task's texts are read with that
+token. Where the folder holds no such file the text encoder splits the token into those that it
+knows.
 """
 
 import hashlib
@@ -23,13 +24,15 @@ from ctrak_jax.inputs import arrays
 from ctrak_jax.inputs.base import NegativeRule, SampleInputs
 from ctrak_jax.inputs.encoder import BatchEncoder
 from ctrak_jax.models.stable_diffusion import CLIPText, Component
-from ctrak_jax.models.stable_diffusion.textual_inversion import add_tokens, load_embeddings
+from ctrak_jax.models.stable_diffusion.embedding_files import load_embeddings
+from ctrak_jax.models.stable_diffusion.textual_inversion import add_tokens
 from ctrak_jax.prompts import without
 from ctrak_jax.store.files import digest
 
 TOKEN = re.compile(r"<[^<>\s]+>")
 """A customised token, such as <new1>."""
 LEARNED = ("learned_embeds.safetensors", "learned_embeds.bin")
+SUFFIXES = (".safetensors", ".bin", ".pt")
 APART = 2**30
 """Keeps an exemplar's noise from being that of the LAION row of its number."""
 
@@ -72,7 +75,10 @@ def question_of(number: int, task: Task) -> TaskQuestion:
 
 def learned_of(task: Task) -> Path | None:
     """The file of a task's token, where its model folder has one."""
-    return next((task.model / name for name in LEARNED if (task.model / name).is_file()), None)
+    tokens = dict.fromkeys(TOKEN.findall(task.prompt))
+    stems = [name for token in tokens for name in (token, token.strip("<>"))]
+    names = [*LEARNED, *(stem + suffix for stem in stems for suffix in SUFFIXES)]
+    return next((task.model / name for name in names if (task.model / name).is_file()), None)
 
 
 class Exemplars(NamedTuple):

@@ -30,8 +30,9 @@ from ctrak_jax.inputs.batches import train_samples
 from ctrak_jax.inputs.encoder import BatchEncoder, require_heard
 from ctrak_jax.log import logger
 from ctrak_jax.methods import METHODS, GradientSpec, store_of
-from ctrak_jax.models.architecture import Architecture, architecture_of
+from ctrak_jax.models.architecture import Architecture, architecture_of, model_files_of
 from ctrak_jax.models.checkpointed import refuse_other
+from ctrak_jax.models.stable_diffusion import ModelFiles
 from ctrak_jax.run import model_file
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.keys import feature_key, published_key
@@ -49,7 +50,7 @@ class Benchmark(NamedTuple):
 
     config: Config
     folder: RunFolder
-    checkpoint: Path
+    files: ModelFiles
     mesh: Mesh
     architecture: Architecture
     abc: Abc
@@ -73,12 +74,12 @@ class Benchmark(NamedTuple):
         if (folder / "model.json").exists():
             refuse_other(folder, made_from, model_file.about(folder)["made_from"])
         else:
-            model_file.adopt(folder, self.checkpoint, self.architecture, made_from)
+            model_file.adopt(folder, self.files, self.architecture, made_from)
 
     def placed(self) -> PlacedNetwork:
         """The model split and placed."""
         gradient, mesh = self.config.gradient, self.mesh
-        model = model_file.load(self.folder.model, self.checkpoint, self.architecture, mesh)
+        model = model_file.load(self.folder.model, self.files, self.architecture, mesh)
         found = split(model, gradient.include, gradient.exclude, self.recipe.projection)
         return placed(found, self.architecture, mesh)
 
@@ -163,11 +164,12 @@ def prepare(config: Config, out: Path) -> Benchmark:
             encoder does not know, or too few LAION rows.
     """
     _require_able(config)
-    folder, path = config.model.checkpoint, config.data.path
-    assert folder is not None  # the config sees to it
+    checkpoint, path = config.model.checkpoint, config.data.path
+    assert checkpoint is not None  # the config sees to it
     assert path is not None
+    files = model_files_of(config.model, checkpoint)
     architecture = architecture_of(
-        config.model, config.schedule, folder=folder, image_shape=(0, 0, 3), condition_size=0
+        config.model, config.schedule, files=files, image_shape=(0, 0, 3), condition_size=0
     )
     height, width, channels = architecture.sample
     token, embedding = architecture.condition
@@ -182,18 +184,18 @@ def prepare(config: Config, out: Path) -> Benchmark:
         )
     if plain:
         logger.warning(
-            "%d of %d tasks: no learned_embeds.safetensors or .bin in the folder of their model, "
-            "so the token is read as the text encoder splits it",
+            "%d of %d tasks: no learned_embeds.safetensors or .bin and no file named by the token "
+            "in the folder of their model, so the token is read as the text encoder splits it",
             *(len(plain), len(asked)),
         )
     # A learned token is heard: it has an embedding of its own.
-    require_heard(folder, [(q.prompt.text, q.minus.text) for q in plain])
+    require_heard(files, [(q.prompt.text, q.minus.text) for q in plain])
     mesh = local_mesh(config.run.devices, config.mesh.model)
-    encoder = BatchEncoder(folder, mesh, config.gradient.batch)
+    encoder = BatchEncoder(files, mesh, config.gradient.batch)
     return Benchmark(
         config=config,
         folder=RunFolder(root=out, url=config.store.url),
-        checkpoint=folder,
+        files=files,
         mesh=mesh,
         architecture=architecture,
         abc=abc,

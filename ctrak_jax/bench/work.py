@@ -22,7 +22,7 @@ from ctrak_jax.inputs.base import NegativeRule
 from ctrak_jax.inputs.batches import train_samples
 from ctrak_jax.inputs.pixels import Pixels
 from ctrak_jax.methods import METHODS, GradientSpec, concept_trak, train_specs
-from ctrak_jax.models.architecture import architecture_of
+from ctrak_jax.models.architecture import architecture_of, model_files_of
 from ctrak_jax.projection import (
     KINDS,
     Projection,
@@ -68,8 +68,9 @@ def subject(batch: int, k: int) -> Subject:
     config = cfg.Config(projection=cfg.ProjectionConfig(k=k))
     data, t = build(config.data), config.trajectory
     shape, size = data.image_shape, data.conditions.size
+    files = model_files_of(config.model, Path())
     architecture = architecture_of(
-        config.model, config.schedule, folder=Path(), image_shape=shape, condition_size=size
+        config.model, config.schedule, files=files, image_shape=shape, condition_size=size
     )
     rng = np.random.default_rng(0)
     params = jax.tree.map(

@@ -4,9 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from ctrak_jax.config.base import PERFORMANCE, Natural, Section
+from ctrak_jax.config.base import FILLED, PERFORMANCE, Natural, Section
+
+ONE_OR_SEVERAL = BeforeValidator(
+    lambda given: given if isinstance(given, list | tuple) else [given]
+)
+"""One value may stand without its list."""
 
 
 class ModelConfig(Section):
@@ -25,8 +30,22 @@ class ModelConfig(Section):
     patch: Natural | None = None
     """Side of a patch in pixels; overrides the size's."""
     checkpoint: Path | None = None
-    """Used instead of training: a published checkpoint (safetensors; dit), or the folder of a
-    Stable Diffusion 1.x or 2.x model in diffusers' format (text-to-image)."""
+    """Used instead of training: a published checkpoint (safetensors; dit), or a Stable Diffusion
+    1.x or 2.x model, its folder in diffusers' format or a single file (text-to-image)."""
+    folder: Path | None = None
+    """Folder of a model in diffusers' format with what a single-file checkpoint lacks: configs,
+    tokenizer, scheduler, and the parts that are not in it (text-to-image). Without it they are
+    those of Stable Diffusion 1.x or 2.x."""
+    vae: Path | None = None
+    """Another autoencoder than the checkpoint's: a folder, or a single file (text-to-image)."""
+    prediction: Literal["eps", "v", "x0"] | None = None
+    """What a text-to-image checkpoint predicts, where its scheduler's file does not say it or says
+    it wrong: the noise, the velocity or the clean image."""
+    lora: Annotated[tuple[Path, ...], ONE_OR_SEVERAL] = ()
+    """LoRA files or folders of diffusers, peft or kohya on the checkpoint, one or several at once
+    (text-to-image). Their matrices are parameters of the network, selected by "*lora*" alone."""
+    lora_scale: Annotated[tuple[float, ...], ONE_OR_SEVERAL, FILLED] = (1.0,)
+    """Scale of the LoRAs: one for all, or one for each."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format the network computes in (text-to-image); parameters, gradients and guidance
     stay float32."""
@@ -43,6 +62,26 @@ class ModelConfig(Section):
                 "model.dtype, model.remat and model.efficient_attention are of a text-to-image "
                 "network; leave them out for model.kind=dit"
             )
+        beside = (self.folder, self.vae, self.prediction, self.lora or None)
+        if beside != (None,) * len(beside) and not self._is_given:
+            yield (
+                "model.folder, model.vae, model.prediction and model.lora are of a text-to-image "
+                "model.checkpoint; give one, or leave them out"
+            )
+        if len(self.lora_scale) not in (1, len(self.lora)):
+            yield (
+                f"model.lora_scale={list(self.lora_scale)} is not one number for each of "
+                f"model.lora={list(map(str, self.lora))}; give one for all, or as many"
+            )
+
+    @property
+    def lora_scales(self) -> tuple[float, ...]:
+        """One scale for each LoRA."""
+        return self.lora_scale * len(self.lora) if len(self.lora_scale) == 1 else self.lora_scale
+
+    @property
+    def _is_given(self) -> bool:
+        return self.kind == "text-to-image" and self.checkpoint is not None
 
 
 class ScheduleConfig(Section):

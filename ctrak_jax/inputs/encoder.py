@@ -17,6 +17,7 @@ from ctrak_jax.models.stable_diffusion import (
     CLIPText,
     Codecs,
     Component,
+    ModelFiles,
     load_codecs,
     text_tokenizer,
 )
@@ -24,14 +25,16 @@ from ctrak_jax.typing import Array, Params
 
 
 class BatchEncoder:
-    """The autoencoder and the text encoder of a model folder; both are read when first used."""
+    """The autoencoder and the text encoder of a model; both are read when first used."""
 
-    def __init__(self, folder: Path, mesh: Mesh, batch: int) -> None:
+    def __init__(self, model: ModelFiles | Path, mesh: Mesh, batch: int) -> None:
         """
         Args:
+            model: its files, or its folder.
+            mesh: the devices.
             batch: images or texts side by side, over all devices.
         """
-        self._folder, self._mesh = folder, mesh
+        self._model, self._mesh = model, mesh
         self._batch = batch + -batch % mesh.size
         self._embed: dict[Any, Callable[..., Any]] = {}
         self._codecs: Codecs | None = None
@@ -41,7 +44,7 @@ class BatchEncoder:
     def codecs(self) -> Codecs:
         with self._lock:
             if self._codecs is None:
-                self._codecs = load_codecs(self._folder)
+                self._codecs = load_codecs(self._model)
             return self._codecs
 
     def encode(self, images: np.ndarray) -> np.ndarray:
@@ -83,12 +86,12 @@ class BatchEncoder:
         return devices.in_batches(lambda rows: fn(params, items[rows]), len(items), self._batch)
 
 
-def require_heard(model: Path, asked: Iterable[tuple[str, str]]) -> None:
+def require_heard(model: ModelFiles | Path, asked: Iterable[tuple[str, str]]) -> None:
     """Refuse a concept that the text encoder does not hear of: its words come after the last token
     that is read, or are no words to it. What would be scored is rounding.
 
     Args:
-        model: the folder.
+        model: its files, or its folder.
         asked: prompts, each with the one without the concept.
 
     Raises:

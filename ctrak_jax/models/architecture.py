@@ -13,11 +13,13 @@ from ctrak_jax.models.denoiser import Denoiser, create, denoiser_of
 from ctrak_jax.models.dit import SIZES, DiT
 from ctrak_jax.models.stable_diffusion import (
     Compute,
+    LoraFile,
+    ModelFiles,
     Noise,
     UNet,
     denoiser_for,
-    read_config,
-    read_noise,
+    network_in,
+    noise_in,
     text_length,
     unet_of,
 )
@@ -80,11 +82,11 @@ def architecture_of(
     model: ModelConfig,
     schedule: ScheduleConfig,
     *,
-    folder: Path,
+    files: ModelFiles,
     image_shape: tuple[int, int, int],
     condition_size: int,
 ) -> Architecture:
-    """The network of a config; the folder of a text-to-image checkpoint says what it and its noise
+    """The network of a config; the files of a text-to-image checkpoint say what it and its noise
     are. A class-conditional network takes images [H, W, 3] and ``condition_size`` numbers."""
     compute = Compute(model.dtype, model.remat, model.efficient_attention)
     noise = Noise(SCHEDULES[schedule.kind](steps=schedule.steps), schedule.prediction)
@@ -92,17 +94,29 @@ def architecture_of(
         network = dit_of(model)
         sample, condition = image_shape, (condition_size,)
     else:
-        file = folder / "unet" / "config.json"
         if model.checkpoint is None:
             size = Size(image=image_shape[0])
-            config, tokens = unet_config(size), size.tokens
+            file = files.checkpoint / "unet" / "config.json"
+            network, tokens = unet_of(unet_config(size), file, compute), size.tokens
         else:
-            config, tokens = read_config(file), text_length(folder)
-            noise = read_noise(folder / "scheduler")
-        network = unet_of(config, file, compute)
+            network, noise = network_in(files, compute), noise_in(files)
+            tokens = text_length(files.config("text_encoder")[0])
         sample, condition = network.latent_shape, (tokens, network.text_width)
     return Architecture(
         network=network, noise=noise, sample=sample, condition=condition, compute=compute
+    )
+
+
+def model_files_of(model: ModelConfig, trained: Path) -> ModelFiles:
+    """Where a text-to-image model is: what the config says, or the folder that training leaves."""
+    if model.checkpoint is None:
+        return ModelFiles(trained)
+    return ModelFiles(
+        checkpoint=model.checkpoint,
+        folder=model.folder,
+        vae=model.vae,
+        prediction=model.prediction,
+        loras=tuple(map(LoraFile, model.lora, model.lora_scales)),
     )
 
 

@@ -10,8 +10,10 @@ from jaxtyping import Float
 from PIL import Image
 
 from ctrak_jax.errors import UsageError
+from ctrak_jax.models.checkpoints import TRANSFORMERS, open_file, weights_in
+from ctrak_jax.models.checkpoints.config_file import read_config
 from ctrak_jax.models.stable_diffusion import huggingface, weights
-from ctrak_jax.models.stable_diffusion.config_file import Component, read_config
+from ctrak_jax.models.stable_diffusion.config_file import Component
 from ctrak_jax.typing import Array, Params, PRNGKey
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -73,7 +75,7 @@ def load_clip(folder: Path) -> Component[CLIPImage]:
         tuple(map(float, about.get("image_mean", MEAN))),
         tuple(map(float, about.get("image_std", STD))),
     )
-    whole = weights.load(folder, weights.TRANSFORMERS, network)
+    whole = weights.load(open_file(weights_in(folder, TRANSFORMERS)), network)
     used = {name: part for name, part in whole.params.items() if not name.startswith("text_")}
     return Component(network, used)
 
@@ -85,7 +87,7 @@ def clip_files(folder: Path) -> tuple[Path, Path]:
         UsageError: one is missing, or it is another kind of model.
     """
     _described(folder)
-    return folder / "config.json", weights.found_in(folder, weights.TRANSFORMERS)
+    return folder / "config.json", weights_in(folder, TRANSFORMERS)
 
 
 def _described(folder: Path) -> dict[str, Any]:

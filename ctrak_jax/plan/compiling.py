@@ -29,7 +29,7 @@ from ctrak_jax.inputs.base import NegativeRule
 from ctrak_jax.inputs.batches import described
 from ctrak_jax.inputs.pixels import Pixels
 from ctrak_jax.methods import needs_errors
-from ctrak_jax.models.architecture import Architecture, architecture_of
+from ctrak_jax.models.architecture import Architecture, architecture_of, model_files_of
 from ctrak_jax.plan import hlo
 from ctrak_jax.plan.bounds import Taken, dearest, largest_batch
 from ctrak_jax.plan.chips import chip_of
@@ -158,21 +158,21 @@ def step_of(config: Config, mesh: Mesh, samples: int) -> FeaturizeStep:
 def _shapes(config: Config) -> tuple[Architecture, int]:
     """The network, and how many negatives a sample has; of a text-to-image network neither depends
     on the data set."""
-    folder, t = config.model.checkpoint, config.trajectory
+    checkpoint, t = config.model.checkpoint, config.trajectory
     shape, size, negatives = (0, 0, 3), 0, config.negatives
     if config.model.kind != "text-to-image":
         data, rule = build(config.data), NegativeRule(t.negative, t.negatives, t.negative_prompt)
         rows = np.arange(len(data.train_index))
         negatives = Pixels(data, rule).negatives(rows[:1], rows).shape[1]
         shape, size = data.image_shape, data.conditions.size
-    elif folder is None:
+    elif checkpoint is None:
         raise UsageError(
             "model.checkpoint is missing; give the folder of a text-to-image model, whose "
             "config.json files are enough."
         )
-    place = folder or Path()
+    files = model_files_of(config.model, Path())
     architecture = architecture_of(
-        config.model, config.schedule, folder=place, image_shape=shape, condition_size=size
+        config.model, config.schedule, files=files, image_shape=shape, condition_size=size
     )
     return architecture, negatives
 

@@ -169,14 +169,37 @@ def published_key(config: Config) -> dict[str, Any]:
     checkpoint = config.model.checkpoint
     if checkpoint is None or not checkpoint.exists():
         raise UsageError(f"model.checkpoint={checkpoint}: no such file.")
-    return {"checkpoint": _content(checkpoint), **settings_of(config, "published model")}
+    found = {"checkpoint": _content(checkpoint), **settings_of(config, "published model")}
+    for name in ("folder", "vae"):  # where there is none, the key is that of earlier versions
+        place: Path | None = getattr(config.model, name)
+        if place is not None:
+            if not place.exists():
+                raise UsageError(f"model.{name}={place}: no such file or folder.")
+            found[name] = _content(place)
+    if config.model.prediction is not None:
+        found["prediction"] = config.model.prediction
+    if config.model.lora:
+        scaled = zip(config.model.lora, config.model.lora_scales, strict=True)
+        found["lora"] = [[_every_byte(place), scale] for place, scale in scaled]
+    return found
+
+
+def _every_byte(place: Path) -> str:
+    """SHA-256 of a file, or of all files in a folder, which are small."""
+    if not place.exists():
+        raise UsageError(f"model.lora={place}: no such file or folder.")
+    if place.is_file():
+        return _content(place)
+    files = sorted(file for file in place.rglob("*") if file.is_file())
+    return digest({str(file.relative_to(place)): _content(file) for file in files})
 
 
 def _content(checkpoint: Path) -> str:
     """SHA-256 of a file; of a model folder, its configs and the sizes of its weights, which may be
     gigabytes (model.json holds the parameters' own hash)."""
     if checkpoint.is_file():
-        return hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+        with checkpoint.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
     files = sorted(file for file in checkpoint.rglob("*") if file.is_file())
     found = {
         str(file.relative_to(checkpoint)): file.read_text("utf-8")

@@ -16,7 +16,7 @@ from ctrak_jax.errors import StoreError
 from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.models import Denoiser
 from ctrak_jax.models.architecture import Architecture
-from ctrak_jax.models.stable_diffusion import UNet, load_codecs, load_unet
+from ctrak_jax.models.stable_diffusion import ModelFiles, UNet, load_codecs, load_network
 from ctrak_jax.run.keys import SETTINGS
 from ctrak_jax.store.files import digest, read_json, write_atomically
 from ctrak_jax.typing import Params
@@ -45,14 +45,14 @@ def save(
 
 
 def adopt(
-    folder: Path, source: Path, architecture: Architecture, made_from: Mapping[str, Any]
+    folder: Path, source: ModelFiles, architecture: Architecture, made_from: Mapping[str, Any]
 ) -> None:
     """Write model.json for the text-to-image model in ``source``."""
-    params = load_unet(source / "unet", architecture.compute).params
+    params = load_network(source, architecture.compute).params
     hashes = [parameter_sha256(part.params) for part in load_codecs(source)]
     shapes = {
         "network": "UNet",
-        "folder": str(source),
+        "folder": str(source.checkpoint),
         "latent": list(architecture.sample),
         "text": list(architecture.condition),
     }
@@ -89,11 +89,15 @@ def about(folder: Path) -> dict[str, Any]:
 def key(folder: Path, dtype: str) -> dict[str, str]:
     """What a prediction depends on: the parameters, and how a network computes with them."""
     said = about(folder)
-    network = {name: said["made_from"].get(name) for name in (*SETTINGS["network"], "checkpoint")}
+    made_from = said["made_from"]
+    network = {name: made_from.get(name) for name in (*SETTINGS["network"], "checkpoint")}
+    network |= {
+        name: made_from[name] for name in ("folder", "prediction", "lora") if name in made_from
+    }
     return {"model": said["sha256"], "network": digest(network), "compute": dtype}
 
 
-def load(folder: Path, source: Path, architecture: Architecture, mesh: Mesh) -> Denoiser:
+def load(folder: Path, source: ModelFiles, architecture: Architecture, mesh: Mesh) -> Denoiser:
     """Read a model, a text-to-image one from ``source``, and check its hash.
 
     Raises:
@@ -102,7 +106,8 @@ def load(folder: Path, source: Path, architecture: Architecture, mesh: Mesh) -> 
     """
     said = about(folder)["sha256"]
     if isinstance(architecture.network, UNet):
-        where, params = source, load_unet(source / "unet", architecture.compute).params
+        where = source.checkpoint
+        params = load_network(source, architecture.compute).params
     else:
         where, params = folder, _restore(folder, architecture)
     found = parameter_sha256(params)

@@ -10,9 +10,13 @@ from jax.sharding import Mesh, PartitionSpec
 from ctrak_jax import devices
 from ctrak_jax.attribution import Differentiable, Network, Weights, differentiable
 from ctrak_jax.errors import UsageError
+from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.models import Denoiser
 from ctrak_jax.models.architecture import Architecture
 from ctrak_jax.projection import Projection
+
+ADAPTER = "/lora_"
+"""In the paths of adapters."""
 
 
 class PlacedNetwork(NamedTuple):
@@ -32,12 +36,16 @@ class PlacedNetwork(NamedTuple):
 def split(
     denoiser: Denoiser, include: Sequence[str], exclude: Sequence[str], projection: Projection
 ) -> Differentiable:
-    """Apply patterns to a model's parameters.
+    """Apply patterns to a model's parameters. Adapters are selected by patterns that name them:
+    those that have "lora" in them.
 
     Raises:
         UsageError: a pattern matches nothing, or nothing or too little is left.
     """
     eps_fn, layers_fn, params, exact_fn = denoiser
+    adapted = any(ADAPTER in path for path in parameter_paths(params))
+    if adapted and not any("lora" in pattern for pattern in include):
+        exclude = (*exclude, f"*{ADAPTER}*")
     try:
         found = differentiable(
             eps_fn,

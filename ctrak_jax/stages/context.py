@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -23,8 +22,8 @@ from ctrak_jax.inputs.pixels import Pixels
 from ctrak_jax.inputs.questions import QuestionInputs
 from ctrak_jax.methods import GradientSpec, store_of
 from ctrak_jax.models import Denoiser
-from ctrak_jax.models.architecture import Architecture, architecture_of
-from ctrak_jax.models.stable_diffusion import UNet
+from ctrak_jax.models.architecture import Architecture, architecture_of, model_files_of
+from ctrak_jax.models.stable_diffusion import ModelFiles, UNet
 from ctrak_jax.run import keys, model_file, questions
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.network import PlacedNetwork, placed, split
@@ -51,9 +50,9 @@ class Context:
     mesh: Mesh
 
     @property
-    def model_source(self) -> Path:
-        """Where a text-to-image model is: the folder given, or the one that training leaves."""
-        return self.config.model.checkpoint or self.folder.model
+    def model_source(self) -> ModelFiles:
+        """Where a text-to-image model is: the files given, or the folder that training leaves."""
+        return model_files_of(self.config.model, self.folder.model)
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -61,7 +60,7 @@ class Context:
             return architecture_of(
                 self.config.model,
                 self.config.schedule,
-                folder=self.model_source,
+                files=self.model_source,
                 image_shape=self.training_set.image_shape,
                 condition_size=self.dataset.conditions.size,
             )

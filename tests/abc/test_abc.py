@@ -17,11 +17,8 @@ from ctrak_jax.abc.inputs import TaskEncoder, TaskPrompt
 from ctrak_jax.config import Config
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.inputs.encoder import BatchEncoder
-from ctrak_jax.models.stable_diffusion.textual_inversion import (
-    add_tokens,
-    load_embeddings,
-    save_embedding,
-)
+from ctrak_jax.models.stable_diffusion.embedding_files import load_embeddings
+from ctrak_jax.models.stable_diffusion.textual_inversion import add_tokens, save_embedding
 from ctrak_jax.store import FeatureStore, read_manifest
 from tests.data.abc_files import dump as write_json
 from tests.data.abc_files import put

@@ -22,8 +22,12 @@ CHANGE_NOTHING = {
     "train.scan",
 }
 """Settings of memory and speed: no number moves beyond rounding."""
-PLACES = {"out", "store.url", "model.checkpoint", "similarity.clip"}
-"""Where something is; keys have the content of a checkpoint and of a CLIP model."""
+PLACES = {
+    *("out", "store.url", "similarity.clip", "model.checkpoint", "model.folder", "model.vae"),
+    *("model.prediction", "model.lora", "model.lora_scale"),
+}
+"""Where something is, and how it is read; keys have the content of a checkpoint, of what is given
+beside it, and of a CLIP model."""
 ELSEWHERE = ("data.", "run.", "mesh.")
 """Sections that stand in keys by the data set's fingerprint and the seed, or in none."""
 LISTED = {name for names in SETTINGS.values() for name in names}

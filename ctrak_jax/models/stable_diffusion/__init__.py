@@ -1,33 +1,49 @@
-"""Stable Diffusion 1.x and 2.x out of a local folder in diffusers' format, for ONE sample.
+"""Stable Diffusion 1.x and 2.x out of local files, for ONE sample.
 
-The folder holds ``model_index.json`` and a folder per part, each with its config and its weights
-(Flax msgpack or PyTorch safetensors; PyTorch itself is not needed). Arrays are channels last.
-diffusers and transformers (the extra ``diffusers``) are imported in the module ``huggingface``
-alone; :mod:`ctrak_jax.models.network` says what would have to take their place.
+A folder in diffusers' format holds ``model_index.json`` and a folder per part, each with its config
+and its weights; a single file holds the weights of all parts under other names. Which forms are
+read: docs/stable-diffusion.md; how: :mod:`ctrak_jax.models.checkpoints`. PyTorch is not needed.
+Arrays are channels last. diffusers and transformers (the extra ``diffusers``) are imported in the
+module ``huggingface`` alone; :mod:`ctrak_jax.models.network` says what would have to take their
+place.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 
 from ctrak_jax.errors import UsageError
+from ctrak_jax.models.checkpoints.config_file import read_config
 from ctrak_jax.models.denoiser import Denoiser, denoiser_of, eps_fn_of
+from ctrak_jax.models.lora.files import LoraFile, Loras, read_loras
+from ctrak_jax.models.lora.layers import merge_adapters, with_adapters
 from ctrak_jax.models.stable_diffusion.autoencoder import (
     KLAutoencoder,
+    autoencoder_from,
     autoencoder_of,
     load_autoencoder,
 )
-from ctrak_jax.models.stable_diffusion.config_file import Component, read_config
-from ctrak_jax.models.stable_diffusion.noise import Noise, read_noise
+from ctrak_jax.models.stable_diffusion.config_file import Component
+from ctrak_jax.models.stable_diffusion.noise import Noise, noise_of, read_noise
+from ctrak_jax.models.stable_diffusion.source import ModelFiles, model_files
 from ctrak_jax.models.stable_diffusion.text import (
     CLIPText,
-    load_text_encoder,
+    text_encoder_from,
     text_encoder_of,
     text_length,
+    text_template,
     text_tokenizer,
 )
-from ctrak_jax.models.stable_diffusion.unet import FLOAT32, Compute, UNet, load_unet, unet_of
+from ctrak_jax.models.stable_diffusion.unet import (
+    FLOAT32,
+    Compute,
+    UNet,
+    load_unet,
+    unet_from,
+    unet_of,
+)
 from ctrak_jax.typing import Cond, EpsFn, Image, Params, Timestep
 
 __all__ = [
@@ -36,6 +52,8 @@ __all__ = [
     "Codecs",
     "Component",
     "Compute",
+    "LoraFile",
+    "ModelFiles",
     "Noise",
     "UNet",
     "autoencoder_of",
@@ -44,7 +62,11 @@ __all__ = [
     "load",
     "load_autoencoder",
     "load_codecs",
+    "load_network",
     "load_unet",
+    "model_files",
+    "network_in",
+    "noise_in",
     "read_config",
     "read_noise",
     "text_encoder_of",
@@ -52,8 +74,6 @@ __all__ = [
     "text_tokenizer",
     "unet_of",
 ]
-
-PIPELINES = ("StableDiffusionPipeline", "FlaxStableDiffusionPipeline")
 
 
 class TextToImage(NamedTuple):
@@ -71,12 +91,47 @@ class Codecs(NamedTuple):
     image: Component[KLAutoencoder]
 
 
-def load(folder: Path, compute: Compute = FLOAT32) -> TextToImage:
-    """The denoiser of the model in ``folder``, for the noise it was trained on."""
-    _check_index(folder)
-    noise, unet = read_noise(folder / "scheduler"), load_unet(folder / "unet", compute)
+def load(model: ModelFiles | Path, compute: Compute = FLOAT32) -> TextToImage:
+    """The denoiser of a model, for the noise it was trained on.
+
+    Args:
+        model: its folder or single file, or where its parts are.
+        compute: how it computes.
+    """
+    files = model_files(model)
+    noise, unet = noise_in(files), load_network(files, compute)
     denoiser = denoiser_for(unet.network, unet.params, noise, compute)
     return TextToImage(denoiser, unet.network, noise)
+
+
+def noise_in(model: ModelFiles) -> Noise:
+    """The noise that a model was trained on, and what it predicts."""
+    return noise_of(*model.config("scheduler"), model.prediction)
+
+
+def network_in(model: ModelFiles, compute: Compute) -> UNet:
+    """The denoiser of a model without its parameters: of a folder its configs are enough."""
+    config, file = model.config("unet")
+    plain = unet_of(config, file, compute)
+    if not model.loras:
+        return plain
+    template = jax.eval_shape(plain.init, jax.random.key(0))
+    return replace(plain, adapters=_loras(model, template).unet)
+
+
+def load_network(model: ModelFiles, compute: Compute) -> Component[UNet]:
+    """The denoiser of a model with its parameters, and its adapters beside them."""
+    model.require_stable_diffusion()
+    plain = unet_from(model.part("unet"), compute)
+    if not model.loras:
+        return plain
+    found = _loras(model, plain.params)
+    params = with_adapters(plain.params, found.unet, found.matrices["unet"])
+    return Component(replace(plain.network, adapters=found.unet), params)
+
+
+def _loras(model: ModelFiles, unet: Params) -> Loras:
+    return read_loras(model.loras, unet, lambda: text_template(model.config("text_encoder")[0]))
 
 
 def denoiser_for(network: UNet, params: Params, noise: Noise, compute: Compute) -> Denoiser:
@@ -98,24 +153,28 @@ def exact_eps_fn(network: UNet, noise: Noise) -> EpsFn:
     return eps_fn
 
 
-def load_codecs(folder: Path) -> Codecs:
-    """The text encoder and the autoencoder of the model in ``folder``."""
-    _check_index(folder)
-    text = load_text_encoder(folder / "text_encoder", folder / "tokenizer")
-    file = folder / "unet" / "config.json"
-    wanted = read_config(file).get("cross_attention_dim")
+def load_codecs(model: ModelFiles | Path) -> Codecs:
+    """The text encoder and the autoencoder of a model."""
+    files = model_files(model)
+    files.require_stable_diffusion()
+    part = files.part("text_encoder")
+    text = text_encoder_from(part, files.tokenizer())
+    config, file = files.config("unet")
+    wanted = config.get("cross_attention_dim")
     if wanted != text.network.width:
         raise UsageError(
-            f"{folder / 'text_encoder'}: text embeddings are {text.network.width} wide, {file} "
+            f"{part.file}: text embeddings are {text.network.width} wide, {file} "
             f"takes {wanted}; use the parts of one model."
         )
-    return Codecs(text, load_autoencoder(folder / "vae"))
+    return Codecs(_adapted(text, files), autoencoder_from(files.part("vae")))
 
 
-def _check_index(folder: Path) -> None:
-    name = read_config(folder / "model_index.json").get("_class_name")
-    if name not in PIPELINES:
-        raise UsageError(
-            f"{folder / 'model_index.json'}: pipeline {name!r} is not supported; use a Stable "
-            "Diffusion 1.x or 2.x model (StableDiffusionPipeline)."
-        )
+def _adapted(text: Component[CLIPText], files: ModelFiles) -> Component[CLIPText]:
+    """The text encoder with its adapters in its weights: no gradient is taken of it."""
+    if not files.loras:
+        return text
+    plain = network_in(replace(files, loras=()), FLOAT32)
+    unet = jax.eval_shape(plain.init, jax.random.key(0))
+    found = read_loras(files.loras, unet, lambda: text.params)
+    params = with_adapters(text.params, found.text, found.matrices["text"])
+    return Component(text.network, merge_adapters(params, adapters=found.text))

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from ctrak_jax.errors import UsageError
+from ctrak_jax.models.checkpoints import DIFFUSERS
 from ctrak_jax.models.stable_diffusion import huggingface, weights
-from ctrak_jax.models.stable_diffusion.config_file import Component, read_config, refuse_others
+from ctrak_jax.models.stable_diffusion.config_file import Component, refuse_others
+from ctrak_jax.models.stable_diffusion.source import Part, part_in
 from ctrak_jax.typing import Array, Params, PRNGKey
 
 ONLY = {
@@ -73,7 +75,11 @@ def autoencoder_of(config: Mapping[str, Any], file: Path) -> KLAutoencoder:
     )
 
 
+def autoencoder_from(part: Part) -> Component[KLAutoencoder]:
+    """An autoencoder with its parameters."""
+    return weights.load(part.weights(), autoencoder_of(part.config, part.file))
+
+
 def load_autoencoder(folder: Path) -> Component[KLAutoencoder]:
     """The autoencoder in ``folder`` (config.json and weights)."""
-    file = folder / "config.json"
-    return weights.load(folder, weights.DIFFUSERS, autoencoder_of(read_config(file), file))
+    return autoencoder_from(part_in(folder, DIFFUSERS))

@@ -1,6 +1,5 @@
-"""The parts of a pretrained model and the JSON files that describe them."""
+"""The parts of a pretrained model, and what their settings may say."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,22 +17,6 @@ class Component(Generic[N]):
 
     network: N
     params: Params
-
-
-def read_config(file: Path) -> dict[str, Any]:
-    """Read one of the folder's JSON files."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except OSError:
-        raise UsageError(
-            f"{file} is missing; point to the folder of a whole Stable Diffusion model "
-            "(model_index.json, unet/, vae/, text_encoder/, tokenizer/, scheduler/)."
-        ) from None
-    except ValueError as error:  # no JSON, or no text
-        raise UsageError(f"{file} is no JSON ({error}); fetch the file again.") from None
-    if not isinstance(found, dict):
-        raise UsageError(f"{file} holds a {type(found).__name__}, expected an object of settings.")
-    return found
 
 
 def refuse_others(file: Path, config: Mapping[str, Any], only: Mapping[str, Any]) -> None:

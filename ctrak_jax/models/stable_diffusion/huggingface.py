@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from logging import LogRecord
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import flax.linen as nn
@@ -94,12 +95,12 @@ def with_vocabulary(module: Any, size: int) -> nn.Module:
 class Tokenizer:
     """CLIP's byte-pair tokens of a text, padded or cut to ``length``: int32 [token].
 
-    ``read`` is transformers' tokenizer out of ``folder``; ``added`` has each token that its
+    ``read`` is transformers' tokenizer out of ``files``; ``added`` has each token that its
     vocabulary did not have -> the tokens that it stands for, one per vector of its embedding.
     """
 
     read: Any
-    folder: Path
+    files: Mapping[str, str]
     length: int
     added: Mapping[str, tuple[str, ...]]
 
@@ -126,13 +127,17 @@ class Tokenizer:
 
 
 def tokenizer(
-    folder: Path, length: int, added: Mapping[str, tuple[str, ...]] | None = None
+    files: Mapping[str, str], length: int, added: Mapping[str, tuple[str, ...]] | None = None
 ) -> Tokenizer:
-    """The tokenizer in a folder; ``added`` tokens take the next numbers, in their order."""
+    """The tokenizer of some files, by their names; ``added`` tokens take the next numbers, in their
+    order."""
     with _extra():
         from transformers import AddedToken, CLIPTokenizer
-    read, added = CLIPTokenizer.from_pretrained(str(folder)), added or {}
+    with TemporaryDirectory() as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_text(content, encoding="utf-8")
+        read, added = CLIPTokenizer.from_pretrained(folder), added or {}
     for pieces in added.values():
         # As written: a text's other words are put in lower case.
         read.add_tokens([AddedToken(piece, normalized=False) for piece in pieces])
-    return Tokenizer(read, folder, length, added)
+    return Tokenizer(read, files, length, added)

@@ -13,9 +13,10 @@ import jax
 import numpy as np
 from flax.serialization import msgpack_serialize
 
+from ctrak_jax.models.checkpoints import FileNames
 from ctrak_jax.models.stable_diffusion.noise import PREDICTIONS, Noise, read_noise
+from ctrak_jax.models.stable_diffusion.source.tokenizer import written_files
 from ctrak_jax.models.stable_diffusion.vocabulary import END, START, Vocabulary
-from ctrak_jax.models.stable_diffusion.weights import FileNames
 from ctrak_jax.schedule import Prediction
 from ctrak_jax.store.files import write_atomically
 from ctrak_jax.typing import Params
@@ -37,13 +38,11 @@ def save_part(folder: Path, config: Mapping[str, Any], params: Params, names: Fi
 
 def save_tokenizer(folder: Path, vocabulary: Vocabulary, length: int) -> None:
     """Write the files of CLIP's tokenizer for texts of at most ``length`` tokens."""
-    merges = "\n".join(["#version: 0.2", *vocabulary.merges, ""])
-    write_atomically(folder / "merges.txt", merges)
     special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
-    about = {"tokenizer_class": "CLIPTokenizer", "model_max_length": length, "errors": "replace"}
-    _write_json(folder / "special_tokens_map.json", special)
-    _write_json(folder / "tokenizer_config.json", about | special)
-    _write_json(folder / "vocab.json", vocabulary.numbers)
+    about = {"model_max_length": length, "errors": "replace"}
+    files = written_files(vocabulary.numbers, list(vocabulary.merges), about | special)
+    for name, content in sorted(files.items()):
+        write_atomically(folder / name, content)
 
 
 def save_noise(

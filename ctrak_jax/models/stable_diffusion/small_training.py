@@ -23,6 +23,7 @@ from ctrak_jax.devices import in_batches
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger
 from ctrak_jax.models.checkpointed import Chunking, FitResult, checkpointed, claim
+from ctrak_jax.models.checkpoints import DIFFUSERS, TRANSFORMERS
 from ctrak_jax.models.stable_diffusion import (
     FLOAT32,
     Component,
@@ -35,8 +36,8 @@ from ctrak_jax.models.stable_diffusion import (
     text_encoder_of,
     unet_of,
     vocabulary,
-    weights,
 )
+from ctrak_jax.models.stable_diffusion.source import tokenizer_files
 from ctrak_jax.models.stable_diffusion.vocabulary import Vocabulary
 from ctrak_jax.models.training import OptimizerSpec, Trainer, optimizer
 from ctrak_jax.schedule import Prediction
@@ -192,7 +193,7 @@ def _autoencoder(run: _Run, images: np.ndarray) -> Component[KLAutoencoder]:
         )
         spread = float(_latents(Component(network, found.params), images, run.mesh).std())
         config = small.autoencoder_config(settings.size, 1.0 / spread)
-        save.save_part(folder, config, found.params, weights.DIFFUSERS)
+        save.save_part(folder, config, found.params, DIFFUSERS)
         shutil.rmtree(run.folder / "training" / "autoencoder")
     return load_autoencoder(folder)
 
@@ -217,7 +218,8 @@ def _denoiser(
     unet_config = small.unet_config(settings.size)
     text_config = small.text_config(settings.size, vocabulary_size)
     unet = unet_of(unet_config, folder / "unet", FLOAT32)
-    text = text_encoder_of(text_config, folder / "text_encoder", folder / "tokenizer")
+    words = tokenizer_files(folder / "tokenizer")
+    text = text_encoder_of(text_config, folder / "text_encoder", words)
     different, which = np.unique(np.asarray(captions), return_inverse=True)
     tokens = np.stack([text.tokens(str(caption)) for caption in different])
     trainer = fit.denoiser_trainer(
@@ -238,5 +240,5 @@ def _denoiser(
         (lambda rows: latents[rows], lambda rows: tokens[which[rows]]),
         len(latents),
     )
-    save.save_part(folder / "unet", unet_config, found.params.unet, weights.DIFFUSERS)
-    save.save_part(folder / "text_encoder", text_config, found.params.text, weights.TRANSFORMERS)
+    save.save_part(folder / "unet", unet_config, found.params.unet, DIFFUSERS)
+    save.save_part(folder / "text_encoder", text_config, found.params.text, TRANSFORMERS)

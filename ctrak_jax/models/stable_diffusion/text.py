@@ -5,13 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.stable_diffusion import huggingface, weights
-from ctrak_jax.models.stable_diffusion.config_file import Component, read_config
+from ctrak_jax.models.stable_diffusion.config_file import Component
+from ctrak_jax.models.stable_diffusion.source import (
+    ModelFiles,
+    Part,
+    TokenizerFiles,
+    model_files,
+)
 from ctrak_jax.typing import Array, Params, PRNGKey
 
 NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
@@ -45,47 +52,41 @@ class CLIPText:
         return self.module.init(key, ids, jnp.ones_like(ids), places)["params"]
 
 
-def text_length(model: Path) -> int:
-    """Tokens of a text, of the model in a folder: read from the text encoder's config alone."""
-    return _length(read_config(model / "text_encoder" / "config.json"))
-
-
-def text_tokenizer(model: Path) -> huggingface.Tokenizer:
-    """The tokenizer of the model in a folder, without the weights."""
-    return _read_tokenizer(model / "tokenizer", text_length(model))
-
-
-def _read_tokenizer(folder: Path, length: int) -> huggingface.Tokenizer:
-    for name in ("vocab.json", "merges.txt"):
-        if not (folder / name).is_file():
-            raise UsageError(f"{folder / name} is missing; use a folder with CLIP's tokenizer.")
-    return huggingface.tokenizer(folder, length)
-
-
-def _length(config: Mapping[str, Any]) -> int:
+def text_length(config: Mapping[str, Any]) -> int:
+    """Tokens of a text, by a ``text_encoder/config.json``."""
     return config.get("max_position_embeddings", 77)
 
 
-def text_encoder_of(config: Mapping[str, Any], file: Path, tokenizer: Path) -> CLIPText:
-    """The network that a ``text_encoder/config.json`` describes, with the tokenizer in a folder;
-    errors name ``file``."""
+def text_tokenizer(model: ModelFiles | Path) -> huggingface.Tokenizer:
+    """The tokenizer of a model, without the weights."""
+    files = model_files(model)
+    return huggingface.tokenizer(files.tokenizer(), text_length(files.config("text_encoder")[0]))
+
+
+def text_encoder_of(config: Mapping[str, Any], file: Path, words: TokenizerFiles) -> CLIPText:
+    """The network that a ``text_encoder/config.json`` describes, with a tokenizer; errors name
+    ``file``."""
     missing = [key for key in NEEDED if key not in config]
     if missing:
         raise UsageError(f"{file} lacks {', '.join(missing)}; use a CLIP text encoder's config.")
-    length = _length(config)
-    tokenize = _read_tokenizer(tokenizer, length)
-    words = tokenizer / "vocab.json"
-    largest = max(read_config(words).values())
+    length = text_length(config)
+    tokenize = huggingface.tokenizer(words, length)
+    largest = max(tokenize.vocabulary.values())
     if largest >= config["vocab_size"]:
         raise UsageError(
-            f"{words} numbers its tokens up to {largest}, the text encoder has "
+            f"the tokenizer numbers its tokens up to {largest}, the text encoder of {file} has "
             f"{config['vocab_size']}; use the tokenizer and the text encoder of one model."
         )
     return CLIPText(huggingface.text_encoder(config), tokenize, length, config["hidden_size"])
 
 
-def load_text_encoder(encoder: Path, tokenizer: Path) -> Component[CLIPText]:
-    """The text encoder in one folder (config.json and weights) with the tokenizer in another."""
-    file = encoder / "config.json"
-    network = text_encoder_of(read_config(file), file, tokenizer)
-    return weights.load(encoder, weights.TRANSFORMERS, network)
+def text_template(config: Mapping[str, Any]) -> Params:
+    """The shapes of a text encoder's parameters, without a tokenizer."""
+    module, length = huggingface.text_encoder(config), text_length(config)
+    network = CLIPText(module, lambda _: np.zeros(length, np.int32), length, config["hidden_size"])
+    return jax.eval_shape(network.init, jax.random.key(0))
+
+
+def text_encoder_from(part: Part, words: TokenizerFiles) -> Component[CLIPText]:
+    """A text encoder with its parameters and a tokenizer."""
+    return weights.load(part.weights(), text_encoder_of(part.config, part.file, words))

@@ -3,7 +3,8 @@
 A concept that has a token, such as ``<cat-toy>``, can be asked about like any other: c is "a photo
 of <cat-toy>", c without it "a photo". Of the whole model only the token's rows of the embedding
 table are trained, equation (B.6). A token of n vectors is written once in a prompt and stands for n
-tokens, ``<cat-toy> <cat-toy>_1 ...``, as in diffusers; its files are those of diffusers.
+tokens, ``<cat-toy> <cat-toy>_1 ...``, as in diffusers. Their files are read by
+:mod:`ctrak_jax.models.stable_diffusion.embedding_files`.
 
 Source: Gal et al. 2022.
 """
@@ -19,52 +20,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import select
 from ctrak_jax.models.stable_diffusion import huggingface
 from ctrak_jax.models.stable_diffusion.config_file import Component
 from ctrak_jax.models.stable_diffusion.text import CLIPText
-from ctrak_jax.models.stable_diffusion.torch_pickle import read_archive
 from ctrak_jax.models.tuning import tune
 from ctrak_jax.schedule import Schedule
 from ctrak_jax.typing import Array, EpsFn, Image, Params, PRNGKey, Timestep
 
 TABLE = "text_model/embeddings/token_embedding/embedding"
 """The parameter [vocabulary, width] that a token's rows join."""
-
-
-def load_embeddings(file: Path) -> dict[str, Float[np.ndarray, "_ width"]]:
-    """The embeddings in ``learned_embeds.safetensors`` or ``learned_embeds.bin``: token -> its
-    vectors [n, width], float32."""
-    if not file.is_file():
-        raise UsageError(f"{file} is missing; expected learned_embeds.safetensors or .bin.")
-    if file.suffix == ".safetensors":
-        try:
-            found = load_file(file)
-        except (SafetensorError, OSError) as error:
-            reason = str(error).rstrip(".")
-            raise UsageError(f"{file} cannot be read ({reason}); fetch the file again.") from None
-    else:
-        found = read_archive(file)
-    if not isinstance(found, dict) or not found:
-        raise UsageError(f"{file} holds no tensors by their token; expected an embedding's file.")
-    return {str(token): _rows(file, token, value) for token, value in found.items()}
-
-
-def _rows(file: Path, token: object, value: object) -> np.ndarray:
-    if not (isinstance(token, str) and isinstance(value, np.ndarray) and value.ndim in (1, 2)):
-        what = f"shaped {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
-        raise UsageError(
-            f"{file}: {token!r} is {what}, expected a token's vectors [width] or [n, width]; take "
-            "a textual-inversion embedding in diffusers' format."
-        )
-    rows = np.atleast_2d(value.astype(np.float32))
-    if not (rows.size and np.isfinite(rows).all()):
-        raise UsageError(f"{file}: the vectors of {token!r} are empty or not finite; train anew.")
-    return rows
 
 
 def save_embedding(file: Path, token: str, rows: Float[Array, "_ width"]) -> None:
@@ -94,7 +62,7 @@ def add_tokens(
                 f"the vectors of {token!r} are shaped {rows.shape}, the text encoder takes "
                 f"[n, {network.width}]; use an embedding trained for this model."
             )
-    new = huggingface.tokenizer(old.folder, old.length, {**old.added, **pieces})
+    new = huggingface.tokenizer(old.files, old.length, {**old.added, **pieces})
     part, first = select(text.params, (TABLE,)), len(old.vocabulary)
     # A table may have rows to spare, which no token had until now.
     table = [part.params[TABLE][:first], *embeddings.values()]

@@ -17,9 +17,12 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Float
 
 from ctrak_jax.errors import UsageError
+from ctrak_jax.models.checkpoints import DIFFUSERS
 from ctrak_jax.models.denoiser import BLOCK
+from ctrak_jax.models.lora.layers import LayerAdapter, adapting, with_adapters
 from ctrak_jax.models.stable_diffusion import huggingface, weights
-from ctrak_jax.models.stable_diffusion.config_file import Component, read_config, refuse_others
+from ctrak_jax.models.stable_diffusion.config_file import Component, refuse_others
+from ctrak_jax.models.stable_diffusion.source import Part, part_in
 from ctrak_jax.typing import Array, Params, PRNGKey, Timestep
 
 MIDDLE = "UNetMidBlock2DCrossAttn"
@@ -70,11 +73,13 @@ FLOAT32 = Compute()
 
 @dataclass(frozen=True)
 class UNet:
-    """A :class:`ctrak_jax.models.network.DenoiserModule` over FlaxUNet2DConditionModel."""
+    """A :class:`ctrak_jax.models.network.DenoiserModule` over FlaxUNet2DConditionModel, with
+    adapters on some layers, whose matrices stand beside the kernels in the parameters."""
 
     module: Any
     latent_shape: tuple[int, int, int]
     text_width: int
+    adapters: tuple[LayerAdapter, ...] = ()
 
     def apply(
         self,
@@ -85,7 +90,7 @@ class UNet:
         /,
     ) -> Float[Array, "h w c"]:
         batch = jnp.transpose(x, (2, 0, 1))[None]
-        with nn.intercept_methods(_mark_blocks):
+        with nn.intercept_methods(_mark_blocks), adapting(self.adapters):
             output = self.module.apply(variables, batch, jnp.asarray(t)[None], cond[None])
         return jnp.transpose(output.sample[0], (1, 2, 0))
 
@@ -95,7 +100,7 @@ class UNet:
 
     def init(self, key: PRNGKey) -> Params:
         """Fresh parameters; under ``jax.eval_shape`` their shapes."""
-        return self.module.init_weights(key)
+        return with_adapters(self.module.init_weights(key), self.adapters, {})
 
 
 def _mark_blocks(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
@@ -139,7 +144,11 @@ def unet_of(config: Mapping[str, Any], file: Path, compute: Compute) -> UNet:
     return UNet(module, (size, size, channels), config["cross_attention_dim"])
 
 
+def unet_from(part: Part, compute: Compute) -> Component[UNet]:
+    """A denoiser with its parameters."""
+    return weights.load(part.weights(), unet_of(part.config, part.file, compute))
+
+
 def load_unet(folder: Path, compute: Compute) -> Component[UNet]:
     """The denoiser in ``folder`` (config.json and weights)."""
-    file = folder / "config.json"
-    return weights.load(folder, weights.DIFFUSERS, unet_of(read_config(file), file, compute))
+    return unet_from(part_in(folder, DIFFUSERS), compute)

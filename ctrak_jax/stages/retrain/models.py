@@ -8,6 +8,7 @@ import numpy as np
 from ctrak_jax.data import Dataset
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.log import stage
+from ctrak_jax.models.stable_diffusion import ModelFiles
 from ctrak_jax.models.training import Trainer
 from ctrak_jax.run import model_file
 from ctrak_jax.run.questions import Question
@@ -63,7 +64,7 @@ def trained(again: ModelTraining, program: Trainer, command: str) -> Params:
         if not train.done(again):
             with stage(root, "train", again.mesh.size) as record:
                 train.fit(again, program, record)
-        return model_file.load(folder, folder, again.architecture, again.mesh).params
+        return model_file.load(folder, ModelFiles(folder), again.architecture, again.mesh).params
     except StoreError as error:
         reason = str(error).partition(";")[0]
         raise StoreError(f"{reason}; delete {root} and run `ctrak {command}` again.") from error

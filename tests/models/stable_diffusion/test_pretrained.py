@@ -20,8 +20,9 @@ from ctrak_jax import schedule as schedules
 from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.models import stable_diffusion as sd
+from ctrak_jax.models.checkpoints import DIFFUSERS, TRANSFORMERS
 from ctrak_jax.models.network import Autoencoder, DenoiserModule, TextEncoder
-from ctrak_jax.models.stable_diffusion import huggingface, weights
+from ctrak_jax.models.stable_diffusion import huggingface
 from ctrak_jax.typing import EpsFn, LayersFn
 from tests.tiny_model import (
     SCHEDULER,
@@ -130,7 +131,7 @@ def test_an_autoencoder_loads_from_pytorch_weights(folder, names):
             re.sub(r"\.(query|key|value|proj_attn)\.", lambda m: f".{new[m[1]]}.", name): value
             for name, value in tensors.items()
         }
-    (vae / weights.DIFFUSERS.flax).unlink()
+    (vae / DIFFUSERS.flax).unlink()
     save_file(tensors, vae / "diffusion_pytorch_model.safetensors")
     jax.tree.map(np.testing.assert_array_equal, sd.load_autoencoder(vae).params, expected.params)
 
@@ -140,7 +141,7 @@ def test_a_text_encoder_loads_from_pytorch_weights(folder):
     expected = sd.load_codecs(folder).text.params
     tensors = as_pytorch(expected, "none")
     tensors["text_model.embeddings.position_ids"] = np.arange(77)[None]
-    (encoder / weights.TRANSFORMERS.flax).unlink()
+    (encoder / TRANSFORMERS.flax).unlink()
     save_file(tensors, encoder / "model.safetensors")
     jax.tree.map(np.testing.assert_array_equal, sd.load_codecs(folder).text.params, expected)
 
@@ -163,7 +164,7 @@ def test_other_forms_of_the_same_weights(folder, form):
         write(unet / "diffusion_pytorch_model.safetensors.index.json", {"weight_map": places})
     else:
         whole = msgpack_serialize(jax.tree.map(np.asarray, expected))
-        (unet / weights.DIFFUSERS.flax).write_bytes(whole)
+        (unet / DIFFUSERS.flax).write_bytes(whole)
     found = sd.load_unet(unet, sd.FLOAT32).params
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(found))
     tolerance = 1e-3 if form == "fp16" else 0.0
@@ -231,13 +232,24 @@ def cut_short(folder: Path) -> None:
     file.write_bytes(file.read_bytes()[:1000])
 
 
-def pickle_only(folder: Path) -> None:
-    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"")
+def pointer_alone(folder: Path) -> None:
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+
+
+def index_alone(folder: Path) -> None:
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    file.rename(file.with_name("diffusion_pytorch_model-00001-of-00002.safetensors"))
+
+
+def two_variants(folder: Path) -> None:
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    file.rename(file.with_name("diffusion_pytorch_model.one.safetensors"))
+    file.with_name("diffusion_pytorch_model.two.safetensors").write_bytes(b"")
 
 
 def damaged_flax(folder: Path) -> None:
-    (folder / "vae" / weights.DIFFUSERS.flax).write_bytes(b"\x81")
+    (folder / "vae" / DIFFUSERS.flax).write_bytes(b"\x81")
 
 
 def no_betas(folder: Path) -> None:
@@ -262,10 +274,16 @@ SPOILED = [
     (setting(SCHEDULER_FILE, _class_name="FlowMatch"), r"scheduler 'FlowMatch' is not known; use"),
     (setting(SCHEDULER_FILE, beta_schedule="sigmoid"), r"beta_schedule 'sigmoid' .* scaled_linear"),
     (setting(SCHEDULER_FILE, prediction_type="flow"), r"prediction_type 'flow' .* v_prediction"),
-    (setting(SCHEDULER_FILE, rescale_betas_zero_snr=True), r"rescale_betas_zero_snr is true"),
+    (setting(SCHEDULER_FILE, rescale_betas_zero_snr=True), r"no signal is left at timestep 999"),
+    (setting(SCHEDULER_FILE, trained_betas=[0.1, 1.0]), r"no signal is left at timestep 1, where"),
+    (setting(SCHEDULER_FILE, trained_betas=[0.1, 1.5]), r"betas are not numbers above 0 and at"),
+    (setting(SCHEDULER_FILE, trained_betas="all"), r"trained_betas is no list of numbers"),
+    (setting(SCHEDULER_FILE, use_flow_sigmas=True), r"use_flow_sigmas is true, .* flow model"),
     (without("unet/config.json"), r"unet/config.json is missing"),
     (without("unet/diffusion_pytorch_model.safetensors"), r"unet has no weights; expected"),
-    (pickle_only, r"no weights \(diffusion_pytorch_model.bin is a pickle, which is not read\)"),
+    (pointer_alone, r"is a pointer of Git LFS, not the weights; run git lfs pull"),
+    (index_alone, r"00001-of-00002.safetensors is one of several, their index.json is missing"),
+    (two_variants, r"model.one.safetensors, .*model.two.safetensors; keep the one that is to be"),
     (spoil_shape, r"conv_in/bias is \(7,\), config.json describes \(32,\); use the config"),
     (spoil_missing, r"conv_in/bias is missing, config.json describes \(32,\)"),
     (spoil_extra, r"tensor 'extra.weight' is not in the network"),

@@ -19,14 +19,16 @@ from ctrak_jax.data.dataset import to_unit
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.models import stable_diffusion as sd
+from ctrak_jax.models.checkpoints import DIFFUSERS, TRANSFORMERS
 from ctrak_jax.models.rows import one_product_a_layer
-from ctrak_jax.models.stable_diffusion import fit, huggingface, save, small, vocabulary, weights
+from ctrak_jax.models.stable_diffusion import fit, huggingface, save, small, vocabulary
 from ctrak_jax.models.stable_diffusion import small_training as stage
 from ctrak_jax.models.stable_diffusion.small_training import (
     FitSpec,
     SmallTraining,
     train_text_to_image,
 )
+from ctrak_jax.models.stable_diffusion.source import tokenizer_files
 from ctrak_jax.models.training import OptimizerSpec, Progress, Trainer, TrainState
 from ctrak_jax.schedule import add_noise
 
@@ -119,7 +121,7 @@ def test_numbers_of_a_small_vocabulary_are_in_clips_order():
 
 def test_texts_become_tokens_by_the_merges(tmp_path):
     save.save_tokenizer(tmp_path, WORDS, 8)
-    tokens = huggingface.tokenizer(tmp_path, 8)
+    tokens = huggingface.tokenizer(tokenizer_files(tmp_path), 8)
     start, end = len(WORDS.numbers) - 2, len(WORDS.numbers) - 1
     n = WORDS.numbers
     assert tokens("").tolist() == [start] + [end] * 7
@@ -147,7 +149,7 @@ def clip() -> vocabulary.Vocabulary:
 def test_clips_own_numbers(clip, tmp_path, text, numbers):
     assert len(clip.numbers) == 49_408
     save.save_tokenizer(tmp_path, clip, 32)
-    found = huggingface.tokenizer(tmp_path, 32)(text)
+    found = huggingface.tokenizer(tokenizer_files(tmp_path), 32)(text)
     assert found.tolist() == [49406, *numbers, *[49407] * (31 - len(numbers))]
 
 
@@ -176,10 +178,10 @@ def test_what_is_saved_is_what_loads(tmp_path):
     unet = sd.unet_of(small.unet_config(SIZE), tmp_path, sd.FLOAT32)
     text_config = small.text_config(SIZE, len(WORDS.numbers))
     save.save_tokenizer(tmp_path / "tokenizer", WORDS, SIZE.tokens)
-    text = sd.text_encoder_of(text_config, tmp_path, tmp_path / "tokenizer")
+    text = sd.text_encoder_of(text_config, tmp_path, tokenizer_files(tmp_path / "tokenizer"))
     image = sd.autoencoder_of(small.autoencoder_config(SIZE, 0.7), tmp_path)
     params = [random_like(network.init) for network in (unet, text, image)]
-    diffusers, transformers = weights.DIFFUSERS, weights.TRANSFORMERS
+    diffusers, transformers = DIFFUSERS, TRANSFORMERS
     save.save_part(tmp_path / "unet", small.unet_config(SIZE), params[0], diffusers)
     save.save_part(tmp_path / "text_encoder", text_config, params[1], transformers)
     save.save_part(tmp_path / "vae", small.autoencoder_config(SIZE, 0.7), params[2], diffusers)

@@ -1,0 +1,28 @@
+"""Files as the tools write them, unpacked once per test run (fixtures/README.md)."""
+
+import atexit
+import tarfile
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.paths import FIXTURES
+
+
+@cache
+def _unpacked(name: str) -> Path:
+    folder = TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    with tarfile.open(FIXTURES / name) as archive:
+        archive.extractall(folder.name, filter="data")
+    return Path(folder.name)
+
+
+def forms() -> Path:
+    """One Stable Diffusion in many forms, its schedulers, dtypes and textual inversions."""
+    return _unpacked("sd_forms.tar.xz")
+
+
+def loras() -> Path:
+    """LoRAs of that model."""
+    return _unpacked("lora.tar.xz")
