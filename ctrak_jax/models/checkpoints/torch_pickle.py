@@ -159,8 +159,8 @@ def _read_one_file(file: Path, inert: Collection[str], choose: Callable[[Any], A
         magic = _unpickled(head, ()) if head.getvalue()[:1] == b"\x80" else None
         if magic != MAGIC:
             raise UsageError(
-                "it is neither a zip archive nor a pickle of torch.save; take the .safetensors file, "
-                "or load it where it is trusted and save it anew: "
+                "it is neither a zip archive nor a pickle of torch.save; take the .safetensors "
+                "file, or load it where it is trusted and save it anew: "
                 "torch.save(torch.load(FILE, weights_only=True), FILE)."
             )
         _protocol, system = _unpickled(head, ()), _unpickled(head, ())
