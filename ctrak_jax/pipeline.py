@@ -13,6 +13,7 @@ from pathlib import Path
 from ctrak_jax import data, hosts
 from ctrak_jax.config import Config, dump
 from ctrak_jax.data.faults import write_faults
+from ctrak_jax.data.looking import RECORD
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
 from ctrak_jax.run.folder import seed_folder
@@ -41,7 +42,9 @@ def prepare(config: Config, out: Path) -> list[Context]:
             ``evaluate.k``, or a pattern of ``gradient`` matches no parameter.
         StoreError: the models in ``out`` were made from other settings.
     """
-    training_set, mesh = data.build(config.data), local_mesh(config.run.devices, config.mesh.model)
+    record = out / RECORD if hosts.is_first() else None
+    training_set = data.build(config.data, record=record)
+    mesh = local_mesh(config.run.devices, config.mesh.model)
     dataset = training_set
     if config.data.candidates is not None:
         dataset = training_set.subset(config.data.candidates, config.data.seed)

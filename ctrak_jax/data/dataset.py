@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -163,8 +164,13 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
     return np.round((np.clip(np.asarray(images), -1.0, 1.0) + 1.0) * 127.5).astype(np.uint8)
 
 
-def build(data: cfg.DataConfig) -> Dataset:
+def build(data: cfg.DataConfig, *, record: Path | None = None) -> Dataset:
     """The data set of a config.
+
+    Args:
+        data: the config.
+        record: where a look that decodes every picture (``bad_pictures: skip``) notes what it
+            finds; the next one is done where it is still true.
 
     Raises:
         UsageError: ``condition_on`` or ``hold_out`` do not fit the data, nothing is left to train
@@ -179,7 +185,7 @@ def build(data: cfg.DataConfig) -> Dataset:
             seed=data.seed,
         )
         return dataset_of(data, raw)
-    return dataset_of(data, settle(survey_of(data), handling_of(data)))
+    return dataset_of(data, settle(survey_of(data), handling_of(data), record=record))
 
 
 def survey_of(data: cfg.DataConfig) -> Survey:

@@ -63,7 +63,7 @@ def inspect(
     if not data.resize and data.kind != "celeba":
         faults += _other_sizes(survey, looked)
     if not faults:
-        dataset_of(data, settle(survey, handling_of(data), looked))
+        dataset_of(data, settle(survey, handling_of(data), looked=looked))
     return Inspection(
         pictures=len(survey),
         sizes=Counter(header.size for header in known),

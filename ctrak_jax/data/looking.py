@@ -21,6 +21,8 @@ from ctrak_jax.data.faults import Fault
 from ctrak_jax.data.pictures import EncodedPictures, Files, PictureRows
 from ctrak_jax.errors import UsageError
 
+RECORD = "pictures.jsonl"
+"""The record's name in the folder of a run, which ``ctrak data check`` writes, too."""
 CHUNK = 500
 """Pictures looked at between two lines of the record."""
 FEW = 2000

@@ -6,6 +6,7 @@ header of every picture and refuses the set, or leaves samples out, as the confi
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -64,13 +65,20 @@ class Survey:
         return len(self.images)
 
 
-def settle(survey: Survey, handling: Handling, looked: Looked | None = None) -> RawImages:
+def settle(
+    survey: Survey,
+    handling: Handling,
+    *,
+    looked: Looked | None = None,
+    record: Path | None = None,
+) -> RawImages:
     """The data set that a survey found.
 
     Args:
         survey: what was found.
         handling: what becomes of faults.
         looked: what a look at all of its pictures found, where there has been one.
+        record: where a look that decodes all pictures notes what it finds.
 
     Raises:
         UsageError: it has a fault that is not to be skipped, or nothing is left; one line.
@@ -86,7 +94,8 @@ def settle(survey: Survey, handling: Handling, looked: Looked | None = None) -> 
     else:
         encoded = survey.images if len(kept) == len(survey) else PictureRows(survey.images, kept)
         if looked is None:
-            looked = look(encoded, decode=handling.bad_pictures == "skip")
+            decode = handling.bad_pictures == "skip"
+            looked = look(encoded, decode=decode, record=record if decode else None)
         else:
             looked = looked.of(kept)
         bad = [fault._replace(row=kept[fault.row or 0]) for fault in looked.faults]

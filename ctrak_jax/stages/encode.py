@@ -14,9 +14,10 @@ import numpy as np
 from ctrak_jax import hosts
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.arrays import LATENTS, TEXT, Encoded, has_arrays
+from ctrak_jax.inputs.captions import cut_captions
 from ctrak_jax.inputs.encoder import BatchEncoder
 from ctrak_jax.inputs.latents import require_captions
-from ctrak_jax.log import meter, stage
+from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.run import model_file
 from ctrak_jax.run.keys import settings_of
 from ctrak_jax.stages.context import Context
@@ -43,6 +44,8 @@ def run(ctx: Context) -> None:
     _require_size(ctx, encoder)
     if hosts.is_first():
         _begin(ctx, out, wanted)
+        if cut := cut_captions(ctx.model_source, ctx.dataset.captions):
+            logger.warning("%s", cut)
     hosts.barrier("encoding begins")
     arrays = Encoded(*(np.lib.format.open_memmap(_latest(out / n), "r+") for n in (LATENTS, TEXT)))
     count = len(ctx.dataset.raw.images)

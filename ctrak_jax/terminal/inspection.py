@@ -11,8 +11,8 @@ VALUES = 8
 """Values shown of an attribute."""
 
 
-def text(found: Inspection) -> str:
-    """A line for each thing that is there, then a table of faults."""
+def text(found: Inspection, remark: str = "") -> str:
+    """A line for each thing that is there, a remark, then a table of faults."""
     lines = [f"{found.pictures:,} images, {_sizes(found)}"]
     lines += [f"  {count:,} {kind}" for kind, count in found.kinds.items() if count]
     for name, counts in found.attributes.items():
@@ -22,6 +22,7 @@ def text(found: Inspection) -> str:
     if found.captions:
         longest = max(found.captions, key=len)
         lines.append(f"  {len(found.captions):,} captions, the longest of {len(longest):,} letters")
+    lines += [f"  {remark}"] if remark else []
     if not found.faults:
         return "\n".join([*lines, "no fault"])
     rows = [(fault.kind, fault.name, fault.reason) for fault in found.faults[:SHOWN]]

@@ -18,6 +18,7 @@ from ctrak_jax.data import build, write_folder
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.inputs.captions import CutCaptions, cut_captions
 from ctrak_jax.inputs.encoder import BatchEncoder, require_heard
 from ctrak_jax.models.stable_diffusion import load_codecs
 from ctrak_jax.run.folder import RunFolder
@@ -46,6 +47,15 @@ def test_every_image_becomes_a_latent_and_every_caption_an_embedding(run, data, 
         tokens = codecs.text.network.tokens(f"{noun} ab {tail}")
         embedding = codecs.text.network.apply(codecs.text.params, tokens)
         np.testing.assert_allclose(text[i], embedding, atol=1e-4)
+
+
+def test_captions_that_are_cut_off_are_counted(model_folder):
+    """Of 77 tokens two are the beginning and the end; a word of one letter is one token."""
+    short, full, long, longer = (" ".join("a" * n) for n in (3, 75, 76, 200))
+    assert cut_captions(model_folder, [short, full, short]) is None
+    found = cut_captions(model_folder, [short, long, full, longer, long])
+    assert found == CutCaptions(cut=3, total=5, limit=77, longest=202, first=long)
+    assert "3 of 5 captions (60.0%)" in str(found)
 
 
 def spied(monkeypatch, fail_at: int | None = None) -> list[int]:

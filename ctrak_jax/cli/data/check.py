@@ -6,7 +6,7 @@ import json
 from ctrak_jax.cli import arguments
 from ctrak_jax.errors import StoreError
 
-RECORD, FAULTS = "pictures.jsonl", "faults.csv"
+FAULTS = "faults.csv"
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -24,12 +24,22 @@ def act(args: argparse.Namespace) -> None:
     config, out = arguments.load(args)
     from ctrak_jax.data.faults import write_faults
     from ctrak_jax.data.inspection import inspect
+    from ctrak_jax.data.looking import RECORD
     from ctrak_jax.terminal import inspection
 
     found = inspect(config.data, record=out / RECORD)
+    folder = config.model.checkpoint
+    cut = None
+    if folder is not None and (folder / "tokenizer").is_dir() and found.captions:
+        from ctrak_jax.inputs.captions import cut_captions
+
+        cut = cut_captions(folder, found.captions)
     write_faults(out / FAULTS, found.faults)
-    shown = inspection.as_json(found) if args.json else None
-    print(inspection.text(found) if shown is None else json.dumps(shown))
+    if args.json:
+        said = None if cut is None else cut._asdict()
+        print(json.dumps({**inspection.as_json(found), "cut_captions": said}))
+    else:
+        print(inspection.text(found, "" if cut is None else str(cut)))
     if found.faults:
         count = len(found.faults)
         raise StoreError(
