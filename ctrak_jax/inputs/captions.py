@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctrak_jax.models.stable_diffusion import text_tokenizer
+from ctrak_jax.models.stable_diffusion import ModelFiles, text_tokenizer
 
 END = "<|endoftext|>"
 FARTHEST = 16
@@ -39,11 +39,11 @@ class CutCaptions(NamedTuple):
         )
 
 
-def cut_captions(model: Path, captions: Sequence[str]) -> CutCaptions | None:
-    """The captions that the text encoder of the model in a folder does not read to their end.
+def cut_captions(model: ModelFiles | Path, captions: Sequence[str]) -> CutCaptions | None:
+    """The captions that the text encoder of a model does not read to their end.
 
     Raises:
-        UsageError: the folder has no tokenizer.
+        UsageError: there is no tokenizer.
     """
     tokenizer = text_tokenizer(model)
     whole = replace(tokenizer, length=FARTHEST * tokenizer.length)

@@ -115,6 +115,26 @@ def test_a_caption_without_its_picture(tmp_path):
     assert shown(tmp_path) == ([n for n in AT.every if n != 5], [f"{tmp_path}/images/5.txt"])
 
 
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_caption_is_none(tmp_path, text):
+    captions_beside(tmp_path, AT)
+    put(tmp_path / "images/5.txt", text)
+    assert "images/5.png: has no caption" in refused(tmp_path)
+
+
+def test_a_table_whose_names_are_no_pictures_says_so(tmp_path):
+    loose(tmp_path, AT)
+    put(tmp_path / "attributes.csv", "file_name,style\nother.png,a\n")
+    assert "attributes.csv:2: names 'other.png'" in refused(tmp_path)
+
+
+def test_an_index_from_one_is_not_guessed_at(tmp_path):
+    by_index(tmp_path, AT)
+    rows = "".join(f"{n + 1},{style(n)}\n" for n in AT.every)
+    put(tmp_path / "attributes.csv", f"index,style\n{rows}")
+    assert "indices count from 0" in refused(tmp_path)
+
+
 def test_several_faults_are_counted(tmp_path):
     captions_beside(tmp_path, AT)
     for n in (3, 7, 8):

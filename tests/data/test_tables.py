@@ -53,11 +53,12 @@ def test_what_the_writer_writes_is_read_as_it_was(file, table):
         ("index,a\n0,1\n\n1\n", ("csv:4", "'1'", "index 1", "2 values")),
         ("index,a\n0,1,2\n", ("csv:2", "2 values")),
         ("index,,b\n0,1,2\n", ("column 2 has no name",)),
+        ("index  a\n0 1\n1 2 3\n", ("csv:3", "2 values")),
         ('index,a\n0,"x\n1,y\n', ("csv:2", "quotation mark")),
         ('index,a\n0,"x" y\n', ("csv:2", "quotation mark")),
         ("index,a\n0,\xff\n".encode("latin-1"), ("not UTF-8",)),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_what_is_wrong_is_one_line(file, text, words):
     with pytest.raises(UsageError) as caught:
@@ -65,6 +66,12 @@ def test_what_is_wrong_is_one_line(file, text, words):
     message = str(caught.value)
     assert message.splitlines() == [message]
     assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("sign", [":", "^", "/", "]", "   ", " \t", "~"])
+def test_any_sign_parts_values(file, sign):
+    found = read(file, f"index{sign}a\n0{sign}x\n")
+    assert [row.values for row in found.rows] == [{"a": "x"}]
 
 
 def test_lines_are_counted_through_values_of_several_lines(file):
@@ -120,6 +127,9 @@ def test_numbers_with_zeros_in_front_are_sorted_as_text(numbers):
         ("c/e\u0301.png", [2]),
         ("É.png", [2]),
         ("x/a/3.png", []),
+        ("a/3", [0]),
+        ("3", [0, 1]),
+        ("É", [2]),
         ("13.png", []),
     ],
 )

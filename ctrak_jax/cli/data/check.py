@@ -28,12 +28,12 @@ def act(args: argparse.Namespace) -> None:
     from ctrak_jax.terminal import inspection
 
     found = inspect(config.data, record=out / RECORD)
-    folder = config.model.checkpoint
     cut = None
-    if folder is not None and (folder / "tokenizer").is_dir() and found.captions:
+    if config.model.kind == "text-to-image" and config.model.checkpoint and found.captions:
         from ctrak_jax.inputs.captions import cut_captions
+        from ctrak_jax.models.architecture import model_files_of
 
-        cut = cut_captions(folder, found.captions)
+        cut = cut_captions(model_files_of(config.model, out / "model"), found.captions)
     write_faults(out / FAULTS, found.faults)
     if args.json:
         said = None if cut is None else cut._asdict()

@@ -120,9 +120,11 @@ def index_labels(
             raise UsageError(f"{place}: got the index {key!r}, expected a number from 0.")
         row = int(whole)
         if row >= count:
+            from_one = row == count == len(table.rows)
+            hint = " (indices count from 0)" if from_one else ""
             raise UsageError(
                 f"{place}: index {row}, but the images are 0 to {count - 1}: {len(table.rows)} "
-                f"rows for {count} images; there must be one row per image."
+                f"rows for {count} images; there must be one row per image{hint}."
             )
         if rows[row] is not None:
             repeated.append((lines[row], row))
@@ -194,11 +196,9 @@ def beside_labels(listing: Listing, wanted: Collection[str]) -> list[Labels]:
     columns = columns_of(by_column(records.values), count, wanted)
     found = [_labels_beside(records, columns)]
     for suffix in (".txt", ".caption"):
-        texts = _beside(listing, suffix, lambda data, name: line(decoded(data, name)))
-        # img2dataset writes an empty .txt where the record has no caption.
-        silent = found[0].captions is not None
-        captions = [None if silent and not text else text for text in texts.values]
-        found.append(_labels_beside(texts, Columns({}, captions)))
+        # An empty one is no caption: img2dataset writes it where a record has none.
+        texts = _beside(listing, suffix, lambda data, name: line(decoded(data, name)) or None)
+        found.append(_labels_beside(texts, Columns({}, texts.values)))
     return found
 
 

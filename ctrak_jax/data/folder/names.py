@@ -70,16 +70,19 @@ class NameIndex:
 
     def __init__(self, names: Sequence[str]) -> None:
         self._by_tail: dict[str, list[int]] = defaultdict(list)
+        self._by_stem: dict[str, list[int]] = defaultdict(list)
         self._exact: dict[str, list[int]] = defaultdict(list)
         for row, name in enumerate(names):
             self._exact[_composed(name)].append(row)
             parts = _folded(name).split("/")
             for first in range(len(parts)):
-                self._by_tail["/".join(parts[first:])].append(row)
+                tail = "/".join(parts[first:])
+                self._by_tail[tail].append(row)
+                self._by_stem[tail.rpartition(".")[0]].append(row)
 
     def find(self, name: str, folder: str = "", common: int = 0) -> list[int]:
         """The pictures that a name may mean: the one that it spells; else those whose name ends
-        with it, in any case of letters.
+        with it, in any case of letters; else those whose name does so without its suffix.
 
         Args:
             folder: of the table, ending with ``/``; names may be relative to it.
@@ -91,8 +94,9 @@ class NameIndex:
         for rest in rests:
             if found := self._exact.get(folder + rest) or self._exact.get(rest):
                 return found
-        ends = (self._by_tail.get(_folded(rest)) for rest in rests)
-        return next((found for found in ends if found), [])
+        ends = [_folded(rest) for rest in rests]
+        tables = (self._by_tail, self._by_stem)
+        return next((found for t in tables for end in ends if (found := t.get(end))), [])
 
 
 def parts_of(name: str) -> list[str]:

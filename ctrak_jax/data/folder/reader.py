@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ctrak_jax.data.faults import refuse
 from ctrak_jax.data.folder.join import join
 from ctrak_jax.data.folder.labels import (
     Labels,
@@ -102,6 +103,7 @@ def survey_folder(path: Path, wanted: Sequence[str] = (), *, resize: bool = Fals
         sources += _classes(listing, sources)
     joined = join(sources, count, name, wanted)
     if not joined.attributes and joined.captions is None:
+        refuse(joined.faults)
         raise UsageError(
             f"{path}: {count} images, and neither attributes nor captions; add attributes.csv "
             "(index,style,...), prompts.txt (one caption per line), a .txt beside each picture, or "

@@ -14,9 +14,15 @@ from ctrak_jax.data.folder.columns import scalar
 from ctrak_jax.data.reading import decoded, json_object, read_bounded
 from ctrak_jax.errors import UsageError
 
-FILE_NAMES = ("file_name", "filename", "file name", "file", "image")
+FILE_NAMES = (
+    *("file_name", "filename", "file name", "file_path", "filepath", "file", "path"),
+    *("image", "image_id", "image_name", "image_path"),
+)
 """Headers of a column of file names; the first that is there counts."""
 DELIMITERS = (",", ";", "\t", "|")
+"""Tried first; then any other sign in the first line, then blanks."""
+BLANKS = " "
+"""Any number of blanks or tabs between values."""
 EXPECTED = "'index,<attribute>,...' or 'file_name,<attribute>,...'"
 
 
@@ -121,8 +127,11 @@ def _delimiter(file: Path, text: str) -> tuple[str, str, int]:
     skipped = 0
     if stated := re.match(r"sep=(.)[ \t]*(?:\r\n|\n|\r)", text):
         text, skipped = text[stated.end() :], 1
+    while remark := re.match(r"#.*(?:\r\n|\n|\r)", text):
+        text, skipped = text[remark.end() :], skipped + 1
     first = next((line for line in text.splitlines() if line.strip()), "")
-    candidates = (stated[1],) if stated else DELIMITERS
+    others = [sign for sign in first if not (sign.isalnum() or sign in " _-.'\"")]
+    candidates = (stated[1],) if stated else dict.fromkeys((*DELIMITERS, *others, BLANKS))
     for delimiter in candidates:
         try:
             header = next(_rows(file, first, delimiter), TextRow(0, [])).cells
@@ -136,11 +145,11 @@ def _delimiter(file: Path, text: str) -> tuple[str, str, int]:
 
 def _rows(file: Path, text: str, delimiter: str) -> Iterator[TextRow]:
     """The lines as cells: those in quotation marks as they are, others without blanks around."""
-    blank = " " if delimiter == "\t" else r"[ \t]"
-    sign = re.escape(delimiter)
+    blank = {"\t": " *", BLANKS: ""}.get(delimiter, r"[ \t]*")
+    signs = r" \t" if delimiter == BLANKS else re.escape(delimiter)
+    end_of_cell = rf"([{signs}]{'+' * (delimiter == BLANKS)}|\r\n|\n|\r|\Z)"
     cell = re.compile(
-        rf'{blank}*"([^"]*(?:""[^"]*)*)"{blank}*({sign}|\r\n|\n|\r|\Z)'
-        rf"|([^{sign}\r\n]*)({sign}|\r\n|\n|\r|\Z)"
+        rf'{blank}"([^"]*(?:""[^"]*)*)"{blank}{end_of_cell}|([^{signs}\r\n]*){end_of_cell}'
     )
     place, line, cells = 0, 1, []
     started = line
@@ -152,7 +161,7 @@ def _rows(file: Path, text: str, delimiter: str) -> Iterator[TextRow]:
             raise UsageError(f"{file}:{line}: a quotation mark without its counterpart.")
         cells.append(bare.strip() if quoted is None else quoted.replace('""', '"'))
         place, line = found.end(), line + _line_ends(found[0])
-        if end != delimiter:
+        if end in ("", "\r\n", "\n", "\r"):
             yield TextRow(started, cells)
             cells, started = [], line
 
