@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ctrak_jax import fisher, hosts
+from ctrak_jax import fisher, hosts, meeting
 from ctrak_jax.errors import UsageError
 
 HOSTS, SAMPLES, MODEL = "hosts", "samples", "model"
@@ -175,6 +175,7 @@ def in_batches(fn: Callable[[np.ndarray], Any], count: int, size: int) -> np.nda
     for first in range(0, count, size):
         rows = np.arange(first, min(first + size, count))
         parts.append(np.asarray(fn(padded(rows, size)))[: len(rows)])
+        meeting.progress()
     return np.concatenate(parts)
 
 
@@ -198,6 +199,7 @@ def sum_over_hosts(part: jax.Array, mesh: Mesh) -> jax.Array:
     processes = jax.process_count()
     if processes == 1:
         return part
+    hosts.barrier("sum over hosts")
     local = jax.local_devices()
     used = [local.index(device) for device in mesh.devices.flat]
     everywhere = [[jax.local_devices(p)[i] for i in used] for p in range(processes)]

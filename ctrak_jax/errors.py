@@ -1,4 +1,4 @@
-"""The two exceptions that the command line prints as one line."""
+"""The exceptions that the command line prints as one line."""
 
 
 class UsageError(ValueError):
@@ -9,3 +9,8 @@ class UsageError(ValueError):
 class StoreError(RuntimeError):
     """Something on disk is damaged, incomplete or was made from other inputs. The command line
     prints it as one line and exits with status 1."""
+
+
+class HostError(RuntimeError):
+    """Another process of the run is missing, late or lost. The command line prints it as one line
+    and exits with status 1."""

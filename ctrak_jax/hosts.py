@@ -14,12 +14,22 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from ctrak_jax.errors import UsageError
+from ctrak_jax import meeting
+from ctrak_jax.errors import HostError, UsageError
+from ctrak_jax.meeting import cluster
 
 Item = TypeVar("Item")
+PATIENT = meeting.Limits()
+JAX_SECONDS = 600
+"""After the limit of a barrier, until JAX itself ends processes whose others are gone."""
 
 
-def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
+def join(
+    coordinator: str | None,
+    processes: int | None,
+    process: int | None,
+    limits: meeting.Limits = PATIENT,
+) -> None:
     """Join the other processes; before any other use of JAX.
 
     Args:
@@ -27,6 +37,11 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
             (TPU pod, Slurm, MPI, Kubernetes).
         processes: how many.
         process: this one, from 0.
+        limits: how long they wait for each other.
+
+    Raises:
+        UsageError: these are no process's, or the cluster does not say them.
+        HostError: the others have not come in time.
     """
     given = [value is not None for value in (coordinator, processes, process)]
     if any(given) and not all(given):
@@ -38,21 +53,46 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
         raise UsageError(
             f"--process={process} must be at least 0 and below --processes={processes}."
         )
+    source = ""
+    if coordinator is None or processes is None or process is None:
+        coordinator, processes, process, source = cluster.found()
+    alone = True
+    if processes > 1:
+        try:
+            alone = meeting.take_seat(coordinator, processes, process, limits).alone
+        except HostError as error:
+            raise HostError(f"{error}{source and f' {coordinator} is by {source}.'}") from None
     # Gloo tells its connections on stdout, which belongs to the command's result.
     sys.stdout = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), 1)
     try:
-        jax.distributed.initialize(coordinator, processes, process)
+        # A process that is alone on its machine uses all of its devices. JAX's own heartbeats end
+        # processes by SIGABRT: the meeting notices first.
+        jax.distributed.initialize(
+            coordinator,
+            processes,
+            process,
+            cluster_detection_method="deactivate" if alone else None,
+            heartbeat_timeout_seconds=int(limits.barrier) + JAX_SECONDS,
+        )
     except (ValueError, RuntimeError) as error:
-        raise UsageError(
-            f"--distributed: the other processes cannot be joined "
-            f"({str(error).splitlines()[0].rstrip('.')}); give --coordinator, --processes and "
-            "--process."
+        raise HostError(
+            f"--distributed: JAX cannot join the other processes at {coordinator} "
+            f"({str(error).splitlines()[0].rstrip('.')})."
         ) from None
 
 
-def leave(status: int) -> None:
-    """End this process at once: at a normal exit it would wait for the others, and they for it."""
+def finish() -> None:
+    """Wait until every process has done its part, and leave the meeting."""
+    if count() > 1:
+        seat = meeting.seat()
+        seat.barrier("end")
+        seat.bye()
+
+
+def leave(status: int, reason: str) -> None:
+    """End this process at once, and the others: at a normal exit they would wait for each other."""
+    meeting.leave(reason, status)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
@@ -91,6 +131,7 @@ def joined_up(values: np.ndarray, axis: int) -> np.ndarray:
         return values
     from jax.experimental import multihost_utils
 
+    barrier("arrays joined up")
     lengths = multihost_utils.process_allgather(np.asarray(values.shape[axis]))
     width = [(0, 0)] * values.ndim
     width[axis] = (0, int(lengths.max()) - values.shape[axis])
@@ -100,11 +141,13 @@ def joined_up(values: np.ndarray, axis: int) -> np.ndarray:
 
 
 def barrier(name: str) -> None:
-    """Wait until every process is here."""
-    if count() > 1:
-        from jax.experimental import multihost_utils
+    """Wait until every process is here; one that is late for too long ends them all.
 
-        multihost_utils.sync_global_devices(name)
+    Raises:
+        HostError: the first process does not answer.
+    """
+    if count() > 1:
+        meeting.seat().barrier(name)
 
 
 def checkpoints() -> Any:

@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.text import Text
 
+from ctrak_jax import meeting
+
 logger = logging.getLogger("ctrak")
 console = Console(stderr=True)
 _RECORDS: list[dict[str, Any]] = []
@@ -69,6 +71,7 @@ class Meter:
 
     def advance(self, count: int) -> None:
         self.done += count
+        meeting.progress()
         if self.bar is not None:
             self.bar.advance(self._task, count)
         elif time.monotonic() - self._last_line > QUIET_SECONDS:
@@ -104,6 +107,7 @@ def stage(root: Path, name: str, devices: int = 1) -> Iterator[StageRecord]:
     import jax
 
     record, start, clock = StageRecord(), datetime.now(UTC), time.monotonic()
+    meeting.progress()
     logger.info("%s ...", name)
     status = "failed"
     try:

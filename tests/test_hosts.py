@@ -1,19 +1,23 @@
 """Two processes of four devices each on loopback give what one process gives."""
 
 import json
+import re
 import shutil
 import socket
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from ctrak_jax import hosts
 from ctrak_jax.run.tops import read_tops
 from ctrak_jax.store import read_manifest, read_scores
 from tests.command import command, ctrak, environment
+from tests.meeting.test_cluster import STEP
 from tests.test_pipeline import CONFIG, METHODS, features
 
 SECONDS = 500
@@ -134,6 +138,60 @@ def test_each_process_computed_its_share(runs):
     assert len(shares) == 2
     assert sum(shares) == total
     assert max(shares) < total
+
+
+@pytest.mark.slow
+def test_fewer_chunks_than_processes(runs, tmp_path):
+    """One chunk: the second process has no rows, and takes part in what all do."""
+    for name in ("model", ".stages", "queries"):
+        shutil.copytree(runs.four / name, tmp_path / "run" / name)
+    given = ["--store.chunk", "64", "--score.solver", "cg", "--out", tmp_path / "run"]
+    config = runs.alone.parent / "small.yaml"
+    for stage in ("featurize", "score"):
+        finished(two_processes(stage, config, *given))
+    for method in METHODS:
+        one, two = features(runs.alone, method), features(tmp_path / "run", method)
+        assert np.abs(one - two).max() <= 1e-5 * np.abs(one).max()
+        one, two = (scores(root, method) for root in (runs.alone, tmp_path / "run"))
+        assert np.linalg.norm(one - two) <= 5e-3 * np.linalg.norm(one)  # the tolerance of cg
+
+
+@pytest.mark.parametrize(("count", "chunk", "processes"), [(60, 64, 3), (60, 32, 5), (0, 4, 2)])
+def test_parts_cover_all_rows_once(monkeypatch, count, chunk, processes):
+    monkeypatch.setattr(jax, "process_count", lambda: processes)
+    found = []
+    for process in range(processes):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        found += [*hosts.part(count, chunk)]
+    assert found == list(range(count))
+
+
+@pytest.mark.parametrize(
+    ("variables", "status", "told"),
+    [
+        ({}, 1, "process 0 at 127.0.0.1 (.*missing after 2 s (--join-timeout): process 1."),
+        ({"SLURM_JOB_ID": "7"}, 2, "SLURM_JOB_ID=7, without SLURM_STEP_NODELIST"),
+        (
+            STEP | {"SLURM_STEP_NODELIST": "node.invalid"},
+            1,
+            "node.invalid is no name that this machine knows",
+        ),
+    ],
+    ids=["one of two", "no step", "no node"],
+)
+def test_processes_that_cannot_meet_end_with_one_line(tmp_path, variables, status, told):
+    where = ["--distributed"]
+    if not variables:
+        where = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes=2", "--process=0"]
+    given = command("run", "configs/smoke.yaml", "--out", tmp_path, "--join-timeout=2", *where)
+    done = subprocess.run(
+        given, capture_output=True, text=True, env=environment() | variables, timeout=SECONDS
+    )
+    assert done.returncode == status
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("ctrak: ")]
+    assert re.search(re.escape(told).replace(re.escape(".*"), ".*"), line)
+    assert "stack trace" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_half_an_address_is_refused(tmp_path):

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.errors import HostError, StoreError, UsageError
 
 DESCRIPTION = "Concept-level data attribution: which training images taught a model this concept?"
 
@@ -75,37 +75,36 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 bad usage or config, 1 anything else, 130 interrupted."""
     try:
-        status = _main(sys.argv[1:] if argv is None else argv)
-    except BaseException:
+        _main(sys.argv[1:] if argv is None else argv)
+    except UsageError as error:
+        return _ended(2, error)
+    except (StoreError, HostError, OSError) as error:
+        return _ended(1, error)
+    except KeyboardInterrupt:
+        return _ended(130, "interrupted; finished work is kept, the same command resumes it.")
+    except BaseException as error:
         if hosts := _joined():
             traceback.print_exc()
-            hosts.leave(1)
+            hosts.leave(1, repr(error))
         raise
-    if status and (hosts := _joined()):
-        hosts.leave(status)
-    return status
-
-
-def _main(argv: Sequence[str]) -> int:
-    try:
-        args = parse(argv)
-        from ctrak_jax import log
-
-        log.set_up()
-        module_of(args.command).act(args)
-    except UsageError as error:
-        print(f"ctrak: {error}", file=sys.stderr)
-        return 2
-    except (StoreError, OSError) as error:
-        print(f"ctrak: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(
-            "ctrak: interrupted; finished work is kept, the same command resumes it.",
-            file=sys.stderr,
-        )
-        return 130
     return 0
+
+
+def _main(argv: Sequence[str]) -> None:
+    args = parse(argv)
+    from ctrak_jax import log
+
+    log.set_up()
+    module_of(args.command).act(args)
+    if hosts := _joined():
+        hosts.finish()
+
+
+def _ended(status: int, reason: object) -> int:
+    print(f"ctrak: {reason}", file=sys.stderr)
+    if hosts := _joined():
+        hosts.leave(status, str(reason))
+    return status
 
 
 def _joined() -> Any:

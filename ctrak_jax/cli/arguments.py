@@ -55,15 +55,39 @@ def declare_processes(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--coordinator", metavar="HOST:PORT", help="or: where the first one listens")
     group.add_argument("--processes", type=int, metavar="N", help="how many there are")
     group.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
+    group.add_argument(
+        "--join-timeout",
+        type=_seconds,
+        metavar="S",
+        default=300.0,
+        help="seconds to wait until all have come [300]",
+    )
+    group.add_argument(
+        "--barrier-timeout",
+        type=_seconds,
+        metavar="S",
+        default=3600.0,
+        help="seconds without a sign of progress from a process that others wait for [3600]",
+    )
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
 
 
 def join(args: argparse.Namespace) -> None:
     """Join the other processes, if the command line names any."""
-    from ctrak_jax import hosts
+    from ctrak_jax import hosts, meeting
+    from ctrak_jax.meeting import cluster
 
     given = args.coordinator, args.processes, args.process
     if args.distributed or given != (None, None, None):
-        hosts.join(*given)
+        hosts.join(*given, meeting.Limits(args.join_timeout, args.barrier_timeout))
+    else:
+        cluster.warn_of_tasks()
 
 
 def load(args: argparse.Namespace) -> Target:
