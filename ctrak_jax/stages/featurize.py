@@ -19,6 +19,7 @@ from ctrak_jax.run.fill import Computed, FillJob, fill
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.network import PlacedNetwork
 from ctrak_jax.run.variants import MAIN, Variant, feature_set, table_of
+from ctrak_jax.stages import probe
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store import Dtype, FeatureStore
 
@@ -45,9 +46,11 @@ class StoreForm(NamedTuple):
 def run(ctx: Context, variant: Variant = MAIN) -> None:
     """Complete the feature stores of all methods of the config; each process its share of the
     chunks."""
+    placed = ctx.placed(ctx.load(), variant)
+    probe.run(ctx, placed)
     complete(
         Featurizer(
-            ctx.placed(ctx.load(), variant),
+            placed,
             ctx.recipe,
             ctx.samples(variant),
             ctx.mesh,
