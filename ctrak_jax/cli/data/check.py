@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import time
+from collections.abc import Callable
 
 from ctrak_jax.cli import arguments
 from ctrak_jax.errors import StoreError
+from ctrak_jax.log import QUIET_SECONDS, logger
 
 FAULTS = "faults.csv"
 
@@ -27,7 +30,7 @@ def act(args: argparse.Namespace) -> None:
     from ctrak_jax.data.looking import RECORD
     from ctrak_jax.terminal import inspection
 
-    found = inspect(config.data, record=out / RECORD)
+    found = inspect(config.data, record=out / RECORD, advance=_progress())
     cut = None
     if config.model.kind == "text-to-image" and config.model.checkpoint and found.captions:
         from ctrak_jax.inputs.captions import cut_captions
@@ -46,3 +49,17 @@ def act(args: argparse.Namespace) -> None:
             f"{count:,} {'faults' if count > 1 else 'fault'}, listed in {out / FAULTS}; correct "
             "what is listed, or leave it out by data.incomplete: skip and data.bad_pictures: skip."
         )
+
+
+def _progress() -> Callable[[int], None]:
+    """A line now and then. A bar would have a thread, and the pictures want forked processes."""
+    done, said = 0, time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, said
+        done += count
+        if time.monotonic() - said > QUIET_SECONDS:
+            said = time.monotonic()
+            logger.info("%d pictures decoded", done)
+
+    return advance
