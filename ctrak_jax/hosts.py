@@ -7,6 +7,7 @@ does what is done once: training, images of the queries, the report, and solving
 """
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -75,6 +76,8 @@ def join(
             cluster_detection_method="deactivate" if alone else None,
             heartbeat_timeout_seconds=int(limits.barrier) + JAX_SECONDS,
         )
+        # JAX takes SIGTERM for a notice that nothing here asks about: it would end nothing.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     except (ValueError, RuntimeError) as error:
         raise HostError(
             f"--distributed: JAX cannot join the other processes at {coordinator} "
