@@ -16,7 +16,8 @@ from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, PRNGKey, Timeste
 
 READINGS: tuple[Prediction, ...] = get_args(Prediction)
 CLEARLY = 0.5
-"""Another reading is believed where its loss is below this share of the one in use."""
+"""Another reading is believed where its loss is below this share of the one in use, and of that of
+a network that says nothing."""
 LEVELS = (0.3, 0.5, 0.7)
 """Signal powers that the timesteps of the probe are nearest to."""
 
@@ -36,7 +37,8 @@ def reading_losses(
     cond: Cond,
     key: PRNGKey,
 ) -> Float[Array, " reading"]:
-    """The mean squared error of a network's output, taken as each of :data:`READINGS`.
+    """The mean squared error of a network's output, taken as each of :data:`READINGS`, over the
+    mean square of what it then should be: 1 for a network that says nothing.
 
     Args:
         eps_fn: its output as a noise.
@@ -60,7 +62,9 @@ def reading_losses(
         }
         targets = {"eps": noise, "v": signal * noise - sigma * x0, "x0": x0}
         output = outputs[prediction]
-        return jnp.stack([jnp.mean((output - targets[name]) ** 2) for name in READINGS])
+        return jnp.stack(
+            [jnp.mean((output - targets[n]) ** 2) / jnp.mean(targets[n] ** 2) for n in READINGS]
+        )
 
     return jax.vmap(at)(jnp.asarray(probe_times(schedule))).mean(0)
 
@@ -70,4 +74,5 @@ def better_reading(losses: Float[Array, " reading"], prediction: Prediction) -> 
     use."""
     found = dict(zip(READINGS, np.asarray(losses).tolist(), strict=True))
     best = min(READINGS, key=lambda name: found[name])
-    return best if best != prediction and found[best] < CLEARLY * found[prediction] else None
+    clear = found[best] < CLEARLY * min(found[prediction], 1.0)
+    return best if best != prediction and clear else None

@@ -38,13 +38,24 @@ def test_the_true_reading_is_found_and_no_other(truth, reading):
             eps_fn, SCHEDULE, reading, {}, x0, jnp.zeros(1), jax.random.key(0)
         )
     )(X0)
-    np.testing.assert_allclose(losses[READINGS.index(truth)], 0.01, rtol=0.05)
+    assert losses[READINGS.index(truth)] < 0.03
     assert better_reading(losses, reading) == (None if truth == reading else truth)
 
 
 def test_a_small_difference_is_no_reason_for_a_warning():
     assert better_reading(jnp.array([1.0, 0.8, 0.6]), "eps") is None
     assert better_reading(jnp.array([1.0, 0.4, 0.6]), "eps") == "v"
+    assert better_reading(jnp.array([9.0, 2.0, 0.6]), "eps") is None
+
+
+def test_a_network_that_says_nothing_speaks_for_no_reading():
+    """Also where latents are small, so that zero is near every clean one."""
+    losses = reading_losses(
+        lambda _params, x, _t, _cond: jnp.zeros_like(x),
+        *(SCHEDULE, "eps", {}, 0.1 * X0, jnp.zeros(1), jax.random.key(0)),
+    )
+    np.testing.assert_allclose(losses, 1.0, rtol=1e-5)
+    assert better_reading(losses, "eps") is None
 
 
 def test_the_timesteps_are_in_the_middle_of_the_noise():
