@@ -15,8 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -102,11 +101,23 @@ def start(fault: Fault, run: Path) -> dict[int, Running]:
     return found
 
 
-def ended(running: Running, since: float) -> str:
+def seconds_of(watched: Sequence[Running], since: float) -> list[float]:
+    """When each ended, after 150 s at most."""
+    found = [150.0] * len(watched)
+    while time.monotonic() - since < 150 and any(r.process.poll() is None for r in watched):
+        now = time.monotonic() - since
+        found = [
+            min(seconds, 150.0 if one.process.poll() is None else now)
+            for seconds, one in zip(found, watched, strict=True)
+        ]
+        time.sleep(0.05)
+    last = min(time.monotonic() - since, 150.0)
+    return [min(seconds, last) for seconds in found]
+
+
+def ended(running: Running, seconds: float) -> str:
     """Status, seconds, and the last line of its own; and whether JAX has printed a stack trace."""
-    with suppress(subprocess.TimeoutExpired):
-        running.process.wait(timeout=max(since + 120 - time.monotonic(), 1))
-    seconds, status = time.monotonic() - since, running.process.poll()
+    status = running.process.poll()
     said = running.words.read_text(errors="replace")
     lines = [line for line in said.splitlines() if line.startswith("ctrak: ")]
     line = re.sub(r"127\.0\.0\.1:\d+", "HOST:PORT", lines[-1]) if lines else "(no line)"
@@ -127,7 +138,8 @@ def tried(fault: Fault, run: Path) -> list[tuple[int, str]]:
             fault.strike(running[fault.struck].process)
             since = time.monotonic()
         watched = [n for n in running if fault.strike is None or n != fault.struck]
-        return [(number, ended(running[number], since)) for number in watched]
+        seconds = seconds_of([running[number] for number in watched], since)
+        return [(n, ended(running[n], s)) for n, s in zip(watched, seconds, strict=True)]
     finally:
         for one in running.values():
             one.process.kill()
