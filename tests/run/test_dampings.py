@@ -23,11 +23,6 @@ def test_the_largest_within_one_standard_error_of_the_best(precision, chosen):
     assert choose_damping(np.array(precision)) == chosen
 
 
-def test_other_questions_than_those_given_play_no_part():
-    precision = np.random.default_rng(0).random((5, 20))
-    assert choose_damping(precision) == choose_damping(precision[:, ::-1])
-
-
 def question(attribute: str, split: Literal["report", "validation"]) -> Question:
     return Question(
         query="circle-red-00",

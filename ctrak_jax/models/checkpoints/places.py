@@ -37,8 +37,8 @@ VARIANTS = ("", "ema", "fp16", "bf16", "non_ema")
 def weights_in(folder: Path, names: FileNames) -> Path:
     """The file of a part's weights, or the list of its shards.
 
-    Full precision goes before half, safetensors before pickles, and PyTorch's before Flax's, but
-    half precision is taken only where there is nothing else.
+    Averaged weights go before others, of these full precision before half; safetensors go before
+    pickles, and PyTorch's before Flax's.
 
     Raises:
         UsageError: none is there, or one cannot be told from another.

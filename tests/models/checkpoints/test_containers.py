@@ -275,7 +275,7 @@ def test_a_list_of_shards_names_what_lies_beside_it(tmp_path, places, message):
         (["my_own.safetensors"], "my_own.safetensors"),
     ],
 )
-def test_full_precision_goes_first_and_every_spelling_of_a_list_is_known(tmp_path, there, taken):
+def test_averages_then_full_precision_and_every_spelling_of_a_list(tmp_path, there, taken):
     for name in there:
         (tmp_path / f"diffusion_pytorch_model.{name}").touch()
     assert weights_in(tmp_path, DIFFUSERS).name == f"diffusion_pytorch_model.{taken}"
