@@ -71,10 +71,15 @@ class NameIndex:
     def __init__(self, names: Sequence[str]) -> None:
         self._by_tail: dict[str, list[int]] = defaultdict(list)
         self._by_stem: dict[str, list[int]] = defaultdict(list)
+        self._whole: dict[str, list[int]] = defaultdict(list)
+        self._whole_stem: dict[str, list[int]] = defaultdict(list)
         self._exact: dict[str, list[int]] = defaultdict(list)
         for row, name in enumerate(names):
             self._exact[_composed(name)].append(row)
-            parts = _folded(name).split("/")
+            whole = _folded(name)
+            self._whole[whole].append(row)
+            self._whole_stem[whole.rpartition(".")[0]].append(row)
+            parts = whole.split("/")
             for first in range(len(parts)):
                 tail = "/".join(parts[first:])
                 self._by_tail[tail].append(row)
@@ -82,7 +87,9 @@ class NameIndex:
 
     def find(self, name: str, folder: str = "", common: int = 0) -> list[int]:
         """The pictures that a name may mean: the one that it spells; else those whose name ends
-        with it, in any case of letters; else those whose name does so without its suffix.
+        with it, in any case of letters; else those whose name does so without its suffix. Without
+        the folders that all names share it must be a picture's whole name: its end may be another's
+        in another folder.
 
         Args:
             folder: of the table, ending with ``/``; names may be relative to it.
@@ -94,9 +101,14 @@ class NameIndex:
         for rest in rests:
             if found := self._exact.get(folder + rest) or self._exact.get(rest):
                 return found
-        ends = [_folded(rest) for rest in rests]
-        tables = (self._by_tail, self._by_stem)
-        return next((found for t in tables for end in ends if (found := t.get(end))), [])
+        spelled, *shorter = (_folded(rest) for rest in rests)
+        for tails, wholes in ((self._by_tail, self._whole), (self._by_stem, self._whole_stem)):
+            if found := tails.get(spelled):
+                return found
+            for rest in shorter:
+                if found := wholes.get(rest):
+                    return found
+        return []
 
 
 def parts_of(name: str) -> list[str]:

@@ -43,6 +43,7 @@ def members(file: Path) -> list[TarMember]:
     try:
         with tarfile.open(file, "r:") as tar:
             found = sorted((info.name, member) for info in tar if (member := _member(file, info)))
+            _require_end(file, tar.offset)
     except (tarfile.TarError, OSError, EOFError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(
@@ -54,6 +55,14 @@ def members(file: Path) -> list[TarMember]:
             raise UsageError(f"{member}: stands twice in the archive; remove one.")
         known.add(member.name)
     return [member for _, member in found]
+
+
+def _require_end(file: Path, offset: int) -> None:
+    """tarfile takes a damaged header after the first for the end; only zeros are one."""
+    with file.open("rb") as whole:
+        whole.seek(offset)
+        if whole.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError(f"damaged or cut off at byte {offset:,}")
 
 
 def _member(file: Path, info: tarfile.TarInfo) -> TarMember | None:
