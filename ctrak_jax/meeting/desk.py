@@ -68,11 +68,15 @@ class Desk(threading.Thread):
         while not self._over and self._left < self._processes:
             for key, _ in self._selector.select(timeout=min(self._tick, 1.0) / 4):
                 if key.data is None:
-                    connection, address = self._listener.accept()
-                    self._welcome(connection, address[0].removeprefix("::ffff:"))
+                    self._accept()
                 else:
                     self._hear(key.data)
             (self._look_who_comes if self._is_open else self._look_who_is_late)()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # it has hung up, or the meeting has begun and the port is closed
+            connection, address = self._listener.accept()
+            self._welcome(connection, address[0].removeprefix("::ffff:"))
 
     def _welcome(self, connection: socket.socket, address: str) -> None:
         connection.settimeout(PATIENCE)

@@ -23,12 +23,13 @@ logger = logging.getLogger("ctrak")
 
 class Seat:
     """A process's place in a meeting that has begun; ``alone`` where no other process is on this
-    machine."""
+    machine. The first process has the ``desk``."""
 
-    def __init__(self, wire: Wire, first: str, limits: Limits, alone: bool) -> None:
+    def __init__(
+        self, wire: Wire, first: str, limits: Limits, alone: bool, desk: Desk | None = None
+    ) -> None:
         self._wire, self._first, self._limits, self.alone = wire, first, limits, alone
-        # The desk of the first process is in this one where they are joined by a pair of sockets.
-        self._is_first = wire.socket.family == socket.AF_UNIX
+        self._desk = desk
         self._passed: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._leaving, self._ended = threading.Event(), threading.Event()
         self._heard = self._reported = time.monotonic()
@@ -48,7 +49,7 @@ class Seat:
                 return
             except queue.Empty:
                 silent = time.monotonic() - self._heard
-                if silent > self._limits.barrier and not self._is_first:
+                if silent > self._limits.barrier and self._desk is None:
                     raise HostError(
                         f"barrier {name!r}: process 0 at {self._first} has said nothing for "
                         f"{self._limits.barrier:g} s (--barrier-timeout); {RESUME}."
@@ -61,9 +62,12 @@ class Seat:
             self._wire.send(progress=True)
 
     def bye(self) -> None:
-        """This process has done its part, and the others need it no longer."""
+        """This process has done its part. The first one stays until the others have done theirs,
+        for they would take it for dead; at most for the limit of a barrier."""
         self._leaving.set()
         self._wire.send(bye=True)
+        if self._desk is not None:
+            self._desk.join(self._limits.barrier)
 
     def fail(self, reason: str, status: int) -> None:
         """This process ends by an error; the others will, too."""
@@ -130,6 +134,7 @@ def take_seat(address: str, processes: int, process: int, limits: Limits) -> Sea
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise UsageError(f"--coordinator {address}: expected HOST:PORT, such as 10.0.0.1:9999.")
+    desk = None
     if process == 0:
         desk = Desk(_listener(int(port)), host, processes, limits)
         desk.start()
@@ -140,7 +145,7 @@ def take_seat(address: str, processes: int, process: int, limits: Limits) -> Sea
             raise HostError(f"process 0 at {address}: the meeting has ended.")
     else:
         wire, found = _connect(address, processes, process, limits)
-    _SEATS.append(Seat(wire, address, limits, found))
+    _SEATS.append(Seat(wire, address, limits, found, desk))
     return _SEATS[0]
 
 

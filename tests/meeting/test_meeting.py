@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 import pytest
 
+from ctrak_jax.meeting.desk import Desk, Limits
+from ctrak_jax.meeting.wire import Wire
+
 LONG = 60.0
 """More seconds than any of these tests takes, also on a busy machine."""
 
@@ -72,6 +75,23 @@ def test_all_meet_at_every_barrier_and_leave(guests):
     for process in (2, 0, 1):
         guests.start(process, "barrier=a", "say=between", "barrier=b", "bye", of=3)
     assert guests.ended() == [Ended(0, "between\n", "")] * 3
+
+
+def test_the_first_process_stays_until_the_others_have_left(guests):
+    guests.start(0, "barrier=a", "bye")
+    guests.start(1, "barrier=a", "sleep=2", "say=late", "bye")
+    assert guests.ended() == [Ended(0, "", ""), Ended(0, "late\n", "")]
+
+
+def test_who_knocks_while_the_last_one_sits_down_does_no_harm():
+    listener = socket.create_server(("127.0.0.1", 0))
+    desk = Desk(listener, "127.0.0.1", 1, Limits(LONG, LONG))
+    own = Wire(desk.own)
+    own.send(process=0, processes=1, host="here")
+    own.send(bye=True)
+    with desk.own, socket.create_connection(listener.getsockname()):
+        desk.run()
+        assert [message for message in own.receive() if "begin" in message]
 
 
 def test_none_passes_a_barrier_before_the_last_has_come(guests):
