@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from ctrak_jax.data.folder.listing import list_pictures
-from ctrak_jax.data.looking import look
+from ctrak_jax.data.folder.names import walk
+from ctrak_jax.data.looking import Record, look
 
 
 def draw(out: Path, count: int, side: int) -> None:
@@ -59,7 +60,8 @@ def main() -> None:
     args = parser.parse_args()
     if not (args.out / "images").exists():
         draw(args.out, args.pictures, args.side)
-    encoded = list_pictures(args.out / "images", by_place=False).encoded
+    folder = args.out / "images"
+    encoded = list_pictures(folder, walk(folder), by_place=False).encoded
     files = [encoded.name(row) for row in range(len(encoded))]
     cores = len(os.sched_getaffinity(0))
     seconds: dict[str, list[float]] = {"pillow": [], "look": [], "look with record": []}
@@ -67,7 +69,7 @@ def main() -> None:
     for _ in range(args.rounds):
         seconds["pillow"].append(pillow(files, cores))
         for name in ("look", "look with record"):
-            record = args.out / "record.jsonl" if "record" in name else None
+            record = Record(args.out / "record.jsonl") if "record" in name else None
             (args.out / "record.jsonl").unlink(missing_ok=True)
             start = time.perf_counter()
             found = look(encoded, decode=True, record=record, workers=cores)

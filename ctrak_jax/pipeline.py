@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ctrak_jax import data, hosts
-from ctrak_jax.config import Config, dump
+from ctrak_jax.config import Config, DataConfig, dump
 from ctrak_jax.data.faults import write_faults
-from ctrak_jax.data.looking import RECORD
+from ctrak_jax.data.looking import RECORD, Record
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
 from ctrak_jax.run.folder import seed_folder
@@ -42,8 +42,7 @@ def prepare(config: Config, out: Path) -> list[Context]:
             ``evaluate.k``, or a pattern of ``gradient`` matches no parameter.
         StoreError: the models in ``out`` were made from other settings.
     """
-    record = out / RECORD if hosts.is_first() else None
-    training_set = data.build(config.data, record=record)
+    training_set = _training_set(config.data, out)
     mesh = local_mesh(config.run.devices, config.mesh.model)
     dataset = training_set
     if config.data.candidates is not None:
@@ -76,6 +75,18 @@ def prepare(config: Config, out: Path) -> list[Context]:
     if hosts.is_first() and not (out / "config.yaml").exists():
         write_atomically(out / "config.yaml", dump(config))
     return contexts
+
+
+def _training_set(config: DataConfig, out: Path) -> data.Dataset:
+    """The data set. Where that decodes all pictures, the first process does, and the others read
+    its record: all leave out the same ones."""
+    record = Record(out / RECORD, is_written=hosts.is_first())
+    if config.bad_pictures == "skip" and not hosts.is_first():
+        hosts.barrier("pictures decoded")
+    found = data.build(config, record=record)
+    if config.bad_pictures == "skip" and hosts.is_first():
+        hosts.barrier("pictures decoded")
+    return found
 
 
 def _list_skipped(out: Path, training_set: data.Dataset) -> None:

@@ -2,8 +2,10 @@
 
 import pytest
 
-from ctrak_jax import pipeline
+from ctrak_jax import config as cfg
+from ctrak_jax import hosts, pipeline
 from ctrak_jax.config import Config
+from ctrak_jax.data.pictures import Files
 from ctrak_jax.errors import UsageError
 from tests.data.wild import Numbering, captions_beside, encoded, put, style, table_names_files
 
@@ -35,3 +37,31 @@ def test_what_was_left_out_is_listed_in_the_folder_of_the_run(tmp_path):
     put(tmp_path / "mine/images/7.png", encoded(7))
     prepared(tmp_path)
     assert not (tmp_path / "run/skipped.csv").exists()
+
+
+def test_other_processes_leave_out_what_the_first_one_found(tmp_path, monkeypatch):
+    table_names_files(tmp_path / "mine", AT)
+    put(tmp_path / "mine/images/7.png", encoded(7)[:-30])
+    data = cfg.DataConfig(
+        kind="folder", path=tmp_path / "mine", condition_on=("style",), bad_pictures="skip"
+    )
+    reads: list[str] = []
+    plain = Files.read
+
+    def read(self, row):
+        reads.append("first" if hosts.is_first() else "other")
+        return plain(self, row)
+
+    def barrier(name):
+        """The other process waits here while the first one decodes."""
+        if not hosts.is_first():
+            with monkeypatch.context() as patch:
+                patch.setattr(hosts, "is_first", lambda: True)
+                pipeline._training_set(data, tmp_path / "run")
+
+    monkeypatch.setattr(Files, "read", read)
+    monkeypatch.setattr(hosts, "barrier", barrier)
+    monkeypatch.setattr(hosts, "is_first", lambda: False)
+    found = pipeline._training_set(data, tmp_path / "run")
+    assert reads == ["first"] * AT.count
+    assert [fault.row for fault in found.raw.skipped] == [7]

@@ -78,7 +78,7 @@ def train_features(
         forward = forward_path(recipe.schedule, x0, recipe.grid.recorded, key)
         inverted = partial(invert, functions.exact_fn, chosen, recipe.schedule, recipe.grid, x0)
 
-        def under(told: Cond, wanted: Sequence[GradientSpec], inversion: Callable[[], Path]):
+        def under(condition: Cond, wanted: Sequence[GradientSpec], inversion: Callable[[], Path]):
             paths = {"forward": forward}
             if any(spec.path == "inversion" for spec in wanted):
                 paths["inversion"] = inversion()
@@ -87,8 +87,8 @@ def train_features(
                 chosen,
                 wanted,
                 paths,
-                told,
-                lambda spec: loss_of(spec.loss, recipe.schedule, x0, told, 1.0),
+                condition,
+                lambda spec: loss_of(spec.loss, recipe.schedule, x0, condition, 1.0),
                 recipe.projection,
                 recipe.time_chunk,
             )
@@ -125,12 +125,14 @@ def passes(
         guidance: their scale; 1 for none.
     """
     guided, wanted, total = guidance != 1.0, list(specs), 0
-    for told, paths, each in (("own", negatives if guided else 1, 1 + guided), ("null", 1, 1)):
+    for condition, paths, each in (("own", negatives if guided else 1, 1 + guided), ("null", 1, 1)):
         counts = [
-            paths if spec.path == "inversion" else 1 for spec in wanted if spec.condition == told
+            paths if spec.path == "inversion" else 1
+            for spec in wanted
+            if spec.condition == condition
         ]
         total += GRADIENT * timesteps * sum(counts)
-        if any(spec.path == "inversion" and spec.condition == told for spec in wanted):
+        if any(spec.path == "inversion" and spec.condition == condition for spec in wanted):
             total += paths * each * timesteps * stride
     return total
 

@@ -95,8 +95,9 @@ def featurize(sizes: Sizes) -> list[Row]:
     """Features of each distinct training gradient, projection included, tiny model."""
     found, calls = subject(sizes.batch, sizes.k), []
     for spec in train_specs(tuple(FEATURIZED), FEATURIZED):
-        told = ", null condition" if spec.condition == "null" else ""
-        name = f"{spec.loss}, {spec.path}{', normalised' if spec.normalise else ''}{told}"
+        null_condition = ", null condition" if spec.condition == "null" else ""
+        normalised = ", normalised" if spec.normalise else ""
+        name = f"{spec.loss}, {spec.path}{normalised}{null_condition}"
         run = features_of(found, spec)
         calls.append(of_program(name, run, (found.params, found.batch), sizes.batch))
     return in_turns(calls, sizes.repeats)

@@ -6,7 +6,7 @@ its first line; its pictures stand one folder deeper. The order of the table is 
 1 and -1 are read as ``yes`` and ``no``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -54,7 +54,7 @@ def survey_celeba(path: Path, *, side: int) -> Survey:
     """CelebA as it is found: a picture that the table names and that is not there is a fault.
 
     Raises:
-        UsageError: neither layout, or the table has another form.
+        UsageError: neither layout, the table has another form, or two pictures have one name.
     """
     layout = next((known for known in LAYOUTS if (path / known.table).is_file()), None)
     if layout is None:
@@ -64,7 +64,7 @@ def survey_celeba(path: Path, *, side: int) -> Survey:
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; {layout.table} belongs to the pictures in it.")
     rows = _read_table(table)
-    present = {name.rpartition("/")[2]: folder / name for name in walk(folder)}
+    present = _present(folder, {row.file for row in rows.rows})
     faults = [
         Fault(str(folder / row.file), f"missing, but {table}:{row.line} names it", "incomplete")
         for row in rows.rows
@@ -84,6 +84,19 @@ def survey_celeba(path: Path, *, side: int) -> Survey:
         vocabulary=dict.fromkeys(rows.names, ("no", "yes")),
         meta={"name": path.name, "licence": LICENCE, "source": f"{table.name}, side {side}"},
     )
+
+
+def _present(folder: Path, named: Collection[str]) -> dict[str, Path]:
+    """Where the pictures are that the table names, at any depth."""
+    found: dict[str, Path] = {}
+    for path in map(folder.joinpath, walk(folder)):
+        if path.name in found:
+            raise UsageError(
+                f"{found[path.name]} and {path}: the table names one {path.name}; remove the other."
+            )
+        if path.name in named:
+            found[path.name] = path
+    return found
 
 
 class CelebaRow(NamedTuple):

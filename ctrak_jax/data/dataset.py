@@ -5,7 +5,6 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from ctrak_jax.data.celeba import survey_celeba
 from ctrak_jax.data.conditions import Conditions
 from ctrak_jax.data.folder.reader import survey_folder
 from ctrak_jax.data.folder.writer import BLOCK
+from ctrak_jax.data.looking import Record
 from ctrak_jax.data.pictures import Pictures
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.data.survey import Handling, Survey, settle
@@ -164,13 +164,12 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
     return np.round((np.clip(np.asarray(images), -1.0, 1.0) + 1.0) * 127.5).astype(np.uint8)
 
 
-def build(data: cfg.DataConfig, *, record: Path | None = None) -> Dataset:
+def build(data: cfg.DataConfig, *, record: Record | None = None) -> Dataset:
     """The data set of a config.
 
     Args:
         data: the config.
-        record: where a look that decodes every picture (``bad_pictures: skip``) notes what it
-            finds; the next one is done where it is still true.
+        record: of a look that decodes every picture (``bad_pictures: skip``).
 
     Raises:
         UsageError: ``condition_on`` or ``hold_out`` do not fit the data, nothing is left to train

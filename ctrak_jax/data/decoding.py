@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ctrak_jax.errors import UsageError
+from ctrak_jax.data.reading import read_error
+from ctrak_jax.errors import StoreError, UsageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Pillow tries these alone, whatever a file is called: some of its other readers start programs."""
@@ -62,11 +63,14 @@ def readable(name: str) -> Iterator[None]:
 
     Raises:
         UsageError: Pillow cannot read it.
+        StoreError: the machine cannot read it now.
     """
     try:
         yield
-    except UsageError:
+    except (UsageError, StoreError):
         raise
+    except MemoryError as error:
+        raise read_error(name, error) from None
     except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
         said = str(error) or type(error).__name__
         unknown = isinstance(error, UnidentifiedImageError)
@@ -84,7 +88,7 @@ def header_of(data: bytes) -> PictureHeader:
         (_opened(data) if b"eXIf" in data else picture).verify()
     elif not _is_whole(data, picture.format):
         picture.load()
-    _require_scale(picture)
+    _refuse_unscaled(picture)
     return header
 
 
@@ -93,7 +97,7 @@ def examined(data: bytes) -> PictureHeader:
     picture = _opened(data)
     header = _header(picture, data)
     picture.load()
-    _require_scale(picture)
+    _refuse_unscaled(picture)
     if picture.format == "PNG":
         _opened(data).verify()
     return header
@@ -152,8 +156,8 @@ def _is_deep(picture: Image.Image) -> bool:
     return picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG")
 
 
-def _require_scale(picture: Image.Image) -> None:
-    """Refuse numbers of which nobody knows what is white."""
+def _refuse_unscaled(picture: Image.Image) -> None:
+    """Refuse pixels whose largest value is not fixed: floating point, 32-bit integers."""
     if picture.mode == "F" or (picture.mode == "I" and not _is_deep(picture)):
         raise ValueError(f"its pixels are numbers without a scale, mode {picture.mode}")
 
@@ -172,7 +176,7 @@ def _rgb(picture: Image.Image, background: Color) -> Image.Image:
         deep = np.asarray(picture).astype(np.uint32)
         gray = ((deep * 255 + 32767) // 65535).astype(np.uint8)
         return Image.fromarray(gray).convert("RGB")
-    _require_scale(picture)
+    _refuse_unscaled(picture)
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     whole = picture.convert("RGBA")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ctrak_jax.errors import UsageError
+from ctrak_jax.store.files import write_atomically
 
 
 class Fault(NamedTuple):
@@ -16,13 +17,14 @@ class Fault(NamedTuple):
         name: the picture, or the file and line.
         reason: what is wrong with it, without a full stop.
         kind: ``incomplete`` (a picture, row or caption without its counterpart) and ``picture``
-            (unreadable) may be skipped; a ``conflict`` must be resolved.
+            (unreadable) may be skipped; a ``conflict`` of two sources and another ``size`` than the
+            first picture's may not.
         row: the picture's place in the data set; None for a row of a table.
     """
 
     name: str
     reason: str
-    kind: Literal["incomplete", "picture", "conflict"]
+    kind: Literal["incomplete", "picture", "conflict", "size"]
     row: int | None = None
 
 
@@ -30,6 +32,7 @@ ADVICE = {
     "incomplete": "complete it, or leave such samples out by data.incomplete: skip",
     "picture": "replace it, or leave such pictures out by data.bad_pictures: skip",
     "conflict": "correct one of them",
+    "size": "give all one size, or crop and resize them by data.resize: true and data.image_size",
 }
 
 
@@ -53,5 +56,4 @@ def write_faults(file: Path, faults: Sequence[Fault]) -> None:
     csv.writer(text).writerows(
         [("kind", "name", "reason"), *((fault.kind, fault.name, fault.reason) for fault in faults)]
     )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text.getvalue(), encoding="utf-8", newline="")
+    write_atomically(file, text.getvalue().encode("utf-8", "backslashreplace"))

@@ -2,14 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ctrak_jax import config as cfg
 from ctrak_jax.data.dataset import dataset_of, handling_of, survey_of
 from ctrak_jax.data.decoding import PictureHeader
 from ctrak_jax.data.faults import Fault
-from ctrak_jax.data.looking import Looked, look
+from ctrak_jax.data.looking import Looked, Record, look
 from ctrak_jax.data.pictures import EncodedPictures
 from ctrak_jax.data.survey import Survey, settle
 
@@ -37,7 +36,7 @@ class Inspection(NamedTuple):
 def inspect(
     data: cfg.DataConfig,
     *,
-    record: Path | None = None,
+    record: Record | None = None,
     workers: int | None = None,
     advance: Callable[[int], Any] = lambda count: None,
 ) -> Inspection:
@@ -89,9 +88,8 @@ def _other_sizes(survey: Survey, looked: Looked) -> list[Fault]:
     return [
         Fault(
             survey.names(row),
-            f"is {size[0]} x {size[1]} pixels, the first image is {first[0]} x {first[1]}: "
-            "data.resize",
-            "picture",
+            f"is {size[0]} x {size[1]} pixels, the first image is {first[0]} x {first[1]}",
+            "size",
             row,
         )
         for row, size in enumerate(sizes)

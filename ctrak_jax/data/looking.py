@@ -1,7 +1,8 @@
 """A look at every picture of a set: at its header, or decoded once, by all cores.
 
 What has been found can be recorded: a file of JSON lines, one per finished chunk, with a stamp of
-its files. A look that was interrupted resumes with the chunks that are not there.
+its files and of Pillow's version. A look that was interrupted resumes with the chunks that are not
+there. A read that the machine refuses (input or output, memory, a right) ends the look.
 """
 
 import hashlib
@@ -13,20 +14,32 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import PIL
+
+from ctrak_jax import meeting
 from ctrak_jax.data.decoding import PictureHeader, examined, header_of, readable
 from ctrak_jax.data.faults import Fault
 from ctrak_jax.data.pictures import EncodedPictures, Files, PictureRows
-from ctrak_jax.errors import UsageError
+from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.store.files import write_atomically
 
 RECORD = "pictures.jsonl"
 """The record's name in the folder of a run, which ``ctrak data check`` writes, too."""
 CHUNK = 500
 """Pictures looked at between two lines of the record."""
-FEW = 2000
-"""Sets of fewer are looked at by this process alone: others take a while to begin."""
+PARALLEL_FROM = 2000
+"""Pictures from which on other processes decode, too: they take a while to begin."""
+
+
+class Record(NamedTuple):
+    """The file that finished chunks are noted in, and found again; one process alone writes it."""
+
+    file: Path
+    is_written: bool = True
 
 
 class Looked(NamedTuple):
@@ -46,7 +59,7 @@ def look(
     encoded: EncodedPictures,
     *,
     decode: bool,
-    record: Path | None = None,
+    record: Record | None = None,
     workers: int | None = None,
     advance: Callable[[int], Any] = lambda count: None,
 ) -> Looked:
@@ -54,21 +67,25 @@ def look(
 
     Args:
         decode: decode them, too; else a fault that only decoding shows stays hidden.
-        record: where finished chunks are noted, and found again.
+        record: of finished chunks.
         workers: processes that decode; by default one per core.
-        advance: told how many pictures more have been looked at.
+        advance: called with the number of pictures in each finished chunk.
+
+    Raises:
+        StoreError: a file cannot be read now, or the record cannot be written.
     """
     total = len(encoded)
     chunks = [range(first, min(first + CHUNK, total)) for first in range(0, total, CHUNK)]
     done = {} if record is None else _resumed(record, encoded, chunks)
     advance(sum(len(chunk) for chunk in chunks if chunk.start in done))
     todo = [chunk for chunk in chunks if chunk.start not in done]
-    workers = workers or (_cores() if decode and total >= FEW else 1)
+    workers = workers or (_cores() if decode and total >= PARALLEL_FROM else 1)
     for chunk, found in zip(todo, _over(encoded, todo, decode, workers), strict=True):
         done[chunk.start] = found
-        if record is not None:
-            _note(record, chunk, found)
+        if record is not None and record.is_written:
+            _note(record.file, chunk, found)
         advance(len(chunk))
+        meeting.progress()
     headers: list[PictureHeader | None] = []
     faults: list[Fault] = []
     for chunk in chunks:
@@ -95,21 +112,14 @@ def _look(encoded: EncodedPictures, chunk: range, decode: bool) -> Found:
     kinds: dict[PictureHeader | str, int] = {}
     which: list[int] = []
     for row in chunk:
+        name = encoded.name(row)
         try:
-            found = read(encoded.read(row))
-        except Exception as error:
-            found = _reason(error, encoded.name(row))
+            with readable(name):
+                found = read(encoded.read(row))
+        except UsageError as error:
+            found = str(error).removeprefix(f"{name}: ").removesuffix(".")
         which.append(kinds.setdefault(found, len(kinds)))
     return Found(list(kinds), which, _stamp(encoded, chunk))
-
-
-def _reason(error: Exception, name: str) -> str:
-    """What is wrong with a picture, without its name."""
-    try:
-        with readable(name):
-            raise error
-    except UsageError as said:
-        return str(said).removeprefix(f"{name}: ").removesuffix(".")
 
 
 # By several processes
@@ -133,7 +143,13 @@ def _over(
     _MINE[:] = [encoded]
     with _executor(encoded, workers) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # threads of numpy's, which lie idle
-        yield from pool.map(_look_at_mine, jobs)
+        try:
+            yield from pool.map(_look_at_mine, jobs)
+        except BrokenProcessPool:
+            raise StoreError(
+                "a process that decodes pictures was killed (out of memory?); the same command "
+                "resumes."
+            ) from None
 
 
 def _executor(encoded: EncodedPictures, workers: int) -> Executor:
@@ -152,27 +168,39 @@ def _cores() -> int:
 # The record
 
 
-def _resumed(record: Path, encoded: EncodedPictures, chunks: Sequence[range]) -> dict[int, Found]:
+def _resumed(record: Record, encoded: EncodedPictures, chunks: Sequence[range]) -> dict[int, Found]:
     """The chunks that were noted of these pictures as they are. The record keeps them alone."""
-    lines = record.read_text("utf-8").split("\n") if record.exists() else []
+    text = record.file.read_text("utf-8", "replace") if record.file.exists() else ""
     ranges, done, kept = {chunk.start: chunk for chunk in chunks}, {}, []
-    for line in lines[:-1]:  # what stands behind the last line end was cut off
-        entry = json.loads(line)
-        chunk = ranges.get(entry["first"])
-        if chunk and len(chunk) == len(entry["which"]) and _stamp(encoded, chunk) == entry["stamp"]:
-            kinds = [_from_json(kind) for kind in entry["kinds"]]
-            done[chunk.start] = Found(kinds, entry["which"], entry["stamp"])
+    for line in text.split("\n"):
+        first, found = _entry(line)
+        chunk = ranges.get(first)
+        if chunk and len(chunk) == len(found.which) and _stamp(encoded, chunk) == found.stamp:
+            done[first] = found
             kept.append(line)
-    record.parent.mkdir(parents=True, exist_ok=True)
-    part = record.with_name(f"{record.name}.part")
-    part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-    part.replace(record)
+    if record.is_written:
+        write_atomically(record.file, "".join(f"{line}\n" for line in kept))
     return done
 
 
-def _note(record: Path, chunk: range, found: Found) -> None:
-    with record.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"first": chunk.start, **found._asdict()}) + "\n")
+def _note(file: Path, chunk: range, found: Found) -> None:
+    try:
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"first": chunk.start, **found._asdict()}) + "\n")
+    except OSError as error:
+        raise StoreError(f"{file}: cannot be written ({error.strerror}).") from None
+
+
+def _entry(line: str) -> tuple[int, Found]:
+    """The first row of a chunk and what was noted of it; row -1, which is none, of a damaged
+    line."""
+    try:
+        entry = json.loads(line)
+        found = Found([_from_json(kind) for kind in entry["kinds"]], entry["which"], entry["stamp"])
+        is_whole = all(0 <= kind < len(found.kinds) for kind in found.which)
+        return (int(entry["first"]) if is_whole else -1), found
+    except (ValueError, TypeError, KeyError):
+        return -1, Found([], [], "")
 
 
 def _from_json(found: Any) -> PictureHeader | str:
@@ -183,8 +211,8 @@ def _from_json(found: Any) -> PictureHeader | str:
 
 
 def _stamp(encoded: EncodedPictures, chunk: range) -> str:
-    """Changes where a picture of a chunk is added, renamed, or written again."""
-    digest, stats = hashlib.sha256(), {}
+    """Changes where a picture of a chunk is added, renamed, or written again, and with Pillow."""
+    digest, stats = hashlib.sha256(PIL.__version__.encode()), {}
     for row in chunk:
         file = encoded.file(row)
         if file not in stats:
@@ -196,6 +224,6 @@ def _stamp(encoded: EncodedPictures, chunk: range) -> str:
 def _written(file: Path) -> str:
     try:
         found = os.stat(file)
-    except OSError as error:  # the look itself says so
+    except OSError as error:  # reading it says so
         return str(error.strerror)
     return f"{found.st_size} {found.st_mtime_ns}"

@@ -25,6 +25,7 @@ from ctrak_jax.data.decoding import (
     readable,
     treatment,
 )
+from ctrak_jax.data.reading import read_error
 from ctrak_jax.errors import UsageError
 
 __all__ = ["SUFFIXES", "EncodedPictures", "Files", "PictureRows", "Pictures"]
@@ -72,7 +73,7 @@ class Files:
                     return file.read()
             return path.read_bytes()
         except OSError as error:
-            raise UsageError(f"{self.paths[row]}: {error.strerror}.") from None
+            raise read_error(path, error) from None
 
 
 class PictureRows(NamedTuple):

@@ -8,11 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from ctrak_jax.errors import UsageError
+from ctrak_jax.errors import StoreError, UsageError
 
 LARGEST = 2**30
 """Bytes of the largest table that is read; a caption or record may have ``LARGEST_RECORD``."""
 LARGEST_RECORD = 2**24
+
+
+def read_error(name: Any, error: OSError | MemoryError) -> UsageError | StoreError:
+    """What stopped a read, in one line: there is no such file; else the machine, now, and another
+    read may go well."""
+    reason = getattr(error, "strerror", None) or "out of memory"
+    if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
+        return UsageError(f"{name}: {reason}.")
+    return StoreError(f"{name}: cannot be read now ({reason}); the same command tries again.")
 
 
 def read_bounded(file: Path, most: int | None = None) -> bytes:

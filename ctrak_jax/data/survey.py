@@ -6,14 +6,13 @@ header of every picture and refuses the set, or leaves samples out, as the confi
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from ctrak_jax.data.decoding import WHITE, Color, PictureHeader
 from ctrak_jax.data.faults import Fault, refuse
-from ctrak_jax.data.looking import Looked, look
+from ctrak_jax.data.looking import Looked, Record, look
 from ctrak_jax.data.pictures import EncodedPictures, PictureRows, Pictures
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.errors import UsageError
@@ -70,7 +69,7 @@ def settle(
     handling: Handling,
     *,
     looked: Looked | None = None,
-    record: Path | None = None,
+    record: Record | None = None,
 ) -> RawImages:
     """The data set that a survey found.
 
@@ -78,7 +77,7 @@ def settle(
         survey: what was found.
         handling: what becomes of faults.
         looked: what a look at all of its pictures found, where there has been one.
-        record: where a look that decodes all pictures notes what it finds.
+        record: of a look that decodes all pictures.
 
     Raises:
         UsageError: it has a fault that is not to be skipped, or nothing is left; one line.

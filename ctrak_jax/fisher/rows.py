@@ -112,14 +112,14 @@ class Scaled(NamedTuple):
         return self.of.whole() * np.float32(self.scale)
 
     def total(self, fn: RowFn, shared: Any) -> Array:
-        return self.of.total(_scaled(fn), (shared, jnp.float32(self.scale)))
+        return self.of.total(_of_scaled(fn), (shared, jnp.float32(self.scale)))
 
     def each(self, fn: RowFn, shared: Any) -> Iterator[Block]:
-        return self.of.each(_scaled(fn), (shared, jnp.float32(self.scale)))
+        return self.of.each(_of_scaled(fn), (shared, jnp.float32(self.scale)))
 
 
 @cache
-def _scaled(fn: RowFn) -> RowFn:
+def _of_scaled(fn: RowFn) -> RowFn:
     def scaled(shared: tuple[Any, Array], features: Array) -> Array:
         return fn(shared[0], features * shared[1])
 

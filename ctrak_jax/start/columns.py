@@ -122,7 +122,7 @@ def remarks_on(column: Attribute) -> list[str]:
         )
     if column.missing:
         found.append(
-            f"{column.name}: {column.missing} empty cells; emptiness counts as one more value, so "
+            f"{column.name}: {column.missing} empty cells; images without a value are left out, so "
             "fill them in"
         )
     return found

@@ -1,12 +1,15 @@
 """What is in a folder of images: how many, how large, and what is said of them."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ctrak_jax.data.celeba import LAYOUTS, read_celeba
-from ctrak_jax.data.folder import read_folder
+from ctrak_jax.data.celeba import LAYOUTS, survey_celeba
+from ctrak_jax.data.faults import Fault, refuse
+from ctrak_jax.data.folder.reader import survey_folder
 from ctrak_jax.data.pictures import Pictures
+from ctrak_jax.data.survey import Handling, Survey, settle
 from ctrak_jax.errors import UsageError
 
 ANY_SIDE = 8
@@ -14,7 +17,7 @@ ANY_SIDE = 8
 
 
 class Attribute(NamedTuple):
-    """An attribute: its values by image. An empty one is missing."""
+    """An attribute: its values by image, empty where one is missing."""
 
     name: str
     values: tuple[str, ...]
@@ -57,11 +60,11 @@ class Facts(NamedTuple):
 
 
 def look(folder: Path) -> Facts:
-    """Look at a folder as the runs will read it.
+    """Look at a folder as the runs will read it. An image may lack a value of some attributes.
 
     Raises:
-        UsageError: there is no such folder, no image, neither attributes nor captions, or something
-            in it cannot be read.
+        UsageError: there is no such folder, no image, neither attributes nor captions, something
+            in it cannot be read, or an image lacks its caption or all attributes.
     """
     if not folder.is_dir():
         raise UsageError(
@@ -69,23 +72,39 @@ def look(folder: Path) -> Facts:
             "(index,style,...) or prompts.txt."
         )
     celeba = any((folder / layout.table).is_file() for layout in LAYOUTS)
+    array = not celeba and (folder / "images.npy").exists()
     if celeba:
-        raw = read_celeba(folder, side=ANY_SIDE)
+        survey = survey_celeba(folder, side=ANY_SIDE)
     else:
-        array = (folder / "images.npy").exists()
-        raw = read_folder(folder, side=None if array else ANY_SIDE)
-    if isinstance(raw.images, Pictures):
-        sizes = raw.images.sizes()
+        survey = survey_folder(folder, resize=not array)
+    refuse([fault for fault in survey.faults if not _may_lack(survey, fault)])
+    alone = replace(survey, attributes={}, captions=None, faults=())
+    images = settle(alone, Handling(side=None if array else ANY_SIDE)).images
+    if isinstance(images, Pictures):
+        sizes = images.sizes()
     else:
-        count, height, width, _ = raw.images.shape
+        count, height, width, _ = images.shape
         sizes = Counter({(width, height): count})
     if not sizes.total():
         raise UsageError(f"{folder}: holds no image.")
+    captions = tuple(text for text in survey.captions or () if text is not None)
     return Facts(
         folder=folder,
         kind="celeba" if celeba else "folder",
         sizes=sizes,
-        resizable=isinstance(raw.images, Pictures),
-        columns=tuple(Attribute(name, values) for name, values in raw.attributes.items()),
-        captions=raw.prompts if any(raw.prompts) else (),
+        resizable=not array,
+        columns=tuple(
+            Attribute(name, tuple(value or "" for value in values))
+            for name, values in survey.attributes.items()
+        ),
+        captions=captions if any(captions) else (),
     )
+
+
+def _may_lack(survey: Survey, fault: Fault) -> bool:
+    """Does an image lack values of some attributes, and nothing else?"""
+    row = fault.row
+    if row is None or fault.kind != "incomplete":
+        return False
+    captioned = survey.captions is None or survey.captions[row] is not None
+    return captioned and any(values[row] is not None for values in survey.attributes.values())

@@ -52,6 +52,10 @@ def source(at: Situation) -> Iterator[Choice]:
         yield Choice("data.resize", True, "Cropped to the centred square and resized.")
     if frame.resize:
         yield Choice("data.image_size", frame.side, frame.why)
+    lacking = [c.name for c in at.selection.chosen or facts.columns if c.missing]
+    if lacking:
+        why = f"Images without a value of {', '.join(lacking)} are left out."
+        yield Choice("data.incomplete", "skip", why)
     yield Choice(
         "query.check", "none", "The rule that checks what an image shows knows drawn shapes alone."
     )

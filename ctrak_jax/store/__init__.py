@@ -1,18 +1,35 @@
-"""Features and scores on disk, or wherever tensorstore writes."""
+"""Features and scores on disk, or wherever tensorstore writes.
 
-from ctrak_jax.store.encoding import Dtype
-from ctrak_jax.store.features import FeatureStore
-from ctrak_jax.store.manifest import read_manifest
-from ctrak_jax.store.place import Place, below, is_url
-from ctrak_jax.store.scores import read_scores, write_scores
+A name is loaded with its module when it is first used (PEP 562): ``ctrak_jax.store.files`` alone
+loads neither JAX nor tensorstore.
+"""
 
-__all__ = [
-    "Dtype",
-    "FeatureStore",
-    "Place",
-    "below",
-    "is_url",
-    "read_manifest",
-    "read_scores",
-    "write_scores",
-]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ctrak_jax.store.encoding import Dtype as Dtype
+    from ctrak_jax.store.features import FeatureStore as FeatureStore
+    from ctrak_jax.store.manifest import read_manifest as read_manifest
+    from ctrak_jax.store.place import Place as Place
+    from ctrak_jax.store.place import below as below
+    from ctrak_jax.store.place import is_url as is_url
+    from ctrak_jax.store.scores import read_scores as read_scores
+    from ctrak_jax.store.scores import write_scores as write_scores
+
+_MODULES = {
+    "Dtype": "encoding",
+    "FeatureStore": "features",
+    "Place": "place",
+    "below": "place",
+    "is_url": "place",
+    "read_manifest": "manifest",
+    "read_scores": "scores",
+    "write_scores": "scores",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -56,6 +56,8 @@ def test_pictures_of_another_size_are_faults_where_none_are_resized(tmp_path, co
     status, line, out = ctrak("data", "check", config)
     assert status == 1
     assert "1 fault, listed" in line
+    assert "data.resize: true" in line
+    assert "skip" not in line
     assert "30 x 20" in out
     assert cli.main(["data", "check", config, "--data.resize", "true"]) == 0
 

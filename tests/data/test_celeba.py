@@ -81,6 +81,19 @@ def test_single_bad_pictures_of_celeba_are_left_out(tmp_path):
     assert [fault.name.rpartition("/")[2] for fault in found.skipped] == ["8.jpg", "6.jpg"]
 
 
+def test_two_pictures_of_one_name_are_refused(tmp_path):
+    path = write_celeba(tmp_path / "faces")
+    pictures = path / LAYOUTS[0].pictures
+    for folder, name in (("a", "README.txt"), ("b", "README.txt"), ("a", "7.jpg")):
+        (pictures / folder).mkdir(exist_ok=True)
+        (pictures / folder / name).write_bytes((pictures / "8.jpg").read_bytes())
+    with pytest.raises(UsageError) as caught:
+        read_celeba(path, side=8)
+    assert f"{pictures / '7.jpg'} and {pictures / 'a/7.jpg'}: " in str(caught.value)
+    (pictures / "a/7.jpg").unlink()
+    assert len(read_celeba(path, side=8).images) == 5
+
+
 def test_the_shipped_celeba_config_reads_the_layout(tmp_path):
     path = ROOT / "configs" / "celeba_hq.yaml"
     shipped = load(path)

@@ -29,7 +29,7 @@ def test_a_folder_reads_as_it_was_written(tmp_path):
 
 
 def test_values_of_any_text_survive_the_folder(tmp_path):
-    values = ("plain", 'a "quoted", one', "two\nlines", " spaced ", "größe", "")
+    values = ("plain", 'a "quoted", one', "two\nlines", " spaced ", "größe", "NULL")
     raw = RawImages(
         name="odd", images=drawn(size=6).images, attributes={"style": values, "a,b": values[::-1]}
     )

@@ -1,5 +1,6 @@
 """A look at every picture: what it finds, by how many processes, and what it remembers."""
 
+import errno
 import json
 import os
 import subprocess
@@ -10,8 +11,9 @@ import pytest
 from PIL import Image
 
 from ctrak_jax.data import looking
-from ctrak_jax.data.looking import Looked, look
+from ctrak_jax.data.looking import Looked, Record, look
 from ctrak_jax.data.pictures import Files, PictureRows
+from ctrak_jax.errors import StoreError
 from tests.paths import ROOT
 
 COUNT, BAD = 13, (3, 11)
@@ -72,7 +74,7 @@ def counted(monkeypatch) -> list[str]:
 
 
 def test_a_look_resumes_behind_what_is_recorded(files, tmp_path, monkeypatch):
-    record, read = tmp_path / "record.jsonl", counted(monkeypatch)
+    record, read = Record(tmp_path / "record.jsonl"), counted(monkeypatch)
 
     def stop(count: int) -> None:
         if len(read) == 8:
@@ -80,7 +82,7 @@ def test_a_look_resumes_behind_what_is_recorded(files, tmp_path, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         look(files, decode=True, record=record, workers=1, advance=stop)
-    with record.open("a") as file:
+    with record.file.open("a") as file:
         file.write('{"first": 8, "ki')  # killed in the middle of a line
     del read[:]
     advanced: list[int] = []
@@ -90,28 +92,115 @@ def test_a_look_resumes_behind_what_is_recorded(files, tmp_path, monkeypatch):
     del read[:]
     expect(look(files, decode=True, record=record, workers=1))
     assert read == []
-    assert len(record.read_text().splitlines()) == 4
+    assert len(record.file.read_text().splitlines()) == 4
 
 
 def test_a_picture_that_was_written_again_is_looked_at_again(files, tmp_path, monkeypatch):
-    record = tmp_path / "record.jsonl"
+    record = Record(tmp_path / "record.jsonl")
     look(files, decode=True, record=record, workers=1)
     read = counted(monkeypatch)
     Image.new("RGB", (8, 8)).save(files.paths[5])
     os.utime(files.paths[5], (1, 1))
     look(files, decode=True, record=record, workers=1)
     assert read == [f"{i}.png" for i in range(4, 8)]
-    assert len(record.read_text().splitlines()) == 4
+    assert len(record.file.read_text().splitlines()) == 4
     files.paths[12].unlink()
     found = look(files, decode=True, record=record, workers=1)
     assert "No such file" in found.faults[-1].reason
 
 
 def test_a_record_is_plain_json(files, tmp_path):
-    look(files, decode=True, record=tmp_path / "record.jsonl", workers=1)
+    look(files, decode=True, record=Record(tmp_path / "record.jsonl"), workers=1)
     first = json.loads((tmp_path / "record.jsonl").read_text().splitlines()[0])
     assert first["first"] == 0
     assert first["which"] == [0, 1, 0, 2]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
+        (MemoryError(), "out of memory"),
+    ],
+)
+def test_a_fault_of_the_machine_is_raised_and_not_recorded(
+    files, tmp_path, monkeypatch, workers, error, reason
+):
+    record = Record(tmp_path / "record.jsonl")
+    with monkeypatch.context() as patch:
+        plain = looking.examined
+
+        def examined(data):
+            if data == files.paths[9].read_bytes():
+                raise error
+            return plain(data)
+
+        def unopened(path, *args, **options):
+            if path == files.paths[9]:
+                raise error
+            return open(path, *args, **options)
+
+        if isinstance(error, OSError):
+            patch.setattr("ctrak_jax.data.pictures.open", unopened, raising=False)
+        else:
+            patch.setattr(looking, "examined", examined)
+        with pytest.raises(StoreError) as caught:
+            look(files, decode=True, record=record, workers=workers)
+    assert str(caught.value) == (
+        f"{files.paths[9]}: cannot be read now ({reason}); the same command tries again."
+    )
+    assert len(record.file.read_text().splitlines()) == 2
+    expect(look(files, decode=True, record=record, workers=workers))
+
+
+def test_another_pillow_looks_again(files, tmp_path, monkeypatch):
+    record = Record(tmp_path / "record.jsonl")
+    look(files, decode=True, record=record, workers=1)
+    read = counted(monkeypatch)
+    monkeypatch.setattr("PIL.__version__", "0.0")
+    expect(look(files, decode=True, record=record, workers=1))
+    assert len(read) == COUNT
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line[:-9],
+        lambda line: line.replace('"which": [0', '"which": [7'),
+        lambda line: line.replace('"which"', '"what"'),
+        lambda line: line.replace("[[8, 8], ", "["),
+        lambda line: "\0" * len(line),
+        lambda line: "[1]",
+        lambda line: "",
+    ],
+)
+def test_a_damaged_line_of_the_record_is_looked_at_again(files, tmp_path, monkeypatch, damage):
+    record = Record(tmp_path / "record.jsonl")
+    look(files, decode=True, record=record, workers=1)
+    first, *others = record.file.read_text().splitlines()
+    assert damage(first) != first
+    record.file.write_text("\n".join([damage(first), *others]) + "\n")
+    read = counted(monkeypatch)
+    expect(look(files, decode=True, record=record, workers=1))
+    assert read == [f"{i}.png" for i in range(4)]
+
+
+def test_one_process_writes_the_record_and_others_read_it(files, tmp_path, monkeypatch):
+    file = tmp_path / "record.jsonl"
+    expect(look(files, decode=True, record=Record(file, is_written=False), workers=1))
+    assert not file.exists()
+    look(files, decode=True, record=Record(file), workers=1)
+    written, read = file.read_bytes(), counted(monkeypatch)
+    expect(look(files, decode=True, record=Record(file, is_written=False), workers=1))
+    assert (file.read_bytes(), read) == (written, [])
+
+
+def test_a_record_that_cannot_be_written_is_one_line(files, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"record\.jsonl: cannot be written"):
+        look(files, decode=True, record=Record(tmp_path / "file/record.jsonl"), workers=1)
 
 
 def test_a_part_of_a_look_is_the_look_at_that_part(files):

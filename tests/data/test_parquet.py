@@ -8,7 +8,8 @@ import pytest
 
 from ctrak_jax.data import read_folder
 from ctrak_jax.data.folder import parquet
-from tests.data.samples import ATTRIBUTES, COUNT, PICTURES, VALUES, encoded, refused
+from tests.data.samples import ATTRIBUTES, COUNT, PICTURES, VALUES, encoded, picture, refused
+from tests.data.wild import put
 
 
 def write_parquet(tmp_path: Path, change=lambda columns: None, *, struct: bool = False) -> Path:
@@ -58,6 +59,17 @@ def test_a_batch_reads_each_row_group_once(tmp_path, monkeypatch):
     rows = np.array([6, 0, 5, 1, 4, 0])
     np.testing.assert_array_equal(images[rows], PICTURES[rows])
     assert len(read) == 1 + 1 + 1, "rows 0 and 1, 4 and 5, 6"
+
+
+def test_files_are_read_in_the_order_in_which_people_count(tmp_path):
+    pa = pytest.importorskip("pyarrow", reason="needs the extra parquet")
+    (tmp_path / "images").mkdir()
+    for n in range(12):
+        table = pa.table({"image": [encoded(picture(n))]})
+        pa.parquet.write_table(table, tmp_path / f"images/part-{n}.parquet")
+    put(tmp_path / "prompts.txt", "".join(f"{n}\n" for n in range(12)))
+    found = read_folder(tmp_path)
+    np.testing.assert_array_equal(found.images[:], [picture(n) for n in range(12)])
 
 
 PARQUET = {

@@ -268,6 +268,24 @@ def img2dataset(path: Path, at: Numbering, silent: Sequence[int] = ()) -> Expect
     return f"{silent[0]:09d}.jpg: has no caption" if silent else rows(at, attributes=False)
 
 
+def img2dataset_files(path: Path, at: Numbering) -> Expected:
+    """Folders of shards in the data folder itself, a table beside each."""
+    for n in at.every:
+        folder = path / f"{n % 2:05d}"
+        put(folder / f"{n:09d}.jpg", encoded(n, "JPEG"))
+        put(folder / f"{n:09d}.txt", caption(n))
+        put(folder / f"{n:09d}.json", json.dumps({"caption": caption(n), "url": f"x{n}"}))
+    for shard in range(2):
+        put(path / f"{shard:05d}.parquet", b"a table beside the shard")
+        put(path / f"{shard:05d}_stats.json", "{}")
+    return rows(at, attributes=False)
+
+
+def tar_in_the_folder_itself(path: Path, at: Numbering) -> Expected:
+    tar(path / "00000.tar", samples(at))
+    return rows(at)
+
+
 def capital_suffixes(path: Path, at: Numbering) -> Expected:
     """All of a companion's name in capitals."""
     members = [
@@ -329,6 +347,8 @@ CASES: dict[str, Maker] = {
     "tar with a caption twice": lambda p, at: twice(p, at, 2),
     "img2dataset": img2dataset,
     "img2dataset with a null caption": lambda p, at: img2dataset(p, at, (4,)),
+    "img2dataset as files": img2dataset_files,
+    "tar in the folder itself": tar_in_the_folder_itself,
     "tar with capital suffixes": capital_suffixes,
     "table with a byte order mark": lambda p, at: by_index(p, at, encoding="utf-8-sig"),
     "table in UTF-16": lambda p, at: by_index(p, at, sign="\t", encoding="utf-16"),

@@ -82,6 +82,19 @@ def test_every_reason_stands_above_its_setting(tmp_path):
         assert any(lines[i - 1].strip().startswith("# ") for i in places), choice.setting
 
 
+def test_images_without_a_value_are_left_out(tmp_path):
+    """Of the attributes chosen; others may be missing."""
+    hair, notes = ["", *HAIR[1:]], ["x", "y", ""] * 20
+    table = {"style": STYLE, "hair": hair, "notes": notes}
+    found = proposed(look(folder(tmp_path / "a", table)))
+    assert found.config.data.condition_on == ("style", "hair")
+    assert found.config.data.incomplete == "skip"
+    assert len(build(found.config.data).train_index) == COUNT - 1
+    found = proposed(look(folder(tmp_path / "b", {**table, "hair": HAIR})))
+    assert found.config.data.incomplete == "refuse"
+    assert len(build(found.config.data).train_index) == COUNT
+
+
 # Images
 
 

@@ -25,12 +25,12 @@ def act(args: argparse.Namespace) -> None:
         StoreError: the data set has faults.
     """
     config, out = arguments.load(args)
-    from ctrak_jax.data.faults import write_faults
+    from ctrak_jax.data.faults import ADVICE, write_faults
     from ctrak_jax.data.inspection import inspect
-    from ctrak_jax.data.looking import RECORD
+    from ctrak_jax.data.looking import RECORD, Record
     from ctrak_jax.terminal import inspection
 
-    found = inspect(config.data, record=out / RECORD, advance=_progress())
+    found = inspect(config.data, record=Record(out / RECORD), advance=_progress())
     cut = None
     if config.model.kind == "text-to-image" and config.model.checkpoint and found.captions:
         from ctrak_jax.inputs.captions import cut_captions
@@ -45,9 +45,10 @@ def act(args: argparse.Namespace) -> None:
         print(inspection.text(found, "" if cut is None else str(cut)))
     if found.faults:
         count = len(found.faults)
+        kinds = dict.fromkeys(fault.kind for fault in found.faults)
+        advice = "; ".join(f"{kind}: {ADVICE[kind]}" for kind in kinds)
         raise StoreError(
-            f"{count:,} {'faults' if count > 1 else 'fault'}, listed in {out / FAULTS}; correct "
-            "what is listed, or leave it out by data.incomplete: skip and data.bad_pictures: skip."
+            f"{count:,} {'faults' if count > 1 else 'fault'}, listed in {out / FAULTS}; {advice}."
         )
 
 

@@ -29,6 +29,7 @@ from ctrak_jax.data.folder import write_folder
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger, meter
+from ctrak_jax.store.files import write_atomically
 
 PACKAGES = ("dicebear-core", "dicebear-styles", "resvg-py")
 CHECKED_AT = 32
@@ -192,7 +193,7 @@ def _claim(parts: Path, made_by: dict[str, Any]) -> None:
             f"{parts.parent}: holds other files, expected an empty folder; give another --out."
         )
     parts.mkdir(parents=True, exist_ok=True)
-    _write_atomically(begun, wanted.encode())
+    write_atomically(begun, wanted.encode())
 
 
 def _part(parts: Path, first: int) -> Path:
@@ -219,14 +220,8 @@ def _draw_shard(parts: Path, first: int, settings: AvatarSettings) -> int:
     images = np.stack([draw_checked(values, n, settings) for values in chosen for n in numbers])
     stream = io.BytesIO()
     np.save(stream, images)
-    _write_atomically(_part(parts, first), stream.getvalue())
+    write_atomically(_part(parts, first), stream.getvalue())
     return len(images)
-
-
-def _write_atomically(file: Path, content: bytes) -> None:
-    part = file.with_suffix(f".{os.getpid()}")
-    part.write_bytes(content)
-    part.replace(file)
 
 
 def _assemble(

@@ -8,9 +8,10 @@ A column is an attribute if the config names it (``data.condition_on``, ``hold_o
 - where such a column tells that a download tool wrote the records (img2dataset): columns with one
   value, or with more than one value per two pictures;
 - columns that fewer than half of the records have;
-- values that are lists, objects or null.
+- columns without any value.
 
-Of a table by index all are attributes but the captions: its columns were chosen by hand.
+Of a table by index all are attributes but the captions: its columns were chosen by hand. A value is
+missing where :func:`as_text` finds none: lists, objects, null, NaN, and cells without a letter.
 """
 
 import json
@@ -37,14 +38,12 @@ class Columns(NamedTuple):
     captions: list[str | None] | None
 
 
-def scalar(value: Any) -> bool:
-    """Is a value of JSON a text, number or truth value?"""
-    return isinstance(value, str | int | float)
-
-
-def as_text(value: Any) -> str:
-    """A text, number or truth value as the text of an attribute."""
-    return value if isinstance(value, str) else json.dumps(value)
+def as_text(value: Any) -> str | None:
+    """A text, number or truth value as the text of an attribute; None where a value is missing."""
+    if isinstance(value, str):
+        return value if value.strip() else None
+    is_known = isinstance(value, int | float) and value == value  # NaN is not
+    return json.dumps(value) if is_known else None
 
 
 def line(caption: str) -> str:
@@ -52,10 +51,13 @@ def line(caption: str) -> str:
     return " ".join(caption.split())
 
 
-def by_column(records: Sequence[Mapping[str, Any] | None]) -> dict[str, list[Any]]:
-    """One record per picture (None where there is none) as columns; None where one has no value."""
+def columns_of_records(
+    records: Sequence[Mapping[str, Any] | None], wanted: Collection[str]
+) -> Columns:
+    """Attributes and captions out of one record per picture, None where there is none."""
     names = dict.fromkeys(name for record in records if record for name in record)
-    return {name: [record and record.get(name) for record in records] for name in names}
+    table = {name: [record and record.get(name) for record in records] for name in names}
+    return columns_of(table, sum(record is not None for record in records), wanted)
 
 
 def columns_of(
@@ -64,11 +66,11 @@ def columns_of(
     """Attributes and captions out of values by column and picture.
 
     Args:
-        records: how many there are; a picture may have none.
+        records: how many pictures have one.
         wanted: names that the config mentions.
     """
     caption = caption_column(table, wanted)
-    values = {name: _texts(column) for name, column in table.items() if name != caption}
+    values = {name: list(map(as_text, column)) for name, column in table.items() if name != caption}
     downloaded = any(name.casefold() in DOWNLOADED for name in table)
     kept = {
         name: column
@@ -76,11 +78,10 @@ def columns_of(
         if any(value is not None for value in column)
         and (name in wanted or _is_attribute(name, column, records, downloaded))
     }
-    # An empty caption is none: text tables and records of img2dataset have no other sign for it.
-    texts = (
-        None if caption is None else [line(text or "") or None for text in _texts(table[caption])]
-    )
-    return Columns(kept, texts)
+    if caption is None:
+        return Columns(kept, None)
+    texts = map(as_text, table[caption])
+    return Columns(kept, [None if text is None else line(text) for text in texts])
 
 
 def caption_column(names: Collection[str], wanted: Collection[str]) -> str | None:
@@ -96,7 +97,3 @@ def _is_attribute(name: str, column: Sequence[str | None], records: int, downloa
     if 2 * len(said) < records:
         return False
     return not downloaded or 1 < len(set(said)) <= max(2, len(said) // 2)
-
-
-def _texts(column: Sequence[Any]) -> list[str | None]:
-    return [as_text(value) if scalar(value) else None for value in column]

@@ -3,7 +3,8 @@
 Attributes are those of the first source in the order of ``RANKS`` that has any, and what the config
 names of the others; captions come from the first source that has one of the picture. Where another
 source says something else of a picture, the two conflict. A picture is incomplete that lacks an
-attribute, or a caption where any picture has one.
+attribute, or a caption where any picture has one. Where the config names attributes, others that a
+complete picture lacks are left out.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -57,14 +58,20 @@ def join(
         said = [Statement(s, s.attributes[field]) for s in ordered if field in s.attributes]
         attributes[field] = _merged(said, count)
         faults += _conflicts(said, name, repr(field), str)
-        _collect(lacking, attributes[field], said, repr(field))
-    told = [Statement(s, s.captions) for s in ordered if s.captions is not None]
-    captions = _merged(told, count) if told else None
+        if not wanted or field in wanted:
+            _collect(lacking, attributes[field], said, repr(field))
+    said = [Statement(s, s.captions) for s in ordered if s.captions is not None]
+    captions = _merged(said, count) if said else None
     if captions is not None and all(text is None for text in captions):
         captions = None
     if captions is not None:
-        faults += _conflicts(told, name, "the caption", line)
-        _collect(lacking, captions, told, "caption")
+        faults += _conflicts(said, name, "the caption", line)
+        _collect(lacking, captions, said, "caption")
+    attributes = {
+        field: values
+        for field, values in attributes.items()
+        if all(value is not None or row in lacking for row, value in enumerate(values))
+    }
     faults += [
         Fault(name(row), f"has no {'; no '.join(lacking[row])}", "incomplete", row)
         for row in sorted(lacking)

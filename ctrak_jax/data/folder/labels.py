@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 
 from ctrak_jax.data.faults import Fault
 from ctrak_jax.data.folder.columns import (
+    CAPTIONS,
     Columns,
-    as_text,
-    by_column,
-    caption_column,
     columns_of,
+    columns_of_records,
     line,
 )
 from ctrak_jax.data.folder.listing import Listing
@@ -90,7 +89,7 @@ def table_labels(
         if rows[found[0]] is not None:
             raise UsageError(f"{place}: {key!r} stands in line {lines[found[0]]}, too; remove one.")
         rows[found[0]], lines[found[0]] = values, number
-    attributes, captions = columns_of(by_column(rows), len(table.rows), wanted)
+    attributes, captions = columns_of_records(rows, wanted)
     return Labels(
         RANKS.index("file_name"),
         f"row in {table.file}",
@@ -142,18 +141,13 @@ def index_labels(
             f"{table.file}: {len(table.rows)} rows for {count} images; there must be one row per "
             f"image, and {name(missing[0])} has none."
         )
-    columns = by_column(rows)
-    caption = caption_column(columns, wanted)
-    texts = columns.pop(caption) if caption is not None else None
-    attributes = {
-        column: [None if value is None else as_text(value) for value in values]
-        for column, values in columns.items()
-    }
+    chosen = {column for column in table.columns if column.casefold() not in CAPTIONS}
+    attributes, captions = columns_of_records(rows, {*wanted, *chosen})
     return Labels(
         RANKS.index("index"),
         f"row in {table.file}",
         attributes,
-        None if texts is None else [line(as_text(text)) if text else None for text in texts],
+        captions,
         lambda row: f"{table.file}:{lines[row]}",
     )
 
@@ -192,9 +186,7 @@ def beside_labels(listing: Listing, wanted: Collection[str]) -> list[Labels]:
         rank, name = RANKS.index("beside"), listing.encoded.name
         return [Labels(rank, "value in its row", attributes, captions, name)]
     records = _beside(listing, ".json", lambda data, name: json_object(data, name, RECORD))
-    count = sum(record is not None for record in records.values)
-    columns = columns_of(by_column(records.values), count, wanted)
-    found = [_labels_beside(records, columns)]
+    found = [_labels_beside(records, columns_of_records(records.values, wanted))]
     for suffix in (".txt", ".caption"):
         # An empty one is no caption: img2dataset writes it where a record has none.
         texts = _beside(listing, suffix, lambda data, name: line(decoded(data, name)) or None)

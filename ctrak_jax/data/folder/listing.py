@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ctrak_jax.data.folder.names import counted, walk
+from ctrak_jax.data.folder.names import counted
 from ctrak_jax.data.folder.parquet import read_parquet
 from ctrak_jax.data.folder.tars import members
 from ctrak_jax.data.pictures import SUFFIXES, EncodedPictures, Files
@@ -21,7 +21,7 @@ PACKED = (".zip", ".tgz", ".tbz", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".ta
 NO_COMPANIONS = frozenset(
     (
         *("readme", "license", "licence", "notice", "notes", "info", "classes", "dataset"),
-        *("dataset_info", "requirements", "meta", "prompts", "metadata", "attributes"),
+        *("dataset_info", "requirements", "meta", "metadata", "attributes"),
     )
 )
 """Names of files that belong to no picture, where there is none of that name."""
@@ -30,14 +30,21 @@ NO_COMPANIONS = frozenset(
 class Companions:
     """Files beside pictures, found by the names of the pictures."""
 
-    def __init__(self, files: Mapping[str, Any]) -> None:
+    def __init__(
+        self, files: Mapping[str, Any], pictures: Sequence[str] = (), *, packed: bool = False
+    ) -> None:
         """
         Args:
             files: name -> what its bytes are read from.
+            pictures: their names.
+            packed: they are in tars.
         """
         self._exact: dict[tuple[str, str], str] = {}
         self._folded: dict[tuple[str, str], list[str]] = defaultdict(list)
-        self._files = files
+        self._files, self._packed = files, packed
+        self._stems: dict[str, set[str]] = defaultdict(set)
+        for stem in (stem for picture in pictures for stem in self._stems_of(picture)):
+            self._stems[stem.casefold()].add(stem)
         for name in files:
             stem, dot, suffix = name.rpartition(".")
             key = (stem, (dot + suffix).lower())
@@ -46,16 +53,20 @@ class Companions:
 
     def find(self, picture: str, suffix: str) -> str | None:
         """The name of the file of that suffix which belongs to a picture: ``3.png.txt``, ``3.txt``;
-        of ``3.left.png`` also ``3.txt``, whose key ends at the first dot."""
-        folder, slash, name = picture.rpartition("/")
-        last, first = picture.rpartition(".")[0], folder + slash + name.partition(".")[0]
-        for stem in dict.fromkeys((picture, last, first)):
+        in a tar of ``3.left.png`` also ``3.txt``, whose key ends at the first dot. In another case
+        of letters where that means one picture and one file."""
+        for stem in self._stems_of(picture):
             if found := self._exact.get((stem, suffix)):
                 return found
             folded = self._folded.get((stem.casefold(), suffix), [])
-            if len(folded) == 1:
+            if len(folded) == 1 == len(self._stems[stem.casefold()]):
                 return folded[0]
         return None
+
+    def _stems_of(self, picture: str) -> tuple[str, ...]:
+        folder, slash, name = picture.rpartition("/")
+        key = (folder + slash + name.partition(".")[0],) if self._packed else ()
+        return tuple(dict.fromkeys((picture, picture.rpartition(".")[0], *key)))
 
     def read(self, name: str) -> Any:
         """What the bytes of a file are read from."""
@@ -83,6 +94,7 @@ class Listing:
         names: relative to the folder, in a tar as ``0.tar/3.png``; None where rows have no names.
         beside: the files beside the pictures.
         folders: the sub-folder of each picture, in a tar the member's; none where there are none.
+        sharded: a tool chose the sub-folders: pictures are in tars, or a table stands beside each.
         table: of Parquet files, the columns beside the pictures.
     """
 
@@ -90,24 +102,24 @@ class Listing:
     names: tuple[str, ...] | None = None
     beside: Companions = field(default_factory=lambda: Companions({}))
     folders: tuple[str, ...] = ()
-    packed: bool = False
+    sharded: bool = False
     table: Mapping[str, Sequence[Any]] | None = None
 
 
-def list_pictures(folder: Path, *, by_place: bool) -> Listing:
-    """The pictures anywhere below a folder: files of their own, in tars, or in Parquet files.
+def list_pictures(folder: Path, names: Sequence[str], *, by_place: bool) -> Listing:
+    """The pictures among files below a folder: files of their own, in tars, or in Parquet files.
 
-    Files of their own are in the order in which people count; tars in the order of text, unless
+    They are in the order in which people count; those in tars in the order of text, unless
     something is joined to them by place.
 
     Args:
+        names: of the files, sorted as text; tables and lines of captions are not among them.
         by_place: rows of a table or lines of a text are joined to pictures by their order.
 
     Raises:
         UsageError: there is no picture, several kinds, an archive that must be unpacked, or one
             that cannot be read.
     """
-    names = walk(folder)
     packed = [name for name in names if name.lower().endswith(PACKED)]
     if packed:
         raise UsageError(f"{folder / packed[0]}: is a packed archive; unpack it there.")
@@ -115,20 +127,18 @@ def list_pictures(folder: Path, *, by_place: bool) -> Listing:
         kind: [name for name in names if name.lower().endswith(suffixes)]
         for kind, suffixes in KINDS.items()
     }
-    if kinds["tars"]:  # img2dataset writes a table 00000.parquet beside each 00000.tar
-        tars = {name.lower().removesuffix(".tar") for name in kinds["tars"]}
-        kinds["Parquet files"] = [
-            name
-            for name in kinds["Parquet files"]
-            if name.lower().removesuffix(".parquet") not in tars
-        ]
+    # img2dataset writes a table 00000.parquet beside each 00000.tar, or beside each folder 00000.
+    shards = {name.lower().removesuffix(".tar") for name in kinds["tars"]}
+    shards |= {name.lower().rpartition("/")[0] for name in kinds["pictures"]}
+    tables = [n for n in kinds["Parquet files"] if n.lower().removesuffix(".parquet") in shards]
+    kinds["Parquet files"] = [name for name in kinds["Parquet files"] if name not in tables]
     match [(kind, found) for kind, found in kinds.items() if found]:
         case [("pictures", found)]:
-            return _loose(folder, names, found)
+            return replace(_loose(folder, names, found), sharded=bool(tables))
         case [("tars", found)]:
             return _tars(folder, found, by_place)
         case [(_, found)]:
-            encoded, table = read_parquet([folder / name for name in found])
+            encoded, table = read_parquet([folder / found[place] for place in counted(found)])
             return Listing(encoded=encoded, table=table)
         case []:
             raise UsageError(f"{folder}: holds no {', '.join(SUFFIXES)}, .tar or .parquet file.")
@@ -143,7 +153,7 @@ def _loose(folder: Path, names: Sequence[str], pictures: Sequence[str]) -> Listi
     return Listing(
         encoded=Files([folder / name for name in ordered]),
         names=tuple(ordered),
-        beside=Companions(beside),
+        beside=Companions(beside, ordered),
         folders=tuple(name.rpartition("/")[0] for name in ordered),
     )
 
@@ -158,7 +168,9 @@ def _tars(folder: Path, tars: Sequence[str], by_place: bool) -> Listing:
     return Listing(
         encoded=Files([found[name] for name in names]),
         names=tuple(names),
-        beside=Companions({n: m for n, m in found.items() if n.lower().endswith(BESIDE)}),
+        beside=Companions(
+            {n: m for n, m in found.items() if n.lower().endswith(BESIDE)}, names, packed=True
+        ),
         folders=tuple(found[name].name.rpartition("/")[0] for name in names),
-        packed=True,
+        sharded=True,
     )

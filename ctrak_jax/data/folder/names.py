@@ -7,9 +7,10 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 LEFTOVERS = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin"}
 """What operating systems leave in folders and archives, beside names that begin with a dot."""
@@ -20,6 +21,12 @@ def is_leftover(name: str) -> bool:
     """Is a file passed over: hidden (``._0.png``, ``.DS_Store``), or of an operating system?"""
     parts = PurePosixPath(name).parts
     return any(part.startswith(".") or part.casefold() in LEFTOVERS for part in parts)
+
+
+def top(folder: Path) -> list[str]:
+    """The files in a folder itself but the leftovers, sorted as text."""
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.is_file() and not is_leftover(e.name))
 
 
 def walk(folder: Path) -> list[str]:
@@ -41,27 +48,28 @@ def _files(folder: Path, prefix: str, above: set[str]) -> Iterator[str]:
 
 
 def counted(names: Sequence[str]) -> list[int]:
-    """The order in which people count: 2 before 10, folder by folder. Names that are all
-    hexadecimal hashes hold no numbers and are sorted as text.
+    """The order in which people count: 2 before 10, folder by folder. Where the names without
+    folders are all hexadecimal hashes, these hold no numbers and are sorted as text.
 
     Returns:
         The places of the names, in order.
     """
     stems = [PurePosixPath(name).name.partition(".")[0] for name in names]
     hashes = all(map(HASH.fullmatch, stems)) and not all(stem.isdecimal() for stem in stems)
-    if hashes:
-        return sorted(range(len(names)), key=names.__getitem__)
-    return sorted(range(len(names)), key=lambda place: (_counting(names[place]), names[place]))
+
+    def key(place: int) -> tuple[Any, ...]:
+        *folders, last = names[place].split("/")
+        name = [(0, last)] if hashes else _counting(last)
+        return [*map(_counting, folders), name], names[place]
+
+    return sorted(range(len(names)), key=key)
 
 
-def _counting(name: str) -> list[list[tuple[int, str]]]:
-    """A key by folders, then by pieces of text and of number in turn; ``(number, text)``."""
+def _counting(name: str) -> list[tuple[int, str]]:
+    """A key by pieces of text and of number in turn; ``(number, text)``."""
     return [
-        [
-            (int(piece), "") if odd % 2 else (0, piece)
-            for odd, piece in enumerate(re.split(r"([0-9]+)", part))
-        ]
-        for part in name.split("/")
+        (int(piece), "") if odd % 2 else (0, piece)
+        for odd, piece in enumerate(re.split(r"([0-9]+)", name))
     ]
 
 
@@ -69,6 +77,7 @@ class NameIndex:
     """Which picture a table means by a name."""
 
     def __init__(self, names: Sequence[str]) -> None:
+        self._folded = [_folded(name) for name in names]
         self._by_tail: dict[str, list[int]] = defaultdict(list)
         self._by_stem: dict[str, list[int]] = defaultdict(list)
         self._whole: dict[str, list[int]] = defaultdict(list)
@@ -76,7 +85,7 @@ class NameIndex:
         self._exact: dict[str, list[int]] = defaultdict(list)
         for row, name in enumerate(names):
             self._exact[_composed(name)].append(row)
-            whole = _folded(name)
+            whole = self._folded[row]
             self._whole[whole].append(row)
             self._whole_stem[whole.rpartition(".")[0]].append(row)
             parts = whole.split("/")
@@ -87,9 +96,9 @@ class NameIndex:
 
     def find(self, name: str, folder: str = "", common: int = 0) -> list[int]:
         """The pictures that a name may mean: the one that it spells; else those whose name ends
-        with it, in any case of letters; else those whose name does so without its suffix. Without
-        the folders that all names share it must be a picture's whole name: its end may be another's
-        in another folder.
+        with it, in any case of letters; else those whose name does so without its suffix. A name
+        without a folder means a picture below the table's. Without the folders that all names share
+        it must be a picture's whole name: its end may be another's in another folder.
 
         Args:
             folder: of the table, ending with ``/``; names may be relative to it.
@@ -98,17 +107,25 @@ class NameIndex:
         """
         parts = parts_of(name)
         rests = ["/".join(parts[first:]) for first in range(common + 1)]
-        for rest in rests:
-            if found := self._exact.get(folder + rest) or self._exact.get(rest):
-                return found
-        spelled, *shorter = (_folded(rest) for rest in rests)
+        if found := _first(self._exact, _composed(folder), rests):
+            return found
+        below, folded = _folded(folder), [_folded(rest) for rest in rests]
         for tails, wholes in ((self._by_tail, self._whole), (self._by_stem, self._whole_stem)):
-            if found := tails.get(spelled):
+            ends = tails.get(folded[0], [])
+            inside = [row for row in ends if self._folded[row].startswith(below)]
+            if found := inside or (ends if "/" in folded[0] else []):
                 return found
-            for rest in shorter:
-                if found := wholes.get(rest):
-                    return found
+            if found := _first(wholes, below, folded[1:]):
+                return found
         return []
+
+
+def _first(rows: Mapping[str, list[int]], folder: str, names: Sequence[str]) -> list[int]:
+    """The rows of the first name that has any: in a folder, or from the top if it has a folder."""
+    places = (
+        place for name in names for place in (folder + name, name if "/" in name else folder + name)
+    )
+    return next((found for place in places if (found := rows.get(place))), [])
 
 
 def parts_of(name: str) -> list[str]:

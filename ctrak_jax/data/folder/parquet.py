@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ctrak_jax.data.reading import read_error
 from ctrak_jax.errors import UsageError
 
 CACHED_ROW_GROUPS = 4
@@ -127,5 +128,7 @@ def _parquet(path: Path) -> Iterator[Any]:
         with ParquetFile(path) as file:
             yield file
     except (ArrowException, OSError) as error:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None):
+            raise read_error(path, error) from None
         reason = str(error).partition("\n")[0]
         raise UsageError(f"{path}: not a readable Parquet file ({reason}).") from None

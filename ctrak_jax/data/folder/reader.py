@@ -20,10 +20,9 @@ from ctrak_jax.data.folder.labels import (
     prompt_labels,
     table_labels,
 )
-from ctrak_jax.data.folder.listing import Listing, list_pictures
-from ctrak_jax.data.folder.names import walk
+from ctrak_jax.data.folder.listing import KINDS, Listing, list_pictures
+from ctrak_jax.data.folder.names import top, walk
 from ctrak_jax.data.folder.tables import LabelTable, read_table
-from ctrak_jax.data.pictures import SUFFIXES
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.data.reading import json_object, open_npy, read_bounded
 from ctrak_jax.data.survey import Handling, Survey, settle
@@ -75,15 +74,18 @@ def survey_folder(path: Path, wanted: Sequence[str] = (), *, resize: bool = Fals
         raise UsageError(f"data.path={path}: no such folder; give a folder with attributes.csv.")
     array, about = path / "images.npy", path / "meta.json"
     folder = path if array.exists() or not (path / PICTURES).is_dir() else path / PICTURES
-    tables = [read_table(file) for file in _tables(path, folder)]
-    prompts = next((f for f in (path / PROMPTS, folder / PROMPTS) if f.is_file()), None)
+    below = top(path) if array.exists() else walk(folder)
+    beside = [] if folder == path else [path / name for name in top(path)]
+    files = [*beside, *(folder / name for name in below)]
+    tables = [read_table(file) for file in files if file.name.lower() in TABLES]
+    prompts = [file for file in files if file.name.lower() == PROMPTS]
     if array.exists():
         if resize:
             raise UsageError(f"{array}: data.resize works on picture files alone; leave it out.")
         images, listing = _array(array), None
     else:
-        by_place = prompts is not None or any(table.key == "index" for table in tables)
-        listing = _listing(path, folder, by_place)
+        by_place = bool(prompts) or any(table.key == "index" for table in tables)
+        listing = _listing(path, folder, below, by_place)
         images = listing.encoded
     count = len(images)
 
@@ -96,8 +98,7 @@ def survey_folder(path: Path, wanted: Sequence[str] = (), *, resize: bool = Fals
         else index_labels(table, count, name, wanted)
         for table in tables
     ]
-    if prompts is not None:
-        sources.append(prompt_labels(prompts, count))
+    sources += [prompt_labels(file, count) for file in prompts]
     if listing is not None:
         sources += beside_labels(listing, wanted)
         sources += _classes(listing, sources)
@@ -121,19 +122,12 @@ def survey_folder(path: Path, wanted: Sequence[str] = (), *, resize: bool = Fals
     )
 
 
-def _tables(path: Path, folder: Path) -> list[Path]:
-    """The tables in the folder of the set and anywhere among the pictures."""
-    own = [path / name for name in TABLES if (path / name).is_file()]
-    if folder == path and (path / "images.npy").exists():
-        return own
-    names = [name for name in walk(folder) if name.rpartition("/")[2].lower() in TABLES]
-    return own + [folder / name for name in names if folder / name not in own]
-
-
-def _listing(path: Path, folder: Path, by_place: bool) -> Listing:
-    if folder == path and not any(name.lower().endswith(SUFFIXES) for name in walk(path)):
+def _listing(path: Path, folder: Path, below: Sequence[str], by_place: bool) -> Listing:
+    names = [n for n in below if n.rpartition("/")[2].lower() not in (*TABLES, PROMPTS)]
+    suffixes = tuple(suffix for kind in KINDS.values() for suffix in kind)
+    if folder == path and not any(name.lower().endswith(suffixes) for name in names):
         raise UsageError(f"{path}: has neither images.npy nor images/; see the folder format.")
-    return list_pictures(folder, by_place=by_place)
+    return list_pictures(folder, names, by_place=by_place)
 
 
 def _named(
@@ -151,11 +145,11 @@ def _named(
 
 
 def _classes(listing: Listing, sources: Sequence[Labels]) -> list[Labels]:
-    """Sub-folders as classes, where no other source has attributes; in tars, whose members often
-    stand in folders, nor captions."""
-    told = any(labels.attributes for labels in sources)
-    captioned = listing.packed and any(labels.captions for labels in sources)
-    found = None if told or captioned else folder_labels(listing)
+    """Sub-folders as classes, where no other source has attributes; where a tool chose the folders,
+    nor captions."""
+    attributed = any(labels.attributes for labels in sources)
+    captioned = listing.sharded and any(labels.captions for labels in sources)
+    found = None if attributed or captioned else folder_labels(listing)
     return [] if found is None else [found]
 
 

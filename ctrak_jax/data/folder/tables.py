@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from ctrak_jax.data.folder.columns import scalar
+from ctrak_jax.data.folder.columns import as_text
 from ctrak_jax.data.reading import decoded, json_object, read_bounded
 from ctrak_jax.errors import UsageError
 
@@ -18,7 +18,7 @@ FILE_NAMES = (
     *("file_name", "filename", "file name", "file_path", "filepath", "file", "path"),
     *("image", "image_id", "image_name", "image_path"),
 )
-"""Headers of a column of file names; the first that is there counts."""
+"""Names of a column of file names, in any case of letters; the first that is there counts."""
 DELIMITERS = (",", ";", "\t", "|")
 """Tried first; then any other sign in the first line, then blanks."""
 BLANKS = " "
@@ -73,9 +73,13 @@ def _cells(file: Path, text: str) -> LabelTable:
         TextRow(line + skipped, cells) for line, cells in _rows(file, text, delimiter) if any(cells)
     ]
     header, body = rows[0].cells, rows[1:]
-    key, place = _key_column(header, body)
-    if key is None:
+    place = _key_place(header)
+    if place is None:  # pandas does not name its index
+        numbers = body and not header[0] and all(row.cells[0].isdecimal() for row in body)
+        place = 0 if len(header) > 1 and numbers else None
+    if place is None:
         raise UsageError(f"{file}: the first line must be {EXPECTED}.")
+    key = _role(header[place]) or "index"
     width = len(header)
     while width and not header[width - 1]:
         width -= 1
@@ -107,19 +111,12 @@ def _role(header: str) -> Literal["file_name", "index"] | None:
     return "index" if name == "index" else None
 
 
-def _key_column(
-    header: Sequence[str], body: Sequence[TextRow]
-) -> tuple[Literal["file_name", "index"] | None, int]:
-    """What rows are joined by, and its column; an unnamed first column of numbers is an index."""
-    names = [name.casefold() for name in header]
-    for wanted in FILE_NAMES:
-        # A table by index may have an attribute that is called like a file.
-        if wanted in names and (wanted == FILE_NAMES[0] or "index" not in names):
-            return "file_name", names.index(wanted)
-    if "index" in names:
-        return "index", names.index("index")
-    numbers = all(row.cells[0].isdecimal() for row in body)
-    return ("index", 0) if len(names) > 1 and not names[0] and body and numbers else (None, 0)
+def _key_place(columns: Sequence[str]) -> int | None:
+    """The column that rows are joined by: ``file_name``, else ``index``, else another of file
+    names; a table by index may have an attribute that is called like a file."""
+    names = [name.casefold() for name in columns]
+    keys = (FILE_NAMES[0], "index", *FILE_NAMES[1:])
+    return next((names.index(key) for key in keys if key in names), None)
 
 
 def _delimiter(file: Path, text: str) -> tuple[str, str, int]:
@@ -179,26 +176,21 @@ def _json_lines(file: Path, text: str) -> LabelTable:
         for number, line in enumerate(re.split(r"\r\n|\n|\r", text), start=1)
         if line.strip()
     ]
-    names = dict.fromkeys(name for _, found in objects for name in found)
-    key = next(
-        (name for wanted in (*FILE_NAMES, "index") for name in names if name.casefold() == wanted),
-        "",
-    )
-    if not key:
+    names = list(dict.fromkeys(name for _, found in objects for name in found))
+    place = _key_place(names)
+    if place is None:
         raise UsageError(
             f"{file}: expected lines such as " + '{"file_name": "0.png", "style": "voxel"}.'
         )
-    rows = []
+    rows, key = [], names[place]
     for number, found in objects:
         if key not in found or not isinstance(found[key], str | int):
             raise UsageError(f"{file}:{number}: has no {key!r}, which other lines have.")
         values = {
             name: value
             for name, value in found.items()
-            if name != key and _role(name) != "index" and scalar(value)
+            if name != key and _role(name) != "index" and as_text(value) is not None
         }
         rows.append(TableRow(number, str(found[key]), values))
     columns = dict.fromkeys(name for row in rows for name in row.values)
-    return LabelTable(
-        file, "index" if key.casefold() == "index" else "file_name", tuple(columns), rows
-    )
+    return LabelTable(file, _role(key) or "index", tuple(columns), rows)

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ctrak_jax.data.folder.names import is_leftover
+from ctrak_jax.data.reading import read_error
 from ctrak_jax.errors import UsageError
 
 
@@ -28,7 +29,7 @@ class TarMember(NamedTuple):
                 file.seek(self.offset)
                 data = file.read(self.size)
         except OSError as error:
-            raise UsageError(f"{self.tar}: {error.strerror}.") from None
+            raise read_error(self.tar, error) from None
         if len(data) != self.size:
             raise UsageError(f"{self}: got {len(data)} bytes, expected {self.size}; cut off?")
         return data
