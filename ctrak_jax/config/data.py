@@ -38,8 +38,8 @@ class DataConfig(Section):
     candidates: Natural | None = None
     """Training images that are scored, drawn at random; empty for all of them."""
     incomplete: Literal["refuse", "skip"] = "refuse"
-    """A picture without its row or caption, or a row without its picture: refuse the data set, or
-    leave the sample out; skipped.csv lists what was left out (folder, celeba)."""
+    """A picture without its row, a value or its caption, or a row without its picture: refuse the
+    data set, or leave the sample out; skipped.csv lists what was left out (folder, celeba)."""
     bad_pictures: Literal["refuse", "skip"] = "refuse"
     """Unreadable pictures: refuse the data set at a look at every header, or decode every picture
     before anything else and leave the unreadable ones out (folder, celeba)."""

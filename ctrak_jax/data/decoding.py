@@ -121,7 +121,7 @@ def treatment(data: bytes, header: PictureHeader, background: Color) -> bytes:
     """What was done to a picture's pixels beyond decoding them; nothing, for most."""
     done = [f"upright {header.orientation}"] if header.orientation != 1 else []
     done += ["16 bits"] if header.deep else []
-    if header.see_through and not _is_opaque(_opened(data).convert("RGBA")):
+    if header.see_through and (header.deep or not _is_opaque(_opened(data).convert("RGBA"))):
         done.append(f"over {background}")
     return ", ".join(done).encode()
 
@@ -175,7 +175,10 @@ def _rgb(picture: Image.Image, background: Color) -> Image.Image:
     if _is_deep(picture):
         deep = np.asarray(picture).astype(np.uint32)
         gray = ((deep * 255 + 32767) // 65535).astype(np.uint8)
-        return Image.fromarray(gray).convert("RGB")
+        image = Image.fromarray(gray).convert("RGB")
+        if "transparency" in picture.info:  # one gray, which Pillow does not convert
+            image.paste(background, mask=Image.fromarray(deep == picture.info["transparency"]))
+        return image
     _refuse_unscaled(picture)
     if not picture.has_transparency_data:
         return picture.convert("RGB")

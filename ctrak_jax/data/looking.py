@@ -124,12 +124,12 @@ def _look(encoded: EncodedPictures, chunk: range, decode: bool) -> Found:
 
 # By several processes
 
-_MINE: list[EncodedPictures] = []
+_PICTURES: list[EncodedPictures] = []
 """The pictures, in a process that was forked for them."""
 
 
-def _look_at_mine(job: tuple[range, bool]) -> Found:
-    return _look(_MINE[0], *job)
+def _look_at_chunk(job: tuple[range, bool]) -> Found:
+    return _look(_PICTURES[0], *job)
 
 
 def _over(
@@ -140,11 +140,11 @@ def _over(
         yield from (_look(encoded, chunk, decode) for chunk in chunks)
         return
     jobs = [(chunk, decode) for chunk in chunks]
-    _MINE[:] = [encoded]
+    _PICTURES[:] = [encoded]
     with _executor(encoded, workers) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # threads of numpy's, which lie idle
         try:
-            yield from pool.map(_look_at_mine, jobs)
+            yield from pool.map(_look_at_chunk, jobs)
         except BrokenProcessPool:
             raise StoreError(
                 "a process that decodes pictures was killed (out of memory?); the same command "

@@ -65,8 +65,9 @@ def spoken(selection: Selected, captions: Sequence[str]) -> Selected:
     chosen = selection.chosen
     first: dict[tuple[str, ...], str] = {}
     for *values, caption in zip(*(column.values for column in chosen), captions, strict=True):
-        first.setdefault(tuple(values), caption)
-    if len(first) == math.prod(len(set(column.values)) for column in chosen):
+        if all(values):
+            first.setdefault(tuple(values), caption)
+    if len(first) == math.prod(len(column.counts) for column in chosen):
         return selection
     silent = {
         column.name: f"the captions of {column.name}={values[place]} do not name it"

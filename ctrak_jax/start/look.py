@@ -1,6 +1,7 @@
 """What is in a folder of images: how many, how large, and what is said of them."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -31,6 +32,12 @@ class Attribute(NamedTuple):
     @property
     def missing(self) -> int:
         return len(self.values) - sum(self.counts.values())
+
+
+def combinations_of(columns: Sequence[Attribute]) -> Counter[tuple[str, ...]]:
+    """Images by their values of all these attributes, without those that lack one."""
+    every = zip(*(column.values for column in columns), strict=True)
+    return Counter(values for values in every if all(values))
 
 
 class Facts(NamedTuple):

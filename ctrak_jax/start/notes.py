@@ -2,11 +2,11 @@
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator
 
 from ctrak_jax.start import costs
 from ctrak_jax.start.columns import FREQUENT
+from ctrak_jax.start.look import combinations_of
 from ctrak_jax.start.pictures import LARGEST
 from ctrak_jax.start.situation import Situation, spent
 
@@ -62,7 +62,7 @@ def held_out(at: Situation) -> str:
             "With one attribute no combination can be held out, so all questions are about images "
             "like those trained on; there a ranking of the whole image is right, too."
         )
-    pairs = Counter(zip(*(column.values for column in chosen), strict=True))
+    pairs = combinations_of(chosen)
     counts = [column.counts for column in chosen]
 
     def kept(pair: tuple[str, ...]) -> int:

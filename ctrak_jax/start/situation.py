@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 from ctrak_jax.config import Config
 from ctrak_jax.start import costs
 from ctrak_jax.start.columns import Selected
-from ctrak_jax.start.look import Facts
+from ctrak_jax.start.look import Facts, combinations_of
 from ctrak_jax.start.pictures import Frame
 
 Kind = Literal["dit", "text-to-image"]
@@ -51,14 +51,14 @@ class Situation(NamedTuple):
     @property
     def combinations(self) -> int:
         """Combinations of their values that occur."""
-        return len(set(zip(*(column.values for column in self.selection.chosen), strict=True)))
+        return len(combinations_of(self.selection.chosen))
 
     @property
     def every_caption(self) -> bool:
         """Can the condition with one value changed be expressed: always as numbers, in words where
         every combination has an image and so a caption?"""
         chosen = self.selection.chosen
-        whole = math.prod(len(set(column.values)) for column in chosen)
+        whole = math.prod(len(column.counts) for column in chosen)
         return self.kind == "dit" or (bool(chosen) and self.combinations == whole)
 
     def minutes(self, flops: float) -> float:

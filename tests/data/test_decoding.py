@@ -115,6 +115,16 @@ def test_transparent_pixels_show_the_background(mode):
         assert (found[:, 4:] == 60).all()
 
 
+def test_one_gray_of_16_bits_may_be_transparent():
+    deep = np.full((8, 8), 257 * 60, np.uint16)
+    deep[:, :4] = 1000
+    data = saved(Image.fromarray(deep), transparency=1000)
+    found = read(data, background=(0, 200, 30))
+    assert (found[:, :4] == (0, 200, 30)).all()
+    assert (found[:, 4:] == 60).all()
+    assert b"over (0, 200, 30)" in treatment(data, header_of(data), (0, 200, 30))
+
+
 def test_half_transparent_pixels_are_mixed():
     data = saved(Image.new("RGBA", (4, 4), (0, 100, 200, 51)))  # a fifth
     np.testing.assert_allclose(read(data)[0, 0], [204, 224, 244], atol=1)

@@ -9,6 +9,7 @@ import pytest
 from ctrak_jax import config as cfg
 from ctrak_jax.data import build, read_folder
 from ctrak_jax.data.faults import write_faults
+from ctrak_jax.data.folder import reader
 from ctrak_jax.data.survey import Handling
 from ctrak_jax.errors import UsageError
 from tests.data.samples import refused
@@ -117,6 +118,21 @@ def test_a_caption_without_its_picture(tmp_path):
     (tmp_path / "images/5.png").unlink()
     assert "images/5.txt: has no picture beside it" in refused(tmp_path)
     assert shown(tmp_path) == ([n for n in AT.every if n != 5], [f"{tmp_path}/images/5.txt"])
+
+
+def test_texts_in_folders_without_captions_are_none(tmp_path):
+    captions_beside(tmp_path, AT)
+    put(tmp_path / "images/log/5.txt", "Loss 0.1")
+    assert shown(tmp_path) == (list(AT.every), [])
+
+
+def test_a_table_of_another_name_is_said_to_be_unread(tmp_path, monkeypatch):
+    captions_beside(tmp_path, AT)
+    put(tmp_path / "labels.csv", "file_name,style\n")
+    said = []
+    monkeypatch.setattr(reader.logger, "warning", lambda line, *values: said.append(line % values))
+    read_folder(tmp_path)
+    assert [line.partition(" is not read")[0] for line in said] == [f"{tmp_path}/labels.csv"]
 
 
 @pytest.mark.parametrize("text", ["", " \n"])

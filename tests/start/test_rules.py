@@ -89,6 +89,7 @@ def test_images_without_a_value_are_left_out(tmp_path):
     found = proposed(look(folder(tmp_path / "a", table)))
     assert found.config.data.condition_on == ("style", "hair")
     assert found.config.data.incomplete == "skip"
+    assert found.config.query.combinations == 6
     assert len(build(found.config.data).train_index) == COUNT - 1
     found = proposed(look(folder(tmp_path / "b", {**table, "hair": HAIR})))
     assert found.config.data.incomplete == "refuse"

@@ -4,7 +4,7 @@ A column is an attribute if the config names it (``data.condition_on``, ``hold_o
 ``unlabelled``). Of the others, all are but
 
 - captions: ``caption``, else ``text``, in any case of letters;
-- what says where a picture came from and not what it shows (``NEVER``);
+- what says where a picture came from and not what it shows (``NO_ATTRIBUTES``);
 - where such a column tells that a download tool wrote the records (img2dataset): columns with one
   value, or with more than one value per two pictures;
 - columns that fewer than half of the records have;
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 CAPTIONS = ("caption", "text")
 """Columns of captions; the first that is there counts."""
-NEVER = frozenset(
+NO_ATTRIBUTES = frozenset(
     (
         *("url", "key", "sha256", "sha512", "md5", "hash", "status", "error_message", "exif"),
         *("width", "height", "original_width", "original_height", "__key__", "__url__"),
@@ -91,7 +91,7 @@ def caption_column(names: Collection[str], wanted: Collection[str]) -> str | Non
 
 
 def _is_attribute(name: str, column: Sequence[str | None], records: int, downloaded: bool) -> bool:
-    if name.casefold() in (*NEVER, *CAPTIONS):
+    if name.casefold() in (*NO_ATTRIBUTES, *CAPTIONS):
         return False
     said = [value for value in column if value is not None]
     if 2 * len(said) < records:

@@ -166,7 +166,9 @@ def prompt_labels(file: Path, count: int) -> Labels:
     while len(prompts) > count and not prompts[-1]:
         prompts.pop()
     if len(prompts) != count:
-        raise UsageError(f"{file}: {len(prompts)} lines for {count} images.")
+        raise UsageError(
+            f"{file}: {len(prompts)} lines for {count} images; there must be one line per image."
+        )
     return Labels(
         RANKS.index("prompts"),
         f"line in {file}",
@@ -213,7 +215,7 @@ def _beside(listing: Listing, suffix: str, read: Callable[[bytes, Any], Any]) ->
         values.append(None if file is None else read(_bytes(file), file))
         places.append(str(file))
         used |= set() if name is None else {name}
-    others = listing.beside.others(used, suffix) if used else []
+    others = listing.beside.others(used, suffix)
     return Beside(
         suffix,
         values,

@@ -73,11 +73,16 @@ class Companions:
         return self._files[name]
 
     def others(self, used: set[str], suffix: str) -> list[Any]:
-        """The files of a suffix that belong to no picture but should."""
+        """The files of a suffix that belong to no picture but should: they stand where used ones
+        do."""
+        folders = {name.rpartition("/")[0] for name in used}
         return [
             file
             for name, file in self._files.items()
-            if name.lower().endswith(suffix) and name not in used and not _stands_alone(name)
+            if name.lower().endswith(suffix)
+            and name not in used
+            and name.rpartition("/")[0] in folders
+            and not _stands_alone(name)
         ]
 
 

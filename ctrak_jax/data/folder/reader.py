@@ -27,12 +27,12 @@ from ctrak_jax.data.raw import RawImages
 from ctrak_jax.data.reading import json_object, open_npy, read_bounded
 from ctrak_jax.data.survey import Handling, Survey, settle
 from ctrak_jax.errors import UsageError
+from ctrak_jax.log import logger
 
 PICTURES = "images"
 """The sub-folder of the pictures; they may also lie in the folder itself."""
-TABLES = tuple(
-    f"{stem}{end}" for stem in ("attributes", "metadata") for end in (".csv", ".tsv", ".jsonl")
-)
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
+TABLES = tuple(f"{stem}{end}" for stem in ("attributes", "metadata") for end in TABLE_SUFFIXES)
 PROMPTS = "prompts.txt"
 
 
@@ -79,6 +79,13 @@ def survey_folder(path: Path, wanted: Sequence[str] = (), *, resize: bool = Fals
     files = [*beside, *(folder / name for name in below)]
     tables = [read_table(file) for file in files if file.name.lower() in TABLES]
     prompts = [file for file in files if file.name.lower() == PROMPTS]
+    unread = [
+        f for f in files if f.suffix.lower() in TABLE_SUFFIXES and f.name.lower() not in TABLES
+    ]
+    if unread:
+        logger.warning(
+            "%s is not read; a table is called attributes.csv or metadata.csv", unread[0]
+        )
     if array.exists():
         if resize:
             raise UsageError(f"{array}: data.resize works on picture files alone; leave it out.")
