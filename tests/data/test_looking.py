@@ -60,6 +60,21 @@ def test_processes_find_what_one_finds(files):
     assert said.split("] ") == [str(list(BAD))[:-1], f"{COUNT - len(BAD)}\n"]
 
 
+def test_a_process_that_is_killed_is_one_line(files):
+    """As by the kernel, where memory ends."""
+    program = (
+        "import os, signal, sys; from pathlib import Path; from ctrak_jax.data import looking; "
+        "from ctrak_jax.data.pictures import Files; from ctrak_jax.errors import StoreError\n"
+        "looking.CHUNK = 4; files, parent = Files([Path(p) for p in sys.argv[1:]]), os.getpid()\n"
+        "Files.name = lambda self, row: str(os.getpid() == parent or os.kill(os.getpid(), 9))\n"
+        "try: looking.look(files, decode=True, workers=2)\n"
+        "except StoreError as error: print(error)"
+    )
+    command = [sys.executable, "-c", program, *map(str, files.paths)]
+    said = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=True).stdout
+    assert said.startswith("a process that decodes pictures was killed")
+
+
 def counted(monkeypatch) -> list[str]:
     """The names of the pictures that are read from now on."""
     names: list[str] = []
