@@ -16,7 +16,7 @@ from ctrak_jax.errors import StoreError
 from ctrak_jax.log import logger, meter
 from ctrak_jax.models.training import Trainer, TrainState
 from ctrak_jax.store.files import read_json, write_atomically
-from ctrak_jax.typing import Params
+from ctrak_jax.typing import Params, PRNGKey
 
 
 class Chunking(NamedTuple):
@@ -61,6 +61,7 @@ def checkpointed(
     batches: Callable[[int, int], tuple[np.ndarray, ...]],
     chunking: Chunking,
     *,
+    key: PRNGKey,
     folder: Path,
     inputs: Mapping[str, Any],
     mesh: Mesh,
@@ -71,6 +72,7 @@ def checkpointed(
 
     Args:
         batches: stacked batches of steps ``first ... first + count - 1``, read ahead in a thread.
+        key: of every random number of the training.
         inputs: what the run is made from, as JSON.
         too_fast: the setting to lower where the loss is not finite.
     """
@@ -94,13 +96,13 @@ def checkpointed(
             state = _restore(manager, latest, state, folder)
             logger.info("training resumes from step %d", latest)
         begun = step = latest or 0
-        state = devices.put_replicated(state, mesh)
+        state, drawn_by = devices.put_replicated((state, jax.random.key_data(key)), mesh)
         following = ahead.submit(stretch, step) if step < chunking.steps else None
         with meter(title, chunking.steps, step) as bar:
             while following is not None:
                 batch = devices.put_batches(following.result(), mesh)
                 count = batch[0].shape[0]
-                state, mean_loss = trainer.run(state, *batch)
+                state, mean_loss = trainer.run(state, drawn_by, *batch)
                 step += count
                 following = ahead.submit(stretch, step) if step < chunking.steps else None
                 loss = float(mean_loss)

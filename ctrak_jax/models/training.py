@@ -41,8 +41,9 @@ class Progress(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """``init(params)`` gives a state; ``run(state, *batches)`` trains over stacked batches, such as
-    x0 [step, batch, ...] and cond [step, batch, condition]. The state's memory is used up."""
+    """``init(params)`` gives a state; ``run(state, key, *batches)`` trains over stacked batches,
+    such as x0 [step, batch, ...] and cond [step, batch, condition]. The key is raw
+    (:func:`jax.random.key_data`), one for all steps. The state's memory is used up."""
 
     init: Callable[[Params], TrainState]
     run: Callable[..., Progress]
@@ -116,7 +117,6 @@ def trainer(
     attribute_dropout: float,
     condition_dropout: float,
     ema: float,
-    key: PRNGKey,
 ) -> Trainer:
     """The training run of a class-conditional denoiser on batches x0 and cond, by equation (B.1);
     ``blocks`` says which attribute each coordinate of a condition belongs to, int [condition]."""
@@ -132,7 +132,7 @@ def trainer(
         x = add_noise(schedule, x0, t, noise)
         return jnp.mean((noise - eps_fn(params, x, t, cond)) ** 2)
 
-    return trainer_of(sample_loss, rule, ema=ema, key=key)
+    return trainer_of(sample_loss, rule, ema=ema)
 
 
 def trainer_of(
@@ -140,7 +140,6 @@ def trainer_of(
     rule: optax.GradientTransformation,
     *,
     ema: float,
-    key: PRNGKey,
     scan: bool = True,
 ) -> Trainer:
     """A training run by any ``loss(params, key, *sample)`` of one sample whose linear layers all
@@ -159,8 +158,8 @@ def trainer_of(
         with one_product_a_layer():
             return jnp.mean(jax.vmap(loss, axes)(params, keys, *batch))
 
-    def step(state: TrainState, batch: tuple[Array, ...]) -> tuple[TrainState, Array]:
-        step_key = jax.random.fold_in(key, state.step)
+    def step(key: Array, state: TrainState, batch: tuple[Array, ...]) -> tuple[TrainState, Array]:
+        step_key = jax.random.fold_in(jax.random.wrap_key_data(key), state.step)
         loss, gradient = jax.value_and_grad(batch_loss)(state.params, step_key, batch)
         updates, optimizer_state = rule.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -170,16 +169,16 @@ def trainer_of(
     def init(params: Params) -> TrainState:
         return TrainState(params, params, rule.init(params), jnp.int32(0))
 
-    def run(state: TrainState, *batches: Array) -> Progress:
-        state, losses = jax.lax.scan(step, state, batches)
+    def run(state: TrainState, key: Array, *batches: Array) -> Progress:
+        state, losses = jax.lax.scan(partial(step, key), state, batches)
         return Progress(state, losses.mean())
 
-    one = jax.jit(step, donate_argnums=0)
+    one = jax.jit(step, donate_argnums=1)
 
-    def run_by_step(state: TrainState, *batches: Array) -> Progress:
+    def run_by_step(state: TrainState, key: Array, *batches: Array) -> Progress:
         losses = []
         for i in range(batches[0].shape[0]):
-            state, found = one(state, tuple(batch[i] for batch in batches))
+            state, found = one(key, state, tuple(batch[i] for batch in batches))
             losses.append(found)
         return Progress(state, jnp.stack(losses).mean())
 

@@ -95,8 +95,8 @@ def run(ctx: Context) -> None:
 
 
 def fit(training: ModelTraining, program: Trainer, record: StageRecord) -> None:
-    """Train a model and keep it; resumes where it was stopped. The program of one config and seed
-    serves every set of images."""
+    """Train a model and keep it; resumes where it was stopped. The program of one config serves
+    every seed and set of images."""
     train, mesh = training.config.train, training.mesh
     if train.batch % mesh.size:
         raise UsageError(
@@ -108,6 +108,7 @@ def fit(training: ModelTraining, program: Trainer, record: StageRecord) -> None:
         training.architecture.create(training.seed),
         TrainingBatches(training.data, batch=train.batch, seed=training.seed),
         Chunking(train.steps, train.scan, train.checkpoint_every),
+        key=jax.random.key(training.seed),
         folder=checkpoints,
         inputs=training.made_from,
         mesh=mesh,
@@ -136,7 +137,6 @@ def make_trainer(training: ModelTraining) -> Trainer:
         attribute_dropout=config.train.attribute_dropout,
         condition_dropout=config.train.condition_dropout,
         ema=config.train.ema,
-        key=jax.random.key(training.seed),
     )
 
 

@@ -6,12 +6,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from ctrak_jax.models import DiT, create
 from ctrak_jax.models.dit import attend
 from ctrak_jax.models.rows import one_product_a_layer
-from ctrak_jax.models.training import OptimizerSpec, optimizer
+from ctrak_jax.models.training import OptimizerSpec, optimizer, trainer_of
 
 
 def _leaves() -> Any:
@@ -55,6 +56,38 @@ def test_warmup_longer_than_the_run_is_shortened():
         update, state = rule.update({"a": jnp.ones(3)}, state, params)
         sizes.append(float(jnp.abs(cast(Any, update)["a"]).max()))
     assert max(sizes) > 0.5
+
+
+@pytest.mark.parametrize("scan", [True, False])
+def test_one_program_trains_from_every_key_as_one_made_for_it(scan):
+    """The loss is the difference to a random number, so every number of a training is its key's."""
+    traced = []
+
+    def loss(params: Any, key: Any, x: Any) -> Any:
+        traced.append(key)
+        return (params["a"] - x - jax.random.normal(key)) ** 2
+
+    def trained(program: Any, seed: int) -> float:
+        # The state's memory is used up, and its parts start as one array.
+        state = jax.tree.map(jnp.copy, program.init({"a": jnp.float32(0)}))
+        key = jax.random.key_data(jax.random.key(seed))
+        return float(program.run(state, key, jnp.arange(12.0).reshape(3, 4)).state.params["a"])
+
+    rule = optax.sgd(0.1)
+    shared = trainer_of(loss, rule, ema=0.9, scan=scan)
+    first = trained(shared, 0)
+    count = len(traced)
+    others = [trained(shared, seed) for seed in (1, 2)]
+    assert len(traced) == count
+    assert len({first, *others}) == 3
+    for seed, found in enumerate((first, *others)):
+        assert found == trained(trainer_of(loss, rule, ema=0.9, scan=scan), seed)
+        a = 0.0
+        for step in range(3):
+            keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), step), 4)
+            drawn = np.array([jax.random.normal(key) for key in keys], np.float64)
+            a -= 0.1 * np.mean(2 * (a - np.arange(4 * step, 4 * step + 4) - drawn))
+        assert found == pytest.approx(a, rel=1e-5)
 
 
 def test_layers_over_a_batch_are_one_product():

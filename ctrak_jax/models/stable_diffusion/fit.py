@@ -34,7 +34,6 @@ def autoencoder_trainer(
     *,
     kl: float,
     ema: float,
-    key: PRNGKey,
 ) -> Trainer:
     """Train on images [step, batch, H, W, 3] in [-1, 1] by equation (B.2), kappa is ``kl``; the
     network has ``scale`` 1: the latents are measured after training."""
@@ -47,7 +46,7 @@ def autoencoder_trainer(
         distance = jnp.mean(0.5 * (latent.mean**2 + spread))
         return jnp.mean(jnp.abs(network.decode(params, drawn) - image)) + kl * distance
 
-    return trainer_of(loss, rule, ema=ema, key=key, scan=False)
+    return trainer_of(loss, rule, ema=ema, scan=False)
 
 
 def denoiser_trainer(
@@ -59,7 +58,6 @@ def denoiser_trainer(
     empty: Int[Array, " token"],
     text_dropout: float,
     ema: float,
-    key: PRNGKey,
 ) -> Trainer:
     """Train :class:`DenoiserParams` on latents [step, batch, h, w, c] and tokens [step, batch,
     token] by equation (B.3); tokens of the empty caption take a caption's place with probability
@@ -80,4 +78,4 @@ def denoiser_trainer(
         x = add_noise(noise.schedule, latent, t, added)
         return jnp.mean((added - eps_fn(params.unet, x, t, cond)) ** 2)
 
-    return trainer_of(loss, rule, ema=ema, key=key, scan=False)
+    return trainer_of(loss, rule, ema=ema, scan=False)

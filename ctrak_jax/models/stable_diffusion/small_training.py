@@ -122,6 +122,7 @@ class _Run(NamedTuple):
         part: str,
         how: FitSpec,
         trainer: Trainer,
+        key: PRNGKey,
         params: Params,
         columns: tuple[Callable[[np.ndarray], np.ndarray], ...],
         size: int,
@@ -134,6 +135,7 @@ class _Run(NamedTuple):
             params,
             lambda first, count: tuple(column(rows(first, count)) for column in columns),
             Chunking(how.rule.steps, self.settings.scan, self.settings.checkpoint_every),
+            key=key,
             folder=self.folder / "training" / part,
             inputs=self.inputs,
             mesh=self.mesh,
@@ -181,12 +183,12 @@ def _autoencoder(run: _Run, images: np.ndarray) -> Component[KLAutoencoder]:
             optimizer(how.rule, by_adam=fit.BY_ADAM),
             kl=settings.kl,
             ema=how.ema,
-            key=run.key(0),
         )
         found = run.train(
             "autoencoder",
             how,
             trainer,
+            run.key(0),
             jax.jit(network.init)(run.key(1)),
             (lambda rows: to_unit(images[rows]),),
             len(images),
@@ -230,12 +232,12 @@ def _denoiser(
         empty=jnp.asarray(text.tokens("")),
         text_dropout=settings.text_dropout,
         ema=how.ema,
-        key=run.key(2),
     )
     found = run.train(
         "denoiser",
         how,
         trainer,
+        run.key(2),
         fit.DenoiserParams(jax.jit(unet.init)(run.key(3)), jax.jit(text.init)(run.key(4))),
         (lambda rows: latents[rows], lambda rows: tokens[which[rows]]),
         len(latents),

@@ -33,6 +33,7 @@ from ctrak_jax.devices import in_batches
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger, stage
 from ctrak_jax.methods import METHODS
+from ctrak_jax.models.training import Trainer
 from ctrak_jax.report import write_counterfactual_sheet
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.keys import settings_of
@@ -102,10 +103,11 @@ def run(out: Path, contexts: Sequence[Context]) -> RemovalTable:
     require_writable(out)
     measures = [_Measure(ctx) for ctx in contexts]  # reads the models before the first training
     with stage(out, "counterfactual", contexts[0].mesh.size) as record:
+        program = train.make_trainer(train.training_of(contexts[0]))
         rows = tuple(
             row
             for measure, (ctx, planned) in zip(measures, plans, strict=True)
-            for row in _measured(ctx, measure, planned)
+            for row in _measured(ctx, measure, planned, program)
         )
         record.samples = len(rows)
         result = RemovalTable(rows=rows, settings=config.model_dump(mode="json"))
@@ -206,11 +208,11 @@ def _require_able(ctx: Context) -> None:
         )
 
 
-def _measured(ctx: Context, measure: "_Measure", planned: Sequence[Removal]) -> list[RemovalRow]:
+def _measured(
+    ctx: Context, measure: "_Measure", planned: Sequence[Removal], program: Trainer
+) -> list[RemovalRow]:
     """The rows of one seed, and a sheet of images per question."""
-    own = train.training_of(ctx)
-    rows, program = [], train.make_trainer(own)
-    folder = ctx.folder.root / "counterfactual"
+    own, rows, folder = train.training_of(ctx), [], ctx.folder.root / "counterfactual"
     sheets: dict[str, dict[str, np.ndarray]] = {}
     for number, removal in enumerate(planned):
         named = left_out(removal.by, len(removal.index))

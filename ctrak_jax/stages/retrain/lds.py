@@ -28,6 +28,7 @@ from ctrak_jax.config import LdsConfig
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.questions import by_image
 from ctrak_jax.log import logger, stage
+from ctrak_jax.models.training import Trainer
 from ctrak_jax.run import questions
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.keys import settings_of
@@ -103,8 +104,9 @@ def run(out: Path, contexts: Sequence[Context], share: Share = EVERY) -> LdsTabl
             config.unnamed.candidates,
         )
     with stage(out, "lds", contexts[0].mesh.size) as record:
+        program = train.make_trainer(train.training_of(contexts[0]))
         for plan, one in hosts.share(todo):
-            plan.retrain(one)
+            plan.retrain(one, program)
             record.samples += 1
         hosts.barrier("lds retrained")
         every = retrainings(config.lds)
@@ -170,10 +172,13 @@ class Retrainings:
         self._subsets = subsets(candidates, wanted.subsets, wanted.share, wanted.seed)
         self.members = np.stack([np.isin(candidates, subset) for subset in self._subsets])
         self._keys: dict[Retraining, dict[str, Any]] = {}
-        self._programs: dict[int, Any] = {}
 
-    def retrain(self, one: Retraining) -> None:
+    def retrain(self, one: Retraining, program: Trainer) -> None:
         """Leave the outputs of a retraining, and its model only where it is kept.
+
+        Args:
+            one: which of them.
+            program: of any training of the run.
 
         Raises:
             StoreError: a model that is there is damaged or of other settings.
@@ -181,7 +186,7 @@ class Retrainings:
         ctx, training, every = self._ctx, self._training(one), retrainings(self._ctx.config.lds)
         number = every.index(one) + 1
         logger.info("lds (seed %d): retraining %d of %d", ctx.seed, number, len(every))
-        params = trained(training, self._program(training), "lds")
+        params = trained(training, program, "lds")
         found = SubsetOutputs(
             made_from=self._key(one),
             subset=tuple(self._subsets[one.subset].tolist()),
@@ -259,12 +264,6 @@ class Retrainings:
     @cached_property
     def _own(self) -> ModelTraining:
         return train.training_of(self._ctx)
-
-    def _program(self, training: ModelTraining) -> Any:
-        """One compiled training of a seed for all parts."""
-        if training.seed not in self._programs:
-            self._programs[training.seed] = train.make_trainer(training)
-        return self._programs[training.seed]
 
     @cached_property
     def _measure(self) -> "_OutputMeasure":
