@@ -205,7 +205,7 @@ def _interval(
 
 
 def _ablation(results: Results) -> Figure | None:
-    steps, table, names = ladder_methods(results.summary), cells(results.summary), dict(LADDER)
+    steps, table = ladder_methods(results.summary), cells(results.summary)
     if not steps:
         return None
     shown = columns(row for row in results.summary if row.method in steps)
@@ -215,7 +215,7 @@ def _ablation(results: Results) -> Figure | None:
     for place, step in enumerate(steps):
         intervals = [_interval(table, step, column) for column in groups]
         _bars(axes, place, list(zip(intervals, colours, strict=True)), span=0.7)
-    ticks = [f"{names[step].short}\n{names[step].note}" for step in steps]
+    ticks = [f"{LADDER[step].short}\n{LADDER[step].note}" for step in steps]
     axes.set_xticks(range(len(steps)), [_wrap(tick) for tick in ticks], fontsize=8)
     axes.set_ylabel(f"precision@{results.k}, {shown[0].scope} queries", color=_INK)
     _legend(figure, [(SCENARIO_SHORT[g.scenario], c) for g, c in zip(groups, colours, strict=True)])

@@ -89,7 +89,7 @@ def main_methods(rows: Iterable[PrecisionSummary]) -> tuple[str, ...]:
 def ladder_methods(rows: Iterable[PrecisionSummary]) -> tuple[str, ...]:
     """The ladder's steps that ran, base first; empty without an ablation."""
     present = {row.method for row in rows}
-    steps = tuple(method for method, _ in LADDER if method in present)
+    steps = tuple(method for method in LADDER if method in present)
     return steps if any(is_ablation(method) for method in steps) else ()
 
 

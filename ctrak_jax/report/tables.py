@@ -80,9 +80,9 @@ class Plot(NamedTuple):
 
 def ladder_table(results: Results) -> NumberTable:
     """The ablation, one ingredient a line; empty if it was not run."""
-    steps, names, table = ladder_methods(results.summary), dict(LADDER), cells(results.summary)
+    steps, table = ladder_methods(results.summary), cells(results.summary)
     shown = columns(row for row in results.summary if is_ablation(row.method))
-    lines = [(names[step], entries_of([table], step, shown)) for step in steps]
+    lines = [(LADDER[step], entries_of([table], step, shown)) for step in steps]
     return number_table([head_of(column) for column in shown], lines)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from ctrak_jax.methods import ABLATION, ATTRIBUTION, REFERENCES
+from ctrak_jax.methods import ATTRIBUTION, REFERENCES
 from ctrak_jax.metrics import Interval
+from ctrak_jax.report.labels import LADDER, is_ablation
 from ctrak_jax.report.rows import Column, cells, columns, hidden_cells
 from ctrak_jax.run.metrics import (
     HiddenSummary,
@@ -29,9 +30,6 @@ class _Head(NamedTuple):
     column: Column
     single: _Cells
     average: _Cells
-
-
-STEPS = dict(zip(ABLATION, ("base", "A", "B", "C"), strict=False))
 
 
 def read(out: Path) -> list[dict[str, Any]]:
@@ -102,7 +100,7 @@ def _precision(title: str, heads: Sequence[_Head], models: int = 1) -> str:
     def lines(names: Iterable[str], *, averages: bool) -> list[list[str]]:
         body = []
         for name in names:
-            shown = f"{name} ({STEPS[name]})" if name in STEPS else name
+            shown = f"{name} ({LADDER[name].short})" if is_ablation(name) else name
             single = [head.single.get((name, head.column)) for head in heads]
             average = [head.average.get((name, head.column)) for head in heads]
             if any(single):

@@ -47,7 +47,7 @@ def test_the_ablation_stands_beside_the_published_figures():
         )
     ]
     found = cells(ablation_table(summarise(steps, 100)))
-    assert [row[0] for row in found] == ["step", found[1][0], "Base", "A", "B", "C", "D"]
+    assert [row[0] for row in found] == ["step", found[1][0], "Base", "A", "B", "C", "Concept-TRAK"]
     assert [row[3] for row in found[2:]] == ["0.040", "0.261", "0.335", "0.564", "0.955"]
     assert [row[2].split()[0] for row in found[2:]] == ["0.100", "-", "-", "0.600", "0.900"]
     assert tuple(PUBLISHED_RECALL_AT_10) == ABLATION
