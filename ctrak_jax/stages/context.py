@@ -170,16 +170,15 @@ class Context:
 
     def feature_key(self, spec: GradientSpec, variant: Variant) -> dict[str, Any]:
         """What the features of training samples depend on."""
-        changed = {"relabel": variant.relabel}
-        if variant.without is not None:
-            changed |= {"without": variant.without, "candidates": self.part_key(variant)}
+        key = self.variant_key(variant)
+        changed = {name: key[name] for name in ("relabel", "without", "candidates")}
         return self._key(changed, spec, variant, query=False)
 
-    def part_key(self, variant: Variant) -> list[int] | None:
-        """Which of the candidates a variant ranks: how many, drawn by what seed; None for all."""
-        if variant.candidates is None or variant.ranks_all(len(self.dataset.train_index)):
-            return None
-        return [variant.candidates, self.config.data.seed]
+    def variant_key(self, variant: Variant) -> dict[str, Any]:
+        """What a variant is; of its candidates how many, drawn by what seed, or None for all."""
+        every = variant.ranks_all(len(self.dataset.train_index))
+        part = None if every else [variant.candidates, self.config.data.seed]
+        return {**variant._asdict(), "candidates": part}
 
     def query_key(self, spec: GradientSpec, variant: Variant) -> dict[str, Any]:
         """What the features of questions depend on."""

@@ -132,7 +132,7 @@ def key(ctx: Context, variant: Variant) -> dict[str, Any]:
         **ctx.upstream(),
         **({"clip": references.clip_key(ctx)} if clip else {}),
         "questions": questions.fingerprint(ctx.folder.queries),
-        "variant": [*variant[:-1], ctx.part_key(variant)],
+        "variant": ctx.variant_key(variant),
         "answered by": [part.without for part in unnamed.answering(ctx, "concept-trak")],
         **settings_of(ctx.config, "scores"),
     }

@@ -19,7 +19,8 @@ def answering(ctx: Context, method: str) -> list[Variant]:
     config = ctx.config
     if method != "concept-trak" or config.trajectory.condition != "unnamed":
         return []
-    return [variant for variant in unnamed(config) if ctx.part_key(variant) is None]
+    count = len(ctx.dataset.train_index)
+    return [variant for variant in unnamed(config) if variant.ranks_all(count)]
 
 
 def answer(ctx: Context, method: str, damping: Damping) -> Damping:

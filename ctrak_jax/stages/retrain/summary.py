@@ -36,9 +36,8 @@ CHANCE_BY = 6
 def parts(ctx: Context) -> list[Variant]:
     """Whose scores are compared: the main experiment, and the unnamed candidates where they are all
     of them, since the sum over some would predict less."""
-    found, whole = unnamed(ctx.config), len(ctx.dataset.train_index)
-    complete = all(len(ctx.candidates(part).train_index) == whole for part in found)
-    return [MAIN, *found] if complete else [MAIN]
+    found, count = unnamed(ctx.config), len(ctx.dataset.train_index)
+    return [MAIN, *found] if all(part.ranks_all(count) for part in found) else [MAIN]
 
 
 class ScoreSource(NamedTuple):
