@@ -164,23 +164,20 @@ def published_key(config: Config) -> dict[str, Any]:
     """What a model given by ``model.checkpoint`` depends on.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: a file or folder of the config is not there.
     """
-    checkpoint = config.model.checkpoint
-    if checkpoint is None or not checkpoint.exists():
-        raise UsageError(f"model.checkpoint={checkpoint}: no such file.")
-    found = {"checkpoint": _content(checkpoint), **settings_of(config, "published model")}
-    for name in ("folder", "vae"):  # where there is none, the key is that of earlier versions
-        place: Path | None = getattr(config.model, name)
-        if place is not None:
-            if not place.exists():
-                raise UsageError(f"model.{name}={place}: no such file or folder.")
-            found[name] = _content(place)
-    if config.model.prediction is not None:
-        found["prediction"] = config.model.prediction
-    if config.model.lora:
-        scaled = zip(config.model.lora, config.model.lora_scales, strict=True)
-        found["lora"] = [[_every_byte(place), scale] for place, scale in scaled]
+    model = config.model
+    scaled = zip(model.lora, model.lora_scales, strict=True)
+    found = {
+        **settings_of(config, "published model"),
+        "prediction": model.prediction,
+        "lora": [[_every_byte(place), scale] for place, scale in scaled],
+    }
+    for name in ("checkpoint", "folder", "vae"):
+        place: Path | None = getattr(model, name)
+        if place is not None and not place.exists():
+            raise UsageError(f"model.{name}={place}: no such file or folder.")
+        found[name] = None if place is None else _content(place)
     return found
 
 

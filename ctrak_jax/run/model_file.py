@@ -21,6 +21,9 @@ from ctrak_jax.run.keys import SETTINGS
 from ctrak_jax.store.files import digest, read_json, write_atomically
 from ctrak_jax.typing import Params
 
+NETWORK = (*SETTINGS["network"], "checkpoint", "folder", "prediction", "lora")
+"""What a network and its noise are made from, beside the parameters."""
+
 
 def parameter_sha256(params: Params) -> str:
     """SHA-256 over the paths and float32 values of all parameters."""
@@ -89,12 +92,8 @@ def about(folder: Path) -> dict[str, Any]:
 def key(folder: Path, dtype: str) -> dict[str, str]:
     """What a prediction depends on: the parameters, and how a network computes with them."""
     said = about(folder)
-    made_from = said["made_from"]
-    network = {name: made_from.get(name) for name in (*SETTINGS["network"], "checkpoint")}
-    network |= {
-        name: made_from[name] for name in ("folder", "prediction", "lora") if name in made_from
-    }
-    return {"model": said["sha256"], "network": digest(network), "compute": dtype}
+    given = {name: value for name, value in said["made_from"].items() if name in NETWORK}
+    return {"model": said["sha256"], "network": digest(given), "compute": dtype}
 
 
 def load(folder: Path, source: ModelFiles, architecture: Architecture, mesh: Mesh) -> Denoiser:
