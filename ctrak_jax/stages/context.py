@@ -49,7 +49,7 @@ class Context:
     dataset: Dataset
     mesh: Mesh
 
-    @property
+    @cached_property
     def model_source(self) -> ModelFiles:
         """Where a text-to-image model is: the files given, or the folder that training leaves."""
         return model_files_of(self.config.model, self.folder.model)

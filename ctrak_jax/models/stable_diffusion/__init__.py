@@ -111,8 +111,7 @@ def noise_in(model: ModelFiles) -> Noise:
 
 def network_in(model: ModelFiles, compute: Compute) -> UNet:
     """The denoiser of a model without its parameters: of a folder its configs are enough."""
-    config, file = model.config("unet")
-    plain = unet_of(config, file, compute)
+    plain = unet_of(*model.config("unet"), compute)
     if not model.loras:
         return plain
     template = jax.eval_shape(plain.init, jax.random.key(0))
@@ -173,8 +172,7 @@ def _adapted(text: Component[CLIPText], files: ModelFiles) -> Component[CLIPText
     """The text encoder with its adapters in its weights: no gradient is taken of it."""
     if not files.loras:
         return text
-    plain = network_in(replace(files, loras=()), FLOAT32)
-    unet = jax.eval_shape(plain.init, jax.random.key(0))
+    unet = jax.eval_shape(unet_of(*files.config("unet"), FLOAT32).init, jax.random.key(0))
     found = read_loras(files.loras, unet, lambda: text.params)
     params = with_adapters(text.params, found.text, found.matrices["text"])
     return Component(text.network, merge_adapters(params, adapters=found.text))

@@ -160,6 +160,21 @@ def test_a_published_model_needs_no_folder(tmp_path, width, prediction, heads, s
     assert sd.noise_in(files).prediction == (prediction or "eps")
 
 
+def test_a_single_file_is_read_once_for_its_settings_and_once_for_every_part(tmp_path, monkeypatch):
+    """A pickle is read whole each time it is opened."""
+    opened = []
+    real = single_file.open_file
+    monkeypatch.setattr(single_file, "open_file", lambda file: opened.append(file) or real(file))
+    files = ModelFiles(published_like(tmp_path / "x.safetensors", 768))
+    sd.network_in(files, sd.FLOAT32)
+    sd.noise_in(files)
+    sd.text_tokenizer(files)
+    parts = [files.part(name) for name in PARTS]
+    assert len(opened) == 1
+    assert parts[0].weights().tensors
+    assert len(opened) == 2
+
+
 def weightless(file: Path, *names: str) -> Path:
     save_file({name: np.zeros(1, np.float32) for name in names}, file)
     return file

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,9 +129,10 @@ class ModelFiles:
             return tokenizer_files(self.rest / "tokenizer")
         return clips_own("!" if self.version == 2 else "<|endoftext|>")
 
-    @property
+    @cached_property
     def version(self) -> int:
-        """1 or 2, of a published model in a single file without a folder."""
+        """1 or 2, of a published model in a single file without a folder: a pickle is read whole to
+        tell, so once."""
         opened = contents(self.checkpoint).opened
         found = published.version_of(self.checkpoint, opened.tensors)
         if not found:
