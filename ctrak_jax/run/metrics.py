@@ -1,13 +1,17 @@
-"""What a run measured, over all its training seeds: ``metrics.json``."""
+"""What a run measured, over all its training seeds: ``metrics.json``, its rows and their means."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from ctrak_jax.metrics import Among, Interval
+import numpy as np
+
+from ctrak_jax.metrics import Among, Interval, bootstrap_mean
 from ctrak_jax.run.dampings import DampingPoint
 from ctrak_jax.run.tables import read_json_as, write_json
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,3 +227,87 @@ def read_metrics(path: Path) -> Metrics:
         StoreError: missing or damaged.
     """
     return read_json_as(Metrics, path, "evaluate")
+
+
+def summarise(rows: Sequence[PrecisionRow], replicates: int) -> tuple[PrecisionSummary, ...]:
+    """Means with intervals by method, scope, scenario, k; over all attributes and each one."""
+    summary = []
+    for group, part in _parts(rows, "method", "scope", "scenario", "k"):
+        interval = _interval(part, "precision", replicates)
+        entry = PrecisionSummary(
+            **group,
+            precision=interval.mean,
+            ci95=interval[1:],
+            queries=len(_grouped(part, "seed", "query")),
+            base_rate=float(np.mean([row.base_rate for row in part])),
+        )
+        summary.append(entry)
+    return tuple(summary)
+
+
+def summarise_labels(
+    rows: Sequence[LabelShiftRow], replicates: int
+) -> tuple[LabelShiftSummary, ...]:
+    """Means with intervals of both percentiles by method, scope and scenario."""
+    return tuple(
+        LabelShiftSummary(
+            method=method,
+            scope=scope,
+            scenario=scenario,
+            **_means(members, replicates, "picture_only", "label_only"),
+        )
+        for (method, scope, scenario), members in _grouped(
+            rows, "method", "scope", "scenario"
+        ).items()
+    )
+
+
+def summarise_hidden(rows: Sequence[HiddenRow], replicates: int) -> tuple[HiddenSummary, ...]:
+    """Means with intervals by method, scope, scenario, candidates ranked and depth; over all
+    attributes and each one."""
+    return tuple(
+        HiddenSummary(
+            **group,
+            **_means(part, replicates, "precision", "recall"),
+            base_rate=float(np.mean([row.base_rate for row in part])),
+        )
+        for group, part in _parts(rows, "method", "scope", "scenario", "among", "k")
+    )
+
+
+def _means(rows: Sequence[Any], replicates: int, *fields: str) -> dict[str, Any]:
+    """The mean of each field with its interval, and over how many images."""
+    found: dict[str, Any] = {"queries": len(_grouped(rows, "seed", "query"))}
+    for field in fields:
+        interval = _interval(rows, field, replicates)
+        found |= {field: interval.mean, f"{field}_ci95": interval[1:]}
+    return found
+
+
+def _interval(rows: Iterable[Any], field: str, replicates: int) -> Interval:
+    """Over training seeds and, inside each, over images (all concepts of an image together)."""
+    groups = [
+        np.array(
+            [
+                np.mean([getattr(row, field) for row in image])
+                for image in _grouped(seed, "query").values()
+            ]
+        )
+        for seed in _grouped(rows, "seed").values()
+    ]
+    return bootstrap_mean(groups, replicates)
+
+
+def _parts(rows: Iterable[T], *keys: str) -> Iterator[tuple[dict[str, Any], list[T]]]:
+    """Groups by some fields, with the fields: over all attributes, and each one."""
+    for group, members in _grouped(rows, *keys).items():
+        parts = {("all",): members, **_grouped(members, "attribute")}
+        for (attribute,), part in parts.items():
+            yield dict(zip(keys, group, strict=True)) | {"attribute": attribute}, part
+
+
+def _grouped(rows: Iterable[T], *keys: str) -> dict[tuple, list[T]]:
+    groups: dict[tuple, list[T]] = {}
+    for row in rows:
+        groups.setdefault(tuple(getattr(row, key) for key in keys), []).append(row)
+    return groups

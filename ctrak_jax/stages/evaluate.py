@@ -1,8 +1,7 @@
 """Evaluation over all training seeds: writes ``metrics.json``."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,15 +14,15 @@ from ctrak_jax.run.metrics import (
     DampingCurve,
     EnsembleTables,
     HiddenRow,
-    HiddenSummary,
     HiddenTable,
     LabelShiftRow,
-    LabelShiftSummary,
     LabelShiftTable,
     Metrics,
     PrecisionRow,
-    PrecisionSummary,
     PrecisionTable,
+    summarise,
+    summarise_hidden,
+    summarise_labels,
     write_metrics,
 )
 from ctrak_jax.run.questions import Question
@@ -32,8 +31,6 @@ from ctrak_jax.run.variants import CONTROLS, MAIN, Variant, unnamed, variants
 from ctrak_jax.stages import ensemble, score
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store import read_scores
-
-T = TypeVar("T")
 
 
 def run(out: Path, contexts: Sequence[Context]) -> None:
@@ -144,51 +141,6 @@ def precision_rows(ctx: Context, variant: Variant) -> list[PrecisionRow]:
     return rows
 
 
-def _grouped(rows: Iterable[T], *keys: str) -> dict[tuple, list[T]]:
-    groups: dict[tuple, list[T]] = {}
-    for row in rows:
-        groups.setdefault(tuple(getattr(row, key) for key in keys), []).append(row)
-    return groups
-
-
-def _interval(rows: Iterable[Any], field: str, replicates: int) -> metrics.Interval:
-    """Over training seeds and, inside each, over images (all concepts of an image together)."""
-    groups = [
-        np.array(
-            [
-                np.mean([getattr(row, field) for row in image])
-                for image in _grouped(seed, "query").values()
-            ]
-        )
-        for seed in _grouped(rows, "seed").values()
-    ]
-    return metrics.bootstrap_mean(groups, replicates)
-
-
-def summarise(rows: Sequence[PrecisionRow], replicates: int) -> tuple[PrecisionSummary, ...]:
-    """Means with intervals by method, scope, scenario, k; over all attributes and each one."""
-    summary = []
-    for group, part in _parts(rows, "method", "scope", "scenario", "k"):
-        interval = _interval(part, "precision", replicates)
-        entry = PrecisionSummary(
-            **group,
-            precision=interval.mean,
-            ci95=interval[1:],
-            queries=len(_grouped(part, "seed", "query")),
-            base_rate=float(np.mean([row.base_rate for row in part])),
-        )
-        summary.append(entry)
-    return tuple(summary)
-
-
-def _parts(rows: Iterable[T], *keys: str) -> Iterator[tuple[dict[str, Any], list[T]]]:
-    """Groups by some fields, with the fields: over all attributes, and each one."""
-    for group, members in _grouped(rows, *keys).items():
-        parts = {("all",): members, **_grouped(members, "attribute")}
-        for (attribute,), part in parts.items():
-            yield dict(zip(keys, group, strict=True)) | {"attribute": attribute}, part
-
-
 def label_rows(ctx: Context, variant: Variant) -> list[LabelShiftRow]:
     """The wrong-label control: percentiles of every method and reported local question."""
     rows = []
@@ -212,28 +164,6 @@ def label_rows(ctx: Context, variant: Variant) -> list[LabelShiftRow]:
     return rows
 
 
-def summarise_labels(
-    rows: Sequence[LabelShiftRow], replicates: int
-) -> tuple[LabelShiftSummary, ...]:
-    """Means with intervals of both percentiles by method, scope and scenario."""
-    summary = []
-    for (method, scope, scenario), members in _grouped(rows, "method", "scope", "scenario").items():
-        picture = _interval(members, "picture_only", replicates)
-        label = _interval(members, "label_only", replicates)
-        entry = LabelShiftSummary(
-            method=method,
-            scope=scope,
-            scenario=scenario,
-            picture_only=picture.mean,
-            picture_only_ci95=picture[1:],
-            label_only=label.mean,
-            label_only_ci95=label[1:],
-            queries=len(_grouped(members, "seed", "query")),
-        )
-        summary.append(entry)
-    return tuple(summary)
-
-
 def hidden_rows(ctx: Context) -> list[HiddenRow]:
     """What every method finds of the carriers that training did not name, by reported question
     about an attribute of ``data.unlabelled`` and by depth; from the main experiment's scores."""
@@ -252,26 +182,6 @@ def hidden_rows(ctx: Context) -> list[HiddenRow]:
                 for found in metrics.hidden_found(scores[place], carries, named, depths)
             ]
     return rows
-
-
-def summarise_hidden(rows: Sequence[HiddenRow], replicates: int) -> tuple[HiddenSummary, ...]:
-    """Means with intervals by method, scope, scenario, candidates ranked and depth; over all
-    attributes and each one."""
-    summary = []
-    for group, part in _parts(rows, "method", "scope", "scenario", "among", "k"):
-        precision = _interval(part, "precision", replicates)
-        recall = _interval(part, "recall", replicates)
-        entry = HiddenSummary(
-            **group,
-            precision=precision.mean,
-            precision_ci95=precision[1:],
-            recall=recall.mean,
-            recall_ci95=recall[1:],
-            queries=len(_grouped(part, "seed", "query")),
-            base_rate=float(np.mean([row.base_rate for row in part])),
-        )
-        summary.append(entry)
-    return tuple(summary)
 
 
 def damping_curves(contexts: Sequence[Context]) -> dict[str, DampingCurve]:

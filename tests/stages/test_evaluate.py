@@ -1,4 +1,4 @@
-"""The summary of metrics.json: means over concepts, images and seeds; hidden carriers."""
+"""Rows of metrics.json: hidden carriers."""
 
 import numpy as np
 import pytest
@@ -6,46 +6,11 @@ import pytest
 from ctrak_jax import config as cfg
 from ctrak_jax.data import build
 from ctrak_jax.devices import local_mesh
-from ctrak_jax.metrics import Among
 from ctrak_jax.run.folder import RunFolder
-from ctrak_jax.run.metrics import HiddenRow, PrecisionRow
 from ctrak_jax.run.questions import Question, write_questions
 from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.evaluate import hidden_rows, summarise, summarise_hidden
+from ctrak_jax.stages.evaluate import hidden_rows
 from ctrak_jax.store import write_scores
-
-
-def row(seed: int, query: str, attribute: str, precision: float, **changes) -> PrecisionRow:
-    fields = {
-        "method": "trak", "scope": "local", "scenario": "ood", "k": 10, "base_rate": 0.5,
-        "seed": seed, "query": query, "attribute": attribute, "value": "v", "precision": precision,
-    }  # fmt: skip
-    return PrecisionRow(**(fields | changes))
-
-
-def test_the_summary_averages_concepts_then_images_then_seeds():
-    rows = [
-        row(0, "a", "shape", 1.0), row(0, "a", "color", 0.0), row(0, "b", "shape", 1.0),
-        row(1, "a", "shape", 0.2), row(1, "a", "color", 0.2),
-    ]  # fmt: skip
-    found = {entry.attribute: entry for entry in summarise(rows, 200)}
-    assert set(found) == {"all", "shape", "color"}
-    # Seed 0: image a has (1 + 0) / 2, image b has 1; seed 1: image a has 0.2.
-    assert found["all"].precision == pytest.approx((0.75 + 0.2) / 2)
-    assert found["shape"].precision == pytest.approx((1.0 + 0.2) / 2)
-    assert found["color"].precision == pytest.approx((0.0 + 0.2) / 2)
-    assert [found[name].queries for name in ("all", "shape", "color")] == [3, 3, 2]
-    low, high = found["all"].ci95
-    assert 0.2 - 1e-9 <= low <= found["all"].precision <= high <= 1.0
-
-
-def test_the_summary_keeps_methods_scopes_scenarios_and_depths_apart():
-    changes = [{}, {"method": "das"}, {"scope": "global"}, {"scenario": "id"}, {"k": 20}]
-    rows = [row(0, "a", "shape", n / 10, **change) for n, change in enumerate(changes)]
-    found = [entry for entry in summarise(rows, 100) if entry.attribute == "all"]
-    assert [entry.precision for entry in found] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
-    assert all(entry.queries == 1 for entry in found)
-
 
 FINDER, LOOKUP, SILENT = "concept-trak", "trak", "unlearning"
 """Whose scores are planted: hidden carriers first; carriers that are named first; no answer."""
@@ -114,32 +79,3 @@ def test_hidden_carriers_are_those_of_reported_questions_about_what_training_hid
         "named": red[named].mean(),
     }
     assert rates == pytest.approx(expected)
-
-
-def test_the_summary_of_hidden_carriers_keeps_apart_what_was_ranked():
-    about = {"scope": "local", "scenario": "ood", "attribute": "hair", "value": "red", "k": 50}
-    found_at: list[tuple[str, Among, float]] = [
-        ("a", "all", 0.2),
-        ("b", "all", 0.6),
-        ("a", "named", 1.0),
-    ]
-    rows = [
-        HiddenRow(
-            **about,
-            seed=0,
-            method="trak",
-            query=query,
-            among=among,
-            precision=precision,
-            recall=precision / 2,
-            base_rate=0.1,
-        )
-        for query, among, precision in found_at
-    ]
-    found = {(s.among, s.attribute): s for s in summarise_hidden(rows, 200)}
-    assert set(found) == {(a, name) for a in ("all", "named") for name in ("all", "hair")}
-    share = found["all", "all"]
-    assert (share.precision, share.recall, share.queries) == pytest.approx((0.4, 0.2, 2))
-    assert share.intervals[0] == (share.precision, *share.precision_ci95)
-    assert share.precision_ci95 == pytest.approx((0.2, 0.6))
-    assert found["named", "hair"].precision == 1.0
