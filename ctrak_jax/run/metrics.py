@@ -9,22 +9,17 @@ import numpy as np
 
 from ctrak_jax.metrics import Among, Interval, bootstrap_mean
 from ctrak_jax.run.dampings import DampingPoint
+from ctrak_jax.run.questions import QuestionRow
 from ctrak_jax.run.tables import read_json_as, write_json
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrecisionRow:
+class PrecisionRow(QuestionRow):
     """precision@k of one method for one question; ``base_rate`` is that of chance."""
 
-    seed: int
     method: str
-    scope: str
-    scenario: str
-    query: str
-    attribute: str
-    value: str
     k: int
     precision: float
     base_rate: float
@@ -51,17 +46,11 @@ class PrecisionSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelShiftRow:
+class LabelShiftRow(QuestionRow):
     """The wrong-label control of one method and question: mean rank percentiles (1 = top) of the
     images that carry the concept in the picture only, or in the label only."""
 
-    seed: int
     method: str
-    scope: str
-    scenario: str
-    query: str
-    attribute: str
-    value: str
     picture_only: float
     label_only: float
 
@@ -114,7 +103,7 @@ class LabelShiftTable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HiddenRow:
+class HiddenRow(QuestionRow):
     """What one method finds for one question about an attribute that training hid from a share of
     the images (``data.unlabelled``).
 
@@ -126,13 +115,7 @@ class HiddenRow:
         base_rate: share of those ranked that are relevant, the precision of chance.
     """
 
-    seed: int
     method: str
-    scope: str
-    scenario: str
-    query: str
-    attribute: str
-    value: str
     among: Among
     k: int
     precision: float

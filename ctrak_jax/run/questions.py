@@ -64,6 +64,18 @@ class Question:
         return self.query, self.attribute
 
 
+@dataclass(frozen=True, kw_only=True)
+class QuestionRow:
+    """A question of one training seed, as tables of results say it (:attr:`Question.columns`)."""
+
+    seed: int
+    query: str
+    scope: str
+    scenario: str
+    attribute: str
+    value: str
+
+
 HEADER = ("query", "condition", "concept", "minus", "scope", "scenario", "split", "image")
 TEXTS = ("prompt", "minus_prompt")
 """Further columns of a text-to-image run."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrak_jax.metrics import Interval
+from ctrak_jax.run.questions import QuestionRow
 from ctrak_jax.run.tables import read_json_as, write_json
 
 NOTHING, RANDOM = "nothing", "random"
@@ -13,7 +14,7 @@ NOTHING, RANDOM = "nothing", "random"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemovalRow:
+class RemovalRow(QuestionRow):
     """One question to one model that was trained again.
 
     Attributes:
@@ -26,12 +27,6 @@ class RemovalRow:
         loss_rise: of the denoising loss of its images, over the run's own model: equation (7.6).
     """
 
-    seed: int
-    query: str
-    scope: str
-    scenario: str
-    attribute: str
-    value: str
     removed_by: str
     removed: int
     carriers_removed: int
@@ -101,18 +96,12 @@ class SubsetOutputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LdsRow:
+class LdsRow(QuestionRow):
     """Equation (10.4) of one method, output and question."""
 
-    seed: int
     method: str
     condition: str
     output: str
-    scope: str
-    scenario: str
-    query: str
-    attribute: str
-    value: str
     lds: float
 
 

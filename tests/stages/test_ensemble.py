@@ -12,7 +12,10 @@ from tests.stages.test_lds import CONFIG, plant
 
 
 def test_it_is_the_mean_of_standardised_scores_whatever_their_scale(tmp_path):
-    settings = CONFIG.model_dump() | {"run": {"seeds": [0, 1], "devices": 1}}
+    settings = CONFIG.model_dump() | {
+        "run": {"seeds": [0, 1], "devices": 1},
+        "methods": ("d-trak",),
+    }
     contexts = pipeline.prepare(cfg.Config.model_validate(settings), tmp_path)
     rng, variants = np.random.default_rng(0), (MAIN, *unnamed(contexts[0].config))
     given: dict[str, list[np.ndarray]] = {part.folder: [] for part in variants}
