@@ -7,7 +7,6 @@ what is on top, background. Every combination is drawn equally often; mouth, sid
 A picture is a function of (seed, values, number) alone. Its settings: benchmarks/robots.yaml.
 """
 
-import argparse
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.drawing import command
 from ctrak_jax.data import write_folder
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.errors import UsageError
@@ -95,10 +95,8 @@ def draw_robots(out: Path, per_combination: int = 3, seed: int = 0) -> None:
     """Draw the data set into a folder, on all cores.
 
     Raises:
-        UsageError: the packages of the extra ``avatars`` are missing, or ``out`` holds pictures.
+        UsageError: the packages of the extra ``avatars`` are missing.
     """
-    if (out / "images.npy").exists():
-        raise UsageError(f"{out}: holds a data set already; give another --out, or delete it.")
     made_by = {package: _installed(package) for package in PACKAGES}
     rows = [(values, number) for values in combinations() for number in range(per_combination)]
     seeds = [f"{seed}/{'/'.join(values.values())}/{number}" for values, number in rows]
@@ -141,17 +139,5 @@ def _installed(package: str) -> str:
         ) from None
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--per-combination", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    try:
-        draw_robots(asked.out, asked.per_combination, asked.seed)
-    except UsageError as error:
-        parser.error(str(error))
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, draw_robots)

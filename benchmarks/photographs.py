@@ -9,7 +9,6 @@ place, scale and mirror, so that no two are alike; patches with too little in th
 A picture is a function of (seed, index) alone. Its settings: benchmarks/photographs.yaml.
 """
 
-import argparse
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from itertools import product
@@ -19,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
+from benchmarks.drawing import command
 from ctrak_jax.data import write_folder
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.errors import UsageError
@@ -123,10 +123,8 @@ def draw_photographs(out: Path, per_combination: int = 42, seed: int = 0) -> Non
     """Cut the data set into a folder.
 
     Raises:
-        UsageError: scikit-image is missing, or ``out`` holds pictures.
+        UsageError: scikit-image is missing.
     """
-    if (out / "images.npy").exists():
-        raise UsageError(f"{out}: holds a data set already; give another --out, or delete it.")
     try:
         package = distribution("scikit-image")
     except PackageNotFoundError:
@@ -166,17 +164,5 @@ def draw_photographs(out: Path, per_combination: int = 42, seed: int = 0) -> Non
     write_folder(raw, out)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--per-combination", type=int, default=42)
-    parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    try:
-        draw_photographs(asked.out, asked.per_combination, asked.seed)
-    except UsageError as error:
-        parser.error(str(error))
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, draw_photographs)
