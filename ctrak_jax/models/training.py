@@ -158,7 +158,9 @@ def trainer_of(
         with one_product_a_layer():
             return jnp.mean(jax.vmap(loss, axes)(params, keys, *batch))
 
-    def step(key: Array, state: TrainState, batch: tuple[Array, ...]) -> tuple[TrainState, Array]:
+    def step(
+        key: jax.Array, state: TrainState, batch: tuple[Array, ...]
+    ) -> tuple[TrainState, Array]:
         step_key = jax.random.fold_in(jax.random.wrap_key_data(key), state.step)
         loss, gradient = jax.value_and_grad(batch_loss)(state.params, step_key, batch)
         updates, optimizer_state = rule.update(gradient, state.optimizer, state.params)
@@ -169,13 +171,13 @@ def trainer_of(
     def init(params: Params) -> TrainState:
         return TrainState(params, params, rule.init(params), jnp.int32(0))
 
-    def run(state: TrainState, key: Array, *batches: Array) -> Progress:
+    def run(state: TrainState, key: jax.Array, *batches: Array) -> Progress:
         state, losses = jax.lax.scan(partial(step, key), state, batches)
         return Progress(state, losses.mean())
 
     one = jax.jit(step, donate_argnums=1)
 
-    def run_by_step(state: TrainState, key: Array, *batches: Array) -> Progress:
+    def run_by_step(state: TrainState, key: jax.Array, *batches: Array) -> Progress:
         losses = []
         for i in range(batches[0].shape[0]):
             state, found = one(key, state, tuple(batch[i] for batch in batches))
