@@ -163,7 +163,6 @@ def models(monkeypatch) -> Trainings:
     found = Trainings()
     monkeypatch.setattr(lds, "trained", found)
     monkeypatch.setattr(lds, "_OutputMeasure", Measured)
-    monkeypatch.setattr(train, "make_trainer", lambda training: None)
     return found
 
 
