@@ -410,7 +410,7 @@ def compiled(sizes: Sizes, job: Job) -> Program:
     """Build and compile a job; runs in a thread of its own."""
     schedule, grid = ct.schedule.linear(), ct.grid(steps=sizes.steps, every=sizes.every)
     network, shape = DiT(**SIZES[sizes.network]._asdict()), (sizes.pixels, sizes.pixels, 3)
-    model = denoiser_of(network, create(network, shape, 4, 0), schedule, "eps", remat=False)
+    model = denoiser_of(network, create(network, shape, 4, 0), schedule, "eps")
     selection = ct.select(model.params)
     # The last layers start at zero: without this their inputs' gradients would be zero.
     params = jax.tree.map(

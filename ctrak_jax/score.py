@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
+from ctrak_jax.precision import EXACT
 from ctrak_jax.typing import Array
 
 
@@ -29,7 +30,7 @@ def influence(
         z: solved queries, see :func:`ctrak_jax.fisher.solve`.
         weights: w, or one.
     """
-    scores = jnp.matmul(z, features.T, precision=jax.lax.Precision.HIGHEST)
+    scores = jnp.matmul(z, features.T, precision=EXACT)
     return scores if weights is None else scores * weights[None]
 
 

@@ -33,6 +33,7 @@ from ctrak_jax.methods import METHODS, GradientSpec, store_of
 from ctrak_jax.models.architecture import Architecture, architecture_of, model_files_of
 from ctrak_jax.models.checkpointed import refuse_other
 from ctrak_jax.models.stable_diffusion import ModelFiles
+from ctrak_jax.precision import policy_of
 from ctrak_jax.run import model_file
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.keys import feature_key, published_key
@@ -146,7 +147,7 @@ class Candidates(NamedTuple):
         featurizer = featurize.Featurizer(
             bench.placed(), bench.recipe, samples, bench.mesh, batch, config.table
         )
-        form = featurize.StoreForm(config.store.chunk, config.store.dtype)
+        form = featurize.form_of(config)
         featurize.complete(featurizer, self.folder, config.methods, self.key, form, "featurize")
 
     def store(self, method: str) -> FeatureStore:
@@ -169,7 +170,12 @@ def prepare(config: Config, out: Path) -> Benchmark:
     assert path is not None
     files = model_files_of(config.model, checkpoint)
     architecture = architecture_of(
-        config.model, config.schedule, files=files, image_shape=(0, 0, 3), condition_size=0
+        config.model,
+        config.schedule,
+        files=files,
+        image_shape=(0, 0, 3),
+        condition_size=0,
+        precision=policy_of(config.run.precision),
     )
     height, width, channels = architecture.sample
     token, embedding = architecture.condition

@@ -13,6 +13,7 @@ from ctrak_jax.attribution import QueryBatch, mixtures, query_features
 from ctrak_jax.config.recipes import query_recipe_of
 from ctrak_jax.log import stage
 from ctrak_jax.methods import METHODS, GradientSpec
+from ctrak_jax.precision import described
 from ctrak_jax.run import model_file
 from ctrak_jax.run.fill import Computed, FillJob, fill
 from ctrak_jax.store import FeatureStore
@@ -32,6 +33,7 @@ def query_key(bench: Benchmark, method: str) -> dict[str, Any]:
 def ask(bench: Benchmark) -> None:
     """Complete ``queries/<method>/``, a row per task."""
     specs = {m: spec for m in bench.config.methods if (spec := METHODS[m].query) is not None}
+    precision = described(bench.config.run.precision)
     stores = {
         name: FeatureStore.create(
             bench.folder.query_features(name),
@@ -39,6 +41,7 @@ def ask(bench: Benchmark) -> None:
             index=np.arange(len(bench.asked)),
             widths={"features": bench.config.projection.k},
             chunk=1,
+            precision=precision,
         )
         for name in specs
     }
@@ -52,6 +55,7 @@ def ask(bench: Benchmark) -> None:
     jobs = [FillJob(tuple(range(n, n + 1) for n in part), tuple(missing)) for part in parts]
     dispatch = _dispatcher(bench, {name: specs[name] for name in missing}, size)
     with stage(bench.folder.root, "abc questions", bench.mesh.size) as record:
+        record.extra = {"precision": precision}
         fill(stores, jobs, dispatch, "abc questions", record)
         for store in stores.values():
             store.seal()

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from ctrak_jax import reward
 from ctrak_jax.gradient import Layers, assemble, path_gradients, project_layers
 from ctrak_jax.methods import GradientSpec
+from ctrak_jax.precision import Level, computing
 from ctrak_jax.projection import Projection, project_leaves
 from ctrak_jax.reward import Contrast, Loss
 from ctrak_jax.schedule import Schedule, implied_noise
@@ -47,17 +48,18 @@ def gradients_of(
     loss: Callable[[GradientSpec], Loss],
     projection: Projection,
     time_chunk: int | None,
+    precision: Level | None,
 ) -> dict[GradientSpec, Any]:
     """Gradients of one sample, or their projections where these need no gradient.
 
     Two specs that differ in normalisation alone share their passes; ``factored`` projects on the
-    way.
+    way. ``precision`` is that of the sums over a path's steps.
     """
 
     def features(layers: Layers, weights: Array) -> Array:
         return project_layers(layers, weights, projection)
 
-    finish = features if projection.kind == "factored" else assemble
+    finish = features if projection.kind == "factored" else computing(assemble, precision)
     found: dict[GradientSpec, Any] = {}
     for spec in specs:
         if spec in found:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ctrak_jax.gradient import select
+from ctrak_jax.precision import GIVEN, MatmulPolicy
 from ctrak_jax.typing import Array, Cond, EpsFn, Image, LayersFn, LayerTrace, Params, Timestep
 
 
@@ -33,18 +34,20 @@ class Network(NamedTuple):
     Attributes:
         eps_fn: ``eps_fn(params, x, t, cond)``.
         layers_fn: the same with its linear layers shown.
-        exact_fn: the same in full precision, for the small difference of two predictions.
+        exact_fn: the same at least as precise, for the small difference of two predictions.
         merge: chosen and other parameters -> ``params``.
+        precision: of the products that the functions have, and of the sums over a path's steps.
     """
 
     eps_fn: EpsFn
     layers_fn: LayersFn
     exact_fn: EpsFn
     merge: Callable[[dict[str, Any], dict[str, Any]], Params]
+    precision: MatmulPolicy = GIVEN
 
     @property
     def mixed(self) -> bool:
-        """Does the network compute in less than the exact precision?"""
+        """Are differences taken by another function than gradients?"""
         return self.exact_fn is not self.eps_fn
 
     def given(self, others: dict[str, Any]) -> Predictions:
@@ -79,6 +82,7 @@ def differentiable(
     exclude: Sequence[str] = (),
     layers_fn: LayersFn | None = None,
     exact_fn: EpsFn | None = None,
+    precision: MatmulPolicy = GIVEN,
 ) -> Differentiable:
     """A network ready to be attributed.
 
@@ -88,7 +92,8 @@ def differentiable(
         include: shell-style patterns on the parameters' paths.
         exclude: patterns left out of them.
         layers_fn: ``eps_fn`` that shows its linear layers; without it every gradient is formed.
-        exact_fn: ``eps_fn`` in full precision, if it is not.
+        exact_fn: a more precise ``eps_fn`` for small differences.
+        precision: of the functions' products (:mod:`ctrak_jax.precision`).
 
     Raises:
         ValueError: a pattern matches nothing, or nothing is left.
@@ -100,5 +105,6 @@ def differentiable(
         return LayerTrace(eps_fn(params, x, t, cond), {}, {})
 
     selection = select(params, include, exclude)
-    network = Network(eps_fn, layers_fn or shows_none, exact_fn or eps_fn, selection.merge)
+    functions = eps_fn, layers_fn or shows_none, exact_fn or eps_fn
+    network = Network(*functions, selection.merge, precision)
     return Differentiable(network, Weights(selection.params, selection.others))

@@ -148,6 +148,7 @@ def query_features(
                     loss,
                     recipe.projection,
                     recipe.time_chunk,
+                    network.precision.gradients,
                 )
 
             alone = jax.tree.map(lambda leaf: leaf[None], of(shared, item.cond))

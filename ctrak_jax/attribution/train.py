@@ -91,6 +91,7 @@ def train_features(
                 lambda spec: loss_of(spec.loss, recipe.schedule, x0, condition, 1.0),
                 recipe.projection,
                 recipe.time_chunk,
+                network.precision.gradients,
             )
 
         named = [spec for spec in specs if spec.condition == "own"]

@@ -15,7 +15,7 @@ import scipy.linalg
 from ctrak_jax import attribution, fisher
 from ctrak_jax import config as cfg
 from ctrak_jax.bench.timing import Call, Row, in_turns, of_program
-from ctrak_jax.config.recipes import recipe_of
+from ctrak_jax.config.recipes import projection_of, recipe_of
 from ctrak_jax.data import build
 from ctrak_jax.devices import ShardedRows, local_mesh
 from ctrak_jax.inputs.base import NegativeRule
@@ -23,6 +23,7 @@ from ctrak_jax.inputs.batches import train_samples
 from ctrak_jax.inputs.pixels import Pixels
 from ctrak_jax.methods import METHODS, GradientSpec, concept_trak, train_specs
 from ctrak_jax.models.architecture import architecture_of, model_files_of
+from ctrak_jax.precision import policy_of
 from ctrak_jax.projection import (
     KINDS,
     Projection,
@@ -32,6 +33,7 @@ from ctrak_jax.projection import (
     reference,
 )
 from ctrak_jax.run.features import TrainingFeatures, ranked, rows_per_block
+from ctrak_jax.run.network import split
 from ctrak_jax.store import FeatureStore
 
 SOLVE_ROWS = 1_500
@@ -70,15 +72,20 @@ def subject(batch: int, k: int) -> Subject:
     shape, size = data.image_shape, data.conditions.size
     files = model_files_of(config.model, Path())
     architecture = architecture_of(
-        config.model, config.schedule, files=files, image_shape=shape, condition_size=size
+        config.model,
+        config.schedule,
+        files=files,
+        image_shape=shape,
+        condition_size=size,
+        precision=policy_of(config.run.precision),
     )
     rng = np.random.default_rng(0)
     params = jax.tree.map(
         lambda leaf: leaf + 0.05 * rng.standard_normal(leaf.shape, np.float32),
         architecture.create(0),
     )
-    eps_fn, layers_fn, params, exact_fn = architecture.denoiser(params, local_mesh(1))
-    found = attribution.differentiable(eps_fn, params, layers_fn=layers_fn, exact_fn=exact_fn)
+    denoiser = architecture.denoiser(params, local_mesh(1))
+    found = split(denoiser, ("*",), (), projection_of(config))
     samples = train_samples(Pixels(data, NegativeRule(t.negative, t.negatives)), data.train_index)
     rows = np.arange(batch) % len(data.train_index)
     return Subject(recipe_of(config, architecture.schedule), *found, samples.batch(rows))

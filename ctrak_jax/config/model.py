@@ -47,8 +47,8 @@ class ModelConfig(Section):
     lora_scale: Annotated[tuple[float, ...], ONE_OR_SEVERAL, FILLED] = (1.0,)
     """Scale of the LoRAs: one for all, or one for each."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format the network computes in (text-to-image); parameters, gradients and guidance
-    stay float32."""
+    """Number format that the network's passes for gradients compute in; parameters, gradients,
+    inversion, guidance and training stay float32."""
     remat: Annotated[bool, PERFORMANCE] = False
     """Keep only the blocks' outputs for the backward pass: less memory, more work
     (text-to-image)."""
@@ -56,11 +56,10 @@ class ModelConfig(Section):
     """Attention over chunks of its queries: less memory (text-to-image)."""
 
     def problems(self) -> Iterator[str]:
-        settings = (self.dtype, self.remat, self.efficient_attention)
-        if self.kind == "dit" and settings != ("float32", False, False):
+        if self.kind == "dit" and (self.remat or self.efficient_attention):
             yield (
-                "model.dtype, model.remat and model.efficient_attention are of a text-to-image "
-                "network; leave them out for model.kind=dit"
+                "model.remat and model.efficient_attention are of a text-to-image network; leave "
+                "them out for model.kind=dit"
             )
         beside = (self.folder, self.vae, self.prediction, self.lora or None)
         if beside != (None,) * len(beside) and not self._is_given:

@@ -14,7 +14,8 @@ from jax.scipy.linalg import cho_solve
 from jaxtyping import Float
 
 from ctrak_jax.fisher.gram import Gram, damping
-from ctrak_jax.fisher.rows import HIGHEST, normal_product
+from ctrak_jax.fisher.rows import normal_product
+from ctrak_jax.precision import EXACT
 from ctrak_jax.typing import Array
 
 
@@ -37,7 +38,7 @@ def dual(
 ) -> Float[Array, "damping query proj"]:
     """The same for fewer samples than coordinates: equation (5.13)."""
     features, k = jnp.asarray(features, jnp.float32), features.shape[1]
-    kernel = jnp.matmul(features, features.T, precision=HIGHEST)
+    kernel = jnp.matmul(features, features.T, precision=EXACT)
     lams = [damping(jnp.trace(kernel), k, multiple) for multiple in multiples]
     return jnp.stack([_dual(features, kernel, phi, lam) for lam in lams])
 
@@ -47,7 +48,7 @@ def _primal(matrix: Array, phi: Array, lam: Array) -> Array:
     lower = jnp.linalg.cholesky(matrix + lam * jnp.eye(len(matrix)))
     return _refined(
         lambda right: cho_solve((lower, True), right.T).T,
-        lambda z: jnp.matmul(z, matrix, precision=HIGHEST) + lam * z,
+        lambda z: jnp.matmul(z, matrix, precision=EXACT) + lam * z,
         phi,
     )
 
@@ -57,9 +58,9 @@ def _dual(features: Array, kernel: Array, phi: Array, lam: Array) -> Array:
     lower = jnp.linalg.cholesky(kernel + lam * jnp.eye(len(kernel)))
 
     def solve(right: Array) -> Array:
-        seen = jnp.matmul(right, features.T, precision=HIGHEST)
+        seen = jnp.matmul(right, features.T, precision=EXACT)
         inside = cho_solve((lower, True), seen.T).T
-        return (right - jnp.matmul(inside, features, precision=HIGHEST)) / lam
+        return (right - jnp.matmul(inside, features, precision=EXACT)) / lam
 
     return _refined(solve, lambda z: normal_product(z, features) + lam * z, phi)
 

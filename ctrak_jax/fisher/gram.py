@@ -28,7 +28,7 @@ def init(k: int) -> Gram:
 
 
 def update(gram: Gram, features: Float[Array, "sample proj"]) -> Gram:
-    """Add a batch of features, in float32 at the highest matmul precision."""
+    """Add a batch of features, in float32."""
     return Gram(gram.matrix + outer(None, features), gram.samples + features.shape[0])
 
 

@@ -18,9 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from ctrak_jax.precision import EXACT
 from ctrak_jax.typing import Array
-
-HIGHEST = jax.lax.Precision.HIGHEST
 
 RowFn = Callable[[Any, Array], Array]
 """fn(shared, features [sample, proj]): a sum over samples, or one row per sample. Defined once, at
@@ -127,9 +126,9 @@ def _of_scaled(fn: RowFn) -> RowFn:
 
 
 def outer(_: None, features: Float[Array, "sample proj"]) -> Float[Array, "proj proj"]:
-    """G of equation (5.12), in float32 at the highest matmul precision."""
+    """G of equation (5.12), in float32."""
     features = features.astype(jnp.float32)
-    return jnp.matmul(features.T, features, precision=HIGHEST)
+    return jnp.matmul(features.T, features, precision=EXACT)
 
 
 def squares(_: None, features: Float[Array, "sample proj"]) -> Float[Array, " proj"]:
@@ -146,11 +145,11 @@ def normal_product(
     v: Float[Array, "vector proj"], features: Float[Array, "sample proj"]
 ) -> Float[Array, "vector proj"]:
     """v G of equation (5.12) without G: 4 n k flops per vector."""
-    return jnp.matmul(inner(v, features).T, features, precision=HIGHEST)
+    return jnp.matmul(inner(v, features).T, features, precision=EXACT)
 
 
 def inner(
     v: Float[Array, "vector proj"], features: Float[Array, "sample proj"]
 ) -> Float[Array, "sample vector"]:
     """v . phi_i of every sample and vector."""
-    return jnp.matmul(features, v.T, precision=HIGHEST)
+    return jnp.matmul(features, v.T, precision=EXACT)

@@ -22,13 +22,12 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from ctrak_jax.gradient.plain import over_chunks, pull_back
+from ctrak_jax.precision import EXACT
 from ctrak_jax.projection import Projection, factored
 from ctrak_jax.projection.api import project_leaf
 from ctrak_jax.reward import Loss, Step
 from ctrak_jax.trajectory import Path
 from ctrak_jax.typing import Array, Cond, Image, LayersFn, Timestep
-
-HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class Layers(NamedTuple):
@@ -90,11 +89,11 @@ def step_norms(layers: Layers) -> Float[Array, " time"]:
         d = layers.output_cotangents[kernel]
         rows, width = a.shape[1], a.shape[2] + d.shape[2]
         if rows * width <= a.shape[2] * d.shape[2]:
-            left = jnp.einsum("tiw,tjw->tij", a, a, precision=HIGHEST)
-            right = jnp.einsum("tiw,tjw->tij", d, d, precision=HIGHEST)
+            left = jnp.einsum("tiw,tjw->tij", a, a, precision=EXACT)
+            right = jnp.einsum("tiw,tjw->tij", d, d, precision=EXACT)
             squares.append(jnp.maximum((left * right).sum((1, 2)), 0.0))
         else:
-            step = jnp.einsum("tri,tro->tio", a, d, precision=HIGHEST)
+            step = jnp.einsum("tri,tro->tio", a, d, precision=EXACT)
             squares.append(jnp.square(step).sum((1, 2)))
     return jnp.sqrt(sum(squares[1:], start=squares[0]))
 
@@ -102,7 +101,7 @@ def step_norms(layers: Layers) -> Float[Array, " time"]:
 def assemble(layers: Layers, weights: Float[Array, " time"]) -> dict[str, Array]:
     """sum_t w_t g_t of every parameter, by path."""
     found: dict[str, Array] = {
-        path: jnp.tensordot(weights, g, 1) for path, g in layers.others.items()
+        path: jnp.tensordot(weights, g, 1, precision=EXACT) for path, g in layers.others.items()
     }
     for kernel, a in layers.inputs.items():
         d = layers.output_cotangents[kernel] * weights[:, None, None]
@@ -123,7 +122,7 @@ def project_layers(
             a, d = a.reshape(-1, shape[0]), d.reshape(-1, shape[1])
             total += factored.project_outer(a, d, k=k, seed=seed, first_row=row)
         else:
-            g = jnp.tensordot(weights, layers.others[path], 1)
+            g = jnp.tensordot(weights, layers.others[path], 1, precision=EXACT)
             shape = g.shape
             total += project_leaf(g[None], projection, first_row=row)[0]
         row += factored.rows_of(shape)

@@ -5,25 +5,25 @@ from functools import cached_property
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 
 from ctrak_jax import devices
 from ctrak_jax import schedule as schedules
 from ctrak_jax.config import ModelConfig, ScheduleConfig
-from ctrak_jax.models.denoiser import Denoiser, create, denoiser_of
+from ctrak_jax.models.denoiser import Compute, Denoiser, create, denoiser_of
 from ctrak_jax.models.dit import SIZES, DiT
 from ctrak_jax.models.stable_diffusion import (
-    Compute,
     LoraFile,
     ModelFiles,
     Noise,
     UNet,
-    denoiser_for,
     network_in,
     noise_in,
     text_length,
     unet_of,
 )
 from ctrak_jax.models.stable_diffusion.small import Size, unet_config
+from ctrak_jax.precision import GIVEN, MatmulPolicy
 from ctrak_jax.schedule import Schedule
 from ctrak_jax.typing import Params
 
@@ -36,10 +36,7 @@ SCHEDULES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A network of one sample, the shapes of the sample and of its condition; no parameters.
-
-    ``compute`` is read by a text-to-image network alone.
-    """
+    """A network of one sample, the shapes of the sample and of its condition; no parameters."""
 
     network: DiT | UNet
     noise: Noise
@@ -66,10 +63,7 @@ class Architecture:
 
     def denoiser(self, params: Params, mesh: jax.sharding.Mesh) -> Denoiser:
         """The network with parameters, which a mesh may hold in parts."""
-        if isinstance(self.network, UNet):
-            whole = denoiser_for(self.network, params, self.noise, self.compute)
-        else:
-            whole = denoiser_of(self.network, params, *self.noise, remat=False)
+        whole = denoiser_of(self.network, params, *self.noise, self.compute)
         shapes = jax.eval_shape(lambda: params)
         gathered = {
             name: devices.gathering(getattr(whole, name), shapes, mesh)
@@ -85,10 +79,11 @@ def architecture_of(
     files: ModelFiles,
     image_shape: tuple[int, int, int],
     condition_size: int,
+    precision: MatmulPolicy = GIVEN,
 ) -> Architecture:
     """The network of a config; the files of a text-to-image checkpoint say what it and its noise
     are. A class-conditional network takes images [H, W, 3] and ``condition_size`` numbers."""
-    compute = Compute(model.dtype, model.remat, model.efficient_attention)
+    compute = Compute(model.dtype, model.remat, model.efficient_attention, precision)
     noise = Noise(SCHEDULES[schedule.kind](steps=schedule.steps), schedule.prediction)
     if model.kind == "dit":
         network = dit_of(model)
@@ -123,4 +118,5 @@ def model_files_of(model: ModelConfig, trained: Path) -> ModelFiles:
 def dit_of(model: ModelConfig) -> DiT:
     """The diffusion transformer of a config."""
     size = SIZES[model.size]._asdict()
-    return DiT(**{name: getattr(model, name) or default for name, default in size.items()})
+    given = {name: getattr(model, name) or default for name, default in size.items()}
+    return DiT(**given, dtype=jnp.dtype(model.dtype))

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -16,18 +16,43 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.models.dit import DiT
 from ctrak_jax.models.network import DenoiserModule
 from ctrak_jax.models.published import convert
+from ctrak_jax.precision import GIVEN, MatmulPolicy, computing
 from ctrak_jax.schedule import Prediction, Schedule, as_eps_fn, predicted_noise
 from ctrak_jax.typing import Array, Cond, EpsFn, Image, LayersFn, LayerTrace, Params, Timestep
 
 
+class Compute(NamedTuple):
+    """How a network computes.
+
+    Attributes:
+        dtype: of products and activations; parameters, their gradients and the norms' statistics
+            are float32.
+        remat: keep only the outputs named :data:`BLOCK` for the backward pass and compute again
+            what lies between them: about a third more work, one block's memory instead of all.
+        efficient_attention: over chunks of queries, whose weights are never whole (Rabe & Staats
+            2021); a UNet's.
+        precision: of the products of float32 arrays.
+    """
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: bool = False
+    efficient_attention: bool = False
+    precision: MatmulPolicy = GIVEN
+
+
+FLOAT32 = Compute()
+
+
 class Denoiser(NamedTuple):
     """A noise prediction of one sample, the same with its linear layers shown, its parameters, and
-    the prediction in full precision for the small difference of two."""
+    the prediction for the small difference of two: by a float32 network, with the products that
+    ``precision`` has for differences."""
 
     eps_fn: EpsFn
     layers_fn: LayersFn
     params: Params
     exact_fn: EpsFn
+    precision: MatmulPolicy = GIVEN
 
 
 def eps_fn_of(network: DenoiserModule, schedule: Schedule, prediction: Prediction) -> EpsFn:
@@ -78,21 +103,21 @@ def denoiser_of(
     params: Params,
     schedule: Schedule,
     prediction: Prediction,
-    *,
-    remat: bool,
+    compute: Compute = FLOAT32,
 ) -> Denoiser:
-    """A network with its parameters.
-
-    With ``remat`` only the outputs named :data:`BLOCK` are kept for the backward pass and what lies
-    between them is computed again: about a third more work, and one block's memory instead of all.
-    """
-    eps_fn = eps_fn_of(network, schedule, prediction)
-    layers_fn = layers_fn_of(network, schedule, prediction)
-    if remat:
+    """A network that computes in ``compute.dtype``, with its parameters."""
+    precision = compute.precision
+    eps_fn = computing(eps_fn_of(network, schedule, prediction), precision.gradients)
+    layers_fn = computing(layers_fn_of(network, schedule, prediction), precision.gradients)
+    if compute.remat:
         policy = jax.checkpoint_policies.save_only_these_names(BLOCK)
         eps_fn = jax.checkpoint(eps_fn, policy=policy)
         layers_fn = jax.checkpoint(layers_fn, policy=policy)
-    return Denoiser(eps_fn, layers_fn, params, eps_fn)
+    exact_fn = eps_fn
+    if compute.dtype != "float32" or precision.mixed:
+        exact = network if compute.dtype == "float32" else network.in_float32()
+        exact_fn = computing(eps_fn_of(exact, schedule, prediction), precision.differences)
+    return Denoiser(eps_fn, layers_fn, params, exact_fn, precision)
 
 
 def create(network: DiT, image_shape: tuple[int, int, int], cond_size: int, seed: int) -> Params:

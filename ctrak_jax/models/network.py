@@ -25,6 +25,10 @@ class DenoiserModule(Protocol):
         self, variables: Mapping[str, Params], x: Image, t: Timestep, cond: Cond, /
     ) -> Any: ...
 
+    def in_float32(self) -> "DenoiserModule":
+        """The same network with everything computed in float32."""
+        ...
+
 
 @runtime_checkable
 class TextEncoder(Protocol):

@@ -33,6 +33,7 @@ from ctrak_jax.models.architecture import Architecture, architecture_of, model_f
 from ctrak_jax.plan import hlo
 from ctrak_jax.plan.bounds import Taken, dearest, largest_batch
 from ctrak_jax.plan.chips import chip_of
+from ctrak_jax.precision import policy_of
 from ctrak_jax.projection import implementation_of
 from ctrak_jax.run.network import placed, split
 from ctrak_jax.run.variants import feature_sets
@@ -172,7 +173,12 @@ def _shapes(config: Config) -> tuple[Architecture, int]:
         )
     files = model_files_of(config.model, Path())
     architecture = architecture_of(
-        config.model, config.schedule, files=files, image_shape=shape, condition_size=size
+        config.model,
+        config.schedule,
+        files=files,
+        image_shape=shape,
+        condition_size=size,
+        precision=policy_of(config.run.precision, "tpu"),
     )
     return architecture, negatives
 

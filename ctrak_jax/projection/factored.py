@@ -17,16 +17,14 @@ All entries come from the counter hash, equation (5.2): every leaf, in flattenin
 next rows of it, a matrix in rows for P, then out for Q.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from ctrak_jax.precision import EXACT
 from ctrak_jax.projection import xla
 from ctrak_jax.projection.reference import WORD, sides
 from ctrak_jax.typing import Array
-
-HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def rows_of(shape: tuple[int, ...]) -> int:
@@ -39,7 +37,7 @@ def project_matrix(
 ) -> Float[Array, "*batch proj"]:
     """vec(P^T G Q) of a whole gradient: the reference for :func:`project_outer`."""
     p, q = _matrices(g.shape[-2], g.shape[-1], k, seed, first_row)
-    found = jnp.einsum("ia,...io,ob->...ab", p, g, q, precision=HIGHEST)
+    found = jnp.einsum("ia,...io,ob->...ab", p, g, q, precision=EXACT)
     return found.reshape(*found.shape[:-2], k)
 
 
@@ -53,8 +51,8 @@ def project_outer(
 ) -> Float[Array, "*batch proj"]:
     """vec(P^T A^T D Q), equation (5.9)."""
     p, q = _matrices(a.shape[-1], d.shape[-1], k, seed, first_row)
-    left, right = jnp.matmul(a, p, precision=HIGHEST), jnp.matmul(d, q, precision=HIGHEST)
-    found = jnp.einsum("...ra,...rb->...ab", left, right, precision=HIGHEST)
+    left, right = jnp.matmul(a, p, precision=EXACT), jnp.matmul(d, q, precision=EXACT)
+    found = jnp.einsum("...ra,...rb->...ab", left, right, precision=EXACT)
     return found.reshape(*found.shape[:-2], k)
 
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from ctrak_jax.precision import EXACT
 from ctrak_jax.projection.blocks import over_blocks
 from ctrak_jax.projection.reference import block_rows
 from ctrak_jax.projection.xla import signs, words
@@ -61,9 +62,7 @@ def hadamard(x: Float[Array, "sample block row"]) -> Float[Array, "sample block 
         left //= sides[-1]
     y = x.reshape(*x.shape[:2], *sides)
     for axis, side in enumerate(sides, 2):
-        y = jax.lax.dot_general(
-            y, _matrix(side), (((axis,), (0,)), ((), ())), precision=jax.lax.Precision.HIGHEST
-        )
+        y = jax.lax.dot_general(y, _matrix(side), (((axis,), (0,)), ((), ())), precision=EXACT)
         y = jnp.moveaxis(y, -1, axis)
     return y.reshape(x.shape)
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt32
 
+from ctrak_jax.precision import EXACT
 from ctrak_jax.projection.blocks import over_blocks
 from ctrak_jax.projection.reference import COLUMN_SALT, ROW_SALT, WORD
 from ctrak_jax.typing import Array
@@ -64,7 +65,7 @@ def project(
 
     def add(total: Array, first: Array, part: Array) -> Array:
         rows = first + jnp.arange(part.shape[1], dtype=jnp.uint32)
-        return total + jax.lax.dot(part, block(seed, rows, k), precision=jax.lax.Precision.HIGHEST)
+        return total + jax.lax.dot(part, block(seed, rows, k), precision=EXACT)
 
     total = jnp.zeros((g.shape[0], k), jnp.float32)
     total = over_blocks(add, total, g, first_row=first_row, block=1, count=tile)

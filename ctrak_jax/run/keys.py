@@ -33,7 +33,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "training": _of("train", "steps batch optimizer learning_rate adam_learning_rate warmup")
     + _of("train", "weight_decay clip ema attribute_dropout condition_dropout"),
     "autoencoder": _of("autoencoder", "steps batch learning_rate adam_learning_rate kl"),
-    "compute": ("model.dtype",),
+    "compute": ("model.dtype", "run.precision"),
     "encoding": _of("encode", "flip dtype"),
     "query-images": _SCHEDULE
     + _of("trajectory", "steps record_every")
@@ -84,11 +84,17 @@ RESULTS: dict[str, tuple[str, ...]] = {
 that it is computed from (the model's hash, the data set's fingerprint, the questions')."""
 
 
+UNSAID: dict[str, Any] = {"run.precision": "default"}
+"""Settings that came later: at these values they stand in no key, so that keys without them stay as
+they are."""
+
+
 def settings_of(config: Config, result: str) -> dict[str, Any]:
     """The settings that a result depends on, by dotted name."""
     names = dict.fromkeys(name for group in RESULTS[result] for name in SETTINGS[group])
-    found = config.model_dump(mode="json")
-    return {name: _value(found, name) for name in names}
+    dumped = config.model_dump(mode="json")
+    found = {name: _value(dumped, name) for name in names}
+    return {n: value for n, value in found.items() if n not in UNSAID or value != UNSAID[n]}
 
 
 def _value(found: Any, name: str) -> Any:
@@ -130,7 +136,7 @@ def feature_key(
     on_path = "features on inversions" if spec.path == "inversion" else "features"
     found = nested(settings_of(config, "query features" if query else on_path))
     gradient, trajectory = found.pop("gradient"), found.pop("trajectory")
-    del found["model"]  # how the network computes is in the model's own key
+    del found["model"]  # the dtype that the network computes in is in the model's own key
     return {
         **made_by,
         "loss": spec.loss,
@@ -145,6 +151,7 @@ def feature_key(
         },
         "dtype": found.pop("store", {"dtype": "float32"})["dtype"],
         "version": version("ctrak-jax"),
+        **found.pop("run", {}),
         **found,
     }
 

@@ -42,7 +42,7 @@ def split(
     Raises:
         UsageError: a pattern matches nothing, or nothing or too little is left.
     """
-    eps_fn, layers_fn, params, exact_fn = denoiser
+    eps_fn, layers_fn, params, exact_fn, precision = denoiser
     adapted = any(ADAPTER in path for path in parameter_paths(params))
     if adapted and not any("lora" in pattern for pattern in include):
         exclude = (*exclude, f"*{ADAPTER}*")
@@ -54,6 +54,7 @@ def split(
             exclude=exclude,
             layers_fn=layers_fn,
             exact_fn=exact_fn,
+            precision=precision,
         )
     except ValueError as error:
         raise UsageError(f"gradient.include or gradient.exclude: {error}") from None

@@ -24,6 +24,7 @@ from ctrak_jax.methods import GradientSpec, store_of
 from ctrak_jax.models import Denoiser
 from ctrak_jax.models.architecture import Architecture, architecture_of, model_files_of
 from ctrak_jax.models.stable_diffusion import ModelFiles, UNet
+from ctrak_jax.precision import policy_of
 from ctrak_jax.run import keys, model_file, questions
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.network import PlacedNetwork, placed, split
@@ -63,6 +64,7 @@ class Context:
                 files=self.model_source,
                 image_shape=self.training_set.image_shape,
                 condition_size=self.dataset.conditions.size,
+                precision=policy_of(self.config.run.precision),
             )
 
     @cached_property

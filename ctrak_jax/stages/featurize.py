@@ -10,10 +10,12 @@ from jax.sharding import Mesh
 
 from ctrak_jax import devices, hosts
 from ctrak_jax.attribution import Recipe, TrainBatch, TrainFeatures, train_features
+from ctrak_jax.config import Config
 from ctrak_jax.data import read_ahead
 from ctrak_jax.inputs.batches import TrainSamples
 from ctrak_jax.log import stage
 from ctrak_jax.methods import METHODS, GradientSpec, Method, needs_errors, train_specs
+from ctrak_jax.precision import described
 from ctrak_jax.projection import implementation_of
 from ctrak_jax.run.fill import Computed, FillJob, fill
 from ctrak_jax.run.folder import RunFolder
@@ -37,10 +39,18 @@ class Featurizer(NamedTuple):
 
 
 class StoreForm(NamedTuple):
-    """How rows are kept: rows per chunk, and the numbers' format."""
+    """How rows are kept: rows per chunk, the numbers' format, and for the record the precision
+    that they are computed with."""
 
     chunk: int
     dtype: Dtype
+    precision: Mapping[str, str]
+
+
+def form_of(config: Config) -> StoreForm:
+    """How a config keeps rows."""
+    store = config.store
+    return StoreForm(store.chunk, store.dtype, described(config.run.precision))
 
 
 def run(ctx: Context, variant: Variant = MAIN) -> None:
@@ -60,7 +70,7 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
         ctx.folder.part(variant.folder),
         feature_set(ctx.config, variant, len(ctx.dataset.train_index)).methods,
         partial(ctx.feature_key, variant=variant),
-        StoreForm(ctx.config.store.chunk, ctx.config.store.dtype),
+        form_of(ctx.config),
         variant.title("featurize"),
     )
 
@@ -91,6 +101,7 @@ def complete(
                     chunk=form.chunk,
                     dtype=form.dtype,
                     together=begun,
+                    precision=form.precision,
                 )
                 for name, spec in names.items()
             }
@@ -111,6 +122,7 @@ def complete(
                 "projection": implementation_of(featurizer.recipe.projection),
                 "specs": sum(bool(chunks) for chunks in missing.values()),
                 "processes": hosts.count(),
+                "precision": form.precision,
             }
             fill(stores, jobs, _dispatcher(featurizer, jobs, keep_errors), title, record)
     hosts.barrier("featurized")

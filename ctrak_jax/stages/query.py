@@ -19,6 +19,7 @@ from ctrak_jax.inputs.questions import by_image, in_common
 from ctrak_jax.log import logger, stage
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
+from ctrak_jax.precision import described
 from ctrak_jax.run import questions
 from ctrak_jax.run.fill import Computed, FillJob, fill
 from ctrak_jax.run.keys import settings_of
@@ -95,6 +96,7 @@ def generate(ctx: Context, like: Context | None = None) -> None:
         artist.write_sheet()
         record.samples = artist.tried
         record.extra = {"accepted": artist.kept, "generated": artist.tried}
+        record.extra |= {"precision": described(config.run.precision)}
         if not artist.asked:
             raise StoreError(
                 "no image was accepted, so there is nothing to ask; train longer, raise "
@@ -240,6 +242,7 @@ def featurize(ctx: Context, variant: Variant = MAIN) -> None:
     asked, folder = ctx.questions(), ctx.folder.part(variant.folder)
     concepts = len(ctx.dataset.conditions.attributes)
     specs = {name: spec for name in ctx.config.methods if (spec := METHODS[name].query)}
+    precision = described(ctx.config.run.precision)
     stores: dict[str, FeatureStore] = {}
     for name, spec in specs.items():
         stores[name] = FeatureStore.create(
@@ -248,6 +251,7 @@ def featurize(ctx: Context, variant: Variant = MAIN) -> None:
             index=np.arange(len(asked)),
             widths={"features": ctx.config.projection.k},
             chunk=concepts,  # an image and its questions
+            precision=precision,
         )
         questions.write_questions(folder.query_features(name) / "queries.csv", asked)
     missing = {name: store.missing for name, store in stores.items() if store.missing}
@@ -266,6 +270,7 @@ def featurize(ctx: Context, variant: Variant = MAIN) -> None:
     title = variant.title("query")
     with stage(folder.root, title, ctx.mesh.size) as record:
         wanted = {name: specs[name] for name in missing}
+        record.extra = {"precision": precision}
         fill(stores, jobs, _dispatcher(ctx, variant, wanted, asked, sizes), title, record)
         for store in stores.values():
             store.seal()

@@ -130,7 +130,7 @@ def make_trainer(training: ModelTraining) -> Trainer:
     """The compiled part of a training; of its data it takes the attributes alone."""
     config, architecture = training.config, training.architecture
     return trainer(
-        eps_fn_of(architecture.network, *architecture.noise),
+        eps_fn_of(architecture.network.in_float32(), *architecture.noise),
         architecture.schedule,
         optimizer(_optimizer_spec(config.train, config.train)),
         blocks=training.data.conditions.blocks,

@@ -95,6 +95,7 @@ class FeatureStore:
         chunk: int,
         dtype: Dtype = "float32",
         together: Sequence[str] = (),
+        precision: Mapping[str, str] | None = None,
     ) -> "FeatureStore":
         """Open the store at ``place``, or make an empty one.
 
@@ -105,6 +106,8 @@ class FeatureStore:
             chunk: rows per chunk.
             dtype: how ``features`` are kept; other arrays are float32.
             together: the stores filled by one program, this one among them.
+            precision: what products are on the devices that begin the store
+                (:func:`ctrak_jax.precision.described`), for the record.
         """
         if cls.exists(place):
             return cls.open(place, key)
@@ -125,6 +128,7 @@ class FeatureStore:
             "arrays": arrays,
             "complete": [],
             "together": list(together),
+            "precision": dict(precision or {}),
         }
         write_manifest(place, manifest)
         return cls(place, manifest)

@@ -110,11 +110,31 @@ def test_speed_memory_devices_and_evaluation_change_no_key():
         ({"lds": {"trainings": 2}}, "lds"),
         ({"encode": {"flip": True}}, "encoded"),
         ({"autoencoder": {"steps": 7}}, "text-to-image model"),
+        *(
+            ({"run": {"precision": "high"}}, result)
+            for result in ("features", "query features", "query images", "scores", "abc scores")
+        ),
+        ({"run": {"precision": "highest"}}, "outputs of a subset"),
     ],
     ids=str,
 )
 def test_what_changes_a_number_changes_its_key(section, result):
     assert settings_of(Config.model_validate(section), result) != settings_of(Config(), result)
+
+
+def test_precision_stands_in_a_key_where_it_is_not_the_default():
+    """Keys of runs that knew no such setting stay as they are."""
+    spec = METHODS["trak"].train
+    assert spec is not None
+
+    def key(precision: str) -> dict[str, Any]:
+        config = Config.model_validate({"run": {"precision": precision}})
+        return feature_key(config, spec, made_by={}, timesteps=[1], parameters=9)
+
+    assert key("high") == key("default") | {"precision": "high"}
+    for result in ("model", "text-to-image model", "encoded"):
+        config = Config.model_validate({"run": {"precision": "high"}})
+        assert settings_of(config, result) == settings_of(Config(), result), "training is not told"
 
 
 def test_a_forward_feature_does_not_depend_on_guidance():

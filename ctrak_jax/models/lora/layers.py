@@ -15,7 +15,7 @@ Source: Hu et al. 2022.
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -31,6 +31,7 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import select
 from ctrak_jax.models.network import DenoiserModule
 from ctrak_jax.models.tuning import Tuned, tune
+from ctrak_jax.precision import EXACT
 from ctrak_jax.schedule import Schedule
 from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, PRNGKey, Timestep
 
@@ -105,8 +106,8 @@ def merge_adapters(
         adapters = [LayerAdapter(layer, 1, (), scale) for layer in ends]
     for layer, number, _, own in adapters:
         a, b = (leaves.pop(f"{layer}/{name}") for name in adapter_names(number))
-        # By highest precision: an accelerator's own would round the merged weight.
-        product = jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+        # Exactly: an accelerator's own would round the merged weight.
+        product = jnp.matmul(a, b, precision=EXACT)
         leaves[f"{layer}/kernel"] = leaves[f"{layer}/kernel"] + own * product
     return unflatten_dict(leaves, sep="/")
 
@@ -175,6 +176,10 @@ class Adapted:
         ]
         with adapting(adapters):
             return self.network.apply(variables, x, t, cond)
+
+    def in_float32(self) -> "Adapted":
+        """The same network with everything computed in float32."""
+        return replace(self, network=self.network.in_float32())
 
 
 def train_adapters(

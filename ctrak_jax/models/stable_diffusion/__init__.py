@@ -16,7 +16,7 @@ import jax
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.checkpoints.config_file import read_config
-from ctrak_jax.models.denoiser import Denoiser, denoiser_of, eps_fn_of
+from ctrak_jax.models.denoiser import FLOAT32, Compute, Denoiser, denoiser_of
 from ctrak_jax.models.lora.files import LoraFile, Loras, read_loras
 from ctrak_jax.models.lora.layers import merge_adapters, with_adapters
 from ctrak_jax.models.stable_diffusion.autoencoder import (
@@ -36,15 +36,8 @@ from ctrak_jax.models.stable_diffusion.text import (
     text_template,
     text_tokenizer,
 )
-from ctrak_jax.models.stable_diffusion.unet import (
-    FLOAT32,
-    Compute,
-    UNet,
-    load_unet,
-    unet_from,
-    unet_of,
-)
-from ctrak_jax.typing import Cond, EpsFn, Image, Params, Timestep
+from ctrak_jax.models.stable_diffusion.unet import UNet, load_unet, unet_from, unet_of
+from ctrak_jax.typing import Params
 
 __all__ = [
     "FLOAT32",
@@ -57,8 +50,6 @@ __all__ = [
     "Noise",
     "UNet",
     "autoencoder_of",
-    "denoiser_for",
-    "exact_eps_fn",
     "load",
     "load_autoencoder",
     "load_codecs",
@@ -100,7 +91,7 @@ def load(model: ModelFiles | Path, compute: Compute = FLOAT32) -> TextToImage:
     """
     files = model_files(model)
     noise, unet = noise_in(files), load_network(files, compute)
-    denoiser = denoiser_for(unet.network, unet.params, noise, compute)
+    denoiser = denoiser_of(unet.network, unet.params, *noise, compute)
     return TextToImage(denoiser, unet.network, noise)
 
 
@@ -131,25 +122,6 @@ def load_network(model: ModelFiles, compute: Compute) -> Component[UNet]:
 
 def _loras(model: ModelFiles, unet: Params) -> Loras:
     return read_loras(model.loras, unet, lambda: text_template(model.config("text_encoder")[0]))
-
-
-def denoiser_for(network: UNet, params: Params, noise: Noise, compute: Compute) -> Denoiser:
-    """A UNet with its parameters for a noise; ``exact_fn`` is float32 whatever it computes in."""
-    plain = denoiser_of(network, params, *noise, remat=compute.remat)
-    if compute.dtype == "float32":
-        return plain
-    return plain._replace(exact_fn=exact_eps_fn(network, noise))
-
-
-def exact_eps_fn(network: UNet, noise: Noise) -> EpsFn:
-    """The noise prediction in float32, matmuls at the highest precision of the device."""
-    predict = eps_fn_of(network.in_float32(), *noise)
-
-    def eps_fn(params: Params, x: Image, t: Timestep, cond: Cond, /) -> Image:
-        with jax.default_matmul_precision("highest"):
-            return predict(params, x, t, cond)
-
-    return eps_fn
 
 
 def load_codecs(model: ModelFiles | Path) -> Codecs:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.checkpoints import DIFFUSERS
-from ctrak_jax.models.denoiser import BLOCK
+from ctrak_jax.models.denoiser import BLOCK, Compute
 from ctrak_jax.models.lora.layers import LayerAdapter, adapting, with_adapters
 from ctrak_jax.models.stable_diffusion import huggingface, weights
 from ctrak_jax.models.stable_diffusion.config_file import Component, refuse_others
@@ -56,19 +56,6 @@ ONLY = {
 }
 MARKED = re.compile(r"(resnets|attentions|transformer_blocks|downsamplers|upsamplers)_\d+")
 """The modules of a UNet whose outputs are kept where memory is saved."""
-
-
-class Compute(NamedTuple):
-    """How a UNet computes: the dtype of products and activations (parameters, their gradients and
-    the norms' statistics are float32), ``remat`` (:func:`ctrak_jax.models.denoiser.denoiser_of`),
-    and attention over chunks of queries, whose weights are never whole (Rabe & Staats 2021)."""
-
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: bool = False
-    efficient_attention: bool = False
-
-
-FLOAT32 = Compute()
 
 
 @dataclass(frozen=True)

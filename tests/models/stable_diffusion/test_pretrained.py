@@ -94,7 +94,7 @@ def test_the_parts_provide_what_is_asked_of_them(whole):
     params, t = model.denoiser.params, jnp.int32(500)
     eps = jax.jit(model.denoiser.eps_fn)(params, latent, t, cond)
     assert (eps.shape, eps.dtype) == (latent.shape, jnp.float32)
-    exact = jax.jit(sd.exact_eps_fn(model.network, model.noise))(params, latent, t, cond)
+    exact = jax.jit(model.denoiser.exact_fn)(params, latent, t, cond)
     np.testing.assert_allclose(exact, eps, atol=1e-5)
     seen = jax.jit(model.denoiser.layers_fn)(params, {}, latent, t, cond)
     np.testing.assert_allclose(seen.eps, eps, atol=1e-5)

@@ -21,9 +21,7 @@ from ctrak_jax.models.denoiser import Denoiser, denoiser_of
 from ctrak_jax.models.stable_diffusion import (
     FLOAT32,
     Compute,
-    Noise,
     UNet,
-    exact_eps_fn,
     load_unet,
     read_config,
     unet_of,
@@ -52,7 +50,7 @@ def network(compute: Compute = FLOAT32) -> UNet:
 @cache
 def model(compute: Compute = FLOAT32) -> Denoiser:
     params = load_unet(FIXTURES / "sd_unet", FLOAT32).params
-    return denoiser_of(network(compute), params, SCHEDULE, "eps", remat=compute.remat)
+    return denoiser_of(network(compute), params, SCHEDULE, "eps", compute)
 
 
 def channels_last(array: np.ndarray) -> jax.Array:
@@ -81,7 +79,6 @@ def gradients(compute: Compute = FLOAT32, form: str = "layers") -> list[list[jax
     """[loss][normalised] -> per-sample gradients over attn2 [sample, param], by one program."""
     ref, denoiser = reference(), model(compute)
     part = select(denoiser.params, ("*attn2*",))
-    exact = exact_eps_fn(network(compute), Noise(SCHEDULE, "eps"))
 
     def eps_fn(params, x, t, cond):
         return denoiser.eps_fn(part.merge(params, part.others), x, t, cond)
@@ -92,7 +89,7 @@ def gradients(compute: Compute = FLOAT32, form: str = "layers") -> list[list[jax
     def one(which, x0, x, cond, minus):
         contrast = None
         if compute.dtype != "float32":
-            contrast = reward.contrast_of(exact, denoiser.params, cond, minus)
+            contrast = reward.contrast_of(denoiser.exact_fn, denoiser.params, cond, minus)
         losses = (
             reward.dsm(SCHEDULE, x0),
             reward.dps(SCHEDULE, x0),
@@ -180,7 +177,7 @@ def kept(compute: Compute) -> int:
     }
     unet = unet_of(config, Path("config.json"), compute)
     params = jax.eval_shape(unet.init, jax.random.key(0))
-    denoiser = denoiser_of(unet, params, SCHEDULE, "eps", remat=compute.remat)
+    denoiser = denoiser_of(unet, params, SCHEDULE, "eps", compute)
 
     def way_back(params, x, cond):
         return jax.vjp(lambda x: denoiser.eps_fn(params, x, jnp.int32(500), cond), x)[1]
