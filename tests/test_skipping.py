@@ -7,6 +7,7 @@ from ctrak_jax import hosts, pipeline
 from ctrak_jax.config import Config
 from ctrak_jax.data.pictures import Files
 from ctrak_jax.errors import UsageError
+from ctrak_jax.run.reader import open_run
 from tests.data.wild import Numbering, captions_beside, encoded, put, style, table_names_files
 
 AT = Numbering(12)
@@ -37,6 +38,14 @@ def test_what_was_left_out_is_listed_in_the_folder_of_the_run(tmp_path):
     put(tmp_path / "mine/images/7.png", encoded(7))
     prepared(tmp_path)
     assert not (tmp_path / "run/skipped.csv").exists()
+
+
+def test_a_run_that_is_opened_decodes_no_picture_again(tmp_path, monkeypatch):
+    table_names_files(tmp_path / "mine", AT)
+    put(tmp_path / "mine/images/7.png", encoded(7)[:-30])
+    found = prepared(tmp_path, bad_pictures="skip")
+    monkeypatch.delattr(Files, "read")
+    assert open_run(tmp_path / "run").dataset.raw.attributes == found.raw.attributes
 
 
 def test_other_processes_leave_out_what_the_first_one_found(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ctrak_jax import config as cfg
 from ctrak_jax import data
+from ctrak_jax.data.looking import RECORD, Record
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.methods import METHODS, store_of
 from ctrak_jax.run.dampings import Damping, read_dampings
@@ -163,7 +164,8 @@ class Run(SeedRun):
     @cached_property
     def dataset(self) -> data.Dataset:
         """The data set, drawn or read again: ``dataset.raw.images[hit.index]``."""
-        return data.build(self.config.data)
+        record = Record(self.path / RECORD, is_written=False)
+        return data.build(self.config.data, record=record)
 
 
 def open_run(path: str | Path) -> Run:
