@@ -225,7 +225,7 @@ def test_measures_are_those_of_the_scores(run):
         expected = np.mean([r["recall"]["10"] for r in measured])
         assert row["recall"]["10"]["mean"] == pytest.approx(expected)
     assert document["settings"]["tasks_with_learned_token"] == 1
-    assert "| D " in (run / "abc.md").read_text()
+    assert "| Concept-TRAK | as configured " in (run / "abc.md").read_text()
 
 
 def test_questions_leave_the_token_out(run):
