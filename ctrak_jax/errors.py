@@ -11,6 +11,11 @@ class StoreError(RuntimeError):
     prints it as one line and exits with status 1."""
 
 
+class OutOfTime(KeyboardInterrupt):
+    """The time given to the command is up. What is done is saved, and the command line ends with
+    status 75: the same command goes on from there."""
+
+
 class HostError(RuntimeError):
     """Another process of the run is missing, late or lost. The command line prints it as one line
     and exits with status 1."""

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -19,6 +20,7 @@ from rich.logging import RichHandler
 from rich.text import Text
 
 from ctrak_jax import meeting
+from ctrak_jax.errors import OutOfTime
 
 logger = logging.getLogger("ctrak")
 console = Console(stderr=True)
@@ -42,6 +44,41 @@ def set_up() -> None:
 def records() -> list[dict[str, Any]]:
     """The lines that this process has written to log.jsonl, in order."""
     return list(_RECORDS)
+
+
+class Deadline:
+    """When a command has to end, at the end of a piece that is saved; by default never.
+
+    It is a soft one: a command does at least one piece, so that repeating it comes to the end.
+    """
+
+    def __init__(self) -> None:
+        self.set(math.inf)
+
+    def set(self, minutes: float) -> None:
+        """Give the command so many minutes from now."""
+        self.minutes, self._end = minutes, time.monotonic() + 60 * minutes
+
+    @property
+    def passed(self) -> bool:
+        return time.monotonic() > self._end
+
+    def check(self) -> None:
+        """End the command where its time is up; called where more is to be done and what is done
+        is saved.
+
+        Raises:
+            OutOfTime: it is up.
+        """
+        if self.passed:
+            raise OutOfTime(
+                f"the {self.minutes:g} minutes are over; finished work is kept, the same command "
+                "goes on from there."
+            )
+
+
+deadline = Deadline()
+"""Of this process."""
 
 
 class _Rate(progress.ProgressColumn):

@@ -10,7 +10,7 @@ whose conditions do not name the attribute asked about.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ctrak_jax import data, hosts
+from ctrak_jax import data, hosts, log
 from ctrak_jax.config import Config, DataConfig, dump
 from ctrak_jax.data.faults import write_faults
 from ctrak_jax.data.looking import RECORD, Record
@@ -161,10 +161,16 @@ def stages_of(config: Config) -> tuple[str, ...]:
 
 def run(config: Config, out: Path, stages: Sequence[str] = tuple(STAGES)) -> None:
     """Stages in order, each skipped where its result is there and its inputs are unchanged; then
-    the config is that of ``out``."""
+    the config is that of ``out``.
+
+    Raises:
+        OutOfTime: the command's time is up, and stages are left.
+    """
     require_writable(out)
     contexts = prepare(config, out)
     for name in stages:
+        if log.records():  # something was done
+            log.deadline.check()
         if name in SHARED or hosts.is_first():
             STAGES[name](out, contexts)
         hosts.barrier(name)

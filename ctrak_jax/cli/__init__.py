@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from ctrak_jax.errors import HostError, StoreError, UsageError
+from ctrak_jax.errors import HostError, OutOfTime, StoreError, UsageError
 
 DESCRIPTION = "Concept-level data attribution: which training images taught a model this concept?"
 
@@ -73,13 +73,16 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 bad usage or config, 1 anything else, 130 interrupted."""
+    """Exit status: 0 done, 2 bad usage or config, 75 out of time, 130 interrupted, 1 anything
+    else."""
     try:
         _main(sys.argv[1:] if argv is None else argv)
     except UsageError as error:
         return _ended(2, error)
     except (StoreError, HostError, OSError) as error:
         return _ended(1, error)
+    except OutOfTime as error:
+        return _ended(75, error)
     except KeyboardInterrupt:
         return _ended(130, "interrupted; finished work is kept, the same command resumes it.")
     except BaseException as error:

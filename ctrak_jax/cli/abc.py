@@ -8,6 +8,7 @@ from ctrak_jax.cli import arguments
 def declare(parser: argparse.ArgumentParser) -> None:
     """The arguments of a stage."""
     arguments.declare_config(parser)
+    arguments.declare_minutes(parser)
     arguments.declare_processes(parser)
     arguments.declare_json(parser)
 
@@ -15,9 +16,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def act(args: argparse.Namespace) -> None:
     """Run the benchmark and print its table."""
     config, out = arguments.load(args)
-    from ctrak_jax import abc, hosts
+    from ctrak_jax import abc, hosts, log
     from ctrak_jax.cli import compilation_cache
 
+    log.deadline.set(args.minutes)
     arguments.join(args)
     compilation_cache.switch_on(config.run.compilation_cache)
     abc.run(config, out)

@@ -42,6 +42,18 @@ def declare_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
+def declare_minutes(parser: argparse.ArgumentParser) -> None:
+    """``--minutes``."""
+    parser.add_argument(
+        "--minutes",
+        type=_positive,
+        metavar="N",
+        default=float("inf"),
+        help="end after so many minutes, when the piece being worked on is saved, with status 75; "
+        "the same command goes on from there [no limit]",
+    )
+
+
 def declare_processes(parser: argparse.ArgumentParser) -> None:
     """How several processes find each other."""
     group = parser.add_argument_group(
@@ -57,21 +69,21 @@ def declare_processes(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
     group.add_argument(
         "--join-timeout",
-        type=_seconds,
+        type=_positive,
         metavar="S",
         default=300.0,
         help="seconds to wait until all have come [300]",
     )
     group.add_argument(
         "--barrier-timeout",
-        type=_seconds,
+        type=_positive,
         metavar="S",
         default=3600.0,
         help="seconds without a sign of progress from a process that others wait for [3600]",
     )
 
 
-def _seconds(text: str) -> float:
+def _positive(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
         raise ValueError

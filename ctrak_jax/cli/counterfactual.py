@@ -8,19 +8,21 @@ from ctrak_jax.cli import arguments
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """A config and ``--json``."""
+    """A config, ``--minutes`` and ``--json``."""
     arguments.declare_config(parser)
+    arguments.declare_minutes(parser)
     arguments.declare_json(parser)
 
 
 def act(args: argparse.Namespace) -> None:
     """Retrain, generate, and print what came of it."""
     config, out = arguments.load(args)
-    from ctrak_jax import pipeline
+    from ctrak_jax import log, pipeline
     from ctrak_jax.cli import compilation_cache
     from ctrak_jax.stages.retrain import counterfactual
     from ctrak_jax.terminal.counterfactual import counterfactual_table
 
+    log.deadline.set(args.minutes)
     compilation_cache.switch_on(config.run.compilation_cache)
     found = counterfactual.run(out, pipeline.prepare(config, out))
     if args.json:

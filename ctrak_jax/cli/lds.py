@@ -9,8 +9,9 @@ from ctrak_jax.errors import UsageError
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """A config, ``--part``, how several processes find each other, and ``--json``."""
+    """A config, ``--minutes``, ``--part``, what joins several processes, and ``--json``."""
     arguments.declare_config(parser)
+    arguments.declare_minutes(parser)
     parser.add_argument(
         "--part",
         metavar="I/N",
@@ -37,12 +38,13 @@ def act(args: argparse.Namespace) -> None:
     """Retrain, compare and print; the report is drawn again where there is one."""
     config, out = arguments.load(args)
     number, of = part_of(args.part)
-    from ctrak_jax import hosts, pipeline
+    from ctrak_jax import hosts, log, pipeline
     from ctrak_jax.cli import compilation_cache
     from ctrak_jax.stages import report
     from ctrak_jax.stages.retrain import lds
     from ctrak_jax.terminal.lds import lds_table
 
+    log.deadline.set(args.minutes)
     arguments.join(args)
     compilation_cache.switch_on(config.run.compilation_cache)
     contexts = pipeline.prepare(config, out)

@@ -9,6 +9,7 @@ from ctrak_jax.cli import arguments
 def declare(parser: argparse.ArgumentParser) -> None:
     """The arguments of a stage."""
     arguments.declare_config(parser)
+    arguments.declare_minutes(parser)
     arguments.declare_processes(parser)
     arguments.declare_json(parser)
 
@@ -20,6 +21,7 @@ def act(args: argparse.Namespace) -> None:
     from ctrak_jax.cli import compilation_cache
     from ctrak_jax.terminal import summary
 
+    log.deadline.set(args.minutes)
     arguments.join(args)
     compilation_cache.switch_on(config.run.compilation_cache)
     name = args.command

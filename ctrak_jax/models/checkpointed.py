@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from ctrak_jax import devices, hosts
 from ctrak_jax.errors import StoreError
-from ctrak_jax.log import logger, meter
+from ctrak_jax.log import deadline, logger, meter
 from ctrak_jax.models.training import Trainer, TrainState
 from ctrak_jax.store.files import read_json, write_atomically
 from ctrak_jax.typing import Params, PRNGKey
@@ -75,6 +75,9 @@ def checkpointed(
         key: of every random number of the training.
         inputs: what the run is made from, as JSON.
         too_fast: the setting to lower where the loss is not finite.
+
+    Raises:
+        OutOfTime: the time is up; a checkpoint of the last call is kept.
     """
     import orbax.checkpoint as ocp
 
@@ -104,15 +107,20 @@ def checkpointed(
                 count = batch[0].shape[0]
                 state, mean_loss = trainer.run(state, drawn_by, *batch)
                 step += count
-                following = ahead.submit(stretch, step) if step < chunking.steps else None
+                ends = step == chunking.steps
+                following = None if ends else ahead.submit(stretch, step)
                 loss = float(mean_loss)
                 if not jnp.isfinite(loss):
                     raise StoreError(
                         f"training loss became {loss} before step {step}; lower {too_fast}."
                     )
                 bar.advance(count)
-                if step % chunking.checkpoint_every == 0 and step < chunking.steps:
+                late = deadline.passed
+                if not ends and (late or step % chunking.checkpoint_every == 0):
                     manager.save(step, args=ocp.args.StandardSave(hosts.savable(state)))
+                if late and not ends:
+                    manager.wait_until_finished()
+                    deadline.check()
         manager.wait_until_finished()
     return FitResult(state.average, loss, step - begun)
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.dit import DiT
-from ctrak_jax.models.network import DenoiserModule
+from ctrak_jax.models.network import DenoiserModule, RecastableModule
 from ctrak_jax.models.published import convert
 from ctrak_jax.precision import GIVEN, MatmulPolicy, computing
 from ctrak_jax.schedule import Prediction, Schedule, as_eps_fn, predicted_noise
@@ -99,7 +99,7 @@ BLOCK = "block output"
 
 
 def denoiser_of(
-    network: DenoiserModule,
+    network: RecastableModule,
     params: Params,
     schedule: Schedule,
     prediction: Prediction,

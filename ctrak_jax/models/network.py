@@ -25,7 +25,12 @@ class DenoiserModule(Protocol):
         self, variables: Mapping[str, Params], x: Image, t: Timestep, cond: Cond, /
     ) -> Any: ...
 
-    def in_float32(self) -> "DenoiserModule":
+
+@runtime_checkable
+class RecastableModule(DenoiserModule, Protocol):
+    """A denoiser that may compute in another format."""
+
+    def in_float32(self) -> DenoiserModule:
         """The same network with everything computed in float32."""
         ...
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctrak_jax.log import StageRecord, logger, meter
+from ctrak_jax.log import StageRecord, deadline, logger, meter
 from ctrak_jax.store import FeatureStore
 
 
@@ -44,7 +44,8 @@ def fill(
 ) -> None:
     """Compute and write the rows that the stores lack.
 
-    The devices compute a job while the one before it is fetched and written.
+    The devices compute a job while the one before it is fetched and written. Where the command's
+    time is up, what the devices compute is written, and no further job is started.
 
     Args:
         stores: by name.
@@ -52,6 +53,9 @@ def fill(
         dispatch: starts a job on the devices; what it returns waits for the rows.
         title: of the progress bar.
         record: counts the rows.
+
+    Raises:
+        OutOfTime: rows are still missing, and the time is up.
     """
     missing = {name: set(store.missing) for name, store in stores.items()}
 
@@ -72,6 +76,10 @@ def fill(
         with meter(title, sum(job.rows for job in jobs)) as bar:
             before: tuple[FillJob, Callable[[], Computed]] | None = None
             for job in jobs:
+                if deadline.passed and before is not None:
+                    write(*before)
+                    before = None
+                    deadline.check()
                 started = job, dispatch(job)
                 if before is not None:
                     write(*before)

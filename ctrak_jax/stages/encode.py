@@ -17,7 +17,7 @@ from ctrak_jax.inputs.arrays import LATENTS, TEXT, Encoded, has_arrays
 from ctrak_jax.inputs.captions import cut_captions
 from ctrak_jax.inputs.encoder import BatchEncoder
 from ctrak_jax.inputs.latents import require_captions
-from ctrak_jax.log import logger, meter, stage
+from ctrak_jax.log import deadline, logger, meter, stage
 from ctrak_jax.run import model_file
 from ctrak_jax.run.keys import settings_of
 from ctrak_jax.stages.context import Context
@@ -56,6 +56,8 @@ def run(ctx: Context) -> None:
         mine = hosts.share(todo)
         with meter("encode", sum(map(len, mine))) as bar:
             for chunk in mine:
+                if record.samples:
+                    deadline.check()
                 _write(ctx, encoder, arrays, chunk)
                 _mark(out, chunk).touch()
                 record.samples += len(chunk)

@@ -1,10 +1,13 @@
 """Bad configs and command lines: the exit status, one line that names the fault, no traceback."""
 
+import json
+
 import jax
 import pytest
 
 from ctrak_jax import cli
 from ctrak_jax.cli import arguments
+from ctrak_jax.log import deadline
 from tests.cli.small import write_config
 
 TEXTS = {
@@ -162,6 +165,32 @@ def test_an_interrupt_exits_with_130(ctrak, tmp_path, monkeypatch):
 
     monkeypatch.setattr(cli.module_of("config"), "act", interrupted)
     assert ctrak("config", write_config(tmp_path)).status == 130
+
+
+def test_a_command_out_of_time_exits_with_75_and_goes_on_where_it_was(ctrak, tmp_path):
+    """Two of three calls of one step each end early; the third ends in the model of a command that
+    had all the time."""
+    steps = {"steps": 3, "batch": 8, "warmup": 0, "scan": 1, "checkpoint_every": 100}
+    wanted = write_config(tmp_path, train=steps)
+    models = []
+    for out, limited in (("pieces", 2), ("whole", 0)):
+        try:
+            for _ in range(limited):
+                arguments = ("train", wanted, "--out", tmp_path / out, "--minutes", "1e-9")
+                status, line, _ = ctrak(*arguments)
+                assert status == 75
+                assert "the same command goes on" in line
+        finally:
+            deadline.set(float("inf"))
+        assert cli.main(["train", str(wanted), "--out", str(tmp_path / out)]) == 0
+        models.append(json.loads((tmp_path / out / "model" / "model.json").read_text())["sha256"])
+    assert models[0] == models[1]
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "soon", "nan"])
+def test_minutes_are_a_positive_number(ctrak, tmp_path, minutes):
+    status, line, _ = ctrak("run", write_config(tmp_path), f"--minutes={minutes}")
+    assert (status, "--minutes" in line) == (2, True)
 
 
 def test_results_under_a_file_cannot_be(ctrak, tmp_path):

@@ -15,7 +15,7 @@ Source: Hu et al. 2022.
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -176,10 +176,6 @@ class Adapted:
         ]
         with adapting(adapters):
             return self.network.apply(variables, x, t, cond)
-
-    def in_float32(self) -> "Adapted":
-        """The same network with everything computed in float32."""
-        return replace(self, network=self.network.in_float32())
 
 
 def train_adapters(

@@ -27,7 +27,7 @@ from ctrak_jax.attribution.outputs import QuestionStates, outputs, question_stat
 from ctrak_jax.config import LdsConfig
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.questions import by_image
-from ctrak_jax.log import logger, stage
+from ctrak_jax.log import deadline, logger, stage
 from ctrak_jax.models.training import Trainer
 from ctrak_jax.run import questions
 from ctrak_jax.run.folder import RunFolder
@@ -106,6 +106,8 @@ def run(out: Path, contexts: Sequence[Context], share: Share = EVERY) -> LdsTabl
     with stage(out, "lds", contexts[0].mesh.size) as record:
         program = train.make_trainer(train.training_of(contexts[0]))
         for plan, one in hosts.share(todo):
+            if record.samples:
+                deadline.check()
             plan.retrain(one, program)
             record.samples += 1
         hosts.barrier("lds retrained")

@@ -7,7 +7,7 @@ import numpy as np
 
 from ctrak_jax.data import Dataset
 from ctrak_jax.errors import StoreError, UsageError
-from ctrak_jax.log import stage
+from ctrak_jax.log import deadline, stage
 from ctrak_jax.models.stable_diffusion import ModelFiles
 from ctrak_jax.models.training import Trainer
 from ctrak_jax.run import model_file
@@ -64,6 +64,7 @@ def trained(again: ModelTraining, program: Trainer, command: str) -> Params:
         if not train.done(again):
             with stage(root, "train", again.mesh.size) as record:
                 train.fit(again, program, record)
+            deadline.check()
         return model_file.load(folder, ModelFiles(folder), again.architecture, again.mesh).params
     except StoreError as error:
         reason = str(error).partition(";")[0]
