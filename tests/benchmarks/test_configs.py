@@ -28,7 +28,7 @@ def test_what_is_held_out_exists(name):
 
 
 def test_the_papers_benchmark_has_the_papers_values():
-    """Section 7 of the method; the preset `published` gives what the file does not say."""
+    """Of method.md, section 7; the preset `published` gives what the file does not say."""
     found = config.load(ROOT / "configs" / "synthetic_paper.yaml")
     assert found.data.image_size == 64
     data = build(found.data.model_copy(update={"image_size": 16}))  # as many, drawn faster
