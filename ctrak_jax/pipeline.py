@@ -28,6 +28,7 @@ from ctrak_jax.stages import (
     report,
     score,
     train,
+    tune,
 )
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store.files import require_writable, write_atomically
@@ -42,17 +43,31 @@ def prepare(config: Config, out: Path) -> list[Context]:
             ``evaluate.k``, or a pattern of ``gradient`` matches no parameter.
         StoreError: the models in ``out`` were made from other settings.
     """
-    training_set = _training_set(config.data, out)
-    mesh = local_mesh(config.run.devices, config.mesh.model)
-    dataset = training_set
-    if config.data.candidates is not None:
-        dataset = training_set.subset(config.data.candidates, config.data.seed)
-    depth, count = max(config.evaluate.k), len(dataset.train_index)
+    contexts = _contexts(config, out)
+    depth, count = max(config.evaluate.k), len(contexts[0].dataset.train_index)
     if depth > count:
         raise UsageError(
             f"evaluate.k={list(config.evaluate.k)}: precision@{depth} needs as many training "
             f"images, there are {count}; lower it, or raise data.size or data.candidates."
         )
+    for variant in variants(config):
+        contexts[0].parameters(variant)
+    if "similarity-clip" in config.compared:
+        references.clip_key(contexts[0])  # refuses a folder that holds no such model
+    if hosts.is_first():
+        _list_skipped(out, contexts[0].training_set)
+    if hosts.is_first() and not (out / "config.yaml").exists():
+        write_atomically(out / "config.yaml", dump(config))
+    return contexts
+
+
+def _contexts(config: Config, out: Path) -> list[Context]:
+    """One context per training seed; models that are there are of these settings."""
+    training_set = _training_set(config.data, out)
+    mesh = local_mesh(config.run.devices, config.mesh.model)
+    dataset = training_set
+    if config.data.candidates is not None:
+        dataset = training_set.subset(config.data.candidates, config.data.seed)
     contexts = [
         Context(
             config=config,
@@ -66,14 +81,6 @@ def prepare(config: Config, out: Path) -> list[Context]:
     ]
     for ctx in contexts:
         train.done(train.training_of(ctx))  # refuses what is there from other settings
-    for variant in variants(config):
-        contexts[0].parameters(variant)
-    if "similarity-clip" in config.compared:
-        references.clip_key(contexts[0])  # refuses a folder that holds no such model
-    if hosts.is_first():
-        _list_skipped(out, training_set)
-    if hosts.is_first() and not (out / "config.yaml").exists():
-        write_atomically(out / "config.yaml", dump(config))
     return contexts
 
 
@@ -176,3 +183,16 @@ def run(config: Config, out: Path, stages: Sequence[str] = tuple(STAGES)) -> Non
         hosts.barrier(name)
     if hosts.is_first():
         write_atomically(out / "config.yaml", dump(config))
+
+
+def run_tune(config: Config, out: Path) -> list[Path]:
+    """A LoRA for every seed, beside the encoded data set that it was trained on; its files."""
+    tune.require_base(config)
+    require_writable(out)
+    contexts = _contexts(config, out)
+    _list_skipped(out, contexts[0].training_set)
+    for ctx in contexts:
+        for step in (train, encode, tune):
+            step.run(ctx)
+    write_atomically(out / "config.yaml", dump(config))
+    return [ctx.folder.root / tune.FILE for ctx in contexts]

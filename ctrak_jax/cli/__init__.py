@@ -27,6 +27,7 @@ COMMANDS = {
     "score": "score every training image for every question",
     "evaluate": "precision@k with intervals, damping curves, controls: metrics.json",
     "report": "the page and the pictures",
+    "tune": "train a LoRA on a folder of images with captions (text-to-image)",
     "attribute": "one question to an existing feature store",
     "counterfactual": "retrain without the top samples: is the concept lost? counterfactual.json",
     "lds": "retrain on random halves: do scores predict the models? lds.json",

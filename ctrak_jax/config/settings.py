@@ -25,7 +25,7 @@ from ctrak_jax.config.scoring import (
     UnlearningConfig,
     UnnamedConfig,
 )
-from ctrak_jax.config.training import AutoencoderConfig, EncodeConfig, TrainConfig
+from ctrak_jax.config.training import AutoencoderConfig, EncodeConfig, TrainConfig, TuneConfig
 from ctrak_jax.config.trajectory import GradientConfig, ProjectionConfig, TrajectoryConfig
 from ctrak_jax.methods import METHODS, Method, concept_trak
 
@@ -55,6 +55,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     autoencoder: AutoencoderConfig = AutoencoderConfig()
     encode: EncodeConfig = EncodeConfig()
+    tune: TuneConfig = TuneConfig()
     trajectory: TrajectoryConfig = TrajectoryConfig()
     gradient: GradientConfig = GradientConfig()
     projection: ProjectionConfig = ProjectionConfig()

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ctrak_jax.config.base import PERFORMANCE, Natural, Positive, Section
+from ctrak_jax.config.base import FILLED, PERFORMANCE, Natural, Positive, Section
 
 
 class TrainConfig(Section):
@@ -61,6 +61,40 @@ class AutoencoderConfig(Section):
     """Peak learning rate of the parameters that Muon leaves to Adam."""
     kl: float = Field(default=1e-3, ge=0)
     """Weight of the divergence of the latents from a unit normal."""
+
+
+class TuneConfig(Section):
+    """The LoRA that `ctrak tune` trains on a text-to-image model.checkpoint."""
+
+    steps: Natural = 1000
+    """Optimiser steps (AdamW)."""
+    batch: Natural = 8
+    """Images per step, over all devices."""
+    learning_rate: Positive = 1e-4
+    """Peak learning rate, after a linear warm-up of a tenth of the steps; a cosine to zero
+    follows."""
+    rank: Natural = 8
+    """Rank of the matrices A and B."""
+    alpha: Positive | None = None
+    """The product A B is multiplied by alpha / rank; empty for the rank."""
+    include: Annotated[tuple[str, ...], FILLED] = ("*attn?*",)
+    """Patterns of the UNet's linear layers that get an adapter; by default those of both kinds of
+    attention: queries, keys, values and outputs."""
+    text_encoder: bool = False
+    """Also adapters on the attention of the text encoder."""
+    condition_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Probability that a caption becomes empty, as train.condition_dropout."""
+    scan: Annotated[Natural, PERFORMANCE] = 10
+    """Steps between two looks at the loss."""
+    checkpoint_every: Annotated[Natural, PERFORMANCE] = 100
+    """Steps between checkpoints; a multiple of scan."""
+
+    def problems(self) -> Iterator[str]:
+        if self.checkpoint_every % self.scan:
+            yield (
+                f"tune.checkpoint_every={self.checkpoint_every} must be a multiple of "
+                f"tune.scan={self.scan}"
+            )
 
 
 class EncodeConfig(Section):

@@ -9,6 +9,7 @@ run computes what an uninterrupted one would have.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -141,28 +142,38 @@ def trainer_of(
     *,
     ema: float,
     scan: bool = True,
+    frozen: tuple[Params, ...] = (),
 ) -> Trainer:
-    """A training run by any ``loss(params, key, *sample)`` of one sample whose linear layers all
-    see the sample (:func:`ctrak_jax.models.rows.one_product_a_layer`).
+    """A training run by any ``loss(params, *frozen, key, *sample)`` of one sample whose linear
+    layers, where none are frozen, all see the sample
+    (:func:`ctrak_jax.models.rows.one_product_a_layer`).
 
     Args:
+        frozen: parameters that stay as they are, kernels of layers among them: what is trained are
+            adapters beside these. They are arguments of the program, not constants in it.
         ema: decay of the running average of the parameters.
         scan: one program for all the steps of a call, which hides the time to start each. Not for
             convolutions: within a loop XLA leaves their derivatives in a form that CPUs have no
             fast code for (6.0 s of CPU time per step instead of 0.28, jax 0.10.2).
     """
 
-    def batch_loss(params: Params, key: PRNGKey, batch: tuple[Array, ...]) -> Array:
+    def batch_loss(
+        params: Params, frozen: tuple[Params, ...], key: PRNGKey, batch: tuple[Array, ...]
+    ) -> Array:
         keys = jax.random.split(key, batch[0].shape[0])
-        axes = (None, 0, *[0] * len(batch))
-        with one_product_a_layer():
-            return jnp.mean(jax.vmap(loss, axes)(params, keys, *batch))
+        axes = (None, *[None] * len(frozen), 0, *[0] * len(batch))
+        # Taken over by one product, a layer would be without the adapters beside it.
+        with nullcontext() if frozen else one_product_a_layer():
+            return jnp.mean(jax.vmap(loss, axes)(params, *frozen, keys, *batch))
 
     def step(
-        key: jax.Array, state: TrainState, batch: tuple[Array, ...]
+        frozen: tuple[Params, ...],
+        key: jax.Array,
+        state: TrainState,
+        batch: tuple[Array, ...],
     ) -> tuple[TrainState, Array]:
         step_key = jax.random.fold_in(jax.random.wrap_key_data(key), state.step)
-        loss, gradient = jax.value_and_grad(batch_loss)(state.params, step_key, batch)
+        loss, gradient = jax.value_and_grad(batch_loss)(state.params, frozen, step_key, batch)
         updates, optimizer_state = rule.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         average = optax.incremental_update(params, state.average, 1.0 - ema)
@@ -171,17 +182,23 @@ def trainer_of(
     def init(params: Params) -> TrainState:
         return TrainState(params, params, rule.init(params), jnp.int32(0))
 
-    def run(state: TrainState, key: jax.Array, *batches: Array) -> Progress:
-        state, losses = jax.lax.scan(partial(step, key), state, batches)
+    @partial(jax.jit, donate_argnums=2)
+    def whole(
+        frozen: tuple[Params, ...], key: jax.Array, state: TrainState, batches: tuple[Array, ...]
+    ) -> Progress:
+        state, losses = jax.lax.scan(partial(step, frozen, key), state, batches)
         return Progress(state, losses.mean())
 
-    one = jax.jit(step, donate_argnums=1)
+    def run(state: TrainState, key: jax.Array, *batches: Array) -> Progress:
+        return whole(frozen, key, state, batches)
+
+    one = jax.jit(step, donate_argnums=2)
 
     def run_by_step(state: TrainState, key: jax.Array, *batches: Array) -> Progress:
         losses = []
         for i in range(batches[0].shape[0]):
-            state, found = one(key, state, tuple(batch[i] for batch in batches))
+            state, found = one(frozen, key, state, tuple(batch[i] for batch in batches))
             losses.append(found)
         return Progress(state, jnp.stack(losses).mean())
 
-    return Trainer(init, jax.jit(run, donate_argnums=0) if scan else run_by_step)
+    return Trainer(init, run if scan else run_by_step)

@@ -33,6 +33,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "training": _of("train", "steps batch optimizer learning_rate adam_learning_rate warmup")
     + _of("train", "weight_decay clip ema attribute_dropout condition_dropout"),
     "autoencoder": _of("autoencoder", "steps batch learning_rate adam_learning_rate kl"),
+    "tuning": _of("tune", "steps batch learning_rate rank alpha include text_encoder")
+    + _of("tune", "condition_dropout"),
     "compute": ("model.dtype", "run.precision"),
     "encoding": _of("encode", "flip dtype"),
     "query-images": _SCHEDULE
@@ -66,6 +68,7 @@ RESULTS: dict[str, tuple[str, ...]] = {
     "model": ("network", "training"),
     "text-to-image model": ("network", "training", "autoencoder"),
     "published model": ("network",),
+    "tuned LoRA": ("compute", "tuning"),
     "encoded": ("encoding",),
     "query images": ("compute", "query-images"),
     "features": _FEATURES,

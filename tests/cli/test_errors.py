@@ -116,6 +116,18 @@ COMMANDS = {
     "setting no YAML": (("config", "c.yaml", "--data.hold_out", "[{"), "--data.hold_out"),
     "two configs": (("config", "c.yaml", "d.yaml"), "d.yaml"),
     "data without out": (("data", "c.yaml"), "--out"),
+    "tune without a checkpoint": (
+        ("tune", "c.yaml"),
+        "give a Stable Diffusion, or the model of an",
+    ),
+    "tune of a LoRA": (
+        (
+            *("tune", "c.yaml", "--model.kind", "text-to-image", "--model.checkpoint", "m"),
+            *("--model.lora", "x.safetensors", "--query.check", "none", "--data.kind", "folder"),
+            *("--data.path", "d"),
+        ),
+        "leave it out here",
+    ),
     "info without a folder": (("info",), "DIR"),
     "info of nothing": (("info", "none"), "none"),
     "info of an empty folder": (("info", "."), "holds no model"),

@@ -94,6 +94,11 @@ RULES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
         )
         for negative in ("attribute", "opposite")
     },
+    "tune.checkpoint_every": (
+        {"tune.checkpoint_every": "15"},
+        "tune.checkpoint_every=15",
+        {"tune.checkpoint_every": "15", "tune.scan": "5"},
+    ),
     "checkpoint_every": (
         {"train.checkpoint_every": "70"},
         "train.checkpoint_every=70",

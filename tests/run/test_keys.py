@@ -20,6 +20,8 @@ CHANGE_NOTHING = {
     "store.chunk",
     "train.checkpoint_every",
     "train.scan",
+    "tune.checkpoint_every",
+    "tune.scan",
 }
 """Settings of memory and speed: no number moves beyond rounding."""
 PLACES = {

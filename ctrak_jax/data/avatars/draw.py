@@ -75,7 +75,7 @@ def draw_avatars(
     if seed < 0:
         raise UsageError(f"--seed {seed} must be at least 0.")
     settings = AvatarSettings(size, per_combination, seed)
-    made_by = settings._asdict() | {package: _installed(package) for package in PACKAGES}
+    made_by = settings._asdict() | {package: installed(package) for package in PACKAGES}
     if _finished(out, made_by):
         logger.info("%s is drawn already", out)
         return
@@ -145,14 +145,21 @@ def _combinations() -> Iterator[dict[str, str]]:
 def _style(name: str) -> Any:
     from dicebear import Style
 
-    return Style(_definition(name))
+    return Style(definition(name))
 
 
-def _definition(name: str) -> dict[str, Any]:
+def definition(name: str) -> dict[str, Any]:
+    """A style as the package dicebear-styles has it."""
     return json.loads(files("dicebear_styles").joinpath(f"{name}.json").read_text("utf-8"))
 
 
-def _installed(package: str) -> str:
+def credit(name: str) -> dict[str, str]:
+    """The licence of a style: its name, address and text."""
+    licence = definition(name)["meta"]["license"]
+    return {key: licence[key] for key in ("name", "url", "text")}
+
+
+def installed(package: str) -> str:
     """The version of a package of the extra."""
     try:
         return version(package)
@@ -228,15 +235,11 @@ def _assemble(
     out: Path, parts: list[np.ndarray], settings: AvatarSettings, made_by: dict[str, Any]
 ) -> None:
     rows = [values for values in _combinations() for _ in range(settings.per_combination)]
-    licences = {name: _definition(name)["meta"]["license"] for name in STYLES}
     meta = {
         "name": "avatars",
         "source": "drawn with DiceBear (https://www.dicebear.com)",
         "licence": "by style, see credits",
-        "credits": {
-            name: {key: licence[key] for key in ("name", "url", "text")}
-            for name, licence in licences.items()
-        },
+        "credits": {name: credit(name) for name in STYLES},
         "drawn_by": made_by,
     }
     avatars = RawImages(

@@ -1,8 +1,9 @@
 """Low-rank adapters (LoRA): on a network's layers, and out of other tools' files.
 
-:mod:`ctrak_jax.models.lora.layers` computes with them, :mod:`ctrak_jax.models.lora.spellings` knows
-the names that tools give their tensors, :mod:`ctrak_jax.models.lora.factors` their alphas, and
-:mod:`ctrak_jax.models.lora.files` puts a file's adapters on a network's layers.
+Computing with them is in :mod:`ctrak_jax.models.lora.layers`; the names that tools give their
+tensors in :mod:`ctrak_jax.models.lora.spellings`; alphas in :mod:`ctrak_jax.models.lora.factors`;
+reading a file in :mod:`ctrak_jax.models.lora.files`; writing one in
+:mod:`ctrak_jax.models.lora.written`.
 """
 
 from ctrak_jax.models.lora.files import LoraFile, Loras, read_loras
@@ -10,6 +11,7 @@ from ctrak_jax.models.lora.layers import (
     PATTERN,
     Adapted,
     LayerAdapter,
+    adapters_in,
     adapting,
     add_adapters,
     merge_adapters,
@@ -22,6 +24,7 @@ __all__ = [
     "LayerAdapter",
     "LoraFile",
     "Loras",
+    "adapters_in",
     "adapting",
     "add_adapters",
     "merge_adapters",

@@ -85,6 +85,16 @@ class LayerAdapter(NamedTuple):
     scale: float
 
 
+def adapters_in(params: Params, scale: float) -> tuple[LayerAdapter, ...]:
+    """The adapters of parameters that have at most one on a layer (:func:`add_adapters`)."""
+    leaves: dict[str, Any] = flatten_dict(params, sep="/")
+    return tuple(
+        LayerAdapter(path.removesuffix("/lora_a"), 1, leaf.shape, scale)
+        for path, leaf in leaves.items()
+        if path.endswith("/lora_a")
+    )
+
+
 def adapter_names(number: int) -> tuple[str, str]:
     """The names of A and B of an adapter of this number, beside their kernel."""
     return ("lora_a", "lora_b") if number == 1 else (f"lora_a_{number}", f"lora_b_{number}")
@@ -101,10 +111,7 @@ def merge_adapters(
         adapters: or the adapters, each with its own s.
     """
     leaves: dict[str, Any] = flatten_dict(params, sep="/")
-    if adapters is None:
-        ends = [path.removesuffix("/lora_a") for path in leaves if path.endswith("/lora_a")]
-        adapters = [LayerAdapter(layer, 1, (), scale) for layer in ends]
-    for layer, number, _, own in adapters:
+    for layer, number, _, own in adapters_in(params, scale) if adapters is None else adapters:
         a, b = (leaves.pop(f"{layer}/{name}") for name in adapter_names(number))
         # Exactly: an accelerator's own would round the merged weight.
         product = jnp.matmul(a, b, precision=EXACT)
@@ -168,13 +175,7 @@ class Adapted:
     scale: float = 1.0
 
     def apply(self, variables: Mapping[str, Params], x: Image, t: Timestep, cond: Cond, /) -> Image:
-        leaves: dict[str, Any] = flatten_dict(variables["params"], sep="/")
-        adapters = [
-            LayerAdapter(path.removesuffix("/lora_a"), 1, leaf.shape, self.scale)
-            for path, leaf in leaves.items()
-            if path.endswith("/lora_a")
-        ]
-        with adapting(adapters):
+        with adapting(adapters_in(variables["params"], self.scale)):
             return self.network.apply(variables, x, t, cond)
 
 

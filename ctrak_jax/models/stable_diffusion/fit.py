@@ -1,6 +1,8 @@
 """Training a latent diffusion model from scratch (Rombach et al. 2022): the losses of ONE sample of
-the autoencoder, equation (B.2), and of the denoiser with the text encoder, equation (B.3)."""
+the autoencoder, equation (B.2), and of the denoiser with the text encoder, equation (B.3); or low
+rank adapters on both, equation (B.5), by the same loss."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -8,13 +10,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int
 
+from ctrak_jax.gradient import Selection
 from ctrak_jax.models.denoiser import eps_fn_of
 from ctrak_jax.models.network import DenoiserModule, TextEncoder
 from ctrak_jax.models.stable_diffusion.autoencoder import KLAutoencoder
 from ctrak_jax.models.stable_diffusion.noise import Noise
 from ctrak_jax.models.training import Trainer, trainer_of
-from ctrak_jax.schedule import add_noise
-from ctrak_jax.typing import Array, Params, PRNGKey
+from ctrak_jax.schedule import Schedule, add_noise
+from ctrak_jax.typing import Array, EpsFn, Params, PRNGKey
 
 BY_ADAM = ("conv_in", "conv_out", "time_emb", "attn2/to_k", "attn2/to_v", "text")
 """Parts of the names of what Muon leaves to Adam (:func:`ctrak_jax.models.training.optimizer`): the
@@ -49,6 +52,35 @@ def autoencoder_trainer(
     return trainer_of(loss, rule, ema=ema, scan=False)
 
 
+def denoiser_loss(
+    eps_fn: EpsFn,
+    text: TextEncoder,
+    schedule: Schedule,
+    *,
+    empty: Int[Array, " token"],
+    text_dropout: float,
+) -> Callable[..., Float[Array, ""]]:
+    """``loss(params, key, latent [h, w, c], tokens [token])`` of :class:`DenoiserParams` by
+    equation (B.3); tokens of the ``empty`` caption take a caption's place with probability
+    ``text_dropout``."""
+
+    def loss(
+        params: DenoiserParams,
+        key: PRNGKey,
+        latent: Float[Array, "h w c"],
+        tokens: Int[Array, " token"],
+    ) -> Float[Array, ""]:
+        time_key, noise_key, drop_key = jax.random.split(key, 3)
+        t = jax.random.randint(time_key, (), 0, schedule.steps)
+        added = jax.random.normal(noise_key, latent.shape)
+        dropped = jax.random.bernoulli(drop_key, text_dropout)
+        cond = text.apply(params.text, jnp.where(dropped, empty, tokens))
+        x = add_noise(schedule, latent, t, added)
+        return jnp.mean((added - eps_fn(params.unet, x, t, cond)) ** 2)
+
+    return loss
+
+
 def denoiser_trainer(
     unet: DenoiserModule,
     text: TextEncoder,
@@ -60,22 +92,21 @@ def denoiser_trainer(
     ema: float,
 ) -> Trainer:
     """Train :class:`DenoiserParams` on latents [step, batch, h, w, c] and tokens [step, batch,
-    token] by equation (B.3); tokens of the empty caption take a caption's place with probability
-    ``text_dropout``."""
+    token] by :func:`denoiser_loss`."""
     eps_fn = eps_fn_of(unet, *noise)
-
-    def loss(
-        params: DenoiserParams,
-        key: PRNGKey,
-        latent: Float[Array, "h w c"],
-        tokens: Int[Array, " token"],
-    ) -> Float[Array, ""]:
-        time_key, noise_key, drop_key = jax.random.split(key, 3)
-        t = jax.random.randint(time_key, (), 0, noise.schedule.steps)
-        added = jax.random.normal(noise_key, latent.shape)
-        dropped = jax.random.bernoulli(drop_key, text_dropout)
-        cond = text.apply(params.text, jnp.where(dropped, empty, tokens))
-        x = add_noise(noise.schedule, latent, t, added)
-        return jnp.mean((added - eps_fn(params.unet, x, t, cond)) ** 2)
-
+    loss = denoiser_loss(eps_fn, text, noise.schedule, empty=empty, text_dropout=text_dropout)
     return trainer_of(loss, rule, ema=ema, scan=False)
+
+
+def adapter_trainer(
+    loss: Callable[..., Float[Array, ""]],
+    part: Selection,
+    rule: optax.GradientTransformation,
+) -> Trainer:
+    """Train the selected parameters by a loss of all of them; the others stay as they are, and
+    nothing is averaged."""
+
+    def of_part(chosen: Params, others: Params, *rest: Array) -> Float[Array, ""]:
+        return loss(part.merge(chosen, others), *rest)
+
+    return trainer_of(of_part, rule, ema=0.0, scan=False, frozen=(part.others,))

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ctrak_jax.errors import UsageError
+from ctrak_jax.models.lora.layers import LayerAdapter, adapting
 from ctrak_jax.models.stable_diffusion import huggingface, weights
 from ctrak_jax.models.stable_diffusion.config_file import Component
 from ctrak_jax.models.stable_diffusion.source import (
@@ -27,12 +28,14 @@ NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size
 @dataclass(frozen=True)
 class CLIPText:
     """A :class:`ctrak_jax.models.network.TextEncoder` over CLIP's text transformer; its tokenizer
-    pads or cuts a text to ``length`` tokens, the embedding is ``width`` wide."""
+    pads or cuts a text to ``length`` tokens, the embedding is ``width`` wide. The matrices of
+    adapters, where there are any, stand beside the kernels in the parameters."""
 
     module: Any
     tokenize: Callable[[str], np.ndarray]
     length: int
     width: int
+    adapters: tuple[LayerAdapter, ...] = ()
 
     def tokens(self, text: str, /) -> Int[np.ndarray, " token"]:
         """Token numbers; what goes beyond the encoder's length is cut off, as in its training."""
@@ -42,7 +45,8 @@ class CLIPText:
         """The last hidden states: what Stable Diffusion is conditioned on."""
         ids = jnp.asarray(tokens, jnp.int32)[None]
         places = jnp.arange(self.length)[None]
-        found = self.module.apply({"params": params}, ids, jnp.ones_like(ids), places)
+        with adapting(self.adapters):
+            found = self.module.apply({"params": params}, ids, jnp.ones_like(ids), places)
         return found.last_hidden_state[0]
 
     def init(self, key: PRNGKey) -> Params:

@@ -1,0 +1,195 @@
+"""Tune: train a LoRA with captions on a Stable Diffusion, and write it as diffusers does."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from ctrak_jax import devices
+from ctrak_jax.data import ShuffledRows
+from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.gradient import select
+from ctrak_jax.inputs.latents import require_captions
+from ctrak_jax.log import logger, stage
+from ctrak_jax.models.checkpointed import Chunking, checkpointed, refuse_other
+from ctrak_jax.models.lora import PATTERN, adapters_in, add_adapters
+from ctrak_jax.models.lora.files import DIFFUSERS
+from ctrak_jax.models.lora.written import lora_file
+from ctrak_jax.models.stable_diffusion import (
+    CLIPText,
+    UNet,
+    denoiser_for,
+    load_codecs,
+    load_network,
+)
+from ctrak_jax.models.stable_diffusion.fit import DenoiserParams, adapter_trainer, denoiser_loss
+from ctrak_jax.models.training import OptimizerSpec, optimizer
+from ctrak_jax.run import model_file
+from ctrak_jax.run.keys import settings_of
+from ctrak_jax.stages.context import Context
+from ctrak_jax.store.files import digest, plain, read_json, write_atomically
+from ctrak_jax.typing import Params
+
+FILE, ABOUT = DIFFUSERS[0], "tune.json"
+TEXT = ("*self_attn*",)
+"""The attention of CLIP's text encoder."""
+
+
+def require_base(config: Any) -> None:
+    """Refuse a config without a model that a LoRA can be trained on.
+
+    Raises:
+        UsageError: it has none, or one with LoRAs already.
+    """
+    model = config.model
+    if model.kind != "text-to-image" or model.checkpoint is None:
+        raise UsageError(
+            "tune trains a LoRA on a text-to-image model.checkpoint, there is none; give a Stable "
+            "Diffusion, or the model of an earlier run: --model.kind text-to-image "
+            "--model.checkpoint runs/text-to-image/model."
+        )
+    if model.lora:
+        raise UsageError(
+            f"model.lora={list(map(str, model.lora))}: tune trains a LoRA on the model alone; "
+            "leave it out here (`ctrak run` takes it), or merge it into the model."
+        )
+
+
+def run(ctx: Context) -> None:
+    """Leave a LoRA, trained unless there is one from the same inputs; an interrupted training
+    resumes.
+
+    Raises:
+        UsageError: the data set has no captions, or no layer can be adapted as configured.
+        StoreError: a LoRA from other inputs is there, or the training went astray.
+    """
+    require_captions(ctx.training_set)
+    root, tune = ctx.folder.root, ctx.config.tune
+    made_from = key(ctx)
+    if (root / ABOUT).exists() and (root / FILE).exists():
+        refuse_other(root, made_from, read_json(root / ABOUT, "tune")["made_from"])
+        return
+    if tune.batch % ctx.mesh.size:
+        raise UsageError(
+            f"tune.batch={tune.batch} must be a multiple of the {ctx.mesh.size} devices."
+        )
+    unet, text, params = _adapted(ctx)
+    part, architecture = select(params, (PATTERN,)), ctx.architecture
+    part = part._replace(others=devices.put_replicated(part.others, ctx.mesh))
+    denoiser = denoiser_for(unet, params.unet, architecture.noise, architecture.compute)
+    keys = jax.random.split(jax.random.key(ctx.seed), 2)
+    trainer = adapter_trainer(
+        denoiser_loss(
+            denoiser.eps_fn,
+            text,
+            architecture.schedule,
+            empty=np.asarray(text.tokens("")),
+            text_dropout=tune.condition_dropout,
+        ),
+        part,
+        optimizer(
+            OptimizerSpec(
+                tune.steps, tune.learning_rate, 0.0, "adamw", warmup=max(tune.steps // 10, 1)
+            )
+        ),
+        key=keys[1],
+    )
+    with stage(root, "tune", ctx.mesh.size) as record:
+        found = checkpointed(
+            trainer,
+            part.params,
+            _batches(ctx, text),
+            Chunking(tune.steps, tune.scan, tune.checkpoint_every),
+            folder=root / "tuning",
+            inputs=made_from,
+            mesh=ctx.mesh,
+            title=f"tune (seed {ctx.seed})",
+            too_fast="tune.learning_rate",
+        )
+        record.samples = found.steps * tune.batch
+        record.extra = {"loss": round(found.loss, 5), "seed": ctx.seed}
+        _write(ctx, found.params, made_from, found.loss)
+    shutil.rmtree(root / "tuning", ignore_errors=True)
+
+
+def key(ctx: Context) -> dict[str, Any]:
+    """What a LoRA depends on."""
+    return plain(
+        {
+            **ctx.inputs_of(ctx.training_set).key,
+            **model_file.key(ctx.folder.model, ctx.config.model.dtype),
+            "codecs": model_file.about(ctx.folder.model)["codecs"],
+            "dataset": ctx.training_set.fingerprint,
+            "captions": digest(ctx.training_set.captions),
+            "seed": ctx.seed,
+            **settings_of(ctx.config, "tuned LoRA"),
+        }
+    )
+
+
+def _adapted(ctx: Context) -> tuple[UNet, CLIPText, DenoiserParams]:
+    """Both networks with fresh adapters, and all their parameters."""
+    tune, files = ctx.config.tune, ctx.model_source
+    unet, text = load_network(files, ctx.architecture.compute), load_codecs(files).text
+    rank, scale = tune.rank, (tune.alpha or tune.rank) / tune.rank
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(ctx.seed), 1), 2)
+    network, words = unet.network, text.network
+    of_unet, of_text = add_adapters(unet.params, tune.include, rank, keys[0]), text.params
+    if tune.text_encoder:
+        of_text = add_adapters(of_text, TEXT, rank, keys[1])
+        words = replace(words, adapters=adapters_in(of_text, scale))
+    network = replace(network, adapters=adapters_in(of_unet, scale))
+    return network, words, DenoiserParams(of_unet, of_text)
+
+
+def _batches(ctx: Context, text: CLIPText) -> Callable[[int, int], tuple[np.ndarray, np.ndarray]]:
+    """Latents [step, batch, h, w, c] and tokens [step, batch, token] of steps from one on."""
+    data, inputs = ctx.training_set, ctx.inputs_of(ctx.training_set)
+    captions = [data.captions[index] for index in data.train_index]
+    different, which = np.unique(np.asarray(captions), return_inverse=True)
+    tokens = np.stack([text.tokens(str(caption)) for caption in different])
+    shuffled = ShuffledRows(len(captions), batch=ctx.config.tune.batch, seed=ctx.seed)
+
+    def read(first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = shuffled(first, count)
+        latents = inputs.samples(rows.reshape(-1))
+        return latents.reshape(*rows.shape, *latents.shape[1:]), tokens[which[rows]]
+
+    return read
+
+
+def _write(ctx: Context, params: Params, made_from: dict[str, Any], loss: float) -> None:
+    """The file, then what is said of it."""
+    tune, root = ctx.config.tune, ctx.folder.root
+    found = {path: np.asarray(value) for path, value in params.items()}
+    if not all(np.isfinite(value).all() for value in found.values()):
+        raise StoreError(
+            f"{root / FILE}: the LoRA is not finite after the last step; lower tune.learning_rate."
+        )
+    content = lora_file(
+        {"unet": _below("unet/", found), "text": _below("text/", found)},
+        tune.rank,
+        float(tune.alpha or tune.rank),
+    )
+    write_atomically(root / FILE, content)
+    about = {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "parameters": sum(value.size for value in found.values()),
+        "layers": len(found) // 2,
+        "images": len(ctx.training_set.train_index),
+        "loss": round(loss, 5),
+        "seed": ctx.seed,
+        "tune": ctx.config.tune.model_dump(mode="json"),
+        "made_from": made_from,
+    }
+    write_atomically(root / ABOUT, json.dumps(about, indent=2) + "\n")
+    logger.info("%s: rank %d on %d layers", root / FILE, tune.rank, len(found) // 2)
+
+
+def _below(place: str, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {path.removeprefix(place): v for path, v in found.items() if path.startswith(place)}
