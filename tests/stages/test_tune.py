@@ -139,9 +139,10 @@ def test_the_file_is_what_diffusers_writes(tuned):
     blocks = {name.rpartition(".lora_")[0] for name in names}
     assert expected <= blocks
     assert names == {f"{layer}.lora_{x}.weight" for layer in blocks for x in "AB"}
+    prefixes = {"unet": "unet.", "text_encoder": "text_encoder.text_model."}
     said = {
-        f"{net}.{layer}"
-        for net in ("unet", "text_encoder")
+        f"{prefix}{layer}"
+        for net, prefix in prefixes.items()
         for layer in settings[f"{net}.target_modules"]
     }
     assert said == blocks

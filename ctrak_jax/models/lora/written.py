@@ -37,7 +37,9 @@ def lora_file(matrices: Mapping[Net, Mapping[str, Array]], rank: int, alpha: flo
             layer, _, name = path.rpartition("/lora_")
             whole = f"{SECTIONS[net]}{torch_name(layer)}.lora_{name.upper()}.weight"
             tensors[whole] = np.ascontiguousarray(np.asarray(value, np.float32).T)
-        layers = sorted({torch_name(path.rpartition("/")[0]) for path in found})
+        names = {torch_name(path.rpartition("/")[0]) for path in found}
+        # Ends of names are enough for peft; transformers 5 has none that begin with text_model.
+        layers = sorted(name.removeprefix("text_model.") for name in names)
         about = {"lora_alpha": alpha, "peft_type": "LORA", "r": rank, "target_modules": layers}
         settings |= {f"{SECTIONS[net]}{name}": value for name, value in about.items() if layers}
     return _safetensors(tensors, {"format": "pt", METADATA: json.dumps(settings, indent=2)})
