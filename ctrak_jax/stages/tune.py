@@ -17,13 +17,13 @@ from ctrak_jax.gradient import select
 from ctrak_jax.inputs.latents import require_captions
 from ctrak_jax.log import logger, stage
 from ctrak_jax.models.checkpointed import Chunking, checkpointed, refuse_other
+from ctrak_jax.models.denoiser import denoiser_of
 from ctrak_jax.models.lora import PATTERN, adapters_in, add_adapters
 from ctrak_jax.models.lora.files import DIFFUSERS
 from ctrak_jax.models.lora.written import lora_file
 from ctrak_jax.models.stable_diffusion import (
     CLIPText,
     UNet,
-    denoiser_for,
     load_codecs,
     load_network,
 )
@@ -81,8 +81,7 @@ def run(ctx: Context) -> None:
     unet, text, params = _adapted(ctx)
     part, architecture = select(params, (PATTERN,)), ctx.architecture
     part = part._replace(others=devices.put_replicated(part.others, ctx.mesh))
-    denoiser = denoiser_for(unet, params.unet, architecture.noise, architecture.compute)
-    keys = jax.random.split(jax.random.key(ctx.seed), 2)
+    denoiser = denoiser_of(unet, params.unet, *architecture.noise, architecture.compute)
     trainer = adapter_trainer(
         denoiser_loss(
             denoiser.eps_fn,
@@ -97,7 +96,6 @@ def run(ctx: Context) -> None:
                 tune.steps, tune.learning_rate, 0.0, "adamw", warmup=max(tune.steps // 10, 1)
             )
         ),
-        key=keys[1],
     )
     with stage(root, "tune", ctx.mesh.size) as record:
         found = checkpointed(
@@ -105,6 +103,7 @@ def run(ctx: Context) -> None:
             part.params,
             _batches(ctx, text),
             Chunking(tune.steps, tune.scan, tune.checkpoint_every),
+            key=jax.random.key(ctx.seed),
             folder=root / "tuning",
             inputs=made_from,
             mesh=ctx.mesh,

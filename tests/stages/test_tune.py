@@ -170,7 +170,7 @@ def test_the_loss_falls(data, base, tmp_path):
     def loss(learning_rate: float) -> float:
         out = tmp_path / str(learning_rate)
         more = {"steps": 100, "batch": 4, "scan": 20, "checkpoint_every": 100}
-        pipeline.run_tune(config(data, base, learning_rate=learning_rate, **more), out)
+        pipeline.run_tune(config(data, base, None, learning_rate=learning_rate, **more), out)
         return json.loads((out / "tune.json").read_text())["loss"]
 
     assert loss(3e-2) < 0.98 * loss(1e-9)
