@@ -21,6 +21,7 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger
 from ctrak_jax.plan.bounds import CHIP_COUNTS, KERNEL_PASSES, dearest, roofline, store_bytes
 from ctrak_jax.plan.chips import GIB, Chip, chip_of, library
+from ctrak_jax.precision import described
 from ctrak_jax.run.variants import feature_sets
 
 
@@ -82,6 +83,8 @@ def report(
         "chip": chip._asdict(),
         **about,
         "k": config.projection.k,
+        "precision": described(config.run.precision, "tpu"),
+        "dtype": config.model.dtype,
         "jax": jax.__version__,
         "asked_batch_per_chip": programs[0]["batch"] * cores,
         "largest_batch_per_chip": rows[-1]["batch_per_chip"] if about["searched"] else None,
@@ -121,6 +124,7 @@ def _row(
         "memory": memory | {"total": sum(memory.values())},
         "share_of_hbm": sum(memory.values()) / chip.hbm,
         "flops_per_sample": (program["flops"] * cores + in_kernel) / batch,
+        "passes_per_sample": passes / batch,
         "projection_flops_per_sample": projected,
         "bytes_per_sample": traffic / batch,
         "collectives": program["collectives"],

@@ -50,6 +50,7 @@ _LINES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "together": lambda row: f"{row['memory']['total'] / GIB:.3f} GiB = {row['share_of_hbm']:.0%}",
     "GFLOP per sample": lambda row: f"{row['flops_per_sample'] / GB:,.1f}",
     "  projection's": lambda row: f"{row['projection_flops_per_sample'] / GB:,.1f}",
+    "  in bfloat16 passes": lambda row: f"{row['passes_per_sample'] / GB:,.1f}",
     "MB of memory traffic per sample": lambda row: f"{row['bytes_per_sample'] / 1e6:,.1f}",
     "collectives per call": _collectives,
     "roofline time per sample": lambda row: f"{row['seconds_per_sample'] * 1e3:.3f} ms",
@@ -61,7 +62,7 @@ def _notes(found: Mapping[str, Any]) -> str:
     projection = "in the program's own"
     if found["projection"] == "pallas_tpu":
         projection = f"added by formula, 2 d k per gradient, {KERNEL_PASSES} passes"
-    cores = found["devices"] // found["chips"]
+    cores, said = found["devices"] // found["chips"], found["precision"]
     sets, models = found["sets"], found["models"]
     count, each = len(sets), "" if models == 1 else f" for each of {models} models"
     shown = [f"{s['name']}, {s['samples']:,} samples, {s['gradients']} gradients" for s in sets]
@@ -73,7 +74,9 @@ def _notes(found: Mapping[str, Any]) -> str:
         f"{found['k']:,} by {found['projection']}; {cores} device{'s' * (cores > 1)} per chip.\n"
         f"FLOPs: of matrix products, loops counted as often as they run; the projection's are "
         f"{projection}.\n"
-        "A float32 product is one bfloat16 pass by default, 3 or 6 at high or highest precision.\n"
+        f"run.precision={said['setting']}, model.dtype={found['dtype']}: a product of float32 "
+        f"arrays takes {said['gradients']} on the way to a gradient, {said['differences']} in an "
+        f"inversion, {said['mathematics']} in the mathematics; one of bfloat16 arrays takes 1.\n"
         "Rates and hours are bounds: no vector work, reading of images, writing of features, or "
         f"waiting.\nThe chip's figures: {found['chip']['source']}\n"
     )

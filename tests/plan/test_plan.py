@@ -80,6 +80,7 @@ def test_a_report_step_by_step(kernel):
     assert row["share_of_hbm"] == 6 / 16
     assert row["projection_flops_per_sample"] == 16e9
     assert row["flops_per_sample"] == pytest.approx(516e9 if kernel else 500e9)
+    assert row["passes_per_sample"] == pytest.approx(648e9 if kernel else 600e9)
     assert row["bytes_per_sample"] == 4e8
     assert row["seconds_per_sample"] == pytest.approx(seconds)
     assert row["bound_by"] == "matrix unit"
@@ -346,3 +347,27 @@ def test_a_real_plan(tmp_path: Path):
     wrong = ctrak("plan", config, "--topology", "v5e:3x7")
     assert wrong.returncode == 2
     assert wrong.stderr.splitlines()[-1].startswith("ctrak: --topology v5e:3x7: ")
+
+
+@pytest.mark.slow
+@needs_libtpu
+def test_a_plan_counts_the_passes_of_a_precision(tmp_path: Path):
+    """Six for every product under highest, and three in the projection's kernel; under default no
+    fewer than one, and three in the inversion, which is most of the work."""
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "data: {size: 40}\nmethods: [concept-trak]\nprojection: {k: 1024}\ncontrols: []\n"
+        "trajectory: {path: inversion, condition: own}\nunnamed: {attributes: []}\n"
+    )
+    ratio = {}
+    for precision in ("default", "highest"):
+        asked = ("--topology", "v5e:2x2", "--batch", "4", "--only", "--json")
+        done = ctrak("plan", config, *asked, "--run.precision", precision)
+        assert done.returncode == 0, done.stderr[-3000:]
+        found = json.loads(done.stdout)
+        (row,), projection = found["programs"], 2 * found["parameters"] * 1024
+        passes = row["passes_per_sample"] - 3 * projection
+        ratio[precision] = passes / (row["flops_per_sample"] - projection)
+        assert found["precision"]["setting"] == precision
+    assert ratio["highest"] == pytest.approx(6.0)
+    assert 2.0 < ratio["default"] < 3.0
