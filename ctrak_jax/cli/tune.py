@@ -7,8 +7,9 @@ from ctrak_jax.cli import arguments
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """A config and ``--json``."""
+    """A config, ``--minutes`` and ``--json``."""
     arguments.declare_config(parser)
+    arguments.declare_minutes(parser)
     arguments.declare_json(parser)
 
 
@@ -21,6 +22,7 @@ def act(args: argparse.Namespace) -> None:
     from ctrak_jax import log, pipeline
     from ctrak_jax.cli import compilation_cache
 
+    log.deadline.set(args.minutes)
     compilation_cache.switch_on(config.run.compilation_cache)
     files = pipeline.run_tune(config, out)
     if args.json:
