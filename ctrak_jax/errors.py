@@ -13,7 +13,7 @@ class StoreError(RuntimeError):
 
 class OutOfTime(KeyboardInterrupt):
     """The time given to the command is up. What is done is saved, and the command line ends with
-    status 75: the same command goes on from there."""
+    status 75: the same command resumes there."""
 
 
 class HostError(RuntimeError):

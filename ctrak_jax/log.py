@@ -73,7 +73,7 @@ class Deadline:
         if self.passed:
             raise OutOfTime(
                 f"the {self.minutes:g} minutes are over; finished work is kept, the same command "
-                "goes on from there."
+                "resumes there."
             )
 
 

@@ -109,6 +109,14 @@ def test_names_in_the_package_exist(page: Path):
             resolve_name(f"ctrak_jax.{name}")
 
 
+def test_pages_name_what_is_in_the_package():
+    """Not in vain looks the test above for names."""
+    found = [
+        n for page in PAGES for piece in code(page) for n in re.findall(r"ctrak_jax\.\w+", piece)
+    ]
+    assert len(found) > 5
+
+
 def test_the_readme_is_short():
     assert len(text(ROOT / "README.md").split()) <= 900
 

@@ -50,7 +50,7 @@ def declare_minutes(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         default=float("inf"),
         help="end after so many minutes, when the piece being worked on is saved, with status 75; "
-        "the same command goes on from there [no limit]",
+        "the same command resumes there [no limit]",
     )
 
 

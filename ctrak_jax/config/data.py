@@ -49,7 +49,7 @@ class DataConfig(Section):
     """Combinations of values kept out of training: the out-of-distribution queries."""
 
     unlabelled: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(default={})
-    """Attribute -> the share of every value's carriers whose value the model is never told: null in
+    """Attribute -> the share of every value's carriers whose value the model never sees: null in
     the condition, and the words for it cut out of the caption, in training and in featurization."""
 
     @property

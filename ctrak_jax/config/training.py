@@ -85,7 +85,7 @@ class TuneConfig(Section):
     condition_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Probability that a caption becomes empty, as train.condition_dropout."""
     scan: Annotated[Natural, PERFORMANCE] = 10
-    """Steps between two looks at the loss."""
+    """Steps per compiled call; the loss is logged after each."""
     checkpoint_every: Annotated[Natural, PERFORMANCE] = 100
     """Steps between checkpoints; a multiple of scan."""
 

@@ -1,17 +1,17 @@
 """With which precision the products of the method run: every choice of it, in one place.
 
-What a product of two float32 arrays is depends on the device and on the word it is asked with:
+What a product of two float32 arrays is depends on the device and on its precision level:
 
-| word | TPU | NVIDIA GPU (Ampere and later) | CPU |
+| level | TPU | NVIDIA GPU (Ampere and later) | CPU |
 |---|---|---|---|
 | ``default`` | 1 bfloat16 pass, error about 2e-3 | TF32, 3e-4 | float32 |
 | ``high`` | 3 bfloat16 passes, 2e-5 | TF32 | float32 |
 | ``highest`` | 6 bfloat16 passes, float32 | float32, 1e-6 | float32 |
 
 A GPU has no form of its own for ``high``. Products of two bfloat16 arrays are exact in one pass
-whatever the word; all sums are float32.
+at any level; all sums are float32.
 
-:data:`POLICIES` says which word each group of products is asked with, for every value of
+:data:`POLICIES` says which level each group of products has, for every value of
 ``run.precision``. The products of the mathematics (norms of gradients, projection, Gram, solve,
 scores) are float32 under every policy: :data:`EXACT`. They decide over what is left when nearly
 equal numbers are subtracted, and take little of the time. Docs: docs/accelerators.md.
@@ -31,7 +31,7 @@ EXACT = jax.lax.Precision.HIGHEST
 
 
 class MatmulPolicy(NamedTuple):
-    """The words for the products of a network; None leaves them to the caller's context
+    """The levels of the products of a network; None leaves them to the caller's context
     (``jax.default_matmul_precision``).
 
     Attributes:
@@ -52,7 +52,7 @@ class MatmulPolicy(NamedTuple):
 
 
 GIVEN = MatmulPolicy()
-"""No word of our own."""
+"""No level of our own."""
 
 POLICIES: dict[str, dict[Level, MatmulPolicy]] = {
     "cpu": dict.fromkeys(("default", "high", "highest"), GIVEN),
@@ -67,7 +67,7 @@ POLICIES: dict[str, dict[Level, MatmulPolicy]] = {
         "highest": MatmulPolicy("highest", "highest"),
     },
 }
-"""Backend -> ``run.precision`` -> the words.
+"""Backend -> ``run.precision`` -> the levels.
 
 ``default`` is the fastest that keeps features close to float32: on an H200 their cosine was
 0.9999996 in TF32, at twice the speed, and 0.99996 in one bfloat16 pass throughout, which a TPU's
@@ -83,30 +83,31 @@ MEANINGS: dict[str, dict[Level, str]] = {
         "highest": "6 bfloat16 passes",
     },
 }
-"""Backend -> word -> what a product of float32 arrays is there."""
+"""Backend -> level -> what a product of float32 arrays is there."""
 
 
 def policy_of(wanted: Level, backend: str | None = None) -> MatmulPolicy:
-    """The words of a ``run.precision`` on a backend (default: this process's). One that is in no
-    table is asked as a TPU is: every word then means what the backend makes of it."""
+    """The levels of a ``run.precision`` on a backend (default: this process's). One that is in no
+    table is treated as a TPU: every level then means what the backend makes of it."""
     return POLICIES.get(backend or jax.default_backend(), POLICIES["tpu"])[wanted]
 
 
 def described(wanted: Level, backend: str | None = None) -> dict[str, str]:
     """What the products of float32 arrays are under a ``run.precision``, for logs and manifests."""
     backend = backend or jax.default_backend()
-    meanings, words = MEANINGS.get(backend, {}), policy_of(wanted, backend)
+    meanings, levels = MEANINGS.get(backend, {}), policy_of(wanted, backend)
     groups: dict[str, Level] = {
-        "gradients": words.gradients or "default",
-        "differences": words.differences or "default",
+        "gradients": levels.gradients or "default",
+        "differences": levels.differences or "default",
         "mathematics": "highest",
     }
-    return {"setting": wanted, **{name: meanings.get(w, w) for name, w in groups.items()}}
+    found = {name: meanings.get(level, level) for name, level in groups.items()}
+    return {"setting": wanted, **found}
 
 
 def computing(fn: Fn, level: Level | None) -> Fn:
     """``fn`` with all its products, those of its derivatives too, at one level: a derivative's
-    products are asked with the words of those they come from."""
+    products have the levels of those they come from."""
     if level is None:
         return fn
 

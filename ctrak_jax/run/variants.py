@@ -89,7 +89,7 @@ def table_of(config: Config, variant: Variant = MAIN) -> dict[str, Method]:
 
 def featurized_in(config: Config, method: str, variant: Variant, count: int) -> Variant:
     """Whose features of ``count`` candidates a method has in a variant: the main ones, where the
-    variant changes conditions alone and the method is told none."""
+    variant changes conditions alone and the method gets none."""
     spec = table_of(config, variant)[method].train
     free = spec is not None and spec.condition == "null"
     return MAIN if free and variant.ranks_all(count) and not variant.changes_network else variant

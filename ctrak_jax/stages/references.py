@@ -28,7 +28,7 @@ Measure = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Asked(NamedTuple):
-    """What references are told of a question.
+    """What references know of a question.
 
     Attributes:
         query: id of the image.

@@ -20,8 +20,8 @@ def text(found: Inspection, remark: str = "") -> str:
         more = ", ..." if len(counts) > VALUES else ""
         lines.append(f"  {name}: {len(counts):,} values: {first}{more}")
     if found.captions:
-        longest = max(found.captions, key=len)
-        lines.append(f"  {len(found.captions):,} captions, the longest of {len(longest):,} letters")
+        number, longest = len(found.captions), max(map(len, found.captions))
+        lines.append(f"  {number:,} captions, the longest of {longest:,} characters")
     lines += [f"  {remark}"] if remark else []
     if not found.faults:
         return "\n".join([*lines, "no fault"])

@@ -166,7 +166,7 @@ def test_bfloat16_gradients_point_where_float32_ones_do():
 
 
 def kept(compute: Compute) -> int:
-    """Bytes that a pass through a network of 32 x 32 latents keeps for the way back."""
+    """Bytes that a pass through a network of 32 x 32 latents keeps for the backward pass."""
     config = {
         "block_out_channels": [32, 64],
         "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
