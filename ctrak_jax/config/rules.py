@@ -46,7 +46,8 @@ def _abc_has_no_attributes(config: "Config") -> str | None:
 
 def _dit_has_a_condition(config: "Config") -> str | None:
     needed = config.model.kind == "dit" and not config.data.condition_on
-    return "data.condition_on is empty; give at least one" if needed else None
+    wrong = "data.condition_on is empty, and a dit has no other condition; give at least one, or "
+    return f"{wrong}model.kind: text-to-image where there are captions" if needed else None
 
 
 def _negatives_have_attributes(config: "Config") -> str | None:
@@ -70,14 +71,8 @@ def _top_lists_are_deep_enough(config: "Config") -> str | None:
 
 def _wrong_label_has_scores(config: "Config") -> str | None:
     wrong = "score.keep_all=false leaves no scores for the wrong-label control; keep them, or "
-    needed = "wrong-label" in config.controls and not config.score.keep_all
+    needed = "wrong-label" in config.compared_controls and not config.score.keep_all
     return f"{wrong}leave it out of controls" if needed else None
-
-
-def _wrong_label_has_labels(config: "Config") -> str | None:
-    wrong = "controls=wrong-label gives images other conditions, data.condition_on is empty; leave"
-    needed = "wrong-label" in config.controls and not config.data.condition_on
-    return f"{wrong} it out of controls" if needed else None
 
 
 def _unnamed_attributes_are_asked_about(config: "Config") -> str | None:
@@ -146,7 +141,7 @@ RULES: tuple[Callable[["Config"], str | None], ...] = (
     *(_abc_has_a_model, _abc_has_no_attributes, _dit_has_a_condition),
     *(_negatives_have_attributes, _negative_prompt_is_read),
     _unnamed_attributes_are_asked_about,
-    *(_top_lists_are_deep_enough, _wrong_label_has_scores, _wrong_label_has_labels),
+    *(_top_lists_are_deep_enough, _wrong_label_has_scores),
     _references_are_possible,
     *(_hidden_carriers_have_scores, _unnamed_are_hidden),
     *(_unnamed_candidates_are_enough, _ensemble_has_several_models),

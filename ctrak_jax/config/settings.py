@@ -46,7 +46,8 @@ class Config(Section):
     similarity-pixels, similarity-latents and similarity-text (text-to-image), similarity-clip
     (similarity.clip). auto: all that there can be; an empty list: none. `ctrak abc` has none."""
     controls: tuple[Literal["no-condition-embedding", "wrong-label"], ...] = ("wrong-label",)
-    """Control experiments reported beside the main table."""
+    """Control experiments reported beside the main table. wrong-label gives images other
+    conditions, and is left out where data.condition_on is empty."""
     run: RunConfig = RunConfig()
     mesh: MeshConfig = MeshConfig()
     data: DataConfig = DataConfig()
@@ -74,6 +75,12 @@ class Config(Section):
         """Everything that ranks: the methods, then the references."""
         wanted = self.references
         return (*self.methods, *(references_of(self) if wanted == "auto" else wanted))
+
+    @property
+    def compared_controls(self) -> tuple[str, ...]:
+        """The controls that a run has: a wrong label where there are labels."""
+        labelled = bool(self.data.condition_on)
+        return tuple(name for name in self.controls if labelled or name != "wrong-label")
 
     @property
     def guided(self) -> bool:

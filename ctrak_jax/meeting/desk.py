@@ -65,6 +65,15 @@ class Desk(threading.Thread):
         self._welcome(mine, address)
 
     def run(self) -> None:
+        """Serve; an error here ends the meeting, since the first process would wait for ever."""
+        try:
+            self._serve()
+        except Exception as error:
+            self._over = False
+            said = f"{type(error).__name__}: {error}".partition("\n")[0]
+            self._end(f"the meeting of the processes failed ({said}); {RESUME}")
+
+    def _serve(self) -> None:
         while not self._over and self._left < self._processes:
             for key, _ in self._selector.select(timeout=min(self._tick, 1.0) / 4):
                 if key.data is None:

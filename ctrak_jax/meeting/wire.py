@@ -1,4 +1,4 @@
-"""Messages between processes: JSON objects, one per line of a TCP connection."""
+"""Messages between processes: JSON objects of plain values, one per line of a TCP connection."""
 
 import json
 import socket
@@ -60,6 +60,7 @@ class Wire:
 def _message(line: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    plain = isinstance(found, dict) and not any(isinstance(v, (list, dict)) for v in found.values())
+    return found if plain else None

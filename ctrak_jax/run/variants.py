@@ -71,7 +71,7 @@ def unnamed(config: Config) -> list[Variant]:
 
 def controls(config: Config) -> list[Variant]:
     """The config's controls."""
-    return [CONTROLS[name] for name in config.controls]
+    return [CONTROLS[name] for name in config.compared_controls]
 
 
 def variants(config: Config) -> list[Variant]:

@@ -56,7 +56,7 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
         main = _precision_table(contexts, [MAIN])
         record.samples = len(main.rows)
         controls: dict[str, PrecisionTable | LabelShiftTable] = {}
-        for name in config.controls:
+        for name in config.compared_controls:
             control = CONTROLS[name]
             if control.relabel:
                 controls[name] = _label_table(contexts, control)

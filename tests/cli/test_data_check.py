@@ -31,6 +31,16 @@ def test_a_set_without_faults_exits_with_0(tmp_path, config, capsys):
     assert (tmp_path / "runs/some/faults.csv").read_text() == "kind,name,reason\n"
 
 
+def test_captions_alone_are_enough(tmp_path, capsys):
+    captions_beside(tmp_path / "mine", AT)
+    data = {"kind": "folder", "path": str(tmp_path / "mine"), "condition_on": []}
+    some = {"data": data, "model": {"kind": "text-to-image"}, "query": {"check": "none"}}
+    (tmp_path / "some.yaml").write_text(yaml.safe_dump(some))
+    words = ["data", "check", str(tmp_path / "some.yaml"), "--out", str(tmp_path / "out")]
+    assert cli.main(words) == 0
+    assert "12 captions" in capsys.readouterr().out
+
+
 def test_all_faults_are_listed_at_once(tmp_path, config, capsys):
     by_index(tmp_path / "mine", AT)
     captions_beside(tmp_path / "mine", AT)

@@ -159,17 +159,6 @@ RULES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
         "counterfactual.methods",
         {"counterfactual.methods": "[trak, labels]"},
     ),
-    "label control without labels": (
-        {**FOLDER, **TEXT, "data.condition_on": "[]", "trajectory.negative": "other"},
-        "controls=wrong-label",
-        {
-            **FOLDER,
-            **TEXT,
-            "data.condition_on": "[]",
-            "trajectory.negative": "other",
-            "controls": "[]",
-        },
-    ),
     "label control without scores": (
         {"score.keep_all": "false", "controls": "[wrong-label]"},
         "score.keep_all",

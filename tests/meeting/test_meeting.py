@@ -94,6 +94,24 @@ def test_who_knocks_while_the_last_one_sits_down_does_no_harm():
         assert [message for message in own.receive() if "begin" in message]
 
 
+def test_an_error_of_the_desk_ends_the_meeting_with_a_line(monkeypatch):
+    def fail(*_):
+        raise LookupError("no such\nthing")
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    desk = Desk(listener, "127.0.0.1", 1, Limits(LONG, LONG))
+    own = Wire(desk.own)
+    own.send(process=0, processes=1, host="here")
+    own.send(at="stage")
+    monkeypatch.setattr(Desk, "_let_pass", fail)
+    with desk.own, listener:
+        desk.run()
+        (end,) = [message for message in own.receive() if "end" in message]
+        desk._guests[0].wire.close()
+    assert "the meeting of the processes failed (LookupError: no such); the same" in end["end"]
+    assert end["status"] == 1
+
+
 def test_none_passes_a_barrier_before_the_last_has_come(guests):
     guests.start(0, "barrier=a", "say=passed", "bye")
     guests.start(1, "say=there", "sleep=1.5", "barrier=a", "bye")
@@ -182,7 +200,9 @@ def test_a_number_taken_and_another_count_are_refused(guests):
 def test_strangers_at_the_port_harm_nothing(guests):
     guests.start(0, "barrier=a", "bye")
     until(lambda: reachable(guests.port))
-    for said in (b"GET / HTTP/1.1\r\n\r\n", b"x" * 200_000, b'{"failed": "x"}\n', b"[1]\n", b""):
+    http, nested = b"GET / HTTP/1.1\r\n\r\n", b"[" * 60_000 + b"\n"
+    processes = b'{"process": 1, "processes": ' + b"[" * 900 + b"]" * 900 + b"}\n"
+    for said in (http, nested, processes, b"x" * 200_000, b'{"failed": "x"}\n', b"[1]\n", b""):
         with socket.create_connection(("127.0.0.1", guests.port)) as stranger, suppress(OSError):
             stranger.sendall(said)
     guests.start(1, "barrier=a", "bye")

@@ -3,7 +3,7 @@
 import pytest
 
 from ctrak_jax import config as cfg
-from ctrak_jax.run.variants import feature_sets
+from ctrak_jax.run.variants import controls, feature_sets
 
 BOTH = {
     "methods": ("concept-trak", "d-trak", "unlearning"),
@@ -61,3 +61,18 @@ def test_a_run_keeps_one_set_and_one_per_variant(settings, wanted):
         told = [spec.condition for spec in one.specs(config) if spec.loss == "dps"]
         found[one.variant.name] = (len(one.specs(config)), one.samples, (told or [None])[0])
     assert found == wanted
+
+
+def test_a_control_of_labels_is_left_out_where_there_are_none():
+    captions = cfg.Config.model_validate(
+        {
+            "model": {"kind": "text-to-image"},
+            "data": {"kind": "folder", "path": "mine", "condition_on": []},
+            "query": {"check": "none"},
+            "controls": ["no-condition-embedding", "wrong-label"],
+            "score": {"keep_all": False},
+        }
+    )
+    assert [one.name for one in controls(captions)] == ["no-condition-embedding"]
+    labels = cfg.Config.model_validate(BOTH)
+    assert [one.name for one in controls(labels)] == ["wrong-label"]

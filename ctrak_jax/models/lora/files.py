@@ -154,13 +154,15 @@ def _files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise UsageError(f"model.lora: {path}: no such file or folder.")
-    for name in (*PEFT, *DIFFUSERS):
-        if (path / name).is_file():
-            return [path / name]
-    inner = [folder / name for folder in sorted(path.iterdir()) for name in PEFT]
-    found = [file for file in inner if file.is_file()]
-    if found:
-        return list({file.parent: file for file in reversed(found)}.values())[::-1]
+    found = [file for folder in (path, *sorted(path.iterdir())) if (file := _peft_in(folder))]
+    whole = [path / name for name in DIFFUSERS if (path / name).is_file()]
+    if found and whole:
+        raise UsageError(
+            f"model.lora: {path} has {whole[0].name} and {found[0].relative_to(path)}; give the "
+            "path of one file, or keep one of the two."
+        )
+    if found or whole:
+        return found or whole[:1]
     others = [file for file in sorted(path.iterdir()) if file.suffix in (".safetensors", ".bin")]
     if len(others) == 1:
         return others
@@ -169,6 +171,11 @@ def _files(path: Path) -> list[Path]:
         f"model.lora: {path} has {what}; expected {DIFFUSERS[0]}, {PEFT[0]} with its "
         "adapter_config.json, or the path of one file."
     )
+
+
+def _peft_in(folder: Path) -> Path | None:
+    """The file of peft in a folder; of two forms the first."""
+    return next((folder / name for name in PEFT if (folder / name).is_file()), None)
 
 
 def _pairs(opened: Opened, networks: Networks) -> dict[tuple[Net, str], tuple[str, Pair]]:

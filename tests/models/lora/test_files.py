@@ -90,6 +90,9 @@ def test_two_folders_of_peft_in_one_are_one_adapter(tmp_path):
     for name in ("unet", "text_encoder"):
         shutil.copytree(loras() / "full" / f"peft_{name}", tmp_path / name)
     same(read(tmp_path), read(loras() / "full" / "diffusers"))
+    nested = Path(shutil.copytree(tmp_path / "unet", tmp_path / "nested"))
+    shutil.copytree(tmp_path / "text_encoder", nested / "text_encoder")
+    same(read(nested), read(loras() / "full" / "diffusers"))
     apart = read(tmp_path / "text_encoder", tmp_path / "unet")
     assert {a.number for a in apart.unet} == {2}
     assert {a.number for a in apart.text} == {1}
@@ -297,6 +300,13 @@ def test_places(tmp_path):
         changed(tmp_path, lambda _: None, name)
     with pytest.raises(UsageError, match=r"has a\.safetensors, b\.safetensors; expected"):
         read(tmp_path)
+
+
+def test_two_tools_in_one_folder_are_refused(tmp_path):
+    folder = Path(shutil.copytree(loras() / "full" / "diffusers", tmp_path / "both"))
+    shutil.copytree(loras() / "full" / "peft_text_encoder", folder / "text_encoder")
+    with pytest.raises(UsageError, match=r"has pytorch_lora.* and text_encoder/adapter_model\.s"):
+        read(folder)
 
 
 def test_a_fresh_adapter_says_what_its_gradients_are(tmp_path, caplog):
