@@ -91,7 +91,9 @@ def unfit(column: Attribute, most_values: int) -> str | None:
     if {value.lower() for value in counts} <= PARTS:
         return "names parts of the data, nothing that a picture shows"
     if len(counts) > total / 2:
-        return f"{len(counts)} values of {total} images: a name or number of each, no class"
+        advice = "; name it caption if it says what each image shows"
+        said = advice if any(len(value.split()) > 2 for value in counts) else ""
+        return f"{len(counts)} values of {total} images: a name or number of each, no class{said}"
     if len(counts) > MOST_NUMBERS and all(map(is_number, counts)):
         return f"{len(counts)} different numbers; put classes of them, such as low and high, there"
     if len(counts) > most_values:

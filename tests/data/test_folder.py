@@ -29,9 +29,9 @@ def test_a_folder_reads_as_it_was_written(tmp_path):
 
 
 def test_values_of_any_text_survive_the_folder(tmp_path):
-    values = ("plain", 'a "quoted", one', "two\nlines", " spaced ", "größe", "NULL")
+    values = ("plain", 'a "quoted", one', "two\nlines", " spaced ", "größe", "NULL", "NA")
     raw = RawImages(
-        name="odd", images=drawn(size=6).images, attributes={"style": values, "a,b": values[::-1]}
+        name="odd", images=drawn(size=7).images, attributes={"style": values, "a,b": values[::-1]}
     )
     write_folder(raw, tmp_path)
     assert read_folder(tmp_path).attributes == raw.attributes

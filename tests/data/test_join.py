@@ -91,6 +91,84 @@ def test_what_the_config_names_is_an_attribute(tmp_path):
     assert build(data).raw.attributes == {"NSFW": ("UNLIKELY",) * 12}
 
 
+def named_by(path, head: str, key, change=lambda rows: None) -> None:
+    """A table of shuffled rows that also counts them."""
+    loose(path, AT)
+    rows = [(key(n), style(n)) for n in reversed(AT.every)]
+    change(rows)
+    lines = [f"{i},{name},{value}\n" for i, (name, value) in enumerate(rows)]
+    put(path / "attributes.csv", f"{head},style\n" + "".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("head", "key"),
+    [
+        (",name", "{}.png"),
+        (",label", "images/{}.png"),
+        (",id", "{}"),
+        (",source", "/home/me/{}.png"),
+    ],
+)
+def test_a_column_of_names_counts_and_not_pandas_index(tmp_path, head, key):
+    named_by(tmp_path, head, key.format)
+    assert read_folder(tmp_path).attributes.keys() == {"style"}
+    assert shown(tmp_path) == ([*AT.every], [])
+
+
+def test_a_name_without_its_picture_is_not_joined_by_index(tmp_path):
+    def wrong(rows):
+        rows[2] = ("typing error.png", "c")
+
+    named_by(tmp_path, ",name", "{}.png".format, wrong)
+    assert "csv:4: names 'typing error.png', and there is no such picture" in refused(tmp_path)
+
+
+def test_an_index_and_a_name_that_mean_different_pictures_are_refused(tmp_path):
+    named_by(tmp_path, "index,filename", "{}.png".format)
+    message = refused(tmp_path, handling=SKIP)
+    assert "csv:2: the index 0 and filename '11.png'" in message
+    assert "remove one of the two columns" in message
+
+
+def test_an_index_and_a_name_that_agree_are_one(tmp_path):
+    loose(tmp_path, AT)
+    lines = [f"{n},{n}.png,{style(n)}\n" for n in AT.every]
+    put(tmp_path / "attributes.csv", "index,filename,style\n" + "".join(lines))
+    assert shown(tmp_path) == ([*AT.every], [])
+
+
+@pytest.mark.parametrize("values", [[11 - n for n in AT.every], [n % 3 for n in AT.every]])
+def test_numbers_are_no_names_of_pictures(tmp_path, values):
+    loose(tmp_path, AT)
+    lines = [f"{n},{value}\n" for n, value in enumerate(values)]
+    put(tmp_path / "attributes.csv", "index,rank\n" + "".join(lines))
+    assert read_folder(tmp_path).attributes == {"rank": tuple(map(str, values))}
+
+
+def test_what_the_config_names_is_no_name_of_a_picture(tmp_path):
+    named_by(tmp_path, "index,name", "{}.png".format)
+    found = read_folder(tmp_path, wanted=("name",)).attributes["name"]
+    assert found == tuple(f"{n}.png" for n in reversed(AT.every))
+
+
+@pytest.mark.parametrize("head", ["Prompt", "description"])
+@pytest.mark.parametrize("key", ["index", "file_name"])
+def test_prompts_and_descriptions_are_captions(tmp_path, head, key):
+    loose(tmp_path, AT)
+    lines = [f"{n},{caption(n)},{style(n)}\n" for n in AT.every]
+    put(tmp_path / "attributes.csv", f"{key},{head},style\n" + "".join(lines))
+    raw = read_folder(tmp_path)
+    assert raw.attributes.keys() == {"style"}
+    assert raw.prompts == tuple(map(caption, AT.every))
+
+
+def test_whole_numbers_of_records_are_one_value_however_written(tmp_path):
+    loose(tmp_path, AT)
+    for n in AT.every:
+        put(tmp_path / f"images/{n}.json", '{"count": 1}' if n % 2 else '{"count": 1.0}')
+    assert read_folder(tmp_path).attributes == {"count": ("1",) * AT.count}
+
+
 def test_a_picture_without_its_row(tmp_path):
     table_names_files(tmp_path, AT)
     table = tmp_path / "attributes.csv"

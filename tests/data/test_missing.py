@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ctrak_jax.data import read_folder, write_folder
+from ctrak_jax.data.folder.tables import MISSING
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.data.survey import Handling
 from ctrak_jax.errors import UsageError
@@ -42,6 +43,9 @@ def records(path, cell: str) -> None:
         (table_of_names, '" "'),
         (table_by_index, ""),
         (table_by_index, '""'),
+        (table_of_names, "NaN"),
+        (table_by_index, "NA"),
+        (table_by_index, "null"),
         (records, ""),
         (records, "NaN"),
         (records, "null"),
@@ -62,6 +66,14 @@ def test_a_column_without_any_value_is_no_attribute(tmp_path):
     lines = [f"{n},,{style(n)}\n" for n in AT.every]
     put(tmp_path / "attributes.csv", "index,notes,style\n" + "".join(lines))
     assert set(read_folder(tmp_path).attributes) == {"style"}
+
+
+@pytest.mark.parametrize("word", MISSING)
+def test_in_quotation_marks_and_in_names_such_a_word_is_a_text(tmp_path, word):
+    loose(tmp_path, AT)
+    lines = [f'{n},"{word}"\n' for n in AT.every]
+    put(tmp_path / "attributes.csv", f"index,{word}\n" + "".join(lines))
+    assert read_folder(tmp_path).attributes == {word: (word,) * AT.count}
 
 
 def test_what_the_config_does_not_name_may_be_missing(tmp_path):

@@ -39,8 +39,29 @@ def test_parquet_brings_pictures_attributes_and_captions(tmp_path, struct):
     np.testing.assert_array_equal(found.images[:], PICTURES)
     for i in (5, 0, 3, 6):
         np.testing.assert_array_equal(found.images[i], PICTURES[i])
-    assert found.attributes == ATTRIBUTES, "numbers with a fraction are no attributes"
+    assert found.attributes == ATTRIBUTES | {"score": ("0.5",) * COUNT}
     assert found.prompts == tuple(f"number {i}" for i in range(COUNT))
+
+
+def test_every_column_of_text_or_numbers_is_read_and_the_others_are_named(tmp_path, caplog):
+    import pyarrow as pa
+    from pyarrow import parquet as written
+
+    styles = [str(v["style"]) for v in VALUES]
+    columns = {
+        "image": [encoded(picture) for picture in PICTURES],
+        "category": pa.array(styles).dictionary_encode(),
+        "view": pa.array(styles, pa.string_view()),
+        "size": pa.array([float(i % 2) for i in range(COUNT)]),
+        "boxes": [[i, i] for i in range(COUNT)],
+    }
+    put(tmp_path / "images/a.parquet", b"")
+    written.write_table(pa.table(columns), tmp_path / "images/a.parquet")
+    found = read_folder(tmp_path).attributes
+    sizes = tuple(str(i % 2) for i in range(COUNT))
+    assert found == {"category": tuple(styles), "view": tuple(styles), "size": sizes}
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.endswith(": boxes")
 
 
 def test_a_batch_reads_each_row_group_once(tmp_path, monkeypatch):

@@ -101,6 +101,11 @@ def test_names_are_sorted_as_people_count(names):
     assert [shuffled[place] for place in counted(shuffled)] == names
 
 
+def test_a_name_of_many_digits_is_sorted_as_its_number():
+    names = ["2.png", f"{'0' * 5000}3.png", f"{'9' * 5000}.png", f"1{'0' * 5000}.png"]
+    assert [names[::-1][place] for place in counted(names[::-1])] == names
+
+
 def test_names_that_are_hashes_hold_no_numbers():
     names = ["10ab34cd56ef.png", "9fab34cd56ef.png", "9fab34cd00ef.png"]
     assert [names[place] for place in counted(names)] == sorted(names)

@@ -22,6 +22,7 @@ def names(found: Selected) -> list[str]:
         ([""] * COUNT, "empty for 60"),
         ([f"id-{i}" for i in range(COUNT)], "no class"),
         ([f"{i}" for i in range(COUNT)], "no class"),
+        ([f"a house with {i} doors" for i in range(COUNT)], "name it caption"),
         ([f"{i / 7:.2f}" for i in range(30)] * 2, "different numbers"),
         (["train"] * 50 + ["test"] * 10, "parts of the data"),
         (["", "a", "b", "c"] * 15, "empty for 15 of 60"),

@@ -3,7 +3,7 @@
 A column is an attribute if the config names it (``data.condition_on``, ``hold_out``,
 ``unlabelled``). Of the others, all are but
 
-- captions: ``caption``, else ``text``, in any case of letters;
+- captions: the first of ``CAPTIONS`` that is there, in any case of letters;
 - what says where a picture came from and not what it shows (``NO_ATTRIBUTES``);
 - where such a column tells that a download tool wrote the records (img2dataset): columns with one
   value, or with more than one value per two pictures;
@@ -18,7 +18,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-CAPTIONS = ("caption", "text")
+CAPTIONS = ("caption", "text", "prompt", "description")
 """Columns of captions; the first that is there counts."""
 NO_ATTRIBUTES = frozenset(
     (
@@ -39,9 +39,12 @@ class Columns(NamedTuple):
 
 
 def as_text(value: Any) -> str | None:
-    """A text, number or truth value as the text of an attribute; None where a value is missing."""
+    """A text, number or truth value as the text of an attribute, 1.0 as 1; None where a value is
+    missing."""
     if isinstance(value, str):
         return value if value.strip() else None
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
     is_known = isinstance(value, int | float) and value == value  # NaN is not
     return json.dumps(value) if is_known else None
 

@@ -17,7 +17,7 @@ from ctrak_jax.data.folder.columns import (
 )
 from ctrak_jax.data.folder.listing import Listing
 from ctrak_jax.data.folder.names import NameIndex, common_folders, shared
-from ctrak_jax.data.folder.tables import LabelTable
+from ctrak_jax.data.folder.tables import FILE_NAMES, LabelTable, TableRow
 from ctrak_jax.data.reading import LARGEST_RECORD, decoded, json_object, read_bounded
 from ctrak_jax.errors import UsageError
 
@@ -27,6 +27,8 @@ in a column of Parquet files); sub-folders."""
 CLASS = "class"
 """The attribute that sub-folders give."""
 RECORD = '{"style": "voxel"}'
+LONGEST_INDEX = 18
+"""Digits."""
 
 
 class Labels(NamedTuple):
@@ -100,6 +102,75 @@ def table_labels(
     )
 
 
+NAME_COLUMNS = (*FILE_NAMES, "name", "id", "key")
+"""Columns that may name pictures by numbers alone; others do so by text."""
+
+
+def naming_column(table: LabelTable, names: Sequence[str], wanted: Collection[str]) -> str | None:
+    """The column of a table by index that names pictures, if any: more than half of its rows have a
+    picture's name of their own there.
+
+    Args:
+        names: of the pictures.
+        wanted: names that the config mentions, which are attributes.
+    """
+    index = None
+    for column in table.columns:
+        values = {str(row.values.get(column, "")) for row in table.rows}
+        numbers = all(map(str.isdecimal, values)) and column.casefold() not in NAME_COLUMNS
+        if column in wanted or numbers or 2 * len(values) <= len(table.rows):
+            continue
+        common, index = common_folders([*values]), index or NameIndex(names)
+        if 2 * sum(bool(index.find(value, "", common)) for value in values) > len(table.rows):
+            return column
+    return None
+
+
+def joined_by_name(
+    table: LabelTable,
+    column: str,
+    names: Sequence[str],
+    name: Callable[[int], str],
+    wanted: Collection[str],
+    folder: str = "",
+) -> Labels:
+    """A table by index with a column that names pictures, which counts.
+
+    Args:
+        column: that names them.
+        names: of the pictures; the others as in :func:`table_labels`.
+
+    Raises:
+        UsageError: as there; or a column called ``index`` means another picture than the name.
+    """
+    keyed = [
+        TableRow(
+            row.line,
+            str(row.values.get(column, "")),
+            {field: value for field, value in row.values.items() if field != column},
+        )
+        for row in table.rows
+    ]
+    columns = tuple(field for field in table.columns if field != column)
+    labels = table_labels(
+        LabelTable(table.file, "file_name", columns, keyed),
+        names,
+        name,
+        {*wanted, *_chosen(table)} - {column},
+        folder,
+    )
+    places = {labels.where(row): row for row in range(len(names))}
+    for number, key, values in () if table.unnamed else table.rows:
+        place = f"{table.file}:{number}"
+        row = places.get(place)
+        if row is not None and row != _index(place, key):
+            raise UsageError(
+                f"{place}: the index {key} and {column} {values[column]!r} are different "
+                f"pictures, by its name it is number {row}; remove one of the two columns."
+            )
+    return labels
+
+
 def index_labels(
     table: LabelTable, count: int, name: Callable[[int], str], wanted: Collection[str]
 ) -> Labels:
@@ -114,10 +185,7 @@ def index_labels(
     repeated: list[tuple[int, int]] = []
     for number, key, values in table.rows:
         place = f"{table.file}:{number}"
-        whole = key.partition(".")[0] if key.rstrip("0").endswith(".") else key
-        if not whole.isdecimal():
-            raise UsageError(f"{place}: got the index {key!r}, expected a number from 0.")
-        row = int(whole)
+        row = _index(place, key)
         if row >= count:
             from_one = row == count == len(table.rows)
             hint = " (indices count from 0)" if from_one else ""
@@ -141,8 +209,7 @@ def index_labels(
             f"{table.file}: {len(table.rows)} rows for {count} images; there must be one row per "
             f"image, and {name(missing[0])} has none."
         )
-    chosen = {column for column in table.columns if column.casefold() not in CAPTIONS}
-    attributes, captions = columns_of_records(rows, {*wanted, *chosen})
+    attributes, captions = columns_of_records(rows, {*wanted, *_chosen(table)})
     return Labels(
         RANKS.index("index"),
         f"row in {table.file}",
@@ -150,6 +217,18 @@ def index_labels(
         captions,
         lambda row: f"{table.file}:{lines[row]}",
     )
+
+
+def _index(place: str, key: str) -> int:
+    whole = key.partition(".")[0] if key.rstrip("0").endswith(".") else key
+    if not whole.isdecimal() or len(whole) > LONGEST_INDEX:
+        raise UsageError(f"{place}: got the index {key[:40]!r}, expected a number from 0.")
+    return int(whole)
+
+
+def _chosen(table: LabelTable) -> set[str]:
+    """The attributes of a table by index: every column but the captions."""
+    return {column for column in table.columns if column.casefold() not in CAPTIONS}
 
 
 # Lines of captions

@@ -66,11 +66,11 @@ def counted(names: Sequence[str]) -> list[int]:
 
 
 def _counting(name: str) -> list[tuple[int, str]]:
-    """A key by pieces of text and of number in turn; ``(number, text)``."""
-    return [
-        (int(piece), "") if odd % 2 else (0, piece)
-        for odd, piece in enumerate(re.split(r"([0-9]+)", name))
-    ]
+    """A key by pieces of text and of number in turn; numbers by how many digits and which, since
+    names of strangers have more than ``int`` takes."""
+    pieces = re.split(r"([0-9]+)", name)
+    pieces[1::2] = (piece.lstrip("0") for piece in pieces[1::2])
+    return [(len(piece) * (odd % 2), piece) for odd, piece in enumerate(pieces)]
 
 
 class NameIndex:

@@ -1,7 +1,8 @@
 """Pictures in Parquet files, read where they are.
 
 A file has a column ``image`` (encoded bytes, or a struct with the field ``bytes``); of its other
-columns those of text, integers or truth values are read. What opening reads is the index and them.
+columns those of text, numbers, truth values or pandas' categories are read; the log names the
+others. What opening reads is the index and them.
 """
 
 from bisect import bisect_right
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ctrak_jax.data.reading import read_error
 from ctrak_jax.errors import UsageError
+from ctrak_jax.log import logger
 
 CACHED_ROW_GROUPS = 4
 """Row groups of Parquet files kept in memory: batches in order come out of one or two."""
@@ -78,7 +80,9 @@ def read_parquet(files: Sequence[Path]) -> ParquetSet:
     for path in files:
         with _parquet(path) as file:
             found = _label_columns(path, file.schema_arrow)
-            columns = columns if groups else {name: [] for name in found}
+            if not groups:
+                columns = {name: [] for name in found}
+                _say_dropped(path, [n for n in file.schema_arrow.names if n not in columns])
             lacking = [name for name in columns if name not in found]
             if lacking:
                 raise UsageError(
@@ -96,8 +100,16 @@ def read_parquet(files: Sequence[Path]) -> ParquetSet:
     return ParquetSet(ParquetPictures(groups, rows), columns)
 
 
+def _say_dropped(path: Path, names: Sequence[str]) -> None:
+    """Log the columns that are not read."""
+    dropped = [name for name in names if name != "image"]
+    if dropped:
+        line = "%s: columns without text, numbers or truth values are not read: %s"
+        logger.warning(line, path, ", ".join(dropped))
+
+
 def _label_columns(path: Path, schema: Any) -> list[str]:
-    """The columns that are text, integers or truth values, after a look at the images' column."""
+    """The columns of text, numbers or truth values, after a look at the images' column."""
     from pyarrow import types
 
     kinds = dict(zip(schema.names, schema.types, strict=True))
@@ -109,8 +121,17 @@ def _label_columns(path: Path, schema: Any) -> list[str]:
             f"{path}: has the columns {kinds}, expected 'image' of encoded pictures (binary, or a "
             "struct with 'bytes'); rename or convert it."
         )
-    tests = (types.is_string, types.is_large_string, types.is_integer, types.is_boolean)
-    return [name for name, kind in kinds.items() if any(test(kind) for test in tests)]
+    return [name for name, kind in kinds.items() if _is_label(kind)]
+
+
+def _is_label(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return _is_label(kind.value_type)
+    texts = (types.is_string, types.is_large_string, types.is_string_view, types.is_boolean)
+    numbers = (types.is_integer, types.is_float32, types.is_float64)
+    return any(test(kind) for test in (*texts, *numbers))
 
 
 @contextmanager

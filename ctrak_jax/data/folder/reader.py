@@ -17,6 +17,8 @@ from ctrak_jax.data.folder.labels import (
     beside_labels,
     folder_labels,
     index_labels,
+    joined_by_name,
+    naming_column,
     prompt_labels,
     table_labels,
 )
@@ -102,7 +104,7 @@ def survey_folder(path: Path, wanted: Sequence[str] = (), *, resize: bool = Fals
     sources = [
         _named(table, folder, listing, wanted)
         if table.key == "file_name"
-        else index_labels(table, count, name, wanted)
+        else _counted(table, folder, listing, wanted) or index_labels(table, count, name, wanted)
         for table in tables
     ]
     sources += [prompt_labels(file, count) for file in prompts]
@@ -145,10 +147,28 @@ def _named(
             f"{table.file}: names files, and the images of this folder have no names; use a column "
             "'index' in its place."
         )
-    inside = table.file.parent.is_relative_to(folder)
-    below = table.file.parent.relative_to(folder).as_posix() if inside else "."
-    prefix = "" if below == "." else f"{below}/"
-    return table_labels(table, listing.names, listing.encoded.name, wanted, prefix)
+    name = listing.encoded.name
+    return table_labels(table, listing.names, name, wanted, _below(folder, table.file))
+
+
+def _counted(
+    table: LabelTable, folder: Path, listing: Listing | None, wanted: Sequence[str]
+) -> Labels | None:
+    """A table by index that also names the pictures; None where it does not."""
+    if listing is None or listing.names is None:
+        return None
+    column = naming_column(table, listing.names, wanted)
+    if column is None:
+        return None
+    below, name = _below(folder, table.file), listing.encoded.name
+    return joined_by_name(table, column, listing.names, name, wanted, below)
+
+
+def _below(folder: Path, file: Path) -> str:
+    """The folder of a file below another, ending with ``/``; empty where it is not below."""
+    inside = file.parent.is_relative_to(folder)
+    below = file.parent.relative_to(folder).as_posix() if inside else "."
+    return "" if below == "." else f"{below}/"
 
 
 def _classes(listing: Listing, sources: Sequence[Labels]) -> list[Labels]:

@@ -1,8 +1,9 @@
 """Tables as people have them: text with any delimiter, or JSON lines.
 
 Read alike: a byte order mark (UTF-8 or UTF-16), line ends of any system, blank lines, blanks around
-values, values in quotation marks, a first line ``sep=;``, empty columns at the right. The delimiter
-is the one that finds a column ``file_name`` or ``index`` in the first line.
+values, values in quotation marks, a first line ``sep=;``, empty columns at the right. Cells such as
+``NaN`` (``MISSING``) below the first line are empty, but in quotation marks. The delimiter is the
+one that finds a column ``file_name`` or ``index`` in the first line.
 """
 
 import re
@@ -23,6 +24,8 @@ DELIMITERS = (",", ";", "\t", "|")
 """Tried first; then any other sign in the first line, then blanks."""
 BLANKS = " "
 """Any number of blanks or tabs between values."""
+MISSING = ("NaN", "nan", "NAN", "null", "NULL", "Null", "NA")
+"""What pandas, R and databases write for a missing value, without quotation marks."""
 EXPECTED = "'index,<attribute>,...' or 'file_name,<attribute>,...'"
 
 
@@ -35,12 +38,14 @@ class TableRow(NamedTuple):
 
 
 class LabelTable(NamedTuple):
-    """A table of labels whose rows are joined by file name, or by index."""
+    """A table of labels whose rows are joined by file name, or by index; ``unnamed`` where the
+    column of the index has no name, as pandas writes it."""
 
     file: Path
     key: Literal["file_name", "index"]
     columns: tuple[str, ...]
     rows: list[TableRow]
+    unnamed: bool = False
 
 
 def read_table(file: Path) -> LabelTable:
@@ -101,7 +106,7 @@ def _cells(file: Path, text: str) -> LabelTable:
                 "as in the first line."
             )
         found.append(TableRow(line, cells[place], {name: cells[n] for n, name in columns.items()}))
-    return LabelTable(file, key, tuple(columns.values()), found)
+    return LabelTable(file, key, tuple(columns.values()), found, not header[place])
 
 
 def _role(header: str) -> Literal["file_name", "index"] | None:
@@ -141,14 +146,15 @@ def _delimiter(file: Path, text: str) -> tuple[str, str, int]:
 
 
 def _rows(file: Path, text: str, delimiter: str) -> Iterator[TextRow]:
-    """The lines as cells: those in quotation marks as they are, others without blanks around."""
+    """The lines as cells: those in quotation marks as they are, others without blanks around, and
+    empty below the header where they are ``MISSING``."""
     blank = {"\t": " *", BLANKS: ""}.get(delimiter, r"[ \t]*")
     signs = r" \t" if delimiter == BLANKS else re.escape(delimiter)
     end_of_cell = rf"([{signs}]{'+' * (delimiter == BLANKS)}|\r\n|\n|\r|\Z)"
     cell = re.compile(
         rf'{blank}"([^"]*(?:""[^"]*)*)"{blank}{end_of_cell}|([^{signs}\r\n]*){end_of_cell}'
     )
-    place, line, cells = 0, 1, []
+    place, line, cells, missing = 0, 1, [], ()
     started = line
     while place < len(text) or cells:
         found = cell.match(text, place)
@@ -156,10 +162,12 @@ def _rows(file: Path, text: str, delimiter: str) -> Iterator[TextRow]:
         quoted, end, bare = found[1], found[2] if found[1] is not None else found[4], found[3]
         if quoted is None and bare.lstrip().startswith('"'):
             raise UsageError(f"{file}:{line}: a quotation mark without its counterpart.")
-        cells.append(bare.strip() if quoted is None else quoted.replace('""', '"'))
+        plain = quoted.replace('""', '"') if quoted is not None else bare.strip()
+        cells.append("" if quoted is None and plain in missing else plain)
         place, line = found.end(), line + _line_ends(found[0])
         if end in ("", "\r\n", "\n", "\r"):
             yield TextRow(started, cells)
+            missing = MISSING if any(cells) else missing
             cells, started = [], line
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ctrak_jax.data.folder.columns import as_text
+from ctrak_jax.data.folder.tables import MISSING
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.errors import UsageError
 from ctrak_jax.store.files import write_atomically
@@ -53,5 +54,5 @@ def _row(values: Sequence[str]) -> str:
 
 def _cell(value: str) -> str:
     """A value in quotation marks where it would not be read back without them."""
-    plain = value == value.strip() and not set(value) & set(',"\r\n')
+    plain = value == value.strip() and value not in MISSING and not set(value) & set(',"\r\n')
     return value if plain else '"' + value.replace('"', '""') + '"'
