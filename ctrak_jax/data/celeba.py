@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ctrak_jax.data.faults import Fault
 from ctrak_jax.data.folder.names import walk
-from ctrak_jax.data.pictures import Files
+from ctrak_jax.data.pictures import SUFFIXES, Files
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.data.reading import decoded, read_bounded
 from ctrak_jax.data.survey import Handling, Survey, settle
@@ -51,7 +51,7 @@ def read_celeba(path: Path, *, side: int, handling: Handling | None = None) -> R
 
 
 def survey_celeba(path: Path, *, side: int) -> Survey:
-    """CelebA as it is found: a picture that the table names and that is not there is a fault.
+    """CelebA as it is found: a picture without its row, or a row without its picture, is a fault.
 
     Raises:
         UsageError: neither layout, the table has another form, or two pictures have one name.
@@ -64,18 +64,25 @@ def survey_celeba(path: Path, *, side: int) -> Survey:
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; {layout.table} belongs to the pictures in it.")
     rows = _read_table(table)
-    present = _present(folder, {row.file for row in rows.rows})
+    named = {row.file for row in rows.rows}
+    files = [folder / name for name in walk(folder)]
+    present = _present(files, named)
     faults = [
         Fault(str(folder / row.file), f"missing, but {table}:{row.line} names it", "incomplete")
         for row in rows.rows
         if row.file not in present
     ]
+    faults += [
+        Fault(str(file), f"has no row in {table}", "incomplete")
+        for file in files
+        if file.name not in named and file.name.lower().endswith(SUFFIXES)
+    ]
     kept = [row for row in rows.rows if row.file in present]
-    files = Files([present[row.file] for row in kept])
+    images = Files([present[row.file] for row in kept])
     return Survey(
         name=path.name,
-        images=files,
-        names=files.name,
+        images=images,
+        names=images.name,
         attributes={
             name: [VALUES[row.values[place]] for row in kept]
             for place, name in enumerate(rows.names)
@@ -86,10 +93,10 @@ def survey_celeba(path: Path, *, side: int) -> Survey:
     )
 
 
-def _present(folder: Path, named: Collection[str]) -> dict[str, Path]:
-    """Where the pictures are that the table names, at any depth."""
+def _present(files: Sequence[Path], named: Collection[str]) -> dict[str, Path]:
+    """Where the pictures are that the table names."""
     found: dict[str, Path] = {}
-    for path in map(folder.joinpath, walk(folder)):
+    for path in files:
         if path.name in found:
             raise UsageError(
                 f"{found[path.name]} and {path}: the table names one {path.name}; remove the other."

@@ -18,13 +18,13 @@ class Fault(NamedTuple):
         reason: what is wrong with it, without a full stop.
         kind: ``incomplete`` (a picture, row or caption without its counterpart) and ``picture``
             (unreadable) may be skipped; a ``conflict`` of two sources and another ``size`` than the
-            first picture's may not.
-        row: the picture's place in the data set; None for a row of a table.
+            first picture's may not. An ``unread`` file is a fault of ``ctrak data check`` alone.
+        row: the picture's place in the data set; None for a row of a table, or a file.
     """
 
     name: str
     reason: str
-    kind: Literal["incomplete", "picture", "conflict", "size"]
+    kind: Literal["incomplete", "picture", "conflict", "size", "unread"]
     row: int | None = None
 
 
@@ -33,6 +33,7 @@ ADVICE = {
     "picture": "replace it, or leave such pictures out by data.bad_pictures: skip",
     "conflict": "correct one of them",
     "size": "give all one size, or crop and resize them by data.resize: true and data.image_size",
+    "unread": "give it a name that is read (docs/data.md), or move it out of data.path",
 }
 
 

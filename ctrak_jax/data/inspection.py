@@ -61,7 +61,7 @@ def inspect(
     faults = [*survey.faults, *looked.faults]
     if not data.resize and data.kind != "celeba":
         faults += _other_sizes(survey, looked)
-    if not faults:
+    if all(fault.kind == "unread" for fault in faults):
         dataset_of(data, settle(survey, handling_of(data), looked=looked))
     return Inspection(
         pictures=len(survey),

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ctrak_jax.data.folder.columns import PARTS
 from ctrak_jax.prompts import words_of
 from ctrak_jax.start.look import Attribute
 
@@ -21,8 +22,6 @@ MOST_MISSING = 0.1
 """Share of empty cells beyond which an attribute is left out."""
 MOST_ATTRIBUTES = 8
 """Attributes asked about: each is a question per image asked about."""
-PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
-"""Values that name a part of the data."""
 
 
 class Selected(NamedTuple):

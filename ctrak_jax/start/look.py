@@ -109,8 +109,10 @@ def look(folder: Path) -> Facts:
 
 
 def _may_lack(survey: Survey, fault: Fault) -> bool:
-    """Does an image lack values of some attributes, and nothing else?"""
+    """Does an image lack values of some attributes, and nothing else; or is a file not read?"""
     row = fault.row
+    if fault.kind == "unread":
+        return True
     if row is None or fault.kind != "incomplete":
         return False
     captioned = survey.captions is None or survey.captions[row] is not None

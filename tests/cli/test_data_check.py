@@ -60,6 +60,18 @@ def test_all_faults_are_listed_at_once(tmp_path, config, capsys):
         assert list(csv.DictReader(file)) == found["faults"]
 
 
+def test_a_file_that_is_not_read_is_a_fault(tmp_path, config, ctrak):
+    metadata_csv(tmp_path / "mine", AT)
+    put(tmp_path / "mine/captions/3.txt", "picture 3")
+    status, line, out = ctrak("data", "check", config)
+    assert status == 1
+    assert "1 fault, listed" in line
+    assert "captions/3.txt" in out
+    status, line, _ = ctrak("data", "check", config, "--data.condition_on", "[hair]")
+    assert status == 2
+    assert "'hair' is not in the data set" in line
+
+
 def test_pictures_of_another_size_are_faults_where_none_are_resized(tmp_path, config, ctrak):
     metadata_csv(tmp_path / "mine", AT)
     put(tmp_path / "mine/images/4.PNG", encoded(4)[:0] + larger())

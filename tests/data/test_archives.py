@@ -81,7 +81,7 @@ def test_a_record_that_is_no_object_is_one_line(tmp_path, text):
     assert "0.tar:1.json" in refused(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["x.zip", "x.tar.gz", "x.TGZ"])
+@pytest.mark.parametrize("name", ["x.zip", "x.tar.gz", "x.TGZ", "x.7z", "x.rar"])
 def test_a_packed_archive_is_not_passed_over(tmp_path, name):
     captions_beside(tmp_path, AT)
     put(tmp_path / "images" / name, b"x")

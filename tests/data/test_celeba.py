@@ -65,6 +65,18 @@ def test_celeba_is_read_as_kaggle_has_it(tmp_path, inner):
     assert found.attributes == plain.attributes
 
 
+def test_a_picture_of_celeba_without_its_row_is_incomplete(tmp_path):
+    path = write_celeba(tmp_path / "faces")
+    pictures = path / LAYOUTS[0].pictures
+    (pictures / "77.jpg").write_bytes((pictures / "8.jpg").read_bytes())
+    (pictures / "README.md").write_text("mine")
+    with pytest.raises(UsageError, match=r"77\.jpg: has no row in .*anno\.txt; complete"):
+        read_celeba(path, side=8)
+    found = read_celeba(path, side=8, handling=Handling(incomplete="skip"))
+    assert len(found.images) == 5
+    assert [fault.name for fault in found.skipped] == [str(pictures / "77.jpg")]
+
+
 def test_single_bad_pictures_of_celeba_are_left_out(tmp_path):
     path = write_celeba(tmp_path / "faces")
     pictures = path / LAYOUTS[0].pictures

@@ -9,7 +9,6 @@ import pytest
 from ctrak_jax import config as cfg
 from ctrak_jax.data import build, read_folder
 from ctrak_jax.data.faults import write_faults
-from ctrak_jax.data.folder import reader
 from ctrak_jax.data.survey import Handling
 from ctrak_jax.errors import UsageError
 from tests.data.samples import refused
@@ -202,15 +201,6 @@ def test_texts_in_folders_without_captions_are_none(tmp_path):
     captions_beside(tmp_path, AT)
     put(tmp_path / "images/log/5.txt", "Loss 0.1")
     assert shown(tmp_path) == (list(AT.every), [])
-
-
-def test_a_table_of_another_name_is_said_to_be_unread(tmp_path, monkeypatch):
-    captions_beside(tmp_path, AT)
-    put(tmp_path / "labels.csv", "file_name,style\n")
-    said = []
-    monkeypatch.setattr(reader.logger, "warning", lambda line, *values: said.append(line % values))
-    read_folder(tmp_path)
-    assert [line.partition(" is not read")[0] for line in said] == [f"{tmp_path}/labels.csv"]
 
 
 @pytest.mark.parametrize("text", ["", " \n"])

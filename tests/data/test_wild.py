@@ -19,7 +19,7 @@ NUMBERINGS = {
 
 @pytest.mark.parametrize("at", NUMBERINGS.values(), ids=NUMBERINGS.keys())
 @pytest.mark.parametrize("make", CASES.values(), ids=CASES.keys())
-def test_a_folder_is_read_as_it_is_meant(tmp_path, make, at):
+def test_a_folder_is_read_as_it_is_meant(tmp_path, make, at, warned):
     expected = make(tmp_path, at)
     if isinstance(expected, str):
         with pytest.raises(UsageError) as caught:
@@ -29,6 +29,7 @@ def test_a_folder_is_read_as_it_is_meant(tmp_path, make, at):
         assert expected in message
         return
     raw = read_folder(tmp_path)
+    assert not warned, "every file is read, or holds no labels"
     found = [
         Row(
             number(image),

@@ -27,6 +27,8 @@ NO_ATTRIBUTES = frozenset(
     )
 )
 """What download tools write of a file, in any case of letters."""
+PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
+"""Values that name a part of the data, and nothing that a picture shows."""
 DOWNLOADED = frozenset(("url", "sha256", "__url__", "original_width"))
 """Columns of download tools' records alone."""
 

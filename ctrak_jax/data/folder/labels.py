@@ -3,6 +3,7 @@
 The sources in their order, ``RANKS``; :mod:`ctrak_jax.data.folder.join` puts them together.
 """
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 from ctrak_jax.data.faults import Fault
 from ctrak_jax.data.folder.columns import (
     CAPTIONS,
+    PARTS,
     Columns,
     columns_of,
     columns_of_records,
@@ -20,6 +22,7 @@ from ctrak_jax.data.folder.names import NameIndex, common_folders, shared
 from ctrak_jax.data.folder.tables import FILE_NAMES, LabelTable, TableRow
 from ctrak_jax.data.reading import LARGEST_RECORD, decoded, json_object, read_bounded
 from ctrak_jax.errors import UsageError
+from ctrak_jax.log import logger
 
 RANKS = ("file_name", "index", "prompts", "beside", "folder")
 """Tables that name files; tables by index; lines of captions; what stands beside each picture (or
@@ -27,6 +30,8 @@ in a column of Parquet files); sub-folders."""
 CLASS = "class"
 """The attribute that sub-folders give."""
 RECORD = '{"style": "voxel"}'
+NUMBERS = re.compile(r"(?:[-+]?\.?\d[-+.\deE]*(?:\s+|$)){4,}")
+"""Four numbers or more and nothing else: boxes, as YOLO writes them."""
 LONGEST_INDEX = 18
 """Digits."""
 
@@ -261,18 +266,40 @@ def prompt_labels(file: Path, count: int) -> Labels:
 
 
 def beside_labels(listing: Listing, wanted: Collection[str]) -> list[Labels]:
-    """The .txt, .caption and .json files beside pictures, and the columns of Parquet files."""
+    """The .txt, .caption, .json and .cls files beside pictures, and columns of Parquet files."""
     if listing.table is not None:
         attributes, captions = columns_of(listing.table, len(listing.encoded), wanted)
         rank, name = RANKS.index("beside"), listing.encoded.name
         return [Labels(rank, "value in its row", attributes, captions, name)]
     records = _beside(listing, ".json", lambda data, name: json_object(data, name, RECORD))
     found = [_labels_beside(records, columns_of_records(records.values, wanted))]
+    classes = _beside(listing, ".cls", lambda data, name: line(decoded(data, name)) or None)
+    said = {CLASS: classes.values} if any(classes.values) else {}
+    found.append(_labels_beside(classes, Columns(said, None)))
+    several: list[Any] = []
     for suffix in (".txt", ".caption"):
-        # An empty one is no caption: img2dataset writes it where a record has none.
-        texts = _beside(listing, suffix, lambda data, name: line(decoded(data, name)) or None)
+        texts = _beside(listing, suffix, lambda data, name: _caption(data, name, several))
         found.append(_labels_beside(texts, Columns({}, texts.values)))
+    if several:
+        text = "%d captions have several lines, which are joined, the first: %s"
+        logger.warning(text, len(several), several[0])
     return found
+
+
+def _caption(data: bytes, file: Any, several: list[Any]) -> str | None:
+    """The text of a file as a caption; none where it is empty, as img2dataset writes it.
+
+    Args:
+        several: collects the files of several lines.
+    """
+    text = decoded(data, file).strip()
+    if NUMBERS.fullmatch(text):
+        raise UsageError(
+            f"{file}: holds numbers, perhaps of boxes, and no caption; move such files away."
+        )
+    if "\n" in text:
+        several.append(file)
+    return line(text) or None
 
 
 class Beside(NamedTuple):
@@ -327,12 +354,20 @@ def _labels_beside(found: Beside, columns: Columns) -> Labels:
 
 
 def folder_labels(listing: Listing) -> Labels | None:
-    """The sub-folders as a class: the first one in which pictures differ."""
-    parts = [folder.split("/") if folder else [] for folder in listing.folders]
-    if not any(parts):
+    """The sub-folders as a class: the first level in which pictures differ, without levels that are
+    parts of the data (``train``, ``test``)."""
+    rest = [folder.split("/") if folder else [] for folder in listing.folders]
+    level: set[str] = set()
+    values: list[str | None] = []
+    while level <= PARTS and any(rest):
+        common = shared(rest)
+        rest = [parts[common:] for parts in rest]
+        level = {parts[0].casefold() for parts in rest if parts}
+        values = [parts[0] if parts else None for parts in rest]
+        rest = [parts[1:] for parts in rest]
+    if level <= PARTS:
         return None
-    common = shared(parts)
-    values = [p[common] if len(p) > common else None for p in parts]
-    if all(value is None for value in values):
-        return None
+    row = next(row for row, value in enumerate(values) if value is not None)
+    text = "the attribute class is the name of a sub-folder: %r of %s"
+    logger.info(text, values[row], listing.encoded.name(row))
     return Labels(RANKS.index("folder"), "sub-folder", {CLASS: values}, None, listing.encoded.name)

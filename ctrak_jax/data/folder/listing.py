@@ -14,9 +14,8 @@ from ctrak_jax.errors import UsageError
 
 KINDS = {"pictures": SUFFIXES, "tars": (".tar",), "Parquet files": (".parquet",)}
 """What may hold the pictures, and how their names end."""
-BESIDE = (".txt", ".caption", ".json")
-"""Files beside a picture that say what it shows."""
 PACKED = (".zip", ".tgz", ".tbz", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
+PACKED += (".7z", ".rar")
 """Archives that would have to be unpacked: leaving one out would lose its pictures."""
 NO_COMPANIONS = frozenset(
     (
@@ -35,13 +34,14 @@ class Companions:
     ) -> None:
         """
         Args:
-            files: name -> what its bytes are read from.
+            files: name -> what its bytes are read from; all files but pictures.
             pictures: their names.
             packed: they are in tars.
         """
         self._exact: dict[tuple[str, str], str] = {}
         self._folded: dict[tuple[str, str], list[str]] = defaultdict(list)
         self._files, self._packed = files, packed
+        self._said: set[str] = set()
         self._stems: dict[str, set[str]] = defaultdict(set)
         for stem in (stem for picture in pictures for stem in self._stems_of(picture)):
             self._stems[stem.casefold()].add(stem)
@@ -70,20 +70,27 @@ class Companions:
 
     def read(self, name: str) -> Any:
         """What the bytes of a file are read from."""
+        self._said.add(name)
         return self._files[name]
+
+    def unread(self) -> list[Any]:
+        """The files that were not read, and that do not belong where :meth:`others` looked."""
+        return [file for name, file in self._files.items() if name not in self._said]
 
     def others(self, used: set[str], suffix: str) -> list[Any]:
         """The files of a suffix that belong to no picture but should: they stand where used ones
         do."""
         folders = {name.rpartition("/")[0] for name in used}
-        return [
-            file
-            for name, file in self._files.items()
+        found = [
+            name
+            for name in self._files
             if name.lower().endswith(suffix)
             and name not in used
             and name.rpartition("/")[0] in folders
             and not _stands_alone(name)
         ]
+        self._said.update(found)
+        return [self._files[name] for name in found]
 
 
 def _stands_alone(name: str) -> bool:
@@ -135,16 +142,18 @@ def list_pictures(folder: Path, names: Sequence[str], *, by_place: bool) -> List
     # img2dataset writes a table 00000.parquet beside each 00000.tar, or beside each folder 00000.
     shards = {name.lower().removesuffix(".tar") for name in kinds["tars"]}
     shards |= {name.lower().rpartition("/")[0] for name in kinds["pictures"]}
-    tables = [n for n in kinds["Parquet files"] if n.lower().removesuffix(".parquet") in shards]
+    tables = {n for n in kinds["Parquet files"] if n.lower().removesuffix(".parquet") in shards}
     kinds["Parquet files"] = [name for name in kinds["Parquet files"] if name not in tables]
+    used = tables.union(*kinds.values())
+    others = {name: folder / name for name in names if name not in used}
     match [(kind, found) for kind, found in kinds.items() if found]:
         case [("pictures", found)]:
-            return replace(_loose(folder, names, found), sharded=bool(tables))
+            return replace(_loose(folder, others, found), sharded=bool(tables))
         case [("tars", found)]:
-            return _tars(folder, found, by_place)
+            return _tars(folder, others, found, by_place)
         case [(_, found)]:
             encoded, table = read_parquet([folder / found[place] for place in counted(found)])
-            return Listing(encoded=encoded, table=table)
+            return Listing(encoded=encoded, table=table, beside=Companions(others))
         case []:
             raise UsageError(f"{folder}: holds no {', '.join(SUFFIXES)}, .tar or .parquet file.")
         case several:
@@ -152,30 +161,28 @@ def list_pictures(folder: Path, names: Sequence[str], *, by_place: bool) -> List
             raise UsageError(f"{folder}: holds {mixed}; keep one kind.")
 
 
-def _loose(folder: Path, names: Sequence[str], pictures: Sequence[str]) -> Listing:
+def _loose(folder: Path, others: Mapping[str, Path], pictures: Sequence[str]) -> Listing:
     ordered = [pictures[place] for place in counted(pictures)]
-    beside = {name: folder / name for name in names if name.lower().endswith(BESIDE)}
     return Listing(
         encoded=Files([folder / name for name in ordered]),
         names=tuple(ordered),
-        beside=Companions(beside, ordered),
+        beside=Companions(others, ordered),
         folders=tuple(name.rpartition("/")[0] for name in ordered),
     )
 
 
-def _tars(folder: Path, tars: Sequence[str], by_place: bool) -> Listing:
+def _tars(folder: Path, others: Mapping[str, Path], tars: Sequence[str], by_place: bool) -> Listing:
     found = {f"{tar}/{m.name}": m for tar in tars for m in members(folder / tar)}
     names = [name for name in found if name.lower().endswith(SUFFIXES)]
     if not names:
         raise UsageError(f"{folder}: its .tar files hold no {', '.join(SUFFIXES)}.")
+    beside = {name: member for name, member in found.items() if not name.lower().endswith(SUFFIXES)}
     if by_place:
         names = [names[place] for place in counted(names)]
     return Listing(
         encoded=Files([found[name] for name in names]),
         names=tuple(names),
-        beside=Companions(
-            {n: m for n, m in found.items() if n.lower().endswith(BESIDE)}, names, packed=True
-        ),
+        beside=Companions({**others, **beside}, names, packed=True),
         folders=tuple(found[name].name.rpartition("/")[0] for name in names),
         sharded=True,
     )

@@ -14,6 +14,8 @@ from typing import Any
 
 LEFTOVERS = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin"}
 """What operating systems leave in folders and archives, beside names that begin with a dot."""
+RUN = ({".stages"}, {"config.yaml", "log.jsonl"}, {"faults.csv", "pictures.jsonl"})
+"""Names that together show that a run or a check wrote the folder."""
 HASH = re.compile(r"[0-9a-f]{8,}(-[0-9a-f]+)*", re.IGNORECASE)
 
 
@@ -23,24 +25,29 @@ def is_leftover(name: str) -> bool:
     return any(part.startswith(".") or part.casefold() in LEFTOVERS for part in parts)
 
 
-def top(folder: Path) -> list[str]:
-    """The files in a folder itself but the leftovers, sorted as text."""
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_file() and not is_leftover(e.name))
+def walk(folder: Path, but: str = "") -> list[str]:
+    """The files anywhere below a folder but the leftovers and the folders of runs, sorted as text.
+
+    Args:
+        but: a sub-folder that is left out, in any case of letters.
+    """
+    found = _files(folder, "", set(), but)
+    return sorted(found)
 
 
-def walk(folder: Path) -> list[str]:
-    """The files anywhere below a folder but the leftovers, sorted as text."""
-    return sorted(_files(folder, "", set()))
-
-
-def _files(folder: Path, prefix: str, above: set[str]) -> Iterator[str]:
+def _files(folder: Path, prefix: str, above: set[str], but: str = "") -> Iterator[str]:
     real = os.path.realpath(folder)
     if real in above:  # a link to a folder that it stands in
         return
     with os.scandir(folder) as entries:
-        found = [entry for entry in entries if not is_leftover(entry.name)]
+        found = list(entries)
+    if prefix and any({entry.name for entry in found} >= names for names in RUN):
+        return
     for entry in found:
+        if is_leftover(entry.name):
+            continue
+        if entry.is_dir() and entry.name.casefold() == but:
+            continue
         if entry.is_dir():
             yield from _files(Path(entry.path), f"{prefix}{entry.name}/", above | {real})
         elif entry.is_file():

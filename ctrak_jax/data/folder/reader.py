@@ -23,17 +23,16 @@ from ctrak_jax.data.folder.labels import (
     table_labels,
 )
 from ctrak_jax.data.folder.listing import KINDS, Listing, list_pictures
-from ctrak_jax.data.folder.names import top, walk
+from ctrak_jax.data.folder.names import walk
 from ctrak_jax.data.folder.tables import LabelTable, read_table
+from ctrak_jax.data.folder.unread import TABLE_SUFFIXES, unread
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.data.reading import json_object, open_npy, read_bounded
 from ctrak_jax.data.survey import Handling, Survey, settle
 from ctrak_jax.errors import UsageError
-from ctrak_jax.log import logger
 
 PICTURES = "images"
 """The sub-folder of the pictures; they may also lie in the folder itself."""
-TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
 TABLES = tuple(f"{stem}{end}" for stem in ("attributes", "metadata") for end in TABLE_SUFFIXES)
 PROMPTS = "prompts.txt"
 
@@ -76,19 +75,15 @@ def survey_folder(path: Path, wanted: Sequence[str] = (), *, resize: bool = Fals
         raise UsageError(f"data.path={path}: no such folder; give a folder with attributes.csv.")
     array, about = path / "images.npy", path / "meta.json"
     folder = path if array.exists() or not (path / PICTURES).is_dir() else path / PICTURES
-    below = top(path) if array.exists() else walk(folder)
-    beside = [] if folder == path else [path / name for name in top(path)]
-    files = [*beside, *(folder / name for name in below)]
+    below = [] if array.exists() else walk(folder)
+    inside = folder == path and not array.exists()
+    outside = [] if inside else walk(path, "" if array.exists() else PICTURES)
+    files = [path / name for name in outside if "/" not in name]
+    files += [folder / name for name in below]
     tables = [read_table(file) for file in files if file.name.lower() in TABLES]
     prompts = [file for file in files if file.name.lower() == PROMPTS]
-    unread = [
-        f for f in files if f.suffix.lower() in TABLE_SUFFIXES and f.name.lower() not in TABLES
-    ]
-    if unread:
-        logger.warning(
-            "%s is not read; a table is called attributes.csv or metadata.csv", unread[0]
-        )
     if array.exists():
+        _require_alone(path, array, outside)
         if resize:
             raise UsageError(f"{array}: data.resize works on picture files alone; leave it out.")
         images, listing = _array(array), None
@@ -119,6 +114,9 @@ def survey_folder(path: Path, wanted: Sequence[str] = (), *, resize: bool = Fals
             "(index,style,...), prompts.txt (one caption per line), a .txt beside each picture, or "
             "a sub-folder per class."
         )
+    used = {array, about, *prompts, *(table.file for table in tables)}
+    others = [] if listing is None else listing.beside.unread()
+    others += [path / name for name in outside if path / name not in used]
     meta = json_object(read_bounded(about), about, "{}") if about.exists() else {}
     return Survey(
         name=str(meta.get("name", path.name)),
@@ -126,9 +124,17 @@ def survey_folder(path: Path, wanted: Sequence[str] = (), *, resize: bool = Fals
         names=name,
         attributes=joined.attributes,
         captions=joined.captions,
-        faults=joined.faults,
+        faults=[*joined.faults, *unread(others)],
         meta=meta,
     )
+
+
+def _require_alone(path: Path, array: Path, names: Sequence[str]) -> None:
+    """Refuse an array with pictures below ``images``: which of them are meant?"""
+    ends = tuple(suffix for kind in KINDS.values() for suffix in kind)
+    below = (n for n in names if n.lower().startswith(f"{PICTURES}/") and n.lower().endswith(ends))
+    if found := next(below, None):
+        raise UsageError(f"{array}: {path / found} is there, too; remove the array or the folder.")
 
 
 def _listing(path: Path, folder: Path, below: Sequence[str], by_place: bool) -> Listing:
