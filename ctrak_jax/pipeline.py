@@ -16,6 +16,8 @@ from ctrak_jax.data.faults import write_faults
 from ctrak_jax.data.looking import RECORD, Record
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
+from ctrak_jax.log import logger
+from ctrak_jax.prompts import unfound_words
 from ctrak_jax.run.folder import seed_folder
 from ctrak_jax.run.variants import MAIN, controls, unnamed, variants
 from ctrak_jax.stages import (
@@ -23,6 +25,7 @@ from ctrak_jax.stages import (
     ensemble,
     evaluate,
     featurize,
+    probe,
     query,
     references,
     report,
@@ -56,6 +59,7 @@ def prepare(config: Config, out: Path) -> list[Context]:
         references.clip_key(contexts[0])  # refuses a folder that holds no such model
     if hosts.is_first():
         _list_skipped(out, contexts[0].training_set)
+        _warn_of_words(contexts[0].training_set)
     if hosts.is_first() and not (out / "config.yaml").exists():
         write_atomically(out / "config.yaml", dump(config))
     return contexts
@@ -63,7 +67,8 @@ def prepare(config: Config, out: Path) -> list[Context]:
 
 def _contexts(config: Config, out: Path) -> list[Context]:
     """One context per training seed; models that are there are of these settings."""
-    training_set = _training_set(config.data, out)
+    by_caption = config.model.kind == "text-to-image"
+    training_set = _training_set(config.data, out, by_caption=by_caption)
     mesh = local_mesh(config.run.devices, config.mesh.model)
     dataset = training_set
     if config.data.candidates is not None:
@@ -84,16 +89,25 @@ def _contexts(config: Config, out: Path) -> list[Context]:
     return contexts
 
 
-def _training_set(config: DataConfig, out: Path) -> data.Dataset:
+def _training_set(config: DataConfig, out: Path, *, by_caption: bool = False) -> data.Dataset:
     """The data set. Where that decodes all pictures, the first process does, and the others read
     its record: all leave out the same ones."""
     record = Record(out / RECORD, is_written=hosts.is_first())
-    if config.bad_pictures == "skip" and not hosts.is_first():
+    skipping = config.bad_pictures == "skip"
+    if skipping and not hosts.is_first():
         hosts.barrier("pictures decoded")
-    found = data.build(config, record=record)
-    if config.bad_pictures == "skip" and hosts.is_first():
+    found = data.build(config, record=record, by_caption=by_caption)
+    if skipping and hosts.is_first():
         hosts.barrier("pictures decoded")
     return found
+
+
+def _warn_of_words(training_set: data.Dataset) -> None:
+    """Say which captions name an attribute in words that are not found."""
+    raw, names = training_set.raw, training_set.conditions.attributes
+    if training_set.by_caption and raw.prompts:
+        for found in unfound_words({name: raw.attributes[name] for name in names}, raw.prompts):
+            logger.warning("%s", found)
 
 
 def _list_skipped(out: Path, training_set: data.Dataset) -> None:
@@ -192,7 +206,7 @@ def run_tune(config: Config, out: Path) -> list[Path]:
     contexts = _contexts(config, out)
     _list_skipped(out, contexts[0].training_set)
     for ctx in contexts:
-        for step in (train, encode, tune):
+        for step in (train, encode, probe, tune):
             step.run(ctx)
     write_atomically(out / "config.yaml", dump(config))
     return [ctx.folder.root / tune.FILE for ctx in contexts]

@@ -6,8 +6,9 @@ the result to the user, who may write a better one.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from ctrak_jax.errors import UsageError
 
@@ -94,6 +95,64 @@ def unnamed(prompt: str, values: Mapping[str, str]) -> str:
             except UsageError:  # it says nothing else
                 return ""
     return prompt
+
+
+def may_name(attribute: str, value: str, prompt: str) -> bool:
+    """May the prompt name the value in words that :func:`words_of` does not find, as "two cats"
+    names a cat? An empty prompt does not, nor does one without the attribute's name where the value
+    is "no"."""
+    if not prompt.strip() or words_of(attribute, value, prompt) is not None:
+        return False
+    return value != "no" or words_of(attribute, "yes", prompt) is not None
+
+
+class UnfoundWords(NamedTuple):
+    """Captions that stay whole where an attribute is left out, since :func:`may_name` holds.
+
+    Attributes:
+        attribute: the one left out.
+        kept: how many of ``total``.
+        value: the attribute's in the first of them.
+        first: the first of them.
+    """
+
+    attribute: str
+    kept: int
+    total: int
+    value: str
+    first: str
+
+    def __str__(self) -> str:
+        return (
+            f"in {self.kept:,} of {self.total:,} captions ({100 * self.kept / self.total:.1f}%) "
+            f"the words for the value of {self.attribute!r} are not found: these stay whole where "
+            "the attribute is left out, and count as naming it. The first, of "
+            f"{self.attribute}={self.value}: {self.first!r}"
+        )
+
+
+def unfound_words(
+    attributes: Mapping[str, Sequence[str | None]], captions: Sequence[str | None]
+) -> list[UnfoundWords]:
+    """The captions that :func:`may_name` holds for, by attribute; attributes that have none are
+    left out.
+
+    Args:
+        attributes: the values of every image.
+        captions: of every image.
+    """
+    found = []
+    for name, values in attributes.items():
+        pairs = [
+            (value, caption)
+            for value, caption in zip(values, captions, strict=True)
+            if value is not None and caption is not None
+        ]
+        unclear = {pair: may_name(name, *pair) for pair in dict.fromkeys(pairs)}
+        kept = [pair for pair in pairs if unclear[pair]]
+        if kept:
+            found.append(UnfoundWords(name, len(kept), len(pairs), *kept[0]))
+    return found
 
 
 def _words(phrase: str) -> re.Pattern[str]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ctrak_jax.data.avatars import ATTRIBUTES, caption
 from ctrak_jax.errors import UsageError
-from ctrak_jax.prompts import without, words_of
+from ctrak_jax.prompts import unfound_words, without, words_of
 
 LIST = "a portrait with black hair, dark skin, glasses and a beard on a mint background"
 SHORT = "an avataaars portrait with black hair, dark skin and glasses on a sky background"
@@ -148,6 +148,22 @@ def test_words_of_every_attribute_of_a_caption(values):
     for name in ("hair", "skin", "background"):
         assert words_of(name, values[name], caption(values)) == f"{values[name]} {name}"
     assert words_of("style", values["style"], caption(values)) == values["style"]
+
+
+def test_captions_in_which_words_are_not_found_are_counted():
+    captions = ("a cat", "two cats", "", None, "a man without glasses", "a man", "two cats")
+    animals = ("cat", "cat", "cat", "cat", None, "man", "cat")
+    glasses = ("no", "no", "no", "no", "no", "no", "no")
+    hats = ("a", "a", "a", "a", "a", "man", "a")
+    found = unfound_words({"animal": animals, "glasses": glasses}, captions)
+    assert found == [
+        ("animal", 2, 5, "cat", "two cats"),
+        ("glasses", 1, 6, "no", "a man without glasses"),
+    ]
+    assert str(found[0]).startswith(
+        "in 2 of 5 captions (40.0%) the words for the value of 'animal'"
+    )
+    assert not unfound_words({"hat": hats[:1] + hats[5:6]}, captions[:1] + captions[5:6])
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ctrak_jax.data.raw import RawImages
 from ctrak_jax.data.survey import Handling, Survey, settle
 from ctrak_jax.data.synthetic import draw_dataset
 from ctrak_jax.errors import UsageError
-from ctrak_jax.prompts import unnamed
+from ctrak_jax.prompts import may_name, unnamed
 
 HIDDEN_BY = 5
 """The random stream of the images whose value is hidden in training."""
@@ -38,6 +38,8 @@ class Dataset:
     """Dataset indices of the training images, ascending."""
     hidden: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Attribute -> the images that do not tell the model their value: bool [image]."""
+    by_caption: bool = False
+    """Is the model conditioned on captions?"""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -55,10 +57,19 @@ class Dataset:
         return replace(self, hidden={**self.hidden, attribute: every})
 
     def named(self, attribute: str) -> np.ndarray:
-        """Which training images tell the model their value: bool [n]."""
-        if attribute not in self.hidden:
-            return np.ones(len(self.train_index), bool)
-        return ~self.hidden[attribute][self.train_index]
+        """Which training images tell the model their value: bool [n]. A caption from which the
+        value was to be cut counts among them where its words are not found."""
+        return self._named.get(attribute, np.ones(len(self.train_index), bool))
+
+    @cached_property
+    def _named(self) -> dict[str, np.ndarray]:
+        found = {name: ~mask[self.train_index] for name, mask in self.hidden.items()}
+        for name, named in found.items() if self.by_caption else ():
+            values, prompts = self.raw.attributes[name], self.raw.prompts
+            for row in np.flatnonzero(~named):
+                i = self.train_index[row]
+                named[row] = may_name(name, values[i], prompts[i])
+        return found
 
     @cached_property
     def train_values(self) -> list[dict[str, str]]:
@@ -164,12 +175,15 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
     return np.round((np.clip(np.asarray(images), -1.0, 1.0) + 1.0) * 127.5).astype(np.uint8)
 
 
-def build(data: cfg.DataConfig, *, record: Record | None = None) -> Dataset:
+def build(
+    data: cfg.DataConfig, *, record: Record | None = None, by_caption: bool = False
+) -> Dataset:
     """The data set of a config.
 
     Args:
         data: the config.
         record: of a look that decodes every picture (``bad_pictures: skip``).
+        by_caption: is the model conditioned on captions?
 
     Raises:
         UsageError: ``condition_on`` or ``hold_out`` do not fit the data, nothing is left to train
@@ -184,7 +198,8 @@ def build(data: cfg.DataConfig, *, record: Record | None = None) -> Dataset:
             seed=data.seed,
         )
         return dataset_of(data, raw)
-    return dataset_of(data, settle(survey_of(data), handling_of(data), record=record))
+    raw = settle(survey_of(data), handling_of(data), record=record)
+    return replace(dataset_of(data, raw), by_caption=by_caption)
 
 
 def survey_of(data: cfg.DataConfig) -> Survey:

@@ -11,6 +11,7 @@ from ctrak_jax.data.faults import Fault
 from ctrak_jax.data.looking import Looked, Record, look
 from ctrak_jax.data.pictures import EncodedPictures
 from ctrak_jax.data.survey import Survey, settle
+from ctrak_jax.prompts import UnfoundWords, unfound_words
 
 
 class Inspection(NamedTuple):
@@ -22,6 +23,7 @@ class Inspection(NamedTuple):
         kinds: how many need more than decoding, by what.
         attributes: how many pictures have which value.
         captions: those that there are.
+        unfound: those that name an attribute of ``condition_on`` in words that are not found.
         faults: all of them, in the order of the data set.
     """
 
@@ -30,6 +32,7 @@ class Inspection(NamedTuple):
     kinds: dict[str, int]
     attributes: dict[str, Counter[str]]
     captions: tuple[str, ...]
+    unfound: tuple[UnfoundWords, ...]
     faults: tuple[Fault, ...]
 
 
@@ -63,6 +66,9 @@ def inspect(
         faults += _other_sizes(survey, looked)
     if all(fault.kind == "unread" for fault in faults):
         dataset_of(data, settle(survey, handling_of(data), looked=looked))
+    conditioning = {
+        name: values for name, values in survey.attributes.items() if name in data.condition_on
+    }
     return Inspection(
         pictures=len(survey),
         sizes=Counter(header.size for header in known),
@@ -77,6 +83,7 @@ def inspect(
             for name, values in survey.attributes.items()
         },
         captions=tuple(text for text in survey.captions or () if text is not None),
+        unfound=tuple(unfound_words(conditioning, survey.captions)) if survey.captions else (),
         faults=tuple(sorted(faults, key=lambda f: -1 if f.row is None else f.row)),
     )
 

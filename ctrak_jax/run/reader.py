@@ -165,7 +165,8 @@ class Run(SeedRun):
     def dataset(self) -> data.Dataset:
         """The data set, drawn or read again: ``dataset.raw.images[hit.index]``."""
         record = Record(self.path / RECORD, is_written=False)
-        return data.build(self.config.data, record=record)
+        by_caption = self.config.model.kind == "text-to-image"
+        return data.build(self.config.data, record=record, by_caption=by_caption)
 
 
 def open_run(path: str | Path) -> Run:

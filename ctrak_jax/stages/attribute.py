@@ -10,10 +10,14 @@ import numpy as np
 
 from ctrak_jax import score
 from ctrak_jax.attribution import QueryBatch, mixtures, query_features
+from ctrak_jax.config import DataConfig
 from ctrak_jax.config.rules import NEEDED_BY, references_of
+from ctrak_jax.data.dataset import handling_of
+from ctrak_jax.data.decoding import decoded_picture, readable
+from ctrak_jax.data.reading import read_bounded
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.encoder import require_heard
-from ctrak_jax.inputs.questions import in_common, read_image
+from ctrak_jax.inputs.questions import in_common
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
 from ctrak_jax.prompts import without
@@ -72,7 +76,7 @@ def ask(
         raise UsageError(f"--concept {concept!r} must be one of the condition's {list(values)}.")
     how, inputs = _answering(ctx, method, top, concept), ctx.inputs
     asking = Asking(
-        _picture(ctx, image),
+        read_picture(image, ctx.config.data, ctx.dataset.image_shape),
         inputs.condition(values, inputs.prompt(values)),
         {concept: values[concept]},
         [ctx.question_inputs.minus_conditions(values, concept)],
@@ -139,7 +143,7 @@ def ask_prompt(
     if image is None:
         picture = sampler(ctx, denoiser)(denoiser.params, cond, np.array([image_seed]))[0]
     else:
-        picture = _picture(ctx, image)
+        picture = read_picture(image, ctx.config.data, ctx.dataset.image_shape)
     negatives = [inputs.condition({}, text)[None] for text in without_each]
     asking = Asking(picture, cond, dict.fromkeys(concepts), negatives, scope)
     found = _answers(ctx, denoiser, asking, how)
@@ -177,11 +181,24 @@ def _kind(method: str) -> str:
     return METHODS[method].kind if method in METHODS else ""
 
 
-def _picture(ctx: Context, image: Path) -> np.ndarray:
+def read_picture(image: Path, data: DataConfig, shape: tuple[int, int, int]) -> np.ndarray:
+    """An image asked about, uint8 of this shape, read as those of the data set are.
+
+    Raises:
+        UsageError: unreadable, or of another size.
+    """
+    how, (height, width, _) = handling_of(data), shape
     try:
-        return read_image(image, ctx.dataset.image_shape)
-    except StoreError as error:
+        with readable(str(image)):
+            picture = decoded_picture(read_bounded(image), how.side, how.background)
+    except (UsageError, StoreError) as error:
         raise UsageError(f"--image {error}") from None
+    if picture.shape[:2] != (height, width):
+        raise UsageError(
+            f"--image {image}: is {picture.shape[1]} x {picture.shape[0]} pixels, the model takes "
+            f"{width} x {height}; crop and resize it, as data.resize: true would."
+        )
+    return picture
 
 
 def _answers(

@@ -56,11 +56,11 @@ def form_of(config: Config) -> StoreForm:
 def run(ctx: Context, variant: Variant = MAIN) -> None:
     """Complete the feature stores of all methods of the config; each process its share of the
     chunks."""
-    placed = ctx.placed(ctx.load(), variant)
-    probe.run(ctx, placed)
+    if variant is MAIN:
+        probe.run(ctx)
     complete(
         Featurizer(
-            placed,
+            ctx.placed(ctx.load(), variant),
             ctx.recipe,
             ctx.samples(variant),
             ctx.mesh,

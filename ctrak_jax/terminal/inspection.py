@@ -1,5 +1,6 @@
 """What ``ctrak data check`` found, for people and for programs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from ctrak_jax.data.inspection import Inspection
@@ -11,8 +12,8 @@ VALUES = 8
 """Values shown of an attribute."""
 
 
-def text(found: Inspection, remark: str = "") -> str:
-    """A line for each thing that is there, a remark, then a table of faults."""
+def text(found: Inspection, remarks: Sequence[str] = ()) -> str:
+    """A line for each thing that is there, remarks, then a table of faults."""
     lines = [f"{found.pictures:,} images, {_sizes(found)}"]
     lines += [f"  {count:,} {kind}" for kind, count in found.kinds.items() if count]
     for name, counts in found.attributes.items():
@@ -22,7 +23,7 @@ def text(found: Inspection, remark: str = "") -> str:
     if found.captions:
         number, longest = len(found.captions), max(map(len, found.captions))
         lines.append(f"  {number:,} captions, the longest of {longest:,} characters")
-    lines += [f"  {remark}"] if remark else []
+    lines += [f"  {remark}" for remark in remarks]
     if not found.faults:
         return "\n".join([*lines, "no fault"])
     rows = [(fault.kind, fault.name, fault.reason) for fault in found.faults[:SHOWN]]
@@ -41,6 +42,7 @@ def as_json(found: Inspection) -> dict[str, Any]:
         "kinds": found.kinds,
         "attributes": {name: dict(counts) for name, counts in found.attributes.items()},
         "captions": len(found.captions),
+        "unfound_words": [words._asdict() for words in found.unfound],
         "faults": [
             {"kind": fault.kind, "name": fault.name, "reason": fault.reason}
             for fault in found.faults

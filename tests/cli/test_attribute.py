@@ -3,6 +3,9 @@
 import pytest
 from PIL import Image
 
+from ctrak_jax.config import DataConfig
+from ctrak_jax.errors import UsageError
+from ctrak_jax.stages import attribute
 from tests.cli.small import write_config
 
 SIDE = 16
@@ -37,6 +40,24 @@ def test_a_bad_question_exits_with_2(ctrak, tmp_path, changes, word):
     status, line, out = ctrak("attribute", path, "--out", tmp_path / "out", *argv)
     assert (status, out) == (2, "")
     assert word in line
+
+
+def test_a_picture_is_read_as_training_pictures_are(tmp_path):
+    """Larger, see-through on its right half, and turned by EXIF so that this half is above."""
+    picture, exif = Image.new("RGBA", (4 * SIDE, 4 * SIDE), (255, 0, 0, 255)), Image.Exif()
+    picture.paste((0, 0, 0, 0), (2 * SIDE, 0, 4 * SIDE, 4 * SIDE))
+    exif[0x0112] = 8
+    picture.save(tmp_path / "image.png", exif=exif)
+    data = DataConfig(
+        kind="folder", path=tmp_path, resize=True, image_size=SIDE, background=(0, 0, 255)
+    )
+    found = attribute.read_picture(tmp_path / "image.png", data, (SIDE, SIDE, 3))
+    assert found.shape == (SIDE, SIDE, 3)
+    assert (found[: SIDE // 4] == [0, 0, 255]).all()
+    assert (found[-SIDE // 4 :] == [255, 0, 0]).all()
+    whole = data.model_copy(update={"resize": False})
+    with pytest.raises(UsageError, match=r"is 64 x 64 pixels, the model takes 16 x 16; crop and"):
+        attribute.read_picture(tmp_path / "image.png", whole, (SIDE, SIDE, 3))
 
 
 def test_a_question_to_no_model_exits_with_1(ctrak, tmp_path):

@@ -41,6 +41,17 @@ def test_captions_alone_are_enough(tmp_path, capsys):
     assert "12 captions" in capsys.readouterr().out
 
 
+def test_captions_that_name_a_value_in_other_words_are_counted(tmp_path, config, capsys):
+    metadata_csv(tmp_path / "mine", AT)
+    words = ["data", "check", config, "--model.kind", "text-to-image"]
+    assert cli.main(words) == 0
+    line = "in 12 of 12 captions (100.0%) the words for the value of 'style' are not found"
+    assert line in capsys.readouterr().out
+    assert cli.main([*words, "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["unfound_words"]
+    assert found["first"] == "picture 0"
+
+
 def test_all_faults_are_listed_at_once(tmp_path, config, capsys):
     by_index(tmp_path / "mine", AT)
     captions_beside(tmp_path / "mine", AT)

@@ -10,6 +10,7 @@ from ctrak_jax.data import (
     build,
     write_folder,
 )
+from ctrak_jax.data.conditions import Conditions
 from ctrak_jax.data.dataset import to_uint8, to_unit
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.errors import UsageError
@@ -156,6 +157,24 @@ def test_without_an_attribute_no_condition_and_no_caption_names_it():
     assert data.captions == tuple(f"a {shape} on white" for shape in shapes)
     assert data.without("shape").train_conditions.sum() == 0
     assert data.most_named == 1
+
+
+def test_a_caption_whose_words_are_not_found_still_names_the_value():
+    """It stays whole. What is silent, or lacks what it says is not there, names nothing."""
+    plain = build(cfg.DataConfig(size=4))
+    raw = replace(
+        plain.raw,
+        attributes={"cat": ("grey", "grey", "grey", "no"), "beard": ("no", "no", "yes", "yes")},
+        prompts=("a grey cat", "two greyish cats", "", "without a beard"),
+    )
+    names = Conditions({"cat": ("grey", "no"), "beard": ("no", "yes")})
+    data = replace(plain, raw=raw, conditions=names, by_caption=True).without("cat")
+    assert data.captions == ("", "two greyish cats", "", "without a beard")
+    assert data.named("cat").tolist() == [False, True, False, False]
+    assert data.train_conditions[:, 0].tolist() == [0, 1, 0, 0], "labels find it"
+    assert data.without("beard").named("beard").tolist() == [False] * 4
+    codes = replace(data, by_caption=False)
+    assert not codes.named("cat").any()
 
 
 @pytest.mark.parametrize(

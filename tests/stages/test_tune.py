@@ -23,7 +23,7 @@ from ctrak_jax.models import stable_diffusion as sd
 from ctrak_jax.models.denoiser import eps_fn_of
 from ctrak_jax.models.lora import written
 from ctrak_jax.models.stable_diffusion import LoraFile, ModelFiles
-from ctrak_jax.stages import tune
+from ctrak_jax.stages import probe, tune
 from tests.tiny_model import write_model
 
 FILE = "pytorch_lora_weights.safetensors"
@@ -209,6 +209,20 @@ def test_a_finished_one_is_kept_and_never_replaced(data, base, tuned):
     assert (tuned / FILE).stat() == before
     with pytest.raises(StoreError, match=r"\(tune\.learning_rate differ\)"):
         pipeline.run_tune(config(data, base, learning_rate=1e-3), tuned)
+
+
+def test_the_model_is_probed_before_and_the_verdict_is_said_every_time(
+    data, base, tuned, monkeypatch, caplog
+):
+    found = json.loads((tuned / "probe.json").read_text())
+    assert found["losses"].keys() == {"eps", "v", "x0"}
+    assert 0 < min(found["losses"].values()) <= max(found["losses"].values()) < 100
+    monkeypatch.setattr(probe, "_losses", lambda _: pytest.fail("computed twice"))
+    monkeypatch.setattr(probe, "better_reading", lambda *_: "v")
+    for _ in range(2):
+        caplog.clear()
+        pipeline.run_tune(config(data, base), tuned)
+        assert caplog.text.count("set model.prediction: v") == 1
 
 
 def test_what_was_done_stands_beside_the_file(tuned):

@@ -31,7 +31,9 @@ def act(args: argparse.Namespace) -> None:
     from ctrak_jax.terminal import inspection
 
     found = inspect(config.data, record=Record(out / RECORD), advance=_progress())
-    cut = None
+    cut, remarks = None, []
+    if config.model.kind == "text-to-image":
+        remarks += map(str, found.unfound)
     if config.model.kind == "text-to-image" and config.model.checkpoint and found.captions:
         from ctrak_jax.inputs.captions import cut_captions
         from ctrak_jax.models.architecture import model_files_of
@@ -42,7 +44,7 @@ def act(args: argparse.Namespace) -> None:
         said = None if cut is None else cut._asdict()
         print(json.dumps({**inspection.as_json(found), "cut_captions": said}))
     else:
-        print(inspection.text(found, "" if cut is None else str(cut)))
+        print(inspection.text(found, [*remarks, *([] if cut is None else [str(cut)])]))
     if found.faults:
         count = len(found.faults)
         kinds = dict.fromkeys(fault.kind for fault in found.faults)

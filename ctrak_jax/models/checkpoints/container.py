@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import msgpack
 import numpy as np
 from flax.serialization import msgpack_restore
 
@@ -15,6 +16,8 @@ from ctrak_jax.models.checkpoints import safe, torch_pickle
 
 LARGEST_INDEX = 2**26
 """Bytes of a list of shards."""
+LONGEST_LIST = 64
+"""Items of a list in Flax's msgpack: the shape of an array."""
 LFS = b"version https://git-lfs"
 
 
@@ -69,13 +72,25 @@ def _open(file: Path) -> Opened:
         found = torch_pickle.read_archive(file, inert=torch_pickle.TRAINING, choose=_state)
         return Opened(file, _tensors(found), {})
     if file.suffix == ".msgpack":
-        tree = msgpack_restore(file.read_bytes())
+        content = file.read_bytes()
+        _require_short_lists(content)
+        tree = msgpack_restore(content)
         arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
         return Opened(file, dict(zip(parameter_paths(tree), arrays, strict=True)), {}, flax=True)
     raise UsageError(
         f"{file} is no file of weights: expected safetensors, what torch.save writes, or Flax's "
         ".msgpack; fetch the file again."
     )
+
+
+def _require_short_lists(content: bytes) -> None:
+    """Refuse lists that a file of Flax has not: room for as many items as a list claims, up to the
+    length of the file, would be taken at once, for every list within a list again."""
+
+    def array(_code: int, packed: bytes) -> None:
+        msgpack.unpackb(packed, raw=True, max_array_len=LONGEST_LIST)
+
+    msgpack.unpackb(content, ext_hook=array, strict_map_key=False, max_array_len=LONGEST_LIST)
 
 
 def _state(content: Any) -> Any:

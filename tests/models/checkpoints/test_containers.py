@@ -8,12 +8,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgpack
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from ctrak_jax.errors import UsageError
-from ctrak_jax.models.checkpoints import DIFFUSERS, open_file, safe, weights_in
+from ctrak_jax.models.checkpoints import DIFFUSERS, config_file, open_file, safe, weights_in
+from ctrak_jax.models.checkpoints.config_file import read_config
 from tests.wild import forms
 
 # safetensors
@@ -293,3 +295,47 @@ def test_other_files_are_told_apart(tmp_path):
     with pytest.raises(UsageError, match=r"none: No such file"):
         open_file(tmp_path / "none")
     assert not safe.is_safe(b"PK\x03\x04aaaaaaaaa")
+
+
+# Flax's msgpack
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["the tree", "an array"])
+def test_lists_that_claim_the_whole_file_are_refused_before_they_are_made(tmp_path, within):
+    """20 lists within each other of as many items each as the file has bytes."""
+    length = 50_000
+    bomb = (b"\xdd" + struct.pack(">I", length // 2)) * 20 + bytes(length)
+    if within:
+        bomb = msgpack.packb({"a": msgpack.ExtType(1, bomb)})
+    (tmp_path / "a.msgpack").write_bytes(bomb)
+    with pytest.raises(UsageError, match=r"cannot be used \(25000 exceeds max_array_len"):
+        open_file(tmp_path / "a.msgpack")
+
+
+# config.json
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"layers_per_block": 300_000}, "layers_per_block is 300000, expected from 1 to 128"),
+        ({"layers_per_block": [2, 300_000]}, r"layers_per_block is \[2, 300000\]"),
+        ({"layers_per_block": "2"}, "layers_per_block is '2'"),
+        ({"down_block_types": ["DownBlock2D"] * 1000}, r"down_block_types is \['Do.*\.\.\.\],"),
+        ({"text_config": {"num_hidden_layers": 10**9}}, "num_hidden_layers is 1000000000"),
+    ],
+)
+def test_a_network_of_too_many_layers_is_refused(tmp_path, settings, message):
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(UsageError, match=message):
+        read_config(tmp_path / "config.json")
+
+
+def test_a_config_without_end_is_not_read_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(config_file, "LARGEST", 100)
+    (tmp_path / "config.json").write_text(json.dumps({"a": "b" * 100}))
+    with pytest.raises(UsageError, match="has more than 100 bytes"):
+        read_config(tmp_path / "config.json")
+    fine = {"layers_per_block": 2, "block_out_channels": [320, 640], "num_hidden_layers": 24}
+    (tmp_path / "config.json").write_text(json.dumps(fine))
+    assert read_config(tmp_path / "config.json") == fine
