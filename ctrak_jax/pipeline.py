@@ -8,6 +8,7 @@ whose conditions do not name the attribute asked about.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ctrak_jax import data, hosts, log
@@ -63,6 +64,20 @@ def prepare(config: Config, out: Path) -> list[Context]:
     if hosts.is_first() and not (out / "config.yaml").exists():
         write_atomically(out / "config.yaml", dump(config))
     return contexts
+
+
+def _in_folder(out: Path, prepared: Callable[[], list[Context]]) -> list[Context]:
+    """What is prepared in a folder that can be written; where that is refused, none is left that
+    was not there."""
+    fresh = [folder for folder in (out, *out.parents) if not folder.exists()]
+    require_writable(out)
+    try:
+        return prepared()
+    except UsageError:
+        with suppress(OSError):  # one that holds something stays
+            for folder in fresh:
+                folder.rmdir()
+        raise
 
 
 def _contexts(config: Config, out: Path) -> list[Context]:
@@ -187,8 +202,7 @@ def run(config: Config, out: Path, stages: Sequence[str] = tuple(STAGES)) -> Non
     Raises:
         OutOfTime: the command's time is up, and stages are left.
     """
-    require_writable(out)
-    contexts = prepare(config, out)
+    contexts = _in_folder(out, lambda: prepare(config, out))
     for name in stages:
         if log.records():  # something was done
             log.deadline.check()
@@ -202,8 +216,7 @@ def run(config: Config, out: Path, stages: Sequence[str] = tuple(STAGES)) -> Non
 def run_tune(config: Config, out: Path) -> list[Path]:
     """A LoRA for every seed, beside the encoded data set that it was trained on; its files."""
     tune.require_base(config)
-    require_writable(out)
-    contexts = _contexts(config, out)
+    contexts = _in_folder(out, lambda: _contexts(config, out))
     _list_skipped(out, contexts[0].training_set)
     for ctx in contexts:
         for step in (train, encode, probe, tune):

@@ -6,6 +6,7 @@ arguments come before JAX is loaded.
 """
 
 import argparse
+import difflib
 import importlib
 import sys
 import traceback
@@ -51,6 +52,11 @@ def module_of(command: str) -> Any:
 
 
 class _Parser(argparse.ArgumentParser):
+    def refuse(self, unknown: str) -> Any:
+        near = difflib.get_close_matches(unknown.partition("=")[0], self._option_string_actions, 1)
+        advice = f"; did you mean {near[0]}? See" if near and unknown.startswith("-") else "; see"
+        raise UsageError(f"unknown argument {unknown!r}{advice} {self.prog} --help.")
+
     def error(self, message: str) -> Any:
         raise UsageError(f"{message}; see {self.prog} --help.")
 
@@ -70,7 +76,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         if name == called:
             module_of(name).declare(sub)
-    return root.parse_args(words)
+    args, unknown = root.parse_known_args(words)
+    if unknown:
+        commands.choices[args.command].refuse(unknown[0])
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:

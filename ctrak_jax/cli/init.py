@@ -44,6 +44,7 @@ def act(args: argparse.Namespace) -> None:
     from ctrak_jax.store.files import write_atomically
 
     facts = start.look(args.folder)
+    start.require_possible(facts, args.kind)  # measuring takes a while
     proposal = start.propose(facts, start.measured(args.minutes), args.kind)
     write_atomically(file, start.written(proposal, str(file)))
     if args.json:

@@ -149,4 +149,7 @@ def _explain(error: pydantic.ValidationError, lines: Mapping[Place, str], source
     else:
         message = f"{dotted}: got {got!r}; {message[0].lower()}{message[1:]}"
     where = next((lines[place] for place in places if place in lines), source)
+    setting = re.escape(where.removeprefix("--"))
+    if where.startswith("--") and re.match(rf"{setting}[.:=]", message):  # names it once
+        return f"--{message}."
     return f"{where}: {message}."

@@ -2,7 +2,7 @@
 
 import hashlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -238,10 +238,8 @@ def dataset_of(data: cfg.DataConfig, raw: RawImages) -> Dataset:
         name: raw.vocabulary.get(name) or tuple(sorted(set(column)))
         for name, column in raw.attributes.items()
     }
-    for name in data.condition_on:
-        _require_attribute("condition_on", name, vocabulary)
+    require_attributes(data, vocabulary)
     for name in data.unlabelled:
-        _require_attribute("unlabelled", name, vocabulary)
         if name not in data.condition_on:
             raise UsageError(
                 f"data.unlabelled: attribute {name!r} is not in data.condition_on="
@@ -250,7 +248,6 @@ def dataset_of(data: cfg.DataConfig, raw: RawImages) -> Dataset:
     held_out = np.zeros(len(raw.images), bool)
     for combo in data.hold_out:
         for name, value in combo.items():
-            _require_attribute("hold_out", name, vocabulary)
             if value not in vocabulary[name]:
                 raise UsageError(
                     f"data.hold_out: {name}={value!r} does not occur; "
@@ -293,8 +290,18 @@ def _hidden(column: np.ndarray, share: float, seed: tuple[int, str]) -> np.ndarr
     return mask
 
 
-def _require_attribute(field: str, name: str, vocabulary: Mapping[str, tuple[str, ...]]) -> None:
-    if name not in vocabulary:
-        raise UsageError(
-            f"data.{field}: attribute {name!r} is not in the data set; it has {sorted(vocabulary)}."
-        )
+def require_attributes(data: cfg.DataConfig, known: Collection[str]) -> None:
+    """Refuse a config that names an attribute which the data set has not.
+
+    Raises:
+        UsageError: one is not known.
+    """
+    held_out = [name for combo in data.hold_out for name in combo]
+    wanted = {"condition_on": data.condition_on, "unlabelled": data.unlabelled}
+    for setting, names in {**wanted, "hold_out": held_out}.items():
+        for name in names:
+            if name not in known:
+                raise UsageError(
+                    f"data.{setting}: attribute {name!r} is not in the data set; it has "
+                    f"{sorted(known)}."
+                )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ctrak_jax import config as cfg
-from ctrak_jax.data.dataset import dataset_of, handling_of, survey_of
+from ctrak_jax.data.dataset import dataset_of, handling_of, require_attributes, survey_of
 from ctrak_jax.data.decoding import PictureHeader
 from ctrak_jax.data.faults import Fault
 from ctrak_jax.data.looking import Looked, Record, look
@@ -54,6 +54,8 @@ def inspect(
             they say.
     """
     survey = survey_of(data)
+    if not survey.faults:
+        require_attributes(data, survey.attributes)  # before all pictures are decoded
     if isinstance(survey.images, EncodedPictures):
         looked = look(survey.images, decode=True, record=record, workers=workers, advance=advance)
     else:

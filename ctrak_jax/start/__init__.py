@@ -10,6 +10,7 @@ from ctrak_jax.start.look import Facts as Facts
 from ctrak_jax.start.look import look as look
 from ctrak_jax.start.proposal import Proposal as Proposal
 from ctrak_jax.start.proposal import propose as propose
+from ctrak_jax.start.proposal import require_possible as require_possible
 from ctrak_jax.start.show import as_json as as_json
 from ctrak_jax.start.show import text as text
 from ctrak_jax.start.situation import Kind as Kind

@@ -65,6 +65,22 @@ def propose(facts: Facts, machine: Machine, kind: Kind | None = None) -> Proposa
         kind: of the model; by default class-conditional where an attribute suits.
 
     Raises:
+        UsageError: see :func:`require_possible`.
+    """
+    selection = select(facts.columns)
+    kind = require_possible(facts, kind)
+    if kind == "text-to-image":
+        selection = spoken(selection, facts.captions)
+    at = Situation(facts, kind, selection, frame_of(facts, kind), machine, ())
+    for rule in RULES:
+        at = at._replace(choices=(*at.choices, *rule(at)))
+    return Proposal(facts, selection, machine, at.choices, tuple(notes(at)), spent(at))
+
+
+def require_possible(facts: Facts, wanted: Kind | None = None) -> Kind:
+    """The kind of a model for a folder.
+
+    Raises:
         UsageError: too few images, or nothing that a model could be conditioned on.
     """
     if facts.pictures < FEWEST_PICTURES:
@@ -72,14 +88,7 @@ def propose(facts: Facts, machine: Machine, kind: Kind | None = None) -> Proposa
             f"{facts.folder}: {facts.pictures} images, too few to train on and to rank; give at "
             f"least {FEWEST_PICTURES}, better some thousands."
         )
-    selection = select(facts.columns)
-    kind = kind_of(facts, selection, kind)
-    if kind == "text-to-image":
-        selection = spoken(selection, facts.captions)
-    at = Situation(facts, kind, selection, frame_of(facts, kind), machine, ())
-    for rule in RULES:
-        at = at._replace(choices=(*at.choices, *rule(at)))
-    return Proposal(facts, selection, machine, at.choices, tuple(notes(at)), spent(at))
+    return kind_of(facts, select(facts.columns), wanted)
 
 
 def kind_of(facts: Facts, selection: Selected, wanted: Kind | None) -> Kind:

@@ -69,8 +69,6 @@ def conditions(at: Situation) -> Iterator[Choice]:
         why = f"What the model is told and what is asked about: {', '.join(counts)}."
     else:
         why = "No attribute suits. The model is told captions, and questions are asked in words."
-    if not at.every_caption:
-        yield Choice("trajectory.negative", "other", NOT_EVERY)
     yield Choice("data.condition_on", names, why)
 
 

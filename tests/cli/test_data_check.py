@@ -117,3 +117,4 @@ def test_what_cannot_be_checked_exits_with_2(tmp_path, config, ctrak, arguments,
     status, line, _ = ctrak("data", "check", config, *arguments)
     assert status == 2
     assert words in line
+    assert not (tmp_path / "runs").exists()

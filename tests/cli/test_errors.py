@@ -191,7 +191,7 @@ def test_a_command_out_of_time_exits_with_75_and_goes_on_where_it_was(ctrak, tmp
                 arguments = ("train", wanted, "--out", tmp_path / out, "--minutes", "1e-9")
                 status, line, _ = ctrak(*arguments)
                 assert status == 75
-                assert "the same command goes on" in line
+                assert "the same command resumes" in line
         finally:
             deadline.set(float("inf"))
         assert cli.main(["train", str(wanted), "--out", str(tmp_path / out)]) == 0
@@ -230,3 +230,29 @@ def test_a_run_s_own_folder_is_where_its_results_go(tmp_path):
     write_config(moved).rename(config)
     config.write_text(f"{config.read_text()}\nout: {tmp_path / 'elsewhere'}\n")
     assert arguments.load(cli.parse(["report", str(moved)])).out == moved
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--train.steps", "-3"), "ctrak: --train.steps: got -3; input should be greater"),
+        (("--score.damping", "[5, 5]"), None),
+        (("--train.stepz", "3"), "unknown argument '--train.stepz'; did you mean --train.steps?"),
+        (("--train.stepz=3",), "unknown argument '--train.stepz=3'; did you mean --train.steps?"),
+        (("--zzz",), "unknown argument '--zzz'; see ctrak run --help."),
+        (("more",), "unknown argument 'more'; see ctrak run --help."),
+    ],
+)
+def test_a_setting_of_the_command_line_is_named_once(ctrak, tmp_path, words, line):
+    found = ctrak("run", write_config(tmp_path), *words)
+    assert found.status == 2
+    assert found.line.count("score.damping") == 1 if line is None else line in found.line
+
+
+def test_a_run_that_is_refused_leaves_no_folder(ctrak, tmp_path):
+    path = write_config(tmp_path, data={"kind": "folder", "path": "none"}, query={"check": "none"})
+    for out in ((), ("--out", "a/b/c")):
+        assert ctrak("run", path, *out).status == 2
+    (tmp_path / "kept").mkdir()
+    assert ctrak("run", path, "--out", "kept").status == 2
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["kept", "some.yaml"]

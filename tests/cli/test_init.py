@@ -59,6 +59,13 @@ def test_what_is_wrong_is_one_line(images, ctrak, monkeypatch, words, told):
     assert told in outcome.line
 
 
+def test_too_few_images_are_refused_before_the_machine_is_measured(tmp_path, ctrak, monkeypatch):
+    folder(tmp_path / "few", {"style": STYLE[:12]}, count=12)
+    monkeypatch.setattr(start, "measured", lambda _: pytest.fail("measured"))
+    status, line, _ = ctrak("init", "few")
+    assert (status, "12 images, too few" in line) == (2, True)
+
+
 def test_without_attributes_a_run_ends_with_the_features(tmp_path, monkeypatch, capsys):
     captions = [f"a {style} portrait" for style in STYLE]
     folder(tmp_path / "told", captions=captions)
@@ -67,6 +74,7 @@ def test_without_attributes_a_run_ends_with_the_features(tmp_path, monkeypatch, 
     assert cli.main(["init", "told"]) == 0
     asked = capsys.readouterr().out
     assert "ctrak attribute told.yaml --prompt" in asked
+    assert "negative" not in (tmp_path / "told.yaml").read_text(), "nothing is guided"
     ran: list[str] = []
     monkeypatch.setattr(pipeline, "run", lambda config, out, stages: ran.extend(stages))
     assert cli.main(["run", "told.yaml", "--run.compilation_cache", "none"]) == 0

@@ -205,4 +205,4 @@ def test_a_contradiction_is_named_by_the_line_of_a_setting_it_is_about(tmp_path)
     text = "name: x\nevaluate:\n  k: [101]\nprojection:\n  seed: 1\n"
     path = write(tmp_path, text)
     assert refused(path).startswith(f"{path}:3: evaluate.k=[101] ")
-    assert refused(path, {"evaluate.k": "[1]", "projection.k": "8"}).startswith("--projection.k: ")
+    assert refused(path, {"evaluate.k": "[1]", "projection.k": "8"}).startswith("--projection.k=8 ")

@@ -28,14 +28,15 @@ def read_config(file: Path) -> dict[str, Any]:
     try:
         with file.open("rb") as stream:
             content = stream.read(LARGEST + 1)
-        if len(content) > LARGEST:
-            raise UsageError(f"{file} has more than {LARGEST:,} bytes; fetch the file again.")
-        found = json.loads(content.decode())
     except OSError:
         raise UsageError(
             f"{file} is missing; point to the folder of a whole Stable Diffusion model "
             "(model_index.json, unet/, vae/, text_encoder/, tokenizer/, scheduler/)."
         ) from None
+    if len(content) > LARGEST:
+        raise UsageError(f"{file} has more than {LARGEST:,} bytes; fetch the file again.")
+    try:
+        found = json.loads(content.decode())
     except (ValueError, RecursionError) as error:  # no JSON, or no text
         raise UsageError(f"{file} is no JSON ({error}); fetch the file again.") from None
     if not isinstance(found, dict):

@@ -334,7 +334,7 @@ def test_a_network_of_too_many_layers_is_refused(tmp_path, settings, message):
 def test_a_config_without_end_is_not_read_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(config_file, "LARGEST", 100)
     (tmp_path / "config.json").write_text(json.dumps({"a": "b" * 100}))
-    with pytest.raises(UsageError, match="has more than 100 bytes"):
+    with pytest.raises(UsageError, match=r"config\.json has more than 100 bytes; fetch"):
         read_config(tmp_path / "config.json")
     fine = {"layers_per_block": 2, "block_out_channels": [320, 640], "num_hidden_layers": 24}
     (tmp_path / "config.json").write_text(json.dumps(fine))
