@@ -25,8 +25,8 @@ from rich.table import Table
 from trak.projectors import BasicProjector, ProjectionType
 
 import ctrak_jax as ct
-from benchmarks import torch_peer
 from ctrak_jax import devices
+from ctrak_jax.bench.accelerator import torch_peer
 from ctrak_jax.gradient import flatten_samples, parameter_paths, project_layers
 from ctrak_jax.models import SIZES, DiT, create
 from ctrak_jax.models.denoiser import layers_fn_of
@@ -147,7 +147,7 @@ def main() -> None:
     )
 
     peer = torch_peer.Peer(
-        SIZE,
+        torch_peer.dit(SIZE),
         torch.tensor(np.asarray(schedule.alphas_cumprod)),
         grid.times.tolist(),
         grid.every,

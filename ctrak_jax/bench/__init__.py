@@ -1,47 +1,25 @@
-"""Throughput of the hot parts on this machine: ``ctrak bench``."""
+"""Throughput of the hot parts on this machine: ``ctrak bench``.
 
-import os
-from collections.abc import Callable
-from typing import Any
+What the benches need is loaded with the first name that is used, so that
+:mod:`ctrak_jax.bench.accelerator` runs where less is installed.
+"""
 
-import jax
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from ctrak_jax.bench import scaling, work
-from ctrak_jax.bench.show import table, write
-from ctrak_jax.bench.timing import Row, matmul_peak, with_share
-from ctrak_jax.bench.work import Sizes
+if TYPE_CHECKING:
+    from ctrak_jax.bench.benches import BENCHES as BENCHES
+    from ctrak_jax.bench.benches import Sizes as Sizes
+    from ctrak_jax.bench.benches import run as run
+    from ctrak_jax.bench.show import table as table
+    from ctrak_jax.bench.show import write as write
 
-__all__ = ["BENCHES", "Sizes", "run", "table", "write"]
-
-BENCHES: dict[str, Callable[[Sizes], list[Row]]] = {
-    "featurize": work.featurize,
-    "projection": work.projection,
-    "scaling": scaling.scaling,
-    "scoring": work.scoring,
-    "solve": work.solve,
-}
-UNITS = {"scoring": "rows", "solve": "queries"}
-"""What a call handles, where it is not samples."""
+_HOMES = {"BENCHES": "benches", "Sizes": "benches", "run": "benches"}
+_HOMES |= {"table": "show", "write": "show"}
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def run(what: str, sizes: Sizes) -> dict[str, Any]:
-    """One benchmark with the machine's description, as JSON has it.
-
-    The machine's matmul peak is measured before and after, and the larger one taken.
-    """
-    device = jax.local_devices(backend="cpu" if what == "scaling" else None)[0]
-    before = matmul_peak(device)
-    rows = BENCHES[what](sizes)
-    peak = max(before, matmul_peak(device))
-    return {
-        "benchmark": what,
-        "device": f"{jax.local_device_count(device.platform)} x {device.device_kind}",
-        "cores": len(os.sched_getaffinity(0)),
-        "jax": jax.__version__,
-        "matmul_peak_gflops_per_second": peak,
-        "batch": sizes.batch,
-        "k": sizes.k,
-        "repeats": sizes.repeats,
-        "unit": UNITS.get(what, "samples"),
-        "rows": [with_share(row, peak)._asdict() for row in rows],
-    }
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -40,6 +40,7 @@ COMMANDS = {
     "info": "what a run or store holds; verifies its features",
     "plan": "memory, time and store size of featurize on a TPU topology, without a TPU",
     "bench": "throughput of the hot parts on this machine",
+    "bench accelerator": "numbers and throughput of the accelerator, in minutes",
 }
 """Command -> its line of help."""
 STAGES = ("run", "train", "encode", "featurize", "query", "score", "evaluate", "report")

@@ -77,7 +77,7 @@ def rotate(x: Float[Array, "token head dim"], angles: np.ndarray) -> Float[Array
 def timestep_features(t: Timestep) -> Float[Array, " features"]:
     """Cosines then sines of t at 128 frequencies between 1 and 1/10000."""
     half = FREQUENCIES // 2
-    angle = t * jnp.asarray(BASE ** (-np.arange(half) / half), jnp.float32)
+    angle = t * jnp.asarray(BASE ** (-np.arange(half) / half))
     return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)])
 
 
@@ -93,12 +93,14 @@ def attend(
     k: Float[Array, "token head dim"],
     v: Float[Array, "token head dim"],
 ) -> Float[Array, "token head dim"]:
-    """softmax(q k^T) v of every head, q scaled before; the softmax in float32.
+    """softmax(q k^T) v of every head, q scaled before; the softmax in float32
+    at least.
 
     The weights are divided by their sum after the product with v: [token, dim] numbers per head
     instead of [token, token]. 128 images of 64 tokens take 4 ms instead of 23 on a CPU.
     """
-    scores = jnp.einsum("qhd,khd->hqk", q, k, preferred_element_type=jnp.float32)
+    wide = jnp.promote_types(q.dtype, jnp.float32)
+    scores = jnp.einsum("qhd,khd->hqk", q, k, preferred_element_type=wide)
     weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
     mixed = jnp.einsum("hqk,khd->hqd", weights.astype(v.dtype), v)
     mixed = mixed / weights.sum(-1, keepdims=True)
