@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,10 +34,10 @@ PARTS = {
 }
 GROUPS = (
     (("machine",), 0.15),
-    (("numerics",), 0.3),
+    (("numerics",), 0.45),
     (("projection",), 0.2),
     (("plan", "features"), 0.4),
-    (("devices",), 0.12),
+    (("devices",), 0.15),
     (("pytorch",), 0.15),
 )
 """Parts that share a process, and their share of the time that is left to them and those after
@@ -67,7 +68,11 @@ def run(
     wanted = {"machine", *(only or PARTS)}
     about: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
-    groups = [(parts, share) for parts, share in GROUPS if wanted & {*parts}]
+    groups = [
+        (parts, share if parts != ("pytorch",) or find_spec("torch") else 0.01)
+        for parts, share in GROUPS
+        if wanted & {*parts}
+    ]
     for i, (parts, share) in enumerate(groups):
         chosen = [part for part in parts if part in wanted]
         left = end - time.monotonic()
