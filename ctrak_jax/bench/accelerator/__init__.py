@@ -68,11 +68,9 @@ def run(
     wanted = {"machine", *(only or PARTS)}
     about: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
-    groups = [
-        (parts, share if parts != ("pytorch",) or find_spec("torch") else 0.01)
-        for parts, share in GROUPS
-        if wanted & {*parts}
-    ]
+    groups = [(parts, share) for parts, share in GROUPS if wanted & {*parts}]
+    if find_spec("torch") is None and "pytorch" in wanted:
+        groups.pop()
     for i, (parts, share) in enumerate(groups):
         chosen = [part for part in parts if part in wanted]
         left = end - time.monotonic()
@@ -81,6 +79,8 @@ def run(
         found = _group(chosen, mine, last, _rates(rows), size, about, quiet)
         about |= {key: value for key, value in found.pop(0).items() if key not in about}
         rows += found
+    if len(groups) < sum(bool(wanted & {*parts}) for parts, _ in GROUPS):
+        rows.append(_missing("pytorch", "PyTorch is not installed"))
     return {
         "benchmark": "accelerator",
         "minutes": minutes,

@@ -16,7 +16,8 @@ class Measurement(NamedTuple):
     """One thing to measure.
 
     Attributes:
-        part: of the benchmark. name: what it is, within the part.
+        part: of the benchmark.
+        name: what it is, within the part.
         seconds: about what it takes, compilation included; it is not begun with less left.
         run: measures; gives figures by name. Raises :class:`LeftOutError` where it has no use.
         rank: lower ones come first, whatever their part.

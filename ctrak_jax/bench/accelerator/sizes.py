@@ -11,13 +11,19 @@ class AcceleratorSizes(NamedTuple):
         side: of the square matrices whose product is the machine's rate.
         repeats: timed calls.
         reference: d, k and samples of the projections beside the written-out matrix.
-        d, k: of the timed projections and of features. batches: samples per call there.
+        d: of the timed projections.
+        k: of these and of features.
+        batches: samples per call there.
         cut: dense projections in plain JAX take d / cut rows, and count as so many times slower.
-        network, pixels: the diffusion transformer. steps, every: its trajectories'.
+        network: size of the diffusion transformer.
+        pixels: side of its images.
+        steps: of trajectories.
+        every: steps between two recorded states.
         samples: of a comparison of features.
-        batches_dit, batches_unet: that are tried, the most telling first.
-        unet: which UNet, ``sd14``, ``small`` or ``least``; ``compared`` the one whose features are
-            compared.
+        batches_dit: batches that are tried, the most telling first.
+        batches_unet: the UNet's.
+        unet: ``sd14``, ``small`` or ``least``.
+        compared: the UNet whose features are compared.
         slow: what the estimates of seconds are multiplied with.
     """
 

@@ -26,8 +26,11 @@ class Peer(NamedTuple):
     """A network and the path of its samples.
 
     Attributes:
-        eps: ``eps(parameters, x, t, cond)`` of one sample. abar: cumulative signal powers [steps].
-        times: the inversion's grid. every: steps between two recorded states. guidance: its scale.
+        eps: ``eps(parameters, x, t, cond)`` of one sample.
+        abar: cumulative signal powers [steps].
+        times: the inversion's grid.
+        every: steps between two recorded states.
+        guidance: its scale.
     """
 
     eps: Callable[[Parameters, Tensor, Tensor, Tensor], Tensor]

@@ -1,5 +1,6 @@
 """Features in float64 on the host, by the definitions: the loss is written out and differentiated,
-equations (2.1), (2.4), (2.6), and the inversion walks step by step, (4.1) and (4.3)."""
+equations (2.1), (2.4) and (2.6), and the inversion walks step by step, equations (4.1) and
+(4.3)."""
 
 from collections.abc import Callable
 from typing import Any
