@@ -79,7 +79,7 @@ class Featurizing(NamedTuple):
 
 def dit(size: str, pixels: int, dtype: Any = "float32", wanted: Level = "default") -> RandomNetwork:
     """A diffusion transformer. Noise on its first weights opens its gates."""
-    with _installed():
+    with installed():
         from ctrak_jax.models import DiT, create
         from ctrak_jax.models.denoiser import Compute, denoiser_of
     network = DiT(**dit_size(size)._asdict(), dtype=jnp.dtype(dtype))
@@ -105,14 +105,14 @@ def unet(
     which: str, dtype: Any = "float32", wanted: Level = "default", remat: bool = False
 ) -> RandomNetwork:
     """A UNet of Stable Diffusion, differentiated to its attention to captions."""
-    with _installed():
+    with installed():
         from ctrak_jax.models.denoiser import Compute, denoiser_of
         from ctrak_jax.models.stable_diffusion import unet_of
         from ctrak_jax.models.stable_diffusion.small import Size, unet_config
     size = Size(unet=(32,)) if which == "least" else Size()
     config, tokens = (SD14, TOKENS) if which == "sd14" else (unet_config(size), size.tokens)
     compute = Compute(dtype, remat, which == "sd14", policy_of(wanted))
-    with _installed():
+    with installed():
         network = unet_of(config, Path(which), compute)
     params = random_like(jax.eval_shape(network.init, jax.random.key(0)))
     schedule = schedules.scaled_linear()
@@ -122,7 +122,7 @@ def unet(
 
 
 @contextmanager
-def _installed() -> Iterator[None]:
+def installed() -> Iterator[None]:
     """What is not installed leaves a measurement out."""
     try:
         yield

@@ -14,7 +14,14 @@ from torch.func import functional_call
 
 from ctrak_jax.bench.accelerator import torch_peer
 from ctrak_jax.bench.accelerator.measuring import LeftOutError, Measurement
-from ctrak_jax.bench.accelerator.networks import CONDITION, GUIDANCE, SD14, TOKENS, dit_size
+from ctrak_jax.bench.accelerator.networks import (
+    CONDITION,
+    GUIDANCE,
+    SD14,
+    TOKENS,
+    dit_size,
+    installed,
+)
 from ctrak_jax.bench.accelerator.sizes import AcceleratorSizes
 from ctrak_jax.bench.accelerator.torch_peer import Parameters, Peer
 
@@ -156,11 +163,8 @@ def _scaled_linear() -> np.ndarray:
 
 def unet(sizes: AcceleratorSizes, form: str, dtype: str, batch: int) -> dict[str, Any]:
     """The same of diffusers' UNet, to its attention to captions."""
-    try:
-        from diffusers import UNet2DConditionModel
-        from diffusers.models.attention_processor import AttnProcessor
-    except (ImportError, RuntimeError) as error:
-        raise LeftOutError(f"diffusers' UNet for PyTorch is not installed: {error}") from None
+    with installed():
+        from ctrak_jax.models.stable_diffusion.huggingface import torch_unet
     config: dict[str, Any] = SD14
     if sizes.unet != "sd14":
         from ctrak_jax.models.stable_diffusion.small import Size, unet_config
@@ -168,8 +172,8 @@ def unet(sizes: AcceleratorSizes, form: str, dtype: str, batch: int) -> dict[str
         small = Size(unet=(32,)) if sizes.unet == "least" else Size()
         config = {k: v for k, v in unet_config(small).items() if not k.startswith("_")}
     low = getattr(torch, dtype)
-    made = UNet2DConditionModel(**config).to(device(), low).requires_grad_(False)
-    made.set_attn_processor(AttnProcessor())
+    with installed():
+        made = torch_unet(config).to(device(), low).requires_grad_(False)
     chosen = {name: p.detach() for name, p in made.named_parameters() if "attn2" in name}
 
     def eps(p: Parameters, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor) -> torch.Tensor:

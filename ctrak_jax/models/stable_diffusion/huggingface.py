@@ -52,6 +52,16 @@ def unet(config: Mapping[str, Any], dtype: jnp.dtype, efficient_attention: bool)
     return _build(FlaxUNet2DConditionModel, config, **how)
 
 
+def torch_unet(config: Mapping[str, Any]) -> Any:
+    """diffusers' UNet for PyTorch, attention written out: a peer that is timed beside ours."""
+    with _extra():
+        from diffusers.models.attention_processor import AttnProcessor
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    made = UNet2DConditionModel(**config)
+    made.set_attn_processor(AttnProcessor())
+    return made
+
+
 def autoencoder(config: Mapping[str, Any]) -> nn.Module:
     """FlaxAutoencoderKL of a ``vae/config.json``."""
     with _extra():
