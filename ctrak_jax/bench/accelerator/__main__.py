@@ -2,8 +2,8 @@
 
 import argparse
 
-from ctrak_jax.cli.bench import accelerator
+from ctrak_jax.bench.accelerator import command
 
 parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-accelerator.declare(parser)
-accelerator.act(parser.parse_args())
+command.declare(parser)
+command.act(parser.parse_args())
