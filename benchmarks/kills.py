@@ -25,6 +25,8 @@ SETTINGS = {
     "store.chunk": 16,
     "gradient.batch": 16,
     "controls": [],
+    "trajectory.condition": "null",
+    "unnamed.attributes": [],
     "methods": ["concept-trak", "das"],
 }
 DEVICES = 2
