@@ -26,7 +26,7 @@ def _text_has_captions(config: "Config") -> str | None:
     kind = config.data.kind
     wrong = f"model.kind=text-to-image needs captions, data.kind={kind} has none; use a folder with"
     needed = config.model.kind == "text-to-image" and kind not in ("folder", "abc")
-    return f"{wrong} prompts.txt" if needed else None
+    return f"{wrong} captions" if needed else None
 
 
 def _abc_has_a_model(config: "Config") -> str | None:

@@ -1,6 +1,6 @@
 """A whole config: its sections, and its own settings."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,7 +77,7 @@ class Config(Section):
         return (*self.methods, *(references_of(self) if wanted == "auto" else wanted))
 
     @property
-    def compared_controls(self) -> tuple[str, ...]:
+    def compared_controls(self) -> Collection[str]:
         """The controls that a run has: a wrong label where there are labels."""
         labelled = bool(self.data.condition_on)
         return tuple(name for name in self.controls if labelled or name != "wrong-label")

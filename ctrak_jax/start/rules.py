@@ -62,13 +62,13 @@ def source(at: Situation) -> Iterator[Choice]:
 
 
 def conditions(at: Situation) -> Iterator[Choice]:
-    """What the model is told of an image, and what is asked about."""
+    """What the model is conditioned on, and what is asked about."""
     counts = [f"{c.name} ({len(c.counts)} values)" for c in at.selection.chosen]
     names = [column.name for column in at.selection.chosen]
     if names:
-        why = f"What the model is told and what is asked about: {', '.join(counts)}."
+        why = f"What the model is conditioned on and what is asked about: {', '.join(counts)}."
     else:
-        why = "No attribute suits. The model is told captions, and questions are asked in words."
+        why = "No attribute suits. The model is conditioned on captions; questions are in words."
     yield Choice("data.condition_on", names, why)
 
 
@@ -77,7 +77,7 @@ def network(at: Situation) -> Iterator[Choice]:
     yield Choice(
         "model.kind",
         at.kind,
-        "A diffusion transformer told the attributes."
+        "A diffusion transformer conditioned on the attributes."
         if at.kind == "dit"
         else "A small Stable Diffusion, trained here on images and captions.",
     )

@@ -181,7 +181,7 @@ def test_what_is_not_finite_stops_with_the_image(data, model_folder, tmp_path, m
 def test_a_data_set_without_captions_is_refused(data, model_folder, tmp_path):
     own = Path(shutil.copytree(data, tmp_path / "data"))
     (own / "prompts.txt").unlink()
-    with pytest.raises(UsageError, match=r"a caption for every image; add prompts.txt"):
+    with pytest.raises(UsageError, match=r"a caption for every image; add a table"):
         encoded_by(own, model_folder, tmp_path / "out")
 
 
@@ -267,7 +267,7 @@ def training(data: Path, out: Path, **sections: dict) -> Context:
 def test_training_without_captions_is_refused(data, tmp_path):
     own = Path(shutil.copytree(data, tmp_path / "data"))
     (own / "prompts.txt").unlink()
-    with pytest.raises(UsageError, match=r"a caption for every image; add prompts.txt"):
+    with pytest.raises(UsageError, match=r"a caption for every image; add a table"):
         train.run(training(own, tmp_path / "out"))
 
 
