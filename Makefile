@@ -95,7 +95,7 @@ lock: ## rewrite requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	  --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command 'make lock' --extra dev --extra diffusers \
-	  --extra avatars --extra parquet $(ARGS) \
+	  --extra avatars --extra parquet --extra docs $(ARGS) \
 	  --output-file requirements.lock pyproject.toml
 
 clean: ## remove .venv, .venv-newest, caches and built packages; runs/ stays
