@@ -1,4 +1,4 @@
-"""docs/method.md and what cites it: numbers exist once, displayed equations are the page's."""
+"""The method's page and what cites it: numbers exist once, displayed equations are the page's."""
 
 import ast
 import io
@@ -14,7 +14,7 @@ import pytest
 from ctrak_jax.config import Config
 from tests.paths import ROOT
 
-PAGE = ROOT / "docs" / "method.md"
+PAGE = ROOT / "docs" / "explanation" / "method.md"
 NUMBER = r"\((?:\d+|[A-Z])\.\d+\)"
 LINK = r"(?:, and | and | to |, )"
 EQUATIONS = re.compile(rf"\b[Ee]quations? ({NUMBER}(?:{LINK}{NUMBER})*)")
@@ -26,7 +26,7 @@ DISPLAYED = re.compile(r"\.\. math::((?:(?!\.\. math::).)*?)\\tag\{(.*?)\}", re.
 
 
 class Method(NamedTuple):
-    """What docs/method.md numbers: its sections, and its equations without their white space."""
+    """What the page numbers: its sections, and its equations without their white space."""
 
     sections: list[str]
     equations: list[tuple[str, str]]
@@ -179,7 +179,7 @@ PLANTED = {
     "bare number": ("the noise of (1.1)", ["(1.1)"]),
     "section": ("(method.md, sections 1 and 7)", ["section 7"]),
     "old section": ("(method, section 1)", ["method, section"]),
-    "anchor": ("docs/method.md#2-nothing", ["#2-nothing"]),
+    "anchor": ("docs/explanation/method.md#2-nothing", ["#2-nothing"]),
     "none": ("equation (1.1), method.md, section 1, method.md#1-setting", []),
 }
 

@@ -11,7 +11,12 @@ import pytest
 from ctrak_jax.config import load
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/data.md", "docs/stable-diffusion.md", "docs/abc.md")
+PAGES = (
+    "README.md",
+    "docs/reference/data.md",
+    "docs/howto/stable-diffusion.md",
+    "docs/howto/abc.md",
+)
 
 
 def eps_fn(params, x, t, cond):
@@ -33,7 +38,7 @@ def yours() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/library.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/reference/library.md"])
 def test_the_functional_example_runs(name: str):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
     assert blocks, "the page has no Python example"

@@ -1,6 +1,6 @@
 """The method as a whole, over values: recipes, features of training samples and of questions.
 
-The mathematics is in docs/method.md.
+The mathematics is in docs/explanation/method.md.
 """
 
 from ctrak_jax.attribution.gradients import denoising_errors

@@ -57,7 +57,7 @@ def declare_minutes(parser: argparse.ArgumentParser) -> None:
 def declare_processes(parser: argparse.ArgumentParser) -> None:
     """How several processes find each other."""
     group = parser.add_argument_group(
-        "several processes (the same command in each; docs/scaling.md)"
+        "several processes (the same command in each; docs/howto/scaling.md)"
     )
     group.add_argument(
         "--distributed",

@@ -13,7 +13,9 @@ MINUTES = 35.0
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """The folder, and where the config goes."""
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the images (docs/data.md)")
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="the images (docs/reference/data.md)"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="the config [FOLDER's name.yaml]")
     parser.add_argument("--force", action="store_true", help="overwrite the config")
     parser.add_argument(

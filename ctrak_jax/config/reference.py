@@ -1,6 +1,6 @@
-"""docs/settings.md: every setting with its default and its meaning.
+"""docs/reference/settings.md: every setting with its default and its meaning.
 
-python -m ctrak_jax.config.reference > docs/settings.md
+python -m ctrak_jax.config.reference > docs/reference/settings.md
 """
 
 import json
@@ -19,7 +19,8 @@ A config is a YAML file of the settings that differ from these defaults. On the 
 
 Settings marked ° change time and memory and, beyond rounding, no number.
 
-This page is made from the config: `python -m ctrak_jax.config.reference > docs/settings.md`.
+This page is made from the config: `python -m ctrak_jax.config.reference >
+docs/reference/settings.md`.
 """
 
 

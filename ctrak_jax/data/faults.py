@@ -33,7 +33,7 @@ ADVICE = {
     "picture": "replace it, or leave such pictures out by data.bad_pictures: skip",
     "conflict": "correct one of them",
     "size": "give all one size, or crop and resize them by data.resize: true and data.image_size",
-    "unread": "give it a name that is read (docs/data.md), or move it out of data.path",
+    "unread": "give it a name that is read (docs/reference/data.md), or move it out of data.path",
 }
 
 

@@ -24,7 +24,7 @@ def require_captions(dataset: Dataset) -> None:
     if not dataset.raw.prompts:
         raise UsageError(
             "a text-to-image model needs a caption for every image; add a table with "
-            "file_name and text, a .txt beside each image, or prompts.txt (docs/data.md)."
+            "file_name and text, a .txt beside each image, or prompts.txt (docs/reference/data.md)."
         )
 
 

@@ -25,7 +25,7 @@ ZERO = nn.initializers.zeros_init()
 XAVIER = nn.initializers.xavier_uniform()
 LECUN = nn.initializers.lecun_normal()
 # Attribute values start close to the origin, where the SiLU behind their sum is nearly linear: what
-# two values do adds up, also for two that never came together (docs/benchmarks/shapes.md).
+# two values do adds up, also for two that never came together (docs/results/benchmarks/shapes.md).
 CONDITION = nn.initializers.normal(0.3)
 CONDITIONING = ("time_embedding", "condition_embedding", "modulation")
 """Parts of the names of the parameters between the condition and the blocks."""

@@ -95,7 +95,7 @@ def _muon_leaves(params: Params, by_adam: tuple[str, ...]) -> Any:
 
     Muon gives all singular directions of an update the same length, on an embedding [values, width]
     too, whatever the loss asks of each value. Models trained so composed by luck of the seed; these
-    compose for every seed tried (docs/benchmarks/shapes.md).
+    compose for every seed tried (docs/results/benchmarks/shapes.md).
     """
     shapes = {
         2: optax.contrib.MuonDimensionNumbers(),

@@ -100,7 +100,7 @@ def kind_of(facts: Facts, selection: Selected, wanted: Kind | None) -> Kind:
     reasons = "; ".join(f"{name}: {why}" for name, why in selection.left_out.items())
     if wanted == "text-to-image" and not facts.captions:
         raise UsageError(
-            f"--kind text-to-image: {facts.folder} has no captions (forms: docs/data.md)."
+            f"--kind text-to-image: {facts.folder} has no captions (forms: docs/reference/data.md)."
         )
     if selection.chosen:
         return wanted or "dit"
@@ -109,7 +109,7 @@ def kind_of(facts: Facts, selection: Selected, wanted: Kind | None) -> Kind:
     raise UsageError(
         f"{facts.folder}: no attribute that a model can be conditioned on ({reasons or 'none'}); "
         f"add one to attributes.csv with 2 to {MOST_VALUES} values that {FREQUENT} images or more "
-        "carry each, or captions (forms: docs/data.md)."
+        "carry each, or captions (forms: docs/reference/data.md)."
     )
 
 

@@ -46,7 +46,7 @@ def source(at: Situation) -> Iterator[Choice]:
     """Where the images are, and how they are read."""
     facts, frame = at.facts, at.frame
     yield Choice("name", facts.name, "Title of the report.")
-    yield Choice("data.kind", facts.kind, "The form of the folder (docs/data.md).")
+    yield Choice("data.kind", facts.kind, "The form of the folder (docs/reference/data.md).")
     yield Choice("data.path", str(facts.folder), "As seen from where ctrak is called.")
     if frame.resize and facts.kind == "folder":
         yield Choice("data.resize", True, "Cropped to the centred square and resized.")
@@ -125,7 +125,7 @@ def training(at: Situation) -> Iterator[Choice]:
 
 def text_training(batch: int) -> Iterator[Choice]:
     """As in configs/text_to_image.yaml: 2,600 captions of 1,440 combinations were learnt so."""
-    why = "As for avatars by captions (docs/stable-diffusion.md)."
+    why = "As for avatars by captions (docs/howto/stable-diffusion.md)."
     yield Choice("autoencoder.steps", 800, why)
     yield Choice("train.steps", 1200, why)
     yield Choice("train.batch", batch, "Images per step, at most half of them.")

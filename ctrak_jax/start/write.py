@@ -28,7 +28,9 @@ def written(proposal: Proposal, file: str) -> str:
             lines += _setting(choice, choice.setting.partition(".")[2], 2)
     lines += [
         "",
-        *commented("All other settings are the defaults: ctrak config, docs/settings.md.", 0),
+        *commented(
+            "All other settings are the defaults: ctrak config, docs/reference/settings.md.", 0
+        ),
     ]
     return "\n".join(lines) + "\n"
 

@@ -2,7 +2,7 @@
 
 Published figures: Recall@10 of the ablation over 48 samples of AbC, from "Concept-TRAK:
 Understanding how diffusion models learn concepts through concept attribution", ICLR 2026. They
-were measured with the published code, whose differences from ours ``docs/abc.md`` lists.
+were measured with the published code, whose differences from ours ``docs/howto/abc.md`` lists.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""docs/settings.md is the config's own page."""
+"""docs/reference/settings.md is the config's own page."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ from ctrak_jax.config.reference import page
 
 
 def test_the_page_is_current():
-    """Else: python -m ctrak_jax.config.reference > docs/settings.md"""
-    assert (Path(__file__).parents[2] / "docs" / "settings.md").read_text() == page()
+    """Else: python -m ctrak_jax.config.reference > docs/reference/settings.md"""
+    assert (Path(__file__).parents[2] / "docs" / "reference" / "settings.md").read_text() == page()
 
 
 def test_every_setting_has_a_meaning():
