@@ -32,7 +32,7 @@ REBUILD := yes
 endif
 endif
 
-.PHONY: help install run text-to-image test test-all test-newest tpu vocabulary lint format bench lock clean
+.PHONY: help install run text-to-image test test-all test-newest tpu vocabulary lint format docs bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -82,6 +82,11 @@ lint: $(STAMP) ## check style, types and the direction of imports
 format: $(STAMP) ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Notebooks are executed (ARGS='-D nb_execution_mode=off' leaves that out).
+docs: $(STAMP) ## build the documentation site: build/site/index.html; a warning is an error
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --jobs auto \
+	  --doctree-dir build/doctrees $(ARGS) docs build/site
 
 bench: $(STAMP) ## measure the throughput of the hot parts on this machine: runs/bench/
 	for what in featurize projection solve scoring scaling; do \

@@ -6,14 +6,14 @@ r"""The Fisher approximation over projected gradients and its solves (method.md,
 
 :func:`solve` picks a solver by n, k and memory. Features come as :class:`Rows`, wherever they are.
 
-=========  ===========================  ======================================================
-solver     memory                       taken where
-=========  ===========================  ======================================================
-spectrum   Phi and min(n, k)^2, float64 min(n, k) <= 4,096: any number of dampings at one cost
-cholesky   k^2                          k <= n
-dual       Phi and n^2                  n < k
-cg         a block of Phi               none of the others fits
-=========  ===========================  ======================================================
+=========  ============================  ======================================================
+solver     memory                        taken where
+=========  ============================  ======================================================
+spectrum   Phi and min(n, k)^2, float64  min(n, k) <= 4,096: any number of dampings at one cost
+cholesky   k^2                           k <= n
+dual       Phi and n^2                   n < k
+cg         a block of Phi                none of the others fits
+=========  ============================  ======================================================
 """
 
 from ctrak_jax.fisher.api import SOLVERS, Solution, Solver, Vectors, choose, gram_fits, solve
