@@ -35,9 +35,9 @@ def recall_at_k(ranked: Array, relevant: Array, k: int) -> float:
     return float(relevant[np.asarray(ranked)[:k]].sum() / relevant.sum())
 
 
-Among = Literal["all", "unnamed", "named"]
+Among = Literal["all", "unlabelled", "labelled"]
 """Which candidates are ranked: all of them, those whose condition does not name the attribute asked
-about, or those whose condition does."""
+about (``data.unlabelled``), or those whose condition does."""
 
 
 class HiddenFound(NamedTuple):
@@ -55,7 +55,8 @@ def hidden_found(
     scores: np.ndarray, carries: np.ndarray, named: np.ndarray, depths: Sequence[int]
 ) -> Iterator[HiddenFound]:
     """How many carriers a ranking finds that their conditions do not name (method.md, section 13):
-    equation (13.1) over all candidates; precision and recall among the unnamed and the named.
+    equation (13.1) over all candidates; precision and recall among the unlabelled and the
+    labelled.
 
     Nothing comes out of a part without a relevant candidate, nor of a depth beyond its size.
 
@@ -68,8 +69,8 @@ def hidden_found(
     ranked = np.argsort(-scores, kind="stable")
     parts: dict[Among, tuple[np.ndarray, np.ndarray]] = {
         "all": (np.ones_like(named), carries & ~named),
-        "unnamed": (~named, carries & ~named),
-        "named": (named, carries & named),
+        "unlabelled": (~named, carries & ~named),
+        "labelled": (named, carries & named),
     }
     for among, (part, relevant) in parts.items():
         found, size = ranked[part[ranked]], int(part.sum())

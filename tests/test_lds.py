@@ -46,13 +46,13 @@ def test_replicates_draw_as_many_subsets_as_there_are():
 def halves(samples: int, subsets: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     drawn = [rng.permutation(samples)[: samples // 2] for _ in range(subsets)]
-    return np.stack([np.isin(np.arange(samples), part) for part in drawn])
+    return np.stack([np.isin(np.arange(samples), subset) for subset in drawn])
 
 
 def test_the_scores_of_a_linear_model_predict_it_exactly():
     """Any increasing function of the sums has LDS 1, its opposite -1."""
     weights, members = np.random.default_rng(1).normal(size=(3, 20)), halves(20, 12)
-    outputs = np.array([[w[part].sum() for part in members] for w in weights])
+    outputs = np.array([[w[subset].sum() for subset in members] for w in weights])
     g = lds.predicted(weights, members)
     np.testing.assert_allclose(lds.spearman(g, np.exp(outputs)), 1.0)
     np.testing.assert_allclose(lds.spearman(-g, outputs), -1.0)
@@ -62,9 +62,9 @@ def test_the_scores_of_a_linear_model_predict_it_exactly():
 def test_predictions_add_up_over_disjoint_parts():
     rng = np.random.default_rng(2)
     scores, owner = rng.normal(size=(4, 30)), rng.integers(3, size=30)
-    parts = np.stack([owner == which for which in range(3)])
-    first, second, third = lds.predicted(scores, parts).T
-    both = lds.predicted(scores, np.stack([parts[0] | parts[1]]))[:, 0]
+    thirds = np.stack([owner == which for which in range(3)])
+    first, second, third = lds.predicted(scores, thirds).T
+    both = lds.predicted(scores, np.stack([thirds[0] | thirds[1]]))[:, 0]
     np.testing.assert_allclose(first + second, both)
     np.testing.assert_allclose(first + second + third, scores.sum(1))
 

@@ -76,10 +76,10 @@ def test_hidden_carriers_are_counted_by_hand():
         ("all", 1): (1.0, 1 / 2, 2 / 6),
         ("all", 3): (1 / 3, 1 / 2, 2 / 6),
         ("all", 4): (1 / 4, 1 / 2, 2 / 6),
-        ("unnamed", 1): (1.0, 1 / 2, 2 / 3),
-        ("unnamed", 3): (2 / 3, 1.0, 2 / 3),
-        ("named", 1): (1.0, 1 / 2, 2 / 3),
-        ("named", 3): (2 / 3, 1.0, 2 / 3),
+        ("unlabelled", 1): (1.0, 1 / 2, 2 / 3),
+        ("unlabelled", 3): (2 / 3, 1.0, 2 / 3),
+        ("labelled", 1): (1.0, 1 / 2, 2 / 3),
+        ("labelled", 3): (2 / 3, 1.0, 2 / 3),
     }
 
 
@@ -93,13 +93,13 @@ def test_looking_the_label_up_finds_no_hidden_carrier_before_the_named_ones_are_
     sure = (carries & named).sum()
     if "all" in found and k <= sure:
         assert found["all"].precision == found["all"].recall == 0
-    if "named" in found:
-        assert found["named"].precision == min(k, sure) / k
+    if "labelled" in found:
+        assert found["labelled"].precision == min(k, sure) / k
 
 
 def test_a_part_without_a_relevant_candidate_has_nothing_to_find():
     carries, named = np.array([True, False, False]), np.array([True, True, False])
-    assert {f.among for f in hidden_found(np.arange(3.0), carries, named, [1])} == {"named"}
+    assert {f.among for f in hidden_found(np.arange(3.0), carries, named, [1])} == {"labelled"}
 
 
 # rank percentiles

@@ -1,4 +1,4 @@
-"""``ctrak lds``: retraining on random parts of the candidates."""
+"""``ctrak lds``: retraining on random subsets of the candidates."""
 
 import argparse
 import json
@@ -48,7 +48,7 @@ def act(args: argparse.Namespace) -> None:
     arguments.join(args)
     compilation_cache.switch_on(config.run.compilation_cache)
     contexts = pipeline.prepare(config, out)
-    found = lds.run(out, contexts, lds.Share(number, of))
+    found = lds.run(out, contexts, lds.CommandPart(number, of))
     if not hosts.is_first():
         return
     if found is not None and (out / "metrics.json").exists():

@@ -3,6 +3,7 @@ in ``settings``, and how it is read and written in ``file``."""
 
 from ctrak_jax.config.data import DataConfig as DataConfig
 from ctrak_jax.config.file import RENAMED as RENAMED
+from ctrak_jax.config.file import RENAMED_VALUES as RENAMED_VALUES
 from ctrak_jax.config.file import dump as dump
 from ctrak_jax.config.file import load as load
 from ctrak_jax.config.model import ModelConfig as ModelConfig

@@ -25,6 +25,8 @@ RENAMED = {
     "trajectory.prompt": "trajectory.negative_prompt",
 }
 """Settings by the names they once had."""
+RENAMED_VALUES = {("counterfactual.among", "unnamed"): "unlabelled"}
+"""Values by the names they once had, and of which setting."""
 
 Place = tuple[str | int, ...]
 """Keys and list positions that lead to a value."""
@@ -122,6 +124,12 @@ def _reject_unknown(raw: Mapping[str, Any], lines: Mapping[Place, str]) -> None:
         changes = ", ".join(f"{name} is now {RENAMED[name]}" for name in old)
         advice = "use the new names" if len(old) > 1 else "use the new name"
         raise UsageError(f"{lines[next(iter(old.values()))]}: {changes}; {advice}.")
+    for (name, value), new in RENAMED_VALUES.items():
+        section, field = name.split(".")
+        inner = raw.get(section)
+        if isinstance(inner, dict) and inner.get(field) == value:
+            where = lines.get((section, field), name)
+            raise UsageError(f"{where}: {name}={value} is now {new}; use the new value.")
     every = [*Config.model_fields, *fields()]
     for key, value in raw.items():
         inner = value if key in sections() and isinstance(value, dict) else None

@@ -115,9 +115,9 @@ def _hidden_carriers_have_scores(config: "Config") -> str | None:
     return f"{wrong}data.unlabelled" if needed else None
 
 
-def _unnamed_are_hidden(config: "Config") -> str | None:
-    wrong = "counterfactual.among=unnamed leaves out images that do not name an attribute, but "
-    needed = config.counterfactual.among == "unnamed" and not config.data.unlabelled
+def _unlabelled_are_hidden(config: "Config") -> str | None:
+    wrong = "counterfactual.among=unlabelled leaves out images that do not name an attribute, but "
+    needed = config.counterfactual.among == "unlabelled" and not config.data.unlabelled
     return f"{wrong}data.unlabelled hides none; give it one, or use all" if needed else None
 
 
@@ -143,6 +143,6 @@ RULES: tuple[Callable[["Config"], str | None], ...] = (
     _unnamed_attributes_are_asked_about,
     *(_top_lists_are_deep_enough, _wrong_label_has_scores),
     _references_are_possible,
-    *(_hidden_carriers_have_scores, _unnamed_are_hidden),
+    *(_hidden_carriers_have_scores, _unlabelled_are_hidden),
     *(_unnamed_candidates_are_enough, _ensemble_has_several_models),
 )

@@ -133,27 +133,27 @@ class CounterfactualConfig(Section):
     scenarios: Annotated[tuple[Literal["id", "ood"], ...], FILLED, DISTINCT] = ("ood",)
     """Which global queries are tested: those of trained or of held-out combinations. One model is
     trained per method and query, and one for all without images at random."""
-    among: Literal["all", "unnamed"] = "all"
-    """Which candidates may be left out: all, or those alone that do not name the attribute asked
-    about (data.unlabelled). Then only questions about such attributes are tested, and the images at
-    random are drawn among the same, one model per attribute."""
+    among: Literal["all", "unlabelled"] = "all"
+    """Which candidates may be left out: all, or those alone whose condition training left without
+    the attribute asked about (data.unlabelled). Then only questions about such attributes are
+    tested, and the images at random are drawn among the same, one model per attribute."""
     images: Natural = 64
     """Images that each model generates per query."""
 
 
 class LdsConfig(Section):
-    """Retraining on random parts of the candidates (`ctrak lds`)."""
+    """Retraining on random subsets of the candidates (`ctrak lds`)."""
 
     subsets: int = Field(default=32, ge=3)
-    """How many parts are drawn and trained on. More of them keep the first ones."""
+    """How many subsets are drawn and trained on. More of them keep the first ones."""
     trainings: Natural = 1
-    """How many models are trained on each part, each from a seed of its own, the first from the
+    """How many models are trained on each subset, each from a seed of its own, the first from the
     run's. What they give is averaged, and two or more tell how reliable it is. More of them keep
     the first ones."""
     share: float = Field(default=0.5, gt=0, lt=1)
-    """Share of the candidates in each part."""
+    """Share of the candidates in each subset."""
     seed: Seed = 0
-    """Seed of the parts."""
+    """Seed of the subsets."""
     questions: Natural | None = None
     """At most this many images asked about per scope and scenario, in turns over their
     combinations; empty for all."""

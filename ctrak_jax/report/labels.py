@@ -46,7 +46,7 @@ _LABELS: dict[str, Label] = {
     "labels": Label("Labels", "the label looked up", True),
     "carriers": Label("Carriers", "how many carry the concept", True),
     "random": Label("Random", "a random order", True),
-    "trained-again": Label("Trained again", "one training by another on the same part", True),
+    "trained-again": Label("Trained again", "one training by another on the same subset", True),
     "best-possible": Label("Best possible", "scores that predict the mean output", True),
     "similarity-pixels": Label("Similarity, pixels", "L2 distance", True),
     "similarity-latents": Label("Similarity, latents", "L2 distance", True),

@@ -116,13 +116,14 @@ def wrong_labels(results: Results) -> NumberTable:
 
 def hidden_tables(results: Results) -> dict[str, NumberTable]:
     """What is found of carriers that are not named, one table per scope: their share among the
-    first of all candidates; precision and recall among the unnamed, and among the named."""
+    first of all candidates; precision and recall among the unlabelled, and among
+    the labelled."""
     if results.hidden is None:
         return {}
     k, deep, summary = results.k, results.hidden.k, results.hidden.summary
     found, shown, tables = hidden_cells(summary), columns(summary), {}
     measures: list[tuple[str, str, int]] = [(f"share of the top {deep}", "all", deep)]
-    for among in ("unnamed", "named"):
+    for among in ("unlabelled", "labelled"):
         measures += [
             (f"precision@{k}, {among}", among, k),
             (f"recall@{deep}, {among}", among, deep),

@@ -109,7 +109,7 @@ class HiddenRow(QuestionRow):
 
     Attributes:
         among: all: of the ranking of all candidates, carriers that are not named are relevant;
-            unnamed, named: of the ranking of those alone, all carriers are.
+            unlabelled, labelled: of the ranking of those alone, all carriers are.
         precision: share of the first ``k`` that are relevant.
         recall: share of the relevant that are among the first ``k``.
         base_rate: share of those ranked that are relevant, the precision of chance.

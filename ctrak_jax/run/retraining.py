@@ -173,7 +173,7 @@ class LdsTable:
     def models(self) -> str:
         """How many models there are, in words."""
         count, each = len(self.subsets), self.trainings
-        return f"{count} models" if each == 1 else f"{count * each} models, {each} per part"
+        return f"{count} models" if each == 1 else f"{count * each} models, {each} per subset"
 
 
 def write_lds(path: Path, table: LdsTable) -> None:

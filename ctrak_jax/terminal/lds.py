@@ -14,28 +14,28 @@ MEASURED = {
 }
 """What each output is, in words."""
 REFERENCES = (
-    "trained-again: how well what one model gives orders the parts by what another gives that was "
-    "trained on the same part, the reliability r of one training. best-possible: the square root "
-    "of n r / (1 + (n - 1) r), n trainings per part, which scores that predict the expected "
+    "trained-again: how well what one model gives orders the subsets by what another gives that "
+    "was trained on the same subset, the reliability r of one training. best-possible: the square "
+    "root of n r / (1 + (n - 1) r), n trainings per subset, which scores that predict the expected "
     "output exactly would reach."
 )
-"""The references of several trainings per part, in words."""
+"""The references of several trainings per subset, in words."""
 ABSENT = "Presence is not measured: the run has no rule that says what an image shows."
 
 
 def lds_table(table: LdsTable) -> str:
     """A text table per output."""
-    parts = []
+    blocks = []
     for output, shown, lines in lds_blocks(table.summary):
         body = [
             (_name(line.method, line.condition), *(_short(cell) for cell in line.cells))
             for line in lines
         ]
-        title = f"LDS, {MEASURED[output]} ({table.models}; 95% interval over parts)"
-        parts.append(text_table(title, ["method"], [*map(_head, shown)], body))
+        title = f"LDS, {MEASURED[output]} ({table.models}; 95% interval over subsets)"
+        blocks.append(text_table(title, ["method"], [*map(_head, shown)], body))
     if table.trainings > 1:
-        parts.append(REFERENCES)
-    return "\n".join(parts)
+        blocks.append(REFERENCES)
+    return "\n".join(blocks)
 
 
 def lds_markdown(table: LdsTable) -> str:
@@ -44,10 +44,10 @@ def lds_markdown(table: LdsTable) -> str:
     lines = [
         "# Linear datamodeling scores",
         "",
-        f"Trained on the training set with a random part of the candidates, a share of "
+        f"Trained on the training set with a random subset of the candidates, a share of "
         f"{settings['share']:g} each time: {table.models}. LDS is Spearman's correlation over the "
-        f"parts of a part's summed scores and of what {_whose(table)}, mean over questions. In "
-        "brackets the 95% intervals over images and over parts.",
+        f"subsets of a subset's summed scores and of what {_whose(table)}, mean over questions. In "
+        "brackets the 95% intervals over images and over subsets.",
     ]
     if table.trainings > 1:
         lines += ["", REFERENCES]

@@ -196,6 +196,19 @@ def test_an_old_name_is_answered_by_the_new_one(tmp_path, old, new):
     assert new.split(".")[1] in cfg.sections()[section].model_fields
 
 
+@pytest.mark.parametrize(("old", "new"), cfg.RENAMED_VALUES.items())
+def test_an_old_value_is_answered_by_the_new_one(tmp_path, old, new):
+    name, value = old
+    section, field = name.split(".")
+    path = write(tmp_path, f"name: x\n{section}:\n  {field}: {value}\n")
+    message = f"{name}={value} is now {new}; use the new value."
+    assert refused(path) == f"{path}:3: {message}"
+    assert refused(None, {name: value}) == f"--{name}: {message}"
+    # data.unlabelled is what the new value asks for.
+    found = cfg.load(None, {name: new, "data.unlabelled": "{color: 0.3}"})
+    assert getattr(getattr(found, section), field) == new
+
+
 def test_all_old_names_of_a_config_are_named_at_once(tmp_path):
     lines = [f"  {old.split('.')[1]}: 1" for old in cfg.RENAMED]
     message = refused(write(tmp_path, "\n".join(["trajectory:", *lines])))

@@ -170,9 +170,9 @@ RULES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
         {"data.unlabelled": "{color: 0.3}", "controls": "[]"},
     ),
     "unnamed images where every one is named": (
-        {"counterfactual.among": "unnamed"},
-        "counterfactual.among=unnamed",
-        {"counterfactual.among": "unnamed", "data.unlabelled": "{color: 0.3}"},
+        {"counterfactual.among": "unlabelled"},
+        "counterfactual.among=unlabelled",
+        {"counterfactual.among": "unlabelled", "data.unlabelled": "{color: 0.3}"},
     ),
 }
 

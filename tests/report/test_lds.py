@@ -99,8 +99,8 @@ def test_several_trainings_are_said():
     assert "the reliability r of one training" in lds_table(several)
     assert "the reliability r of one training" in lds_markdown(several)
     assert "the reliability r of one training" not in lds_table(TABLE) + lds_markdown(TABLE)
-    assert "120 models, 3 per part" in lds_table(several)
-    assert "120 models, 3 per part" in lds_markdown(several)
+    assert "120 models, 3 per subset" in " ".join(lds_table(several).split())
+    assert "120 models, 3 per subset" in lds_markdown(several)
     assert "what its models give on average" in lds_markdown(several)
 
 

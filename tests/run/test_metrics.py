@@ -43,7 +43,7 @@ def test_the_summary_of_hidden_carriers_keeps_apart_what_was_ranked():
     found_at: list[tuple[str, Among, float]] = [
         ("a", "all", 0.2),
         ("b", "all", 0.6),
-        ("a", "named", 1.0),
+        ("a", "labelled", 1.0),
     ]
     rows = [
         HiddenRow(
@@ -59,9 +59,9 @@ def test_the_summary_of_hidden_carriers_keeps_apart_what_was_ranked():
         for query, among, precision in found_at
     ]
     found = {(s.among, s.attribute): s for s in summarise_hidden(rows, 200)}
-    assert set(found) == {(a, name) for a in ("all", "named") for name in ("all", "hair")}
+    assert set(found) == {(a, name) for a in ("all", "labelled") for name in ("all", "hair")}
     share = found["all", "all"]
     assert (share.precision, share.recall, share.queries) == pytest.approx((0.4, 0.2, 2))
     assert share.intervals[0] == (share.precision, *share.precision_ci95)
     assert share.precision_ci95 == pytest.approx((0.2, 0.6))
-    assert found["named", "hair"].precision == 1.0
+    assert found["labelled", "hair"].precision == 1.0

@@ -173,7 +173,11 @@ def hiding(asked_run, tmp_path) -> Context:
     """The same where training hid a colour of 4 in 10, which alone may be left out."""
     sections = {
         "data": CONFIG.data.model_dump() | HIDING,
-        "counterfactual": {**CONFIG.counterfactual.model_dump(), "among": "unnamed", "remove": 12},
+        "counterfactual": {
+            **CONFIG.counterfactual.model_dump(),
+            "among": "unlabelled",
+            "remove": 12,
+        },
     }
     shutil.copytree(asked_run.folder.root, tmp_path / "out")
     config = with_settings(asked_run, **sections).config
@@ -189,7 +193,7 @@ def hiding(asked_run, tmp_path) -> Context:
     return ctx
 
 
-def test_among_the_unnamed_only_they_are_left_out_and_only_what_is_hidden_is_tested(hiding):
+def test_among_the_unlabelled_only_they_are_left_out_and_only_what_is_hidden_is_tested(hiding):
     ranked, named = hiding.dataset.train_index, hiding.dataset.named("color")
     red = hiding.dataset.carries("color", "red") & ~named
     assert 12 < red.sum() < (~named).sum() - 12
@@ -221,7 +225,7 @@ def hidden_shapes(ctx: Context) -> np.ndarray:
     return np.arange(len(ctx.dataset.raw.images)) % 2 == 0
 
 
-def test_more_than_are_unnamed_cannot_be_left_out(hiding):
+def test_more_than_are_unlabelled_cannot_be_left_out(hiding):
     able = (~hiding.dataset.named("color")).sum()
     settings = {**hiding.config.counterfactual.model_dump(), "remove": int(able)}
     config = cfg.Config.model_validate(hiding.config.model_dump() | {"counterfactual": settings})

@@ -69,13 +69,13 @@ def test_hidden_carriers_are_those_of_reported_questions_about_what_training_hid
     hidden = (red & ~named).sum()
     assert 25 <= hidden < (red & named).sum()
     for k in (10, 25):
-        assert found[FINDER, "all", k] == found[FINDER, "unnamed", k] == (1.0, k / hidden)
+        assert found[FINDER, "all", k] == found[FINDER, "unlabelled", k] == (1.0, k / hidden)
         assert found[LOOKUP, "all", k] == (0.0, 0.0)
-        assert found[LOOKUP, "named", k] == (1.0, k / (red & named).sum())
+        assert found[LOOKUP, "labelled", k] == (1.0, k / (red & named).sum())
     rates = {r.among: r.base_rate for r in rows}
     expected = {
         "all": (red & ~named).mean(),
-        "unnamed": red[~named].mean(),
-        "named": red[named].mean(),
+        "unlabelled": red[~named].mean(),
+        "labelled": red[named].mean(),
     }
     assert rates == pytest.approx(expected)

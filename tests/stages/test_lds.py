@@ -1,4 +1,4 @@
-"""Retraining on random parts, on models whose outputs are known: sums over what they saw."""
+"""Retraining on random subsets, on models whose outputs are known: sums over what they saw."""
 
 import json
 import shutil
@@ -102,11 +102,11 @@ def plant(ctx: Context) -> None:
     }
     planted["unlearning"][[q.scope == "global" for q in QUESTIONS]] = np.nan
     plant_scores(ctx, planted)
-    for part in unnamed(ctx.config):  # where nothing is named, only D-TRAK's scores tell anything
-        rows = ctx.question_rows(part)
+    for variant in unnamed(ctx.config):  # nothing named: only D-TRAK's scores tell anything
+        rows = ctx.question_rows(variant)
         blind = np.random.default_rng(7).normal(size=(len(rows), RANKED))
         scores = dict.fromkeys(CONFIG.methods, blind) | {"d-trak": planted["d-trak"][rows]}
-        plant_scores(ctx, scores, part)
+        plant_scores(ctx, scores, variant)
 
 
 class Model(NamedTuple):
@@ -118,7 +118,7 @@ class Model(NamedTuple):
 
 class Measured:
     """Measures such models: an output is the sum of the weights of the images trained on, with
-    noise of the part and question, whose sign is another for the run's seed than for others."""
+    noise of the subset and question, whose sign is another for the run's seed than for others."""
 
     noise = 0.0
 
@@ -180,8 +180,8 @@ def ctx(tmp_path) -> Context:
     return found
 
 
-def run(ctx: Context, *share: int) -> LdsTable | None:
-    return lds.run(ctx.folder.root, [ctx], lds.Share(*share))
+def run(ctx: Context, *part: int) -> LdsTable | None:
+    return lds.run(ctx.folder.root, [ctx], lds.CommandPart(*part))
 
 
 def with_settings(ctx: Context, **sections) -> Context:
@@ -270,9 +270,9 @@ def test_training_seeds_are_pooled(tmp_path, trainings):
 
 
 def test_part_of_the_candidates_unnamed_predicts_nothing(ctx, trainings):
-    part = with_settings(ctx, unnamed={"candidates": RANKED - 1})
-    part.folder.finish("score", score.key(part, MAIN))
-    table = run(part)
+    fewer = with_settings(ctx, unnamed={"candidates": RANKED - 1})
+    fewer.folder.finish("score", score.key(fewer, MAIN))
+    table = run(fewer)
     ctx.folder.finish("score", score.key(ctx, MAIN))
     assert table is not None
     assert {row.condition for row in table.summary} == {"named"}
@@ -289,17 +289,17 @@ def test_the_models_saw_their_part_and_every_image_that_is_no_candidate(ctx, tra
         assert len(subset) == RANKED // 2
 
 
-def test_parts_are_as_many_as_asked_and_more_keep_the_first_ones():
+def test_subsets_are_as_many_as_asked_and_more_keep_the_first_ones():
     few, many = (lds.subsets(np.arange(100, 140), n, 0.5, 3) for n in (2, 5))
     for one, two in zip(few, many, strict=False):
         np.testing.assert_array_equal(one, two)
-    assert len({tuple(part) for part in many}) == 5
+    assert len({tuple(subset) for subset in many}) == 5
     other = lds.subsets(np.arange(100, 140), 2, 0.5, 4)
     assert not np.array_equal(few[0], other[0])
 
 
 @pytest.mark.parametrize("share", [0.01, 0.99])
-def test_an_empty_or_whole_part_is_refused(share):
+def test_an_empty_or_whole_subset_is_refused(share):
     with pytest.raises(UsageError, match="expected at least one and not all"):
         lds.subsets(np.arange(10), 3, share, 0)
 
@@ -319,7 +319,7 @@ def test_it_resumes_between_two_retrainings(ctx, trainings):
     assert not trainings.done
 
 
-def test_shares_together_are_the_whole(ctx, trainings, tmp_path):
+def test_parts_together_are_the_whole(ctx, trainings, tmp_path):
     whole = run(ctx)
     (apart,) = pipeline.prepare(CONFIG, tmp_path / "apart")
     plant(apart)
@@ -334,7 +334,7 @@ def test_shares_together_are_the_whole(ctx, trainings, tmp_path):
 
 
 def test_processes_share_the_retrainings_and_the_first_sums_them_up(ctx, trainings, monkeypatch):
-    """Process 1 does its part while process 0 waits where both have looked what is missing."""
+    """Process 1 does its share while process 0 waits where both have looked what is missing."""
     me, found = [0], []
 
     def barrier(name: str) -> None:
@@ -369,8 +369,8 @@ def test_further_trainings_have_seeds_and_folders_of_their_own(ctx, trainings):
     assert len(second) == len(third) == 1
     assert len(first | second | third) == 3
     assert lds.training_seed(1, 1) not in second
-    parts = [{tuple(index) for index in trainings.seen[i : i + 3]} for i in (0, 3, 6)]
-    assert parts[0] == parts[1] == parts[2]
+    subsets = [{tuple(index) for index in trainings.seen[i : i + 3]} for i in (0, 3, 6)]
+    assert subsets[0] == subsets[1] == subsets[2]
     assert len(set(trainings.done)) == 9
     root = ctx.folder.root / "lds"
     files = {str(file.relative_to(root)) for file in root.rglob("outputs.json")}
@@ -431,7 +431,7 @@ def test_it_resumes_between_two_trainings_of_a_part(ctx, trainings):
     assert not set(first) & set(trainings.done)
 
 
-def test_shares_take_training_by_training(ctx, trainings):
+def test_parts_take_training_by_training(ctx, trainings):
     again = with_settings(ctx, lds={"subsets": 3, "trainings": 2})
     assert run(again, 2, 4) is None
     assert [str(f.relative_to(ctx.folder.root / "lds")) for f in trainings.done] == [
@@ -533,9 +533,9 @@ def real(tmp_path_factory) -> Context:
     query.generate(ctx)
     shape = (len(ctx.questions()), RANKED)
     values = np.random.default_rng(0).normal(size=(3, *shape))
-    for part in (MAIN, *unnamed(ctx.config)):
-        rows = ctx.question_rows(part)
-        plant_scores(ctx, dict(zip(CONFIG.methods, values[:, rows], strict=True)), part)
+    for variant in (MAIN, *unnamed(ctx.config)):
+        rows = ctx.question_rows(variant)
+        plant_scores(ctx, dict(zip(CONFIG.methods, values[:, rows], strict=True)), variant)
     lds.run(ctx.folder.root, [ctx])
     return ctx
 
@@ -564,8 +564,8 @@ def test_real_models_differ_and_are_measured_alike_in_batches_of_any_size(real, 
     gradient = real.config.gradient.model_copy(update={"batch": 3})
     config = real.config.model_copy(update={"gradient": gradient})
     again = replace(real, folder=RunFolder(root=root), config=config)
-    for part in (MAIN, *unnamed(config)):
-        again.folder.part(part.folder).finish("score", score.key(again, part))
+    for variant in (MAIN, *unnamed(config)):
+        again.folder.part(variant.folder).finish("score", score.key(again, variant))
     lds.run(root, [again])
     for key, values in outputs(again).items():
         np.testing.assert_allclose(values, before[key], rtol=1e-4)

@@ -128,7 +128,7 @@ def removals(ctx: Context) -> list[Removal]:
     wanted, candidates = ctx.config.counterfactual, ctx.dataset.train_index
     for attribute in _attributes(ctx):
         able, words = len(removable(ctx, attribute)), "that are ranked"
-        if wanted.among == "unnamed":
+        if wanted.among == "unlabelled":
             words += f" and do not name {attribute}"
         if wanted.remove >= able:
             raise UsageError(

@@ -1,15 +1,15 @@
-"""Retraining on random parts of the candidates: do scores predict what the models then do?
+"""Retraining on random subsets of the candidates: do scores predict what the models then do?
 
-Part m of the candidates is drawn, the model is trained again from the same seed and for as many
+Subset m of the candidates is drawn, the model is trained again from the same seed and for as many
 steps without the other candidates, and three outputs of it are measured for every reported question
 (method.md, section 10): the loss of the question's image, the concept's loss, and the presence of
 the concept in what it generates. The linear datamodeling score of a method is how well the sums of
-its scores order these models. Further trainings on the same part, from other seeds, average what
+its scores order these models. Further trainings on the same subset, from other seeds, average what
 the accidents of one training do to its outputs.
 
 Each retraining leaves ``lds/subset-NNN/outputs.json``, or ``lds/subset-NNN/again-J/outputs.json``
-for J > 0; a command that is stopped resumes there. Parts and trainings are numbered alike by every
-process, so several can share them.
+for J > 0; a command that is stopped resumes there. Every command numbers subsets and
+trainings alike, so several commands can each do a :class:`CommandPart` of them.
 """
 
 import shutil
@@ -54,19 +54,19 @@ from ctrak_jax.terminal.lds import lds_markdown
 from ctrak_jax.typing import Params
 
 DRAWN_BY = 7
-"""The random stream of the parts."""
+"""The random stream of the subsets."""
 TRAINED_BY = 8
 """The random stream of the seeds of further trainings."""
 
 
-class Share(NamedTuple):
+class CommandPart(NamedTuple):
     """Which retrainings of their list a command does: number - 1 modulo ``of``."""
 
     number: int = 1
     of: int = 1
 
 
-EVERY = Share()
+WHOLE = CommandPart()
 
 
 class Retraining(NamedTuple):
@@ -76,11 +76,11 @@ class Retraining(NamedTuple):
     training: int = 0
 
 
-def run(out: Path, contexts: Sequence[Context], share: Share = EVERY) -> LdsTable | None:
-    """Train and measure this command's share; once all are there, ``out/lds.json``.
+def run(out: Path, contexts: Sequence[Context], part: CommandPart = WHOLE) -> LdsTable | None:
+    """Train and measure this command's part; once all are there, ``out/lds.json``.
 
     Returns:
-        What the file holds; None where retrainings of other shares are missing, and in every
+        What the file holds; None where retrainings of other parts are missing, and in every
         process but the first.
 
     Raises:
@@ -89,16 +89,16 @@ def run(out: Path, contexts: Sequence[Context], share: Share = EVERY) -> LdsTabl
     """
     plans = [Retrainings(ctx) for ctx in contexts]
     config, file, whole = contexts[0].config, out / "lds.json", RunFolder(root=out)
-    scores = [score.key(ctx, part) for ctx in contexts for part in summary.parts(ctx)]
+    scores = [score.key(ctx, one) for ctx in contexts for one in summary.compared(ctx)]
     key = {"scores": scores, **settings_of(config, "lds")}
     finished = whole.fresh("lds", key, file, out / "lds.md")
-    mine = retrainings(config.lds)[share.number - 1 :: share.of]
+    mine = retrainings(config.lds)[part.number - 1 :: part.of]
     todo = [(plan, one) for plan in plans for one in mine if plan.found(one) is None]
     hosts.barrier("lds asked")  # all have looked before the first one writes
     if finished and not todo:
         return read_lds(file)
     require_writable(out)
-    if unnamed(config) and len(summary.parts(contexts[0])) == 1:
+    if unnamed(config) and len(summary.compared(contexts[0])) == 1:
         logger.warning(
             "lds: unnamed.candidates=%s are not all candidates, so only the named scores predict",
             config.unnamed.candidates,
@@ -114,7 +114,7 @@ def run(out: Path, contexts: Sequence[Context], share: Share = EVERY) -> LdsTabl
         every = retrainings(config.lds)
         missing = sum(plan.found(one) is None for plan in plans for one in every)
         if missing:
-            logger.info("lds: %d retrainings of other shares are missing", missing)
+            logger.info("lds: %d retrainings of other parts are missing", missing)
         if missing or not hosts.is_first():
             return None
         result = summary.collect(
@@ -144,7 +144,7 @@ def training_seed(seed: int, training: int) -> int:
 
 
 def subsets(candidates: np.ndarray, count: int, share: float, seed: int) -> list[np.ndarray]:
-    """Parts of the candidates, each drawn by its own number: more of them keep the first ones."""
+    """Subsets of the candidates, each drawn by its own number: more keep the first ones."""
     size = round(share * len(candidates))
     if not 0 < size < len(candidates):
         raise UsageError(
@@ -167,8 +167,8 @@ class Retrainings:
             StoreError: scores are missing, damaged or of other settings.
         """
         require_able(ctx, "lds")
-        for part in summary.parts(ctx):
-            score.require(ctx, part)
+        for variant in summary.compared(ctx):
+            score.require(ctx, variant)
         wanted, self._ctx = ctx.config.lds, ctx
         candidates = ctx.dataset.train_index
         self._subsets = subsets(candidates, wanted.subsets, wanted.share, wanted.seed)
@@ -335,10 +335,10 @@ class _OutputMeasure:
             program = devices.over_samples(step, ctx.mesh)
             size = min(ctx.config.gradient.batch, len(groups))
             for first in range(0, len(groups), size or 1):
-                part = groups[first : first + size]
-                whole = devices.padded(part, size + -size % ctx.mesh.size)
+                batch = groups[first : first + size]
+                whole = devices.padded(batch, size + -size % ctx.mesh.size)
                 found = program(params, ctx.question_inputs.batch(asked, whole))
-                yield part, jax.tree.map(np.asarray, found)
+                yield batch, jax.tree.map(np.asarray, found)
 
     def _images(self, params: Params) -> Mapping[str, np.ndarray]:
         """What a model makes of every condition; nothing where no concept is checked."""

@@ -1,4 +1,4 @@
-"""The run's model, trained again on a part of its images: what ``counterfactual`` and ``lds``
+"""The run's model, trained again on a subset of its images: what ``counterfactual`` and ``lds``
 share."""
 
 from dataclasses import replace

@@ -25,7 +25,7 @@ from ctrak_jax.store import read_scores
 
 OUTPUTS = ("loss", "concept", "presence")
 CARRIERS, CHANCE = "carriers", "random"
-"""References: how many candidates of a part carry the concept, and scores drawn at random."""
+"""References: how many candidates of a subset carry the concept, and scores drawn at random."""
 AGAIN, BOUND = "trained-again", "best-possible"
 """References where subsets were trained on several times: one training's outputs by another's, and
 what scores that predict the expected output would reach."""
@@ -33,11 +33,11 @@ CHANCE_BY = 6
 """The random stream of scores at random."""
 
 
-def parts(ctx: Context) -> list[Variant]:
+def compared(ctx: Context) -> list[Variant]:
     """Whose scores are compared: the main experiment, and the unnamed candidates where they are all
     of them, since the sum over some would predict less."""
     found, count = unnamed(ctx.config), len(ctx.dataset.train_index)
-    return [MAIN, *found] if all(part.ranks_all(count) for part in found) else [MAIN]
+    return [MAIN, *found] if all(one.ranks_all(count) for one in found) else [MAIN]
 
 
 class ScoreSource(NamedTuple):
@@ -54,12 +54,12 @@ def score_sources(ctx: Context) -> Iterator[ScoreSource]:
     carriers = [ctx.dataset.carries(q.attribute, q.value) for q in ctx.questions()]
     for method in ctx.compared():
         yield ScoreSource(method, NAMED, read_scores(ctx.folder.scores(method)))
-    _, *without = parts(ctx)
+    _, *without = compared(ctx)
     for method in ctx.compared() if without else ():
         scores = np.full(np.shape(carriers), np.nan, np.float32)
-        for part in without:
-            found = read_scores(ctx.folder.part(part.folder).scores(method))
-            scores[ctx.question_rows(part)] = found
+        for variant in without:
+            found = read_scores(ctx.folder.part(variant.folder).scores(method))
+            scores[ctx.question_rows(variant)] = found
         yield ScoreSource(method, UNNAMED, scores)
     yield ScoreSource(CARRIERS, NAMED, np.array(carriers, np.float32))
     if CHANCE not in ctx.compared():
@@ -185,20 +185,20 @@ def _pooled(
     asked: list[_Asked] = []
     trained: dict[str, list[np.ndarray]] = {output: [] for output in OUTPUTS}
     predicted: dict[tuple[str, str], list[np.ndarray]] = {}
-    for ctx, part, trainings in zip(contexts, members, found, strict=True):
+    for ctx, chosen, trainings in zip(contexts, members, found, strict=True):
         row_of = {q.key: row for row, q in enumerate(ctx.questions())}
         rows = [row_of[one.query, one.attribute] for one in trainings[0][0].outputs]
         asked += [_Asked(ctx.seed, ctx.questions()[row]) for row in rows]
         for output, values in trained.items():
             values.append(np.stack([_table(models, output) for models in trainings]))
         for method, condition, scores in score_sources(ctx):
-            sums = lds.predicted(scores[rows], part)
+            sums = lds.predicted(scores[rows], chosen)
             predicted.setdefault((method, condition), []).append(sums)
-    joined = {name: np.concatenate(parts, axis=1) for name, parts in trained.items()}
+    joined = {name: np.concatenate(seeds, axis=1) for name, seeds in trained.items()}
     return _Pooled(
         asked,
         {name: values for name, values in joined.items() if not np.isnan(values).all()},
-        {name: np.concatenate(parts) for name, parts in predicted.items()},
+        {name: np.concatenate(seeds) for name, seeds in predicted.items()},
     )
 
 
@@ -211,10 +211,10 @@ def _table(models: Sequence[SubsetOutputs], output: str) -> np.ndarray:
 def _means(pooled: _Pooled, reached: lds.Correlations, replicates: int) -> Iterator[_Mean]:
     """By scope and scenario, where any question has an LDS."""
     for (scope, scenario), rows in pooled.groups.items():
-        part, places = reached.of(rows), [pooled.asked[row].place for row in rows]
-        mean = lds.summarise(part, places, replicates)
+        group, places = reached.of(rows), [pooled.asked[row].place for row in rows]
+        mean = lds.summarise(group, places, replicates)
         if mean is not None:
-            there = ~np.isnan(part.value)
+            there = ~np.isnan(group.value)
             images = {place for place, kept in zip(places, there, strict=True) if kept}
             yield _Mean({"scope": scope, "scenario": scenario}, mean, len(images))
 
