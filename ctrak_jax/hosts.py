@@ -60,7 +60,7 @@ def join(
     alone = True
     if processes > 1:
         try:
-            alone = meeting.take_seat(coordinator, processes, process, limits).alone
+            alone = meeting.join(coordinator, processes, process, limits).alone
         except HostError as error:
             raise HostError(f"{error}{source and f' {coordinator} is by {source}.'}") from None
     # Gloo tells its connections on stdout, which belongs to the command's result.
@@ -88,9 +88,9 @@ def join(
 def finish() -> None:
     """Wait until every process has done its part, and leave the meeting."""
     if count() > 1:
-        seat = meeting.seat()
-        seat.barrier("end")
-        seat.bye()
+        participant = meeting.this_process()
+        participant.barrier("end")
+        participant.finish()
 
 
 def leave(status: int, reason: str) -> None:
@@ -150,7 +150,7 @@ def barrier(name: str) -> None:
         HostError: the first process does not answer.
     """
     if count() > 1:
-        meeting.seat().barrier(name)
+        meeting.this_process().barrier(name)
 
 
 def checkpoints() -> Any:

@@ -27,7 +27,7 @@ from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
 from ctrak_jax.inputs.base import NegativeRule
 from ctrak_jax.inputs.batches import train_samples
-from ctrak_jax.inputs.encoder import BatchEncoder, require_heard
+from ctrak_jax.inputs.encoder import BatchEncoder, require_distinct_prompts
 from ctrak_jax.log import logger
 from ctrak_jax.methods import METHODS, GradientSpec, store_of
 from ctrak_jax.models.architecture import Architecture, architecture_of, model_files_of
@@ -195,7 +195,7 @@ def prepare(config: Config, out: Path) -> Benchmark:
             *(len(plain), len(asked)),
         )
     # A learned token is heard: it has an embedding of its own.
-    require_heard(files, [(q.prompt.text, q.minus.text) for q in plain])
+    require_distinct_prompts(files, [(q.prompt.text, q.minus.text) for q in plain])
     mesh = local_mesh(config.run.devices, config.mesh.model)
     encoder = BatchEncoder(files, mesh, config.gradient.batch)
     return Benchmark(

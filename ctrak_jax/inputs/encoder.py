@@ -86,8 +86,8 @@ class BatchEncoder:
         return devices.in_batches(lambda rows: fn(params, items[rows]), len(items), self._batch)
 
 
-def require_heard(model: ModelFiles | Path, asked: Iterable[tuple[str, str]]) -> None:
-    """Refuse a concept that the text encoder does not hear of: its words come after the last token
+def require_distinct_prompts(model: ModelFiles | Path, asked: Iterable[tuple[str, str]]) -> None:
+    """Refuse a concept that the text encoder does not see: its words come after the last token
     that is read, or are no words to it. What would be scored is rounding.
 
     Args:

@@ -16,7 +16,7 @@ from ctrak_jax.data.dataset import handling_of
 from ctrak_jax.data.decoding import decoded_picture, readable
 from ctrak_jax.data.reading import read_bounded
 from ctrak_jax.errors import StoreError, UsageError
-from ctrak_jax.inputs.encoder import require_heard
+from ctrak_jax.inputs.encoder import require_distinct_prompts
 from ctrak_jax.inputs.questions import in_common
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
@@ -137,7 +137,7 @@ def ask_prompt(
     how = _answering(ctx, method, top)
     without_each = list(minus) or [without(prompt, concept) for concept in concepts]
     model_file.about(ctx.folder.model)  # says so where there is none yet
-    require_heard(ctx.model_source, [(prompt, text) for text in without_each])
+    require_distinct_prompts(ctx.model_source, [(prompt, text) for text in without_each])
     denoiser, inputs = ctx.load(), ctx.inputs
     cond = inputs.condition({}, prompt)
     if image is None:
@@ -220,7 +220,7 @@ def _answers(
 def _by_reference(ctx: Context, asking: Asking, how: Answering) -> score.Ranking:
     image = asking.image if asking.scope == "local" else None
     subjects = [
-        references.Asked("asked", concept, value, asking.cond, image)
+        references.ReferenceQuestion("asked", concept, value, asking.cond, image)
         for concept, value in asking.concepts.items()
     ]
     found = references.scores(ctx, ctx.samples(), how.method, subjects)

@@ -14,7 +14,7 @@ from ctrak_jax import devices
 from ctrak_jax.attribution import guidance_of, query_features
 from ctrak_jax.data.check import shape_reader
 from ctrak_jax.errors import StoreError, UsageError
-from ctrak_jax.inputs.encoder import require_heard
+from ctrak_jax.inputs.encoder import require_distinct_prompts
 from ctrak_jax.inputs.questions import by_image, in_common
 from ctrak_jax.log import logger, stage
 from ctrak_jax.methods import METHODS, GradientSpec
@@ -86,7 +86,7 @@ def generate(ctx: Context, like: Context | None = None) -> None:
         return
     chosen = combinations(ctx)
     if config.model.kind == "text-to-image":
-        require_heard(ctx.model_source, _prompts(ctx, chosen))
+        require_distinct_prompts(ctx.model_source, _prompts(ctx, chosen))
     with stage(ctx.folder.root, "query images", ctx.mesh.size) as record:
         shutil.rmtree(out, ignore_errors=True)
         (out / "images").mkdir(parents=True)

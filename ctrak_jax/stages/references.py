@@ -27,7 +27,7 @@ Measure = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Vectors of questions and of candidates -> a number for every pair."""
 
 
-class Asked(NamedTuple):
+class ReferenceQuestion(NamedTuple):
     """What references know of a question.
 
     Attributes:
@@ -45,7 +45,7 @@ class Asked(NamedTuple):
     image: np.ndarray | None
 
 
-def asked_of(ctx: Context, asked: Sequence[Question]) -> list[Asked]:
+def reference_questions(ctx: Context, asked: Sequence[Question]) -> list[ReferenceQuestion]:
     """The questions of a run; those about one image share its arrays."""
     images: dict[str, np.ndarray | None] = {}
     conds: dict[str, np.ndarray] = {}
@@ -55,10 +55,15 @@ def asked_of(ctx: Context, asked: Sequence[Question]) -> list[Asked]:
             local = q.scope == "local"
             images[q.query] = read_image(file, ctx.dataset.image_shape) if local else None
             conds[q.query] = ctx.inputs.condition(q.condition, q.prompt)
-    return [Asked(q.query, q.attribute, q.value, conds[q.query], images[q.query]) for q in asked]
+    return [
+        ReferenceQuestion(q.query, q.attribute, q.value, conds[q.query], images[q.query])
+        for q in asked
+    ]
 
 
-def scores(ctx: Context, samples: TrainSamples, name: str, asked: Sequence[Asked]) -> np.ndarray:
+def scores(
+    ctx: Context, samples: TrainSamples, name: str, asked: Sequence[ReferenceQuestion]
+) -> np.ndarray:
     """Scores of a reference, float32 [question, sample]; NaN where it cannot answer.
 
     Args:
@@ -90,11 +95,11 @@ def clip_key(ctx: Context) -> str:
     return arrays.fingerprint(files[0].parent, [file.name for file in files])
 
 
-def _places(ctx: Context, samples: TrainSamples, name: str, q: Asked) -> np.ndarray:
+def _places(ctx: Context, samples: TrainSamples, name: str, q: ReferenceQuestion) -> np.ndarray:
     return references.random_places(ctx.seed, f"{name}/{q.query}/{q.concept}", samples.index)
 
 
-def _labels(ctx: Context, samples: TrainSamples, asked: Sequence[Asked]) -> np.ndarray:
+def _labels(ctx: Context, samples: TrainSamples, asked: Sequence[ReferenceQuestion]) -> np.ndarray:
     named, coding = samples.inputs.named(samples.labels), ctx.dataset.conditions
     found = []
     for q in asked:
@@ -108,7 +113,7 @@ def _labels(ctx: Context, samples: TrainSamples, asked: Sequence[Asked]) -> np.n
     return np.stack(found)
 
 
-def _texts(ctx: Context, samples: TrainSamples, asked: Sequence[Asked]) -> np.ndarray:
+def _texts(ctx: Context, samples: TrainSamples, asked: Sequence[ReferenceQuestion]) -> np.ndarray:
     """The cosine of two texts, each the mean of its tokens' embeddings: those that the network is
     conditioned on. A token has read what stands before it, those that pad a text have read all of
     it: the mean speaks of the whole text, wherever it ends. Ties of one caption are broken."""
@@ -128,7 +133,9 @@ def _texts(ctx: Context, samples: TrainSamples, asked: Sequence[Asked]) -> np.nd
     return np.stack([references.untied(r, _places(ctx, samples, kind, q)) for r, q in rows])
 
 
-def _pictures(ctx: Context, samples: TrainSamples, name: str, asked: Sequence[Asked]) -> np.ndarray:
+def _pictures(
+    ctx: Context, samples: TrainSamples, name: str, asked: Sequence[ReferenceQuestion]
+) -> np.ndarray:
     """Similarities of pictures; global questions have none."""
     local = [i for i, q in enumerate(asked) if q.image is not None]
     result = np.full((len(asked), len(samples.index)), np.nan, np.float32)
@@ -194,7 +201,7 @@ def compared(
     return found
 
 
-def _first(asked: Sequence[Asked]) -> dict[str, int]:
+def _first(asked: Sequence[ReferenceQuestion]) -> dict[str, int]:
     """The first question about each image."""
     found: dict[str, int] = {}
     for row, q in enumerate(asked):
@@ -202,7 +209,7 @@ def _first(asked: Sequence[Asked]) -> dict[str, int]:
     return found
 
 
-def _places_in(first: Mapping[str, int], asked: Sequence[Asked]) -> list[int]:
+def _places_in(first: Mapping[str, int], asked: Sequence[ReferenceQuestion]) -> list[int]:
     places = {query: place for place, query in enumerate(first)}
     return [places[q.query] for q in asked]
 

@@ -219,7 +219,7 @@ def _by_reference(ctx: Context, variant: Variant, method: str, asked: list[Quest
     """Scores of a reference; in the wrong-label control those that read no condition stay."""
     if variant.relabel and method not in READ_CONDITIONS:
         return _ranked_whole(ctx, read_scores(ctx.folder.scores(method)))
-    questions = references.asked_of(ctx, asked)
+    questions = references.reference_questions(ctx, asked)
     return _ranked_whole(ctx, references.scores(ctx, ctx.samples(variant), method, questions))
 
 

@@ -55,7 +55,7 @@ def select(columns: Sequence[Attribute]) -> Selected:
     return Selected(chosen, left_out, remarks)
 
 
-def spoken(selection: Selected, captions: Sequence[str]) -> Selected:
+def named_in_captions(selection: Selected, captions: Sequence[str]) -> Selected:
     """The attributes that a model of captions can be asked about.
 
     All, where every combination has a caption, which says what another value would read like; else

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ctrak_jax.config import Config
 from ctrak_jax.errors import UsageError
 from ctrak_jax.start import costs
-from ctrak_jax.start.columns import FREQUENT, MOST_VALUES, Selected, select, spoken
+from ctrak_jax.start.columns import FREQUENT, MOST_VALUES, Selected, named_in_captions, select
 from ctrak_jax.start.look import Facts
 from ctrak_jax.start.notes import COMPILING, notes
 from ctrak_jax.start.pictures import frame_of
@@ -70,7 +70,7 @@ def propose(facts: Facts, machine: Machine, kind: Kind | None = None) -> Proposa
     selection = select(facts.columns)
     kind = require_possible(facts, kind)
     if kind == "text-to-image":
-        selection = spoken(selection, facts.captions)
+        selection = named_in_captions(selection, facts.captions)
     at = Situation(facts, kind, selection, frame_of(facts, kind), machine, ())
     for rule in RULES:
         at = at._replace(choices=(*at.choices, *rule(at)))

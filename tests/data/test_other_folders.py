@@ -7,7 +7,7 @@ import tarfile
 import pytest
 
 from ctrak_jax.data import read_folder
-from ctrak_jax.data.folder.listing import Companions
+from ctrak_jax.data.folder.listing import Sidecars
 from ctrak_jax.data.folder.names import NameIndex
 from ctrak_jax.data.folder.tars import members
 from ctrak_jax.errors import UsageError
@@ -63,14 +63,14 @@ def test_a_table_in_a_folder_names_its_own_pictures(tmp_path):
 def test_a_file_beside_is_that_of_the_whole_name(picture, expected):
     names = ("1.5.txt", "1.txt", "a.txt", "b.TXT", "C.txt", "C.TXT", "d.png.txt")
     pictures = ("1.5.png", "1.7.png", "A.png", "a.png", "B.PNG", "c.png", "d.png")
-    beside = Companions(dict.fromkeys(names), pictures)
-    assert beside.find(picture, ".txt") == expected
+    sidecars = Sidecars(dict.fromkeys(names), pictures)
+    assert sidecars.find(picture, ".txt") == expected
 
 
 def test_in_a_tar_a_key_ends_at_the_first_dot():
     pictures = ("3.left.png", "3.right.png", "4.5.png")
-    beside = Companions(dict.fromkeys(("3.txt", "4.5.txt", "4.txt")), pictures, packed=True)
-    assert [beside.find(p, ".txt") for p in pictures] == ["3.txt", "3.txt", "4.5.txt"]
+    sidecars = Sidecars(dict.fromkeys(("3.txt", "4.5.txt", "4.txt")), pictures, packed=True)
+    assert [sidecars.find(p, ".txt") for p in pictures] == ["3.txt", "3.txt", "4.5.txt"]
 
 
 @pytest.mark.parametrize("place", ["", "images", "images/a"])

@@ -16,7 +16,7 @@ from ctrak_jax.run.variants import CONTROLS
 from ctrak_jax.stages import attribute, references
 from ctrak_jax.stages.attribute import PromptAnswer
 from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.references import Asked
+from ctrak_jax.stages.references import ReferenceQuestion
 from tests.inputs.words import encoded_by
 
 IMAGE = np.random.default_rng(7).integers(0, 256, (16, 16, 3), np.uint8)
@@ -27,9 +27,12 @@ def ctx(data, model_folder, tmp_path_factory) -> Context:
     return encoded_by(data, model_folder, tmp_path_factory.mktemp("encoded"))
 
 
-def asked(ctx: Context, *, image: np.ndarray | None = IMAGE) -> list[Asked]:
+def asked(ctx: Context, *, image: np.ndarray | None = IMAGE) -> list[ReferenceQuestion]:
     cond = ctx.inputs.condition({}, "a ab d")
-    return [Asked("q", "noun", "a", cond, image), Asked("q", "tail", "d", cond, image)]
+    return [
+        ReferenceQuestion("q", "noun", "a", cond, image),
+        ReferenceQuestion("q", "tail", "d", cond, image),
+    ]
 
 
 def score(ctx: Context, name: str, **changes) -> np.ndarray:

@@ -19,7 +19,7 @@ from ctrak_jax.data.raw import RawImages
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.captions import CutCaptions, cut_captions
-from ctrak_jax.inputs.encoder import BatchEncoder, require_heard
+from ctrak_jax.inputs.encoder import BatchEncoder, require_distinct_prompts
 from ctrak_jax.models.stable_diffusion import load_codecs
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.metrics import read_metrics
@@ -301,7 +301,7 @@ def test_a_lost_tokenizer_is_named(model_folder, tmp_path, name):
     shutil.copytree(model_folder, tmp_path / "model")
     (tmp_path / "model" / "tokenizer" / name).unlink()
     with pytest.raises(UsageError, match=f"{name} is missing"):
-        require_heard(tmp_path / "model", [("a ab", "a")])
+        require_distinct_prompts(tmp_path / "model", [("a ab", "a")])
 
 
 def test_a_prompt_to_no_model_names_the_command(data, tmp_path):
@@ -343,7 +343,7 @@ def test_questions_stopped_at_their_end_are_asked_again(run, unasked, monkeypatc
 
 def test_every_question_is_checked_for_words_that_are_not_heard(unasked, monkeypatch):
     told = []
-    monkeypatch.setattr(query, "require_heard", lambda folder, asked: told.extend(asked))
+    monkeypatch.setattr(query, "require_distinct_prompts", lambda folder, asked: told.extend(asked))
     query.generate(unasked)
     assert ("a ab c", "b ab c") in told
     assert len(told) == 2 * len(PAIRS), "each of the two words of every caption"

@@ -19,7 +19,7 @@ from ctrak_jax.run.questions import Question
 from ctrak_jax.run.variants import CONTROLS, Variant, unnamed
 from ctrak_jax.stages import references
 from ctrak_jax.stages.context import Context
-from ctrak_jax.stages.references import Asked
+from ctrak_jax.stages.references import ReferenceQuestion
 from tests.tiny_clip import write_clip
 
 HELD_OUT = {"shape": "triangle", "color": "red"}
@@ -42,11 +42,13 @@ def ctx(tmp_path) -> Context:
     )
 
 
-def asked(query: int = 0, concept: str = "color", *, local: bool = True) -> Asked:
-    return Asked(f"q{query}", concept, HELD_OUT[concept], NONE, IMAGES[query] if local else None)
+def asked(query: int = 0, concept: str = "color", *, local: bool = True) -> ReferenceQuestion:
+    return ReferenceQuestion(
+        f"q{query}", concept, HELD_OUT[concept], NONE, IMAGES[query] if local else None
+    )
 
 
-def score(ctx: Context, name: str, *questions: Asked) -> np.ndarray:
+def score(ctx: Context, name: str, *questions: ReferenceQuestion) -> np.ndarray:
     return references.scores(ctx, ctx.samples(), name, questions or [asked()])
 
 
@@ -153,7 +155,7 @@ def test_questions_about_one_picture_share_its_arrays(ctx):
     )
     second = replace(first, attribute="color")
     third = replace(second, query="b", scope="global", image="no.png")
-    found = references.asked_of(ctx, [first, second, third])
+    found = references.reference_questions(ctx, [first, second, third])
     assert [(q.query, q.concept, q.value) for q in found] == [
         *(("a", "shape", "triangle"), ("a", "color", "red"), ("b", "color", "red")),
     ]
@@ -165,7 +167,7 @@ def test_questions_about_one_picture_share_its_arrays(ctx):
 
 def test_the_label_of_words_is_refused(ctx):
     with pytest.raises(UsageError, match=r"'in red' is none; ask by --condition and --concept"):
-        score(ctx, "labels", Asked("q", "in red", None, NONE, IMAGES[0]))
+        score(ctx, "labels", ReferenceQuestion("q", "in red", None, NONE, IMAGES[0]))
 
 
 # CLIP

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ctrak_jax.start.columns import MOST_ATTRIBUTES, Selected, evenness, select, spoken
+from ctrak_jax.start.columns import MOST_ATTRIBUTES, Selected, evenness, named_in_captions, select
 from ctrak_jax.start.look import Attribute
 from tests.start.folders import COUNT, HAIR, STYLE
 
@@ -84,8 +84,10 @@ def test_captions_must_say_what_is_asked_about():
     hair = ["red"] * 40 + ["blue"] * 20
     style = ["voxel"] * 20 + ["micah"] * 40
     captions = [f"a portrait with {value} hair" for value in hair]
-    found = spoken(of(hair=hair, style=style), captions)
+    found = named_in_captions(of(hair=hair, style=style), captions)
     assert names(found) == ["hair"]
     assert "do not name it" in found.left_out["style"]
     whole = of(hair=HAIR, style=STYLE)
-    assert spoken(whole, ["a portrait"] * COUNT) == whole, "every combination has a caption"
+    assert named_in_captions(whole, ["a portrait"] * COUNT) == whole, (
+        "every combination has a caption"
+    )

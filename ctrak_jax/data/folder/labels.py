@@ -24,7 +24,7 @@ from ctrak_jax.data.reading import LARGEST_RECORD, decoded, json_object, read_bo
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger
 
-RANKS = ("file_name", "index", "prompts", "beside", "folder")
+RANKS = ("file_name", "index", "prompts", "sidecars", "folder")
 """Tables that name files; tables by index; lines of captions; what stands beside each picture (or
 in a column of Parquet files); sub-folders."""
 CLASS = "class"
@@ -265,21 +265,21 @@ def prompt_labels(file: Path, count: int) -> Labels:
 # Beside each picture
 
 
-def beside_labels(listing: Listing, wanted: Collection[str]) -> list[Labels]:
+def sidecar_labels(listing: Listing, wanted: Collection[str]) -> list[Labels]:
     """The .txt, .caption, .json and .cls files beside pictures, and columns of Parquet files."""
     if listing.table is not None:
         attributes, captions = columns_of(listing.table, len(listing.encoded), wanted)
-        rank, name = RANKS.index("beside"), listing.encoded.name
+        rank, name = RANKS.index("sidecars"), listing.encoded.name
         return [Labels(rank, "value in its row", attributes, captions, name)]
-    records = _beside(listing, ".json", lambda data, name: json_object(data, name, RECORD))
-    found = [_labels_beside(records, columns_of_records(records.values, wanted))]
-    classes = _beside(listing, ".cls", lambda data, name: line(decoded(data, name)) or None)
+    records = _sidecar_values(listing, ".json", lambda data, name: json_object(data, name, RECORD))
+    found = [_labels_of_sidecars(records, columns_of_records(records.values, wanted))]
+    classes = _sidecar_values(listing, ".cls", lambda data, name: line(decoded(data, name)) or None)
     said = {CLASS: classes.values} if any(classes.values) else {}
-    found.append(_labels_beside(classes, Columns(said, None)))
+    found.append(_labels_of_sidecars(classes, Columns(said, None)))
     several: list[Any] = []
     for suffix in (".txt", ".caption"):
-        texts = _beside(listing, suffix, lambda data, name: _caption(data, name, several))
-        found.append(_labels_beside(texts, Columns({}, texts.values)))
+        texts = _sidecar_values(listing, suffix, lambda data, name: _caption(data, name, several))
+        found.append(_labels_of_sidecars(texts, Columns({}, texts.values)))
     if several:
         text = "%d captions have several lines, which are joined, the first: %s"
         logger.warning(text, len(several), several[0])
@@ -302,7 +302,7 @@ def _caption(data: bytes, file: Any, several: list[Any]) -> str | None:
     return line(text) or None
 
 
-class Beside(NamedTuple):
+class SidecarValues(NamedTuple):
     """What the files of one suffix hold, by picture."""
 
     suffix: str
@@ -311,18 +311,20 @@ class Beside(NamedTuple):
     faults: tuple[Fault, ...]
 
 
-def _beside(listing: Listing, suffix: str, read: Callable[[bytes, Any], Any]) -> Beside:
+def _sidecar_values(
+    listing: Listing, suffix: str, read: Callable[[bytes, Any], Any]
+) -> SidecarValues:
     values: list[Any] = []
     places: list[str] = []
     used: set[str] = set()
     for picture in listing.names or ():
-        name = listing.beside.find(picture, suffix)
-        file = None if name is None else listing.beside.read(name)
+        name = listing.sidecars.find(picture, suffix)
+        file = None if name is None else listing.sidecars.read(name)
         values.append(None if file is None else read(_bytes(file), file))
         places.append(str(file))
         used |= set() if name is None else {name}
-    others = listing.beside.others(used, suffix)
-    return Beside(
+    others = listing.sidecars.others(used, suffix)
+    return SidecarValues(
         suffix,
         values,
         places,
@@ -338,10 +340,10 @@ def _bytes(file: Any) -> bytes:
     return file.read_bytes()
 
 
-def _labels_beside(found: Beside, columns: Columns) -> Labels:
+def _labels_of_sidecars(found: SidecarValues, columns: Columns) -> Labels:
     said = any(value is not None for value in found.values)
     return Labels(
-        RANKS.index("beside"),
+        RANKS.index("sidecars"),
         f"{found.suffix} beside it",
         columns.attributes,
         columns.captions if said else None,

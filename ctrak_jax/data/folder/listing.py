@@ -17,7 +17,7 @@ KINDS = {"pictures": SUFFIXES, "tars": (".tar",), "Parquet files": (".parquet",)
 PACKED = (".zip", ".tgz", ".tbz", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 PACKED += (".7z", ".rar")
 """Archives that would have to be unpacked: leaving one out would lose its pictures."""
-NO_COMPANIONS = frozenset(
+NOT_SIDECARS = frozenset(
     (
         *("readme", "license", "licence", "notice", "notes", "info", "classes", "dataset"),
         *("dataset_info", "requirements", "meta", "metadata", "attributes"),
@@ -26,7 +26,7 @@ NO_COMPANIONS = frozenset(
 """Names of files that belong to no picture, where there is none of that name."""
 
 
-class Companions:
+class Sidecars:
     """Files beside pictures, found by the names of the pictures."""
 
     def __init__(
@@ -95,7 +95,7 @@ class Companions:
 
 def _stands_alone(name: str) -> bool:
     stem = PurePosixPath(name).stem.casefold()
-    return stem in NO_COMPANIONS or stem.endswith("_stats")
+    return stem in NOT_SIDECARS or stem.endswith("_stats")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ class Listing:
 
     Attributes:
         names: relative to the folder, in a tar as ``0.tar/3.png``; None where rows have no names.
-        beside: the files beside the pictures.
+        sidecars: the files beside the pictures.
         folders: the sub-folder of each picture, in a tar the member's; none where there are none.
         sharded: a tool chose the sub-folders: pictures are in tars, or a table stands beside each.
         table: of Parquet files, the columns beside the pictures.
@@ -112,7 +112,7 @@ class Listing:
 
     encoded: EncodedPictures
     names: tuple[str, ...] | None = None
-    beside: Companions = field(default_factory=lambda: Companions({}))
+    sidecars: Sidecars = field(default_factory=lambda: Sidecars({}))
     folders: tuple[str, ...] = ()
     sharded: bool = False
     table: Mapping[str, Sequence[Any]] | None = None
@@ -153,7 +153,7 @@ def list_pictures(folder: Path, names: Sequence[str], *, by_place: bool) -> List
             return _tars(folder, others, found, by_place)
         case [(_, found)]:
             encoded, table = read_parquet([folder / found[place] for place in counted(found)])
-            return Listing(encoded=encoded, table=table, beside=Companions(others))
+            return Listing(encoded=encoded, table=table, sidecars=Sidecars(others))
         case []:
             raise UsageError(f"{folder}: holds no {', '.join(SUFFIXES)}, .tar or .parquet file.")
         case several:
@@ -166,7 +166,7 @@ def _loose(folder: Path, others: Mapping[str, Path], pictures: Sequence[str]) ->
     return Listing(
         encoded=Files([folder / name for name in ordered]),
         names=tuple(ordered),
-        beside=Companions(others, ordered),
+        sidecars=Sidecars(others, ordered),
         folders=tuple(name.rpartition("/")[0] for name in ordered),
     )
 
@@ -182,7 +182,7 @@ def _tars(folder: Path, others: Mapping[str, Path], tars: Sequence[str], by_plac
     return Listing(
         encoded=Files([found[name] for name in names]),
         names=tuple(names),
-        beside=Companions({**others, **beside}, names, packed=True),
+        sidecars=Sidecars({**others, **beside}, names, packed=True),
         folders=tuple(found[name].name.rpartition("/")[0] for name in names),
         sharded=True,
     )

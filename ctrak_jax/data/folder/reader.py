@@ -14,12 +14,12 @@ from ctrak_jax.data.faults import refuse
 from ctrak_jax.data.folder.join import join
 from ctrak_jax.data.folder.labels import (
     Labels,
-    beside_labels,
     folder_labels,
     index_labels,
     joined_by_name,
     naming_column,
     prompt_labels,
+    sidecar_labels,
     table_labels,
 )
 from ctrak_jax.data.folder.listing import KINDS, Listing, list_pictures
@@ -104,7 +104,7 @@ def survey_folder(path: Path, wanted: Sequence[str] = (), *, resize: bool = Fals
     ]
     sources += [prompt_labels(file, count) for file in prompts]
     if listing is not None:
-        sources += beside_labels(listing, wanted)
+        sources += sidecar_labels(listing, wanted)
         sources += _classes(listing, sources)
     joined = join(sources, count, name, wanted)
     if not joined.attributes and joined.captions is None:
@@ -115,7 +115,7 @@ def survey_folder(path: Path, wanted: Sequence[str] = (), *, resize: bool = Fals
             "a sub-folder per class."
         )
     used = {array, about, *prompts, *(table.file for table in tables)}
-    others = [] if listing is None else listing.beside.unread()
+    others = [] if listing is None else listing.sidecars.unread()
     others += [path / name for name in outside if path / name not in used]
     meta = json_object(read_bounded(about), about, "{}") if about.exists() else {}
     return Survey(

@@ -67,7 +67,7 @@ def score_sources(ctx: Context) -> Iterator[ScoreSource]:
         yield ScoreSource(CHANCE, NAMED, rng.standard_normal(np.shape(carriers), np.float32))
 
 
-class _Asked(NamedTuple):
+class _SeedQuestion(NamedTuple):
     """A question of one training seed."""
 
     seed: int
@@ -88,7 +88,7 @@ class _Pooled(NamedTuple):
         groups: (scope, scenario) -> its questions.
     """
 
-    asked: list[_Asked]
+    asked: list[_SeedQuestion]
     trained: dict[str, np.ndarray]
     predicted: dict[tuple[str, str], np.ndarray]
 
@@ -182,13 +182,13 @@ def _pooled(
     members: Sequence[np.ndarray],
     found: Sequence[Sequence[Sequence[SubsetOutputs]]],
 ) -> _Pooled:
-    asked: list[_Asked] = []
+    asked: list[_SeedQuestion] = []
     trained: dict[str, list[np.ndarray]] = {output: [] for output in OUTPUTS}
     predicted: dict[tuple[str, str], list[np.ndarray]] = {}
     for ctx, chosen, trainings in zip(contexts, members, found, strict=True):
         row_of = {q.key: row for row, q in enumerate(ctx.questions())}
         rows = [row_of[one.query, one.attribute] for one in trainings[0][0].outputs]
-        asked += [_Asked(ctx.seed, ctx.questions()[row]) for row in rows]
+        asked += [_SeedQuestion(ctx.seed, ctx.questions()[row]) for row in rows]
         for output, values in trained.items():
             values.append(np.stack([_table(models, output) for models in trainings]))
         for method, condition, scores in score_sources(ctx):

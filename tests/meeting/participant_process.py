@@ -1,4 +1,4 @@
-"""A process of a meeting: ``python -m tests.meeting.guest ADDRESS N I JOIN BARRIER ACT ...``."""
+"""One of a meeting: ``python -m tests.meeting.participant_process ADDRESS N I JOIN ...``."""
 
 import logging
 import os
@@ -19,8 +19,8 @@ def work(seconds: str) -> None:
 
 
 ACTS = {
-    "barrier": lambda name: meeting.seat().barrier(name),
-    "bye": lambda _: meeting.seat().bye(),
+    "barrier": lambda name: meeting.this_process().barrier(name),
+    "finish": lambda _: meeting.this_process().finish(),
     "fail": lambda reason: (meeting.leave(reason, 3), os._exit(3)),
     "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
     "say": lambda word: print(word, flush=True),
@@ -34,7 +34,7 @@ def main() -> None:
     address, processes, process, join, barrier, *acts = sys.argv[1:]
     limits = meeting.Limits(float(join), float(barrier))
     try:
-        meeting.take_seat(address, int(processes), int(process), limits)
+        meeting.join(address, int(processes), int(process), limits)
         for act in acts:
             name, _, value = act.partition("=")
             ACTS[name](value)

@@ -9,7 +9,7 @@ import threading
 import time
 
 from ctrak_jax.errors import HostError, UsageError
-from ctrak_jax.meeting.desk import RESUME, SAY_SECONDS, Desk, Limits
+from ctrak_jax.meeting.coordinator import LINE_SECONDS, RESUME, Coordinator, Limits
 from ctrak_jax.meeting.wire import PATIENCE, Wire
 
 GRACE = 1.5
@@ -21,20 +21,25 @@ REPORT = 2.0
 logger = logging.getLogger("ctrak")
 
 
-class Seat:
-    """A process's place in a meeting that has begun; ``alone`` where no other process is on this
-    machine. The first process has the ``desk``."""
+class Participant:
+    """This process in a meeting that has begun; ``alone`` where no other process is on this
+    machine. The first process has the ``coordinator``."""
 
     def __init__(
-        self, wire: Wire, first: str, limits: Limits, alone: bool, desk: Desk | None = None
+        self,
+        wire: Wire,
+        first: str,
+        limits: Limits,
+        alone: bool,
+        coordinator: Coordinator | None = None,
     ) -> None:
         self._wire, self._first, self._limits, self.alone = wire, first, limits, alone
-        self._desk = desk
+        self._coordinator = coordinator
         self._passed: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._leaving, self._ended = threading.Event(), threading.Event()
         self._heard = self._reported = time.monotonic()
         wire.socket.settimeout(None)
-        threading.Thread(target=self._listen, name="seat", daemon=True).start()
+        threading.Thread(target=self._listen, name="meeting", daemon=True).start()
 
     def barrier(self, name: str) -> None:
         """Wait until every process is here.
@@ -49,7 +54,7 @@ class Seat:
                 return
             except queue.Empty:
                 silent = time.monotonic() - self._heard
-                if silent > self._limits.barrier and self._desk is None:
+                if silent > self._limits.barrier and self._coordinator is None:
                     raise HostError(
                         f"barrier {name!r}: process 0 at {self._first} has said nothing for "
                         f"{self._limits.barrier:g} s (--barrier-timeout); {RESUME}."
@@ -61,13 +66,13 @@ class Seat:
             self._reported = time.monotonic()
             self._wire.send(progress=True)
 
-    def bye(self) -> None:
+    def finish(self) -> None:
         """This process has done its part. The first one stays until the others have done theirs,
         for they would take it for dead; at most for the limit of a barrier."""
         self._leaving.set()
-        self._wire.send(bye=True)
-        if self._desk is not None:
-            self._desk.join(self._limits.barrier)
+        self._wire.send(finished=True)
+        if self._coordinator is not None:
+            self._coordinator.join(self._limits.barrier)
 
     def fail(self, reason: str, status: int) -> None:
         """This process ends by an error; the others will, too."""
@@ -98,33 +103,33 @@ class Seat:
             os._exit(status if isinstance(status, int) and status else 1)
 
 
-_SEATS: list[Seat] = []
+_JOINED: list[Participant] = []
 
 
 def progress() -> None:
     """Let the other processes know that this one works, where there are others."""
-    for taken in _SEATS:
-        taken.progress()
+    for one in _JOINED:
+        one.progress()
 
 
 def leave(reason: str, status: int) -> None:
     """Let the other processes know that this one ends by an error, where there are others."""
-    for taken in _SEATS:
-        taken.fail(reason, status)
+    for one in _JOINED:
+        one.fail(reason, status)
 
 
-def seat() -> Seat:
-    """This process's place.
+def this_process() -> Participant:
+    """This process in its meeting.
 
     Raises:
-        HostError: it has taken none.
+        HostError: it has joined none.
     """
-    if not _SEATS:
+    if not _JOINED:
         raise HostError("Several processes meet by ctrak_jax.hosts.join, which was not called.")
-    return _SEATS[0]
+    return _JOINED[0]
 
 
-def take_seat(address: str, processes: int, process: int, limits: Limits) -> Seat:
+def join(address: str, processes: int, process: int, limits: Limits) -> Participant:
     """Wait for the other processes at ``address`` (host:port of the first), saying who has come.
 
     Raises:
@@ -134,19 +139,19 @@ def take_seat(address: str, processes: int, process: int, limits: Limits) -> Sea
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise UsageError(f"--coordinator {address}: expected HOST:PORT, such as 10.0.0.1:9999.")
-    desk = None
+    coordinator = None
     if process == 0:
-        desk = Desk(_listener(int(port)), host, processes, limits)
-        desk.start()
-        wire = Wire(desk.own)
+        coordinator = Coordinator(_listener(int(port)), host, processes, limits)
+        coordinator.start()
+        wire = Wire(coordinator.own)
         wire.send(process=0, processes=processes, host=socket.gethostname())
         found = _wait(wire, address)
         if found is None:
             raise HostError(f"process 0 at {address}: the meeting has ended.")
     else:
         wire, found = _connect(address, processes, process, limits)
-    _SEATS.append(Seat(wire, address, limits, found, desk))
-    return _SEATS[0]
+    _JOINED.append(Participant(wire, address, limits, found, coordinator))
+    return _JOINED[0]
 
 
 def _listener(port: int) -> socket.socket:
@@ -186,7 +191,7 @@ def _connect(address: str, processes: int, process: int, limits: Limits) -> tupl
                 f"{limits.join:g} s (--join-timeout): {reason}. Start it there, or give in "
                 "--coordinator an address of its machine that this one can reach."
             )
-        if now - said >= min(SAY_SECONDS, limits.join / 3):
+        if now - said >= min(LINE_SECONDS, limits.join / 3):
             said = now
             text = "process %d of %d waits for process 0 at %s (%s), %.0f s more"
             logger.info(text, process, processes, address, reason, left)
@@ -195,7 +200,7 @@ def _connect(address: str, processes: int, process: int, limits: Limits) -> tupl
 
 def _wait(wire: Wire, address: str) -> bool | None:
     """Until the meeting begins: is this process alone on its machine? None: it was hung up on."""
-    wire.socket.settimeout(6 * SAY_SECONDS)
+    wire.socket.settimeout(6 * LINE_SECONDS)
     while not wire.closed:
         for message in wire.receive():
             if "begin" in message:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ctrak_jax.meeting.wire import PATIENCE, Wire
 
-SAY_SECONDS = 10.0
+LINE_SECONDS = 10.0
 """While processes are missing, seconds between the lines that say who has come."""
 LONGEST_SILENCE = 600.0
 """At a barrier the lines become rarer, down to one per so many seconds."""
@@ -31,8 +31,9 @@ class Limits(NamedTuple):
 
 
 @dataclass(eq=False)
-class Guest:
-    """A process that has said which one it is, or has not yet (``process`` < 0)."""
+class Connection:
+    """What is connected: a process that has said which one it is, or has not yet (``process`` <
+    0)."""
 
     wire: Wire
     address: str
@@ -46,7 +47,7 @@ class Guest:
         return f"process {self.process} at {self.address} ({self.host})"
 
 
-class Desk(threading.Thread):
+class Coordinator(threading.Thread):
     """Serves the meeting of ``processes`` in a thread of the first one, until that ends. ``own`` is
     the first process's own connection."""
 
@@ -56,13 +57,13 @@ class Desk(threading.Thread):
         super().__init__(name="meeting", daemon=True)
         self._listener, self._processes, self._limits = listener, processes, limits
         self._began = self._said = time.monotonic()
-        self._gap = self._tick = min(SAY_SECONDS, limits.join / 3, limits.barrier / 3)
-        self._guests: list[Guest] = []
+        self._gap = self._tick = min(LINE_SECONDS, limits.join / 3, limits.barrier / 3)
+        self._connections: list[Connection] = []
         self._left, self._is_open, self._over = 0, True, False
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ)
         self.own, mine = socket.socketpair()
-        self._welcome(mine, address)
+        self._add(mine, address)
 
     def run(self) -> None:
         """Serve; an error here ends the meeting, since the first process would wait for ever."""
@@ -79,79 +80,86 @@ class Desk(threading.Thread):
                 if key.data is None:
                     self._accept()
                 else:
-                    self._hear(key.data)
-            (self._look_who_comes if self._is_open else self._look_who_is_late)()
+                    self._read(key.data)
+            (self._check_joining if self._is_open else self._check_barrier)()
 
     def _accept(self) -> None:
         with suppress(OSError):  # it has hung up, or the meeting has begun and the port is closed
-            connection, address = self._listener.accept()
-            self._welcome(connection, address[0].removeprefix("::ffff:"))
+            accepted, address = self._listener.accept()
+            self._add(accepted, address[0].removeprefix("::ffff:"))
 
-    def _welcome(self, connection: socket.socket, address: str) -> None:
-        connection.settimeout(PATIENCE)
-        guest = Guest(Wire(connection), address)
-        self._guests.append(guest)
-        self._selector.register(connection, selectors.EVENT_READ, guest)
+    def _add(self, accepted: socket.socket, address: str) -> None:
+        accepted.settimeout(PATIENCE)
+        connection = Connection(Wire(accepted), address)
+        self._connections.append(connection)
+        self._selector.register(accepted, selectors.EVENT_READ, connection)
 
-    def _hear(self, guest: Guest) -> None:
-        for message in guest.wire.receive():
-            guest.progress = time.monotonic()
-            if guest.process < 0:
-                self._seat(guest, message)
+    def _read(self, connection: Connection) -> None:
+        for message in connection.wire.receive():
+            connection.progress = time.monotonic()
+            if connection.process < 0:
+                self._register(connection, message)
             elif "at" in message:
-                guest.waiting, guest.came = str(message["at"]), guest.progress
-                self._let_pass()
+                connection.waiting, connection.came = str(message["at"]), connection.progress
+                self._release_barrier()
             elif "failed" in message:
-                self._end(f"{guest} ended: {message['failed']}", message.get("status"))
-            elif "bye" in message:
+                self._end(f"{connection} ended: {message['failed']}", message.get("status"))
+            elif "finished" in message:
                 self._left += 1
-                self._forget(guest)
-        if guest.wire.closed and guest in self._guests:
-            self._forget(guest)
-            if guest.process >= 0 and not self._is_open:
-                self._end(f"{guest} is gone without a word (killed, or out of memory); {RESUME}")
+                self._drop(connection)
+        if connection.wire.closed and connection in self._connections:
+            self._drop(connection)
+            if connection.process >= 0 and not self._is_open:
+                self._end(
+                    f"{connection} is gone without a word (killed, or out of memory); {RESUME}"
+                )
 
-    def _forget(self, guest: Guest) -> None:
-        self._guests.remove(guest)
-        self._selector.unregister(guest.wire.socket)
-        guest.wire.close()
+    def _drop(self, connection: Connection) -> None:
+        self._connections.remove(connection)
+        self._selector.unregister(connection.wire.socket)
+        connection.wire.close()
 
-    def _seat(self, guest: Guest, message: dict[str, Any]) -> None:
+    def _register(self, connection: Connection, message: dict[str, Any]) -> None:
         process, processes = message.get("process"), message.get("processes")
-        same = [other for other in self._present() if other.process == process]
+        same = [other for other in self._joined() if other.process == process]
         if processes != self._processes:
-            guest.wire.send(
+            connection.wire.send(
                 refused=f"--processes={processes} here, and {self._processes} in the first "
                 "process; give all the same number."
             )
         elif same or not isinstance(process, int) or process not in range(self._processes):
             taken = f"{same[0]} has come before" if same else "there is no such process"
-            guest.wire.send(refused=f"--process={process}: {taken}; number them from 0, each once.")
+            connection.wire.send(
+                refused=f"--process={process}: {taken}; number them from 0, each once."
+            )
         else:
-            guest.process, guest.host = process, str(message.get("host"))
-        if len(self._present()) == self._processes:
+            connection.process, connection.host = process, str(message.get("host"))
+        if len(self._joined()) == self._processes:
             self._begin()
 
-    def _present(self) -> list[Guest]:
-        return sorted((g for g in self._guests if g.process >= 0), key=lambda g: g.process)
+    def _joined(self) -> list[Connection]:
+        return sorted(
+            (connection for connection in self._connections if connection.process >= 0),
+            key=lambda connection: connection.process,
+        )
 
     def _begin(self) -> None:
         """All are here: the port is JAX's from now on."""
         self._is_open = False
         self._selector.unregister(self._listener)
         self._listener.close()
-        for guest in list(self._guests):
-            alone = sum(other.host == guest.host for other in self._present()) == 1
-            if guest.process >= 0:
-                guest.wire.send(begin=True, alone=alone)
+        for connection in list(self._connections):
+            alone = sum(other.host == connection.host for other in self._joined()) == 1
+            if connection.process >= 0:
+                connection.wire.send(begin=True, alone=alone)
             else:
-                self._forget(guest)
+                self._drop(connection)
 
-    def _look_who_comes(self) -> None:
+    def _check_joining(self) -> None:
         now = time.monotonic()
         left, limit = self._began + self._limits.join - now, self._limits.join
-        here = self._present()
-        absent = sorted(set(range(self._processes)) - {guest.process for guest in here})
+        here = self._joined()
+        absent = sorted(set(range(self._processes)) - {connection.process for connection in here})
         missing = _list(f"process {number}" for number in absent)
         come = f"{len(here)} of {self._processes} processes have come: {_list(here)}"
         if left <= 0:
@@ -161,32 +169,43 @@ class Desk(threading.Thread):
             )
         elif now - self._said >= self._tick:
             self._said = now
-            self._tell(self._guests, f"{come}; missing: {missing}; waiting {left:.0f} s more")
+            self._send_line(
+                self._connections, f"{come}; missing: {missing}; waiting {left:.0f} s more"
+            )
 
-    def _let_pass(self) -> None:
-        at = {guest.waiting for guest in self._guests}
+    def _release_barrier(self) -> None:
+        at = {connection.waiting for connection in self._connections}
         if None in at:
             return
         if len(at) > 1:
-            where = ", ".join(f"{g} at {g.waiting!r}" for g in self._present())
+            where = ", ".join(
+                f"{connection} at {connection.waiting!r}" for connection in self._joined()
+            )
             self._end(f"the processes do different things: {where}; start one command in all")
             return
-        for guest in self._guests:
-            guest.waiting = None
-            guest.wire.send(passed=at.copy().pop())
+        for connection in self._connections:
+            connection.waiting = None
+            connection.wire.send(passed=at.copy().pop())
         self._gap = self._tick
 
-    def _look_who_is_late(self) -> None:
-        now, waiting = time.monotonic(), [g for g in self._guests if g.waiting is not None]
+    def _check_barrier(self) -> None:
+        now, waiting = (
+            time.monotonic(),
+            [connection for connection in self._connections if connection.waiting is not None],
+        )
         if now - self._said >= self._tick:
             self._said = now
-            for guest in self._guests:
-                guest.wire.send(alive=True)
-        late = [guest for guest in self._present() if guest.waiting is None]
+            for connection in self._connections:
+                connection.wire.send(alive=True)
+        late = [connection for connection in self._joined() if connection.waiting is None]
         if not waiting or not late:
             return
-        since = now - min(guest.came for guest in waiting)
-        silent = [g for g in late if min(since, now - g.progress) >= self._limits.barrier]
+        since = now - min(connection.came for connection in waiting)
+        silent = [
+            connection
+            for connection in late
+            if min(since, now - connection.progress) >= self._limits.barrier
+        ]
         if silent:
             self._end(
                 f"barrier {waiting[0].waiting!r}: no sign of progress from {_list(silent)} for "
@@ -196,32 +215,35 @@ class Desk(threading.Thread):
         elif since >= self._gap:
             self._gap = since + min(since, LONGEST_SILENCE)
             last = ", ".join(
-                f"{guest}, heard of {now - guest.progress:.0f} s ago" for guest in late
+                f"{connection}, heard of {now - connection.progress:.0f} s ago"
+                for connection in late
             )
-            self._tell(
+            self._send_line(
                 waiting, f"barrier {waiting[0].waiting!r}, after {since:.0f} s: waiting for {last}"
             )
 
-    def _tell(self, guests: Iterable[Guest], text: str) -> None:
-        for guest in guests:
-            guest.wire.send(say=text)
+    def _send_line(self, connections: Iterable[Connection], text: str) -> None:
+        for connection in connections:
+            connection.wire.send(say=text)
 
     def _end(self, text: str, status: Any = 1) -> None:
         """Tell the others, and when they have gone the first process itself."""
         if self._over:
             return
         self._over = True
-        for guest in self._guests:
-            if guest.process != 0:
-                guest.wire.send(end=text, status=status)
+        for connection in self._connections:
+            if connection.process != 0:
+                connection.wire.send(end=text, status=status)
         until = time.monotonic() + PATIENCE / 2
-        for guest in self._guests:
-            guest.wire.socket.settimeout(0.1)
-            while guest.process > 0 and not guest.wire.closed and time.monotonic() < until:
-                _drained(guest.wire)
-        for guest in self._guests:
-            if guest.process == 0:
-                guest.wire.send(end=text, status=status)
+        for connection in self._connections:
+            connection.wire.socket.settimeout(0.1)
+            while (
+                connection.process > 0 and not connection.wire.closed and time.monotonic() < until
+            ):
+                _drained(connection.wire)
+        for connection in self._connections:
+            if connection.process == 0:
+                connection.wire.send(end=text, status=status)
 
 
 def _drained(wire: Wire) -> None:
