@@ -9,7 +9,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ctrak_jax import workers
 from ctrak_jax.bench.timing import Call, Program, Row, in_turns
 from ctrak_jax.bench.work import Sizes
 from ctrak_jax.errors import UsageError
@@ -85,13 +85,8 @@ def _process(devices: int) -> Iterator[subprocess.Popen[str]]:
     """A process that sees so many host devices, ended with the context."""
     others = re.sub(rf"{FLAG}=\S+", "", os.environ.get("XLA_FLAGS", ""))
     flags = f"{others} {FLAG}={devices}".strip()
-    with subprocess.Popen(
-        [sys.executable, "-m", "ctrak_jax.bench.forced"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
-    ) as process:
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    with workers.start("ctrak_jax.bench.forced", environment) as process:
         try:
             yield process
         finally:
@@ -103,12 +98,10 @@ def _process(devices: int) -> Iterator[subprocess.Popen[str]]:
 
 def _ask(process: subprocess.Popen[str], question: dict[str, Any]) -> dict[str, Any]:
     """One line of JSON for another."""
-    assert process.stdin is not None
     assert process.stdout is not None
     answer = ""
     with suppress(BrokenPipeError):
-        process.stdin.write(json.dumps(question) + "\n")
-        process.stdin.flush()
+        workers.ask(process, question)
         answer = process.stdout.readline()
     if not answer:
         raise RuntimeError(

@@ -7,8 +7,6 @@ takes is read from the program (:mod:`ctrak_jax.plan.hlo`); the rest is arithmet
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 
 import jax
 
+from ctrak_jax import workers
 from ctrak_jax.config import Config
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger
@@ -147,20 +146,13 @@ def _compile(question: Mapping[str, Any], libtpu: Path) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     with (
         tempfile.TemporaryFile("w+") as noise,
-        subprocess.Popen(
-            [sys.executable, "-m", "ctrak_jax.plan.compiling"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=noise,
-            text=True,
-            env=environment,
-        ) as process,
+        workers.start("ctrak_jax.plan.compiling", environment, noise) as process,
     ):
         assert process.stdin is not None
         assert process.stdout is not None
         try:
             with process.stdin:
-                process.stdin.write(json.dumps(question))
+                workers.ask(process, question)
             for answer in process.stdout:
                 lines.append(json.loads(answer))
                 _log(lines[-1])

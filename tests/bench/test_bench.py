@@ -1,6 +1,7 @@
 """``ctrak bench``: what it writes, and that rows set beside each other have the same results."""
 
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -157,7 +158,7 @@ def test_a_batch_that_cannot_be_split_is_a_usage_error():
 
 
 def test_a_process_that_dies_is_an_error(monkeypatch):
-    monkeypatch.setattr(scaling.sys, "executable", "false")
+    monkeypatch.setattr(sys, "executable", "false")
     with pytest.raises(RuntimeError, match="ended with status 1"):
         scaling.scaling(SIZES, devices=(1,))
 

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
+from ctrak_jax import workers
 from ctrak_jax.bench.accelerator.show import markdown, write
 
 __all__ = ["PARTS", "markdown", "run", "write"]
@@ -33,22 +34,27 @@ PARTS = {
     "pytorch": "the same work in PyTorch, where it is installed",
 }
 GROUPS = (
-    (("machine",), 0.15),
-    (("numerics",), 0.45),
-    (("projection",), 0.2),
-    (("plan", "features"), 0.4),
-    (("devices",), 0.15),
+    (("machine",), 0.1),
+    (("numerics",), 0.36),
+    (("projection",), 0.1),
+    (("plan", "features"), 0.28),
+    (("devices",), 0.08),
     (("pytorch",), 0.15),
 )
-"""Parts that share a process, and their share of the time that is left to them and those after
-them."""
+"""Parts that share a process, and their share of the time. What one leaves goes to those after
+it."""
 END = 0.06, 12.0
 """Share of the time, and seconds at most, kept for writing the result."""
 GRACE = 0.1
 """A process may take this share of the time after it beyond its own."""
 HOST_DEVICES = 2
 """A CPU is split in so many devices for the part that compares numbers of them."""
-FLAG = "--xla_force_host_platform_device_count"
+FLAGS = {
+    "devices": f"--xla_force_host_platform_device_count={HOST_DEVICES}",
+    "numerics": "--xla_backend_optimization_level=0",
+}
+"""First part of a group -> what XLA is told for it on a CPU. Compiling takes most of the time of
+``numerics``, which measures no speed: without optimisation two thirds of it."""
 
 
 def run(
@@ -71,10 +77,10 @@ def run(
     groups = [(parts, share) for parts, share in GROUPS if wanted & {*parts}]
     if find_spec("torch") is None and "pytorch" in wanted:
         groups.pop()
-    for i, (parts, share) in enumerate(groups):
+    for i, (parts, _) in enumerate(groups):
         chosen = [part for part in parts if part in wanted]
         left = end - time.monotonic()
-        mine = left * share / sum(other for _, other in groups[i:])
+        mine = share_of(left, [other for _, other in groups[i:]])
         last = min(mine + GRACE * left, left)
         found = _group(chosen, mine, last, _rates(rows), size, about, quiet)
         about |= {key: value for key, value in found.pop(0).items() if key not in about}
@@ -90,6 +96,11 @@ def run(
         "rates": _rates(rows),
         "rows": rows,
     }
+
+
+def share_of(left: float, shares: Sequence[float]) -> float:
+    """The seconds of the first of some groups, of those left to all of them."""
+    return left * shares[0] / sum(shares)
 
 
 def _rates(rows: list[dict[str, Any]]) -> dict[str, float] | None:
@@ -122,7 +133,8 @@ def _group(
     with tempfile.TemporaryFile("w+") as noise:
         question = {"parts": list(parts), "seconds": seconds, "rates": rates, "size": size}
         stop = time.monotonic() + last
-        process = _start(noise, forced=parts[0] == "devices" and about.get("platform") == "cpu")
+        flags = FLAGS.get(parts[0], "") if about.get("platform") == "cpu" else ""
+        process = _start(noise, flags)
         lines = _lines(process, question)
         try:
             while True:
@@ -170,19 +182,11 @@ def _missing(part: str, reason: str) -> dict[str, Any]:
     return {"part": part, "name": "everything", "left_out": reason}
 
 
-def _start(noise: IO[str], forced: bool) -> subprocess.Popen[str]:
+def _start(noise: IO[str], flags: str) -> subprocess.Popen[str]:
     environment = dict(os.environ)
-    if forced:
-        flags = environment.get("XLA_FLAGS", "")
-        environment["XLA_FLAGS"] = f"{flags} {FLAG}={HOST_DEVICES}".strip()
-    return subprocess.Popen(
-        [sys.executable, "-m", "ctrak_jax.bench.accelerator.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=noise,
-        text=True,
-        env=environment,
-    )
+    if flags:
+        environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {flags}".strip()
+    return workers.start("ctrak_jax.bench.accelerator.worker", environment, noise)
 
 
 def _lines(process: subprocess.Popen[str], question: dict[str, Any]) -> queue.Queue[Any]:
@@ -194,7 +198,7 @@ def _lines(process: subprocess.Popen[str], question: dict[str, Any]) -> queue.Qu
         assert process.stdout is not None
         try:
             with process.stdin:
-                process.stdin.write(json.dumps(question) + "\n")
+                workers.ask(process, question)
             with process.stdout:
                 for line in process.stdout:
                     found.put(json.loads(line))

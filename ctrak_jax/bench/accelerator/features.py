@@ -40,9 +40,9 @@ class Built(NamedTuple):
     planned: int | None
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def network(sizes: AcceleratorSizes, name: str, dtype: str) -> RandomNetwork:
-    """The one that is featurized; only the last is kept."""
+    """One that is featurized; two are kept."""
     if name == "dit":
         return networks.dit(sizes.network, sizes.pixels, dtype)
     return networks.unet(sizes.unet, dtype, remat=sizes.unet == "sd14")
@@ -66,9 +66,8 @@ def built(sizes: AcceleratorSizes, job: Job) -> Built:
     if memory is not None:
         planned = memory.argument_size_in_bytes + memory.output_size_in_bytes
         planned += memory.temp_size_in_bytes - memory.alias_size_in_bytes
-    flops = None
-    if kind not in ("rademacher", "gaussian"):
-        flops = matrix_flops(traced.jaxpr)
+    # The products of other kinds are the projection's in part.
+    flops = matrix_flops(traced.jaxpr) if kind == "srht" else None
     return Built(
         program, args, batch, made.d, lowered_at - start, compile_s, flops, planned
     )  # fmt: skip
@@ -178,11 +177,16 @@ def _jobs(sizes: AcceleratorSizes) -> list[tuple[Job, int]]:
     unet_dtype = "bfloat16" if sizes.unet == "sd14" else "float32"
     first = sizes.batches_dit[0]
     found: list[tuple[Job, int]] = [(("dit", "float32", "srht", first), 0)]
-    found += [(("unet", unet_dtype, "srht", b), 1 + i) for i, b in enumerate(sizes.batches_unet)]
+    found += [(("unet", unet_dtype, "srht", sizes.batches_unet[0]), 1)]
     found += [(("dit", "bfloat16", "srht", first), 2)]
-    found += [(("dit", "float32", "srht", b), 3 + i) for i, b in enumerate(sizes.batches_dit[1:])]
-    found += [(("dit", "float32", "rademacher", first), 3)]
-    return [*found, (("unet", unet_dtype, "rademacher", sizes.batches_unet[0]), 4)]
+    found += [(("dit", "float32", kind, first), 3) for kind in ("rademacher", "factored")]
+    found += [
+        (("unet", unet_dtype, "srht", b), 4 + i) for i, b in enumerate(sizes.batches_unet[1:])
+    ]
+    found += [(("dit", "float32", "srht", b), 5 + i) for i, b in enumerate(sizes.batches_dit[1:])]
+    if sizes.unet == "sd14":
+        found.append((("unet", unet_dtype, "rademacher", sizes.batches_unet[0]), 6))
+    return found
 
 
 def _title(sizes: AcceleratorSizes, job: Job) -> str:
@@ -195,20 +199,20 @@ def measurements(sizes: AcceleratorSizes, rates: Rates | None) -> list[Measureme
     """Throughput of both networks at several batches, and the plan of the first."""
     found = []
     for job, rank in _jobs(sizes):
-        seconds = 60 if job[0] == "dit" else 150
+        seconds = sizes.costs.dit if job[0] == "dit" else sizes.costs.unet
         run = partial(speed, sizes, rates, job)
         found.append(Measurement("features", _title(sizes, job), seconds, run, rank))
     first = _jobs(sizes)[0][0]
     # It comes first: the process has used no other memory then.
     run = partial(plan, sizes, rates, first)
-    return [Measurement("plan", _title(sizes, first), 60, run, -1), *found]
+    return [Measurement("plan", _title(sizes, first), sizes.costs.plan, run, -1), *found]
 
 
 def on_several(sizes: AcceleratorSizes) -> list[Measurement]:
     """Two devices and so on by doubling, and all of them, each beside one."""
     there = jax.local_device_count()
     counts = sorted({2**i for i in range(1, 10) if 2**i <= there} | {there})
-    seconds = 60 if there > 1 else 0
+    seconds = sizes.costs.devices if there > 1 else 0
     return [
         Measurement("devices", f"{count} of {there}", seconds, partial(on_devices, sizes, count))
         for count in counts

@@ -69,9 +69,9 @@ def integers(sizes: AcceleratorSizes) -> dict[str, Any]:
 
 def measurements(sizes: AcceleratorSizes) -> list[Measurement]:
     """All of them."""
-    found = [Measurement("machine", "copy", 3, partial(copy, sizes), -1)]
+    found = [Measurement("machine", "copy", sizes.costs.rate, partial(copy, sizes))]
     found += [
-        Measurement("machine", f"matmul {word}", 3, partial(matmul, sizes, word), -1)
+        Measurement("machine", f"matmul {word}", sizes.costs.rate, partial(matmul, sizes, word))
         for word in PRODUCTS
     ]
-    return [*found, Measurement("machine", "integers", 5, partial(integers, sizes), -1)]
+    return [*found, Measurement("machine", "integers", sizes.costs.rate, partial(integers, sizes))]

@@ -49,6 +49,10 @@ SD14 = {
 }
 """The UNet of Stable Diffusion 1.4, as configs/sd14 has it."""
 TOKENS = 77
+GATES = ("modulation", "final_modulation", "final")
+"""Layers of the diffusion transformer whose weights begin at zero."""
+OPEN = 0.02
+"""Standard deviation of their weights."""
 LEAST = (32, 1, 2, 4)
 """Width, depth, heads and patch of the diffusion transformer called ``least``: for a CPU, whose
 compiler takes most of the time."""
@@ -78,16 +82,13 @@ class Featurizing(NamedTuple):
 
 
 def dit(size: str, pixels: int, dtype: Any = "float32", wanted: Level = "default") -> RandomNetwork:
-    """A diffusion transformer. Noise on its first weights opens its gates."""
+    """A diffusion transformer."""
     with installed():
         from ctrak_jax.models import DiT, create
         from ctrak_jax.models.denoiser import Compute, denoiser_of
     network = DiT(**dit_size(size)._asdict(), dtype=jnp.dtype(dtype))
     shape = (pixels, pixels, 3)
-    params = jax.tree.map(
-        lambda p: p + 0.02 * jax.random.normal(jax.random.key(p.size), p.shape),
-        create(network, shape, CONDITION, 0),
-    )
+    params = random_like(jax.eval_shape(lambda: create(network, shape, CONDITION, 0)))
     schedule = schedules.linear()
     compute = Compute(dtype, precision=policy_of(wanted))
     model = denoiser_of(network, params, schedule, "eps", compute)
@@ -121,6 +122,10 @@ def unet(
     return _random(model, schedule, network.latent_shape, condition, ("*attn2*",), 1)
 
 
+def _is_gate(path: Any) -> bool:
+    return any(str(getattr(key, "key", "")) in GATES for key in path)
+
+
 @contextmanager
 def installed() -> Iterator[None]:
     """What is not installed leaves a measurement out."""
@@ -136,7 +141,8 @@ def installed() -> Iterator[None]:
 
 def random_like(template: Any) -> Any:
     """Weights of about the size that initialisation gives, from a few random numbers repeated:
-    a billion would take longer than what is measured."""
+    a billion would take longer than what is measured. Those of :data:`GATES`, which begin at zero,
+    are open a little."""
     values = np.random.default_rng(0).standard_normal(2**20 + 1).astype(np.float32)
 
     def leaf(path: Any, like: Any) -> jax.Array:
@@ -144,7 +150,8 @@ def random_like(template: Any) -> Any:
         if name == "scale":
             return jnp.ones(like.shape, like.dtype)
         fan_in = like.size // like.shape[-1] if len(like.shape) > 1 else 100
-        return jnp.asarray(np.resize(values, like.shape) / np.float32(np.sqrt(fan_in)))
+        size = OPEN if _is_gate(path) else fan_in**-0.5
+        return jnp.asarray(np.resize(values, like.shape) * np.float32(size))
 
     return jax.tree_util.tree_map_with_path(leaf, template)
 

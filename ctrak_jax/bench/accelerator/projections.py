@@ -105,6 +105,6 @@ def measurements(sizes: AcceleratorSizes, rates: Rates | None) -> list[Measureme
                 run = partial(speed, sizes, rates, d, samples, asked)
                 costly = kind in DENSE
                 rank = 1 + 2 * i + (kind == "gaussian")
-                seconds = 25 if costly else 8
+                seconds = sizes.costs.dense if costly else sizes.costs.sparse
                 found.append(Measurement("projection", name, seconds, run, rank))
     return found

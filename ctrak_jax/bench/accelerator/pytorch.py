@@ -198,11 +198,13 @@ def measurements(sizes: AcceleratorSizes) -> list[Measurement]:
         for kind in ("rademacher", "gaussian"):
             name = f"generate and multiply, {kind}, d = {d:,}, batch {batch}"
             run = partial(projection, sizes, d, batch, kind)
-            found.append(Measurement(part, name, 15, run, 1 + 3 * i))
+            found.append(Measurement(part, name, sizes.costs.torch_projection, run, 1 + 3 * i))
         for fn in (dattri, traker):
             name = f"{fn.__name__}, rademacher, d = {d:,}, batch {batch}"
-            found.append(Measurement(part, name, 40, partial(fn, sizes, d, batch), 2 + 3 * i))
-    for which, fn, seconds in (("DiT", dit, 30), ("UNet", unet, 90)):
+            run = partial(fn, sizes, d, batch)
+            found.append(Measurement(part, name, sizes.costs.torch_projection, run, 2 + 3 * i))
+    costs = {"DiT": sizes.costs.torch_dit, "UNet": sizes.costs.torch_unet}
+    for which, fn in (("DiT", dit), ("UNet", unet)):
         size = sizes.network if which == "DiT" else sizes.unet
         larger = sizes.batches_dit if which == "DiT" else sizes.batches_unet
         jobs = [("grad of the loss", half, PUBLISHED)]
@@ -211,5 +213,5 @@ def measurements(sizes: AcceleratorSizes) -> list[Measurement]:
         for i, (form, dtype, batch) in enumerate(dict.fromkeys(jobs)):
             name = f"{size} {which}, {form}, {dtype}, batch {batch}"
             run = partial(fn, sizes, form, dtype, batch)
-            found.append(Measurement(part, name, seconds, run, 2 * i))
+            found.append(Measurement(part, name, costs[which], run, 2 * i))
     return found

@@ -115,9 +115,22 @@ def _table(part: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
+def _parts(result: Mapping[str, Any]) -> list[str]:
+    """How many measurements of each part ran, failed and were left out, and how long they took."""
+    lines = ["| part | measured | failed | left out | s | CPU s |", f"|{' --- |' * 6}"]
+    for part in result["asked"]:
+        rows = [row for row in result["rows"] if row["part"] == part]
+        counts = [sum(key in row for row in rows) for key in ("figures", "failed", "left_out")]
+        times = [sum(row.get(key, 0.0) for row in rows) for key in ("seconds", "cpu_seconds")]
+        cells = [part, *map(str, counts), *(f"{time:.0f}" for time in times)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def markdown(result: Mapping[str, Any]) -> str:
-    """A table for every part that was asked for, and what was left out or failed, with reasons."""
-    lines = ["# Accelerator", "", heading(result), ""]
+    """What ran; a table for every part that was asked for; what was left out or failed, with
+    reasons."""
+    lines = ["# Accelerator", "", heading(result), "", *_parts(result), ""]
     for part in result["asked"]:
         measured = [r for r in result["rows"] if r["part"] == part and "figures" in r]
         if measured:

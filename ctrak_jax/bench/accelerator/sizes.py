@@ -4,6 +4,42 @@ accelerator, small ones on a CPU."""
 from typing import NamedTuple
 
 
+class Costs(NamedTuple):
+    """About how many seconds a measurement takes, compiling included, on an otherwise idle machine.
+
+    Attributes:
+        rate: one of the machine's.
+        reference: a projection beside the matrix.
+        gradient: one beside float64.
+        comparison_dit: features beside more exact ones, which are computed too.
+        comparison_unet: the same of the UNet.
+        dense: a speed of a dense projection.
+        sparse: one of another kind.
+        plan: of a program, which is compiled for it.
+        dit: a speed of the diffusion transformer's features.
+        unet: the UNet's.
+        devices: the same on several devices and on one.
+        torch_projection: a peer's speed of a projection.
+        torch_dit: of features.
+        torch_unet: of the UNet's.
+    """
+
+    rate: float
+    reference: float
+    gradient: float
+    comparison_dit: float
+    comparison_unet: float
+    dense: float
+    sparse: float
+    plan: float
+    dit: float
+    unet: float
+    devices: float
+    torch_projection: float
+    torch_dit: float
+    torch_unet: float
+
+
 class AcceleratorSizes(NamedTuple):
     """What is measured.
 
@@ -24,7 +60,7 @@ class AcceleratorSizes(NamedTuple):
         batches_unet: the UNet's.
         unet: ``sd14``, ``small`` or ``least``.
         compared: the UNet whose features are compared.
-        slow: what the estimates of seconds are multiplied with.
+        costs: how long each measurement is expected to take.
     """
 
     side: int
@@ -43,7 +79,7 @@ class AcceleratorSizes(NamedTuple):
     batches_unet: tuple[int, ...]
     unet: str
     compared: str
-    slow: float
+    costs: Costs
 
 
 FULL = AcceleratorSizes(
@@ -63,13 +99,28 @@ FULL = AcceleratorSizes(
     batches_unet=(4, 8, 16, 32),
     unet="sd14",
     compared="small",
-    slow=1.0,
+    costs=Costs(
+        rate=2,
+        reference=20,
+        gradient=40,
+        comparison_dit=60,
+        comparison_unet=60,
+        dense=25,
+        sparse=8,
+        plan=60,
+        dit=60,
+        unet=150,
+        devices=60,
+        torch_projection=15,
+        torch_dit=30,
+        torch_unet=90,
+    ),
 )
 """Nine timesteps of 50 steps; d of the attention to captions of Stable Diffusion 1.4 and of the
 paper's network."""
 SMALL = AcceleratorSizes(
     side=1024,
-    repeats=2,
+    repeats=1,
     reference=(2**13, 128, 4),
     d=(2**17,),
     k=1024,
@@ -81,13 +132,28 @@ SMALL = AcceleratorSizes(
     every=5,
     samples=2,
     batches_dit=(4, 8),
-    batches_unet=(1, 2),
+    batches_unet=(1,),
     unet="least",
     compared="least",
-    slow=0.4,
+    costs=Costs(
+        rate=0.5,
+        reference=1,
+        gradient=4,
+        comparison_dit=7,
+        comparison_unet=20,
+        dense=1.2,
+        sparse=0.5,
+        plan=6,
+        dit=5.5,
+        unet=14,
+        devices=10,
+        torch_projection=3,
+        torch_dit=1.5,
+        torch_unet=5,
+    ),
 )
 TINY = SMALL._replace(
-    side=64, repeats=1, reference=(200, 32, 2), d=(300,), k=32, batches=(2,), batches_dit=(2,)
+    side=64, reference=(200, 32, 2), d=(300,), k=32, batches=(2,), batches_dit=(2,)
 )
 """For tests."""
 BY_NAME = {"full": FULL, "small": SMALL, "tiny": TINY}

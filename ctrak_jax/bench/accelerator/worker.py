@@ -44,7 +44,7 @@ def main() -> None:
     items = [{"part": m.part, "name": m.name} for found in todo.values() for m in found]
     say({"event": "todo", "items": items})
     for found in todo.values():
-        carry_out(found, sizes.slow, deadline, say)
+        carry_out(found, deadline, say)
 
 
 def about(sizes: AcceleratorSizes) -> dict[str, Any]:
@@ -108,30 +108,30 @@ def _left_out(reason: str) -> dict[str, Any]:
 
 def carry_out(
     todo: Sequence[Measurement],
-    slow: float,
     deadline: float,
     say: Say,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Measure in order of rank, each only if it is expected to end before the deadline.
 
-    An estimate of seconds is multiplied by ``slow``, and by how far the earlier estimates were off.
+    An estimate of seconds is multiplied by how far the earlier estimates were off.
     """
     spent = expected = 0.0
     for one in sorted(todo, key=lambda m: m.rank):
         row: dict[str, Any] = {"event": "row", "part": one.part, "name": one.name}
         off = min(max(1.0, spent / expected), SLOWEST) if expected else 1.0
-        needed, left = one.seconds * slow * off, deadline - clock()
+        needed, left = one.seconds * off, deadline - clock()
         if left < needed or left <= 0:
             reason = f"no time: takes about {needed:.0f} s, {max(left, 0):.0f} s were left"
             say(row | {"left_out": reason})
             continue
         say({"event": "begin", "part": one.part, "name": one.name})
-        start, outcome = clock(), _outcome(one)
-        taken = clock() - start
-        say(row | outcome | {"seconds": round(taken, 2)})
+        start, computed = clock(), time.process_time()
+        outcome = _outcome(one)
+        taken, computed = clock() - start, time.process_time() - computed
+        say(row | outcome | {"seconds": round(taken, 2), "cpu_seconds": round(computed, 2)})
         if "figures" in outcome:
-            spent, expected = spent + taken, expected + one.seconds * slow
+            spent, expected = spent + taken, expected + one.seconds
 
 
 def _outcome(one: Measurement) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """``ctrak bench accelerator``: its time, what it says of what it left out, and its figures."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -15,9 +16,11 @@ from ctrak_jax.bench import accelerator
 from ctrak_jax.bench.accelerator import counting, networks, numerics, projections, show, worker
 from ctrak_jax.bench.accelerator.machine import Rates
 from ctrak_jax.bench.accelerator.measuring import LeftOutError, Measurement, apart
-from ctrak_jax.bench.accelerator.sizes import FULL, TINY
+from ctrak_jax.bench.accelerator.sizes import FULL, SMALL, TINY
 from tests.paths import ROOT
 
+START = 4.0
+"""Seconds until a process measures."""
 RESULT = {
     "minutes": 4.0,
     "took_s": 200.0,
@@ -43,7 +46,7 @@ def outcomes(todo: list[Measurement], seconds: float, ticks: list[float]) -> lis
     """The rows of a worker whose clock shows ``ticks`` one after the other."""
     events: list[dict] = []
     clock = iter(ticks)
-    worker.carry_out(todo, 1.0, seconds, events.append, lambda: next(clock))
+    worker.carry_out(todo, seconds, events.append, lambda: next(clock))
     return [event for event in events if event["event"] == "row"]
 
 
@@ -79,6 +82,45 @@ def test_estimates_grow_with_what_was_seen():
     assert second["left_out"] == "no time: takes about 6 s, 5 s were left"
 
 
+def test_on_a_cpu_everything_fits_four_minutes():
+    """By the expected costs, each group within its share; the share of those before is spent."""
+    left = 240.0 - accelerator.END[1]
+    shares = [share for _, share in accelerator.GROUPS]
+    for i, (parts, _) in enumerate(accelerator.GROUPS):
+        mine = accelerator.share_of(left, shares[i:])
+        found = [m for part in parts for m in worker.measurements(part, SMALL, None)]
+        if parts == ("devices",):
+            found = found[:1]  # a CPU is split in two there, in eight here
+        needed = START + sum(m.seconds for m in found)
+        assert found
+        assert needed <= mine, f"{parts}: {needed:.0f} s of {mine:.0f} s"
+        left -= needed
+    assert {part for parts, _ in accelerator.GROUPS for part in parts} == {*accelerator.PARTS}
+    if importlib.util.find_spec("torch") is None:
+        costs = SMALL.costs  # of the peers' list, which needs PyTorch to be made
+        peers = 2 * START + 4 * len(SMALL.batches) * costs.torch_projection
+        peers += (1 + len(SMALL.batches_dit)) * costs.torch_dit
+        assert peers + (1 + len(SMALL.batches_unet)) * costs.torch_unet <= left + START
+
+
+def kind_of(one: Measurement) -> str:
+    """What a measurement is, its size and its variation left out."""
+    name = one.name
+    if one.part == "numerics" and "d =" in name:
+        return "kernel" if "pallas" in name else "projection"
+    return " ".join(word for word in ("DiT", "dit", "UNet", "unet", "float64") if word in name)
+
+
+@pytest.mark.parametrize("part", ["numerics", "features"])
+@pytest.mark.parametrize("sizes", [SMALL, FULL])
+def test_one_of_every_kind_comes_before_the_second_of_any(part, sizes):
+    """A later one may be of a kind whose first one cost nothing."""
+    todo = sorted(worker.measurements(part, sizes, None), key=lambda m: m.rank)
+    kinds = [kind_of(one) for one in todo]
+    first = len(set(kinds))
+    assert len(set(kinds[:first])) == first
+
+
 def test_failures_and_reasons_are_rows():
     def fails():
         raise ValueError("broken")
@@ -103,7 +145,7 @@ def answering(monkeypatch, events: list[dict], then: str) -> None:
     def start(command, **other):
         return popen([sys.executable, "-c", code + then], **other)
 
-    monkeypatch.setattr(accelerator.subprocess, "Popen", start)
+    monkeypatch.setattr(subprocess, "Popen", start)
 
 
 A, B = ({"part": "machine", "name": name} for name in "ab")
