@@ -22,9 +22,16 @@ Cond = Any
 """A pytree of arrays: whatever the network takes as the condition of ONE sample."""
 
 Image = Float[Array, "..."]
+"""One image or latent, of any shape."""
+
 Scalar = Float[Array, ""]
+"""One number."""
+
 Timestep = Int[Array, ""] | int
+"""A training timestep of the model: 0 is the least noise."""
+
 PRNGKey = jax.Array
+"""A key of ``jax.random``."""
 
 
 @runtime_checkable

@@ -23,9 +23,11 @@ extensions = [
     "equations",
     "outside",
     "commands",
+    "signatures",
 ]
 exclude_patterns = ["conf.py", "_extensions", "_static", "Thumbs.db", ".DS_Store"]
 nitpicky = True
+smartquotes_action = "qe"  # "--out" stays as it is
 
 # Markdown as GitHub reads it: anchors of headings, mathematics between dollars.
 myst_enable_extensions = ["dollarmath"]
@@ -43,7 +45,8 @@ nb_ipywidgets_js = {}  # nothing is fetched from elsewhere
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_typehints_format = "short"
+autodoc_default_options = {"no-value": True}
+napoleon_attr_annotations = False
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
@@ -51,7 +54,7 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
 # Annotations that are no object of these pages: shapes, type variables, other libraries.
-nitpick_ignore_regex = [("py:.*", ".*")]
+nitpick_ignore_regex = [("py:(class|obj|exc|mod)", ".*")]
 
 html_math_renderer = "mathml"
 html_theme = "furo"

@@ -2,11 +2,13 @@
 
 What a product of two float32 arrays is depends on the device and on its precision level:
 
-| level | TPU | NVIDIA GPU (Ampere and later) | CPU |
-|---|---|---|---|
-| ``default`` | 1 bfloat16 pass, error about 2e-3 | TF32, 3e-4 | float32 |
-| ``high`` | 3 bfloat16 passes, 2e-5 | TF32 | float32 |
-| ``highest`` | 6 bfloat16 passes, float32 | float32, 1e-6 | float32 |
+===========  =================================  =============================  =======
+level        TPU                                NVIDIA GPU (Ampere and later)  CPU
+===========  =================================  =============================  =======
+``default``  1 bfloat16 pass, error about 2e-3  TF32, 3e-4                     float32
+``high``     3 bfloat16 passes, 2e-5            TF32                           float32
+``highest``  6 bfloat16 passes, float32         float32, 1e-6                  float32
+===========  =================================  =============================  =======
 
 A GPU has no form of its own for ``high``. Products of two bfloat16 arrays are exact in one pass
 at any level; all sums are float32.

@@ -1,13 +1,13 @@
 r"""Mathematics as MathML, made when the site is built; numbers of equations that link.
 
 An equation that ends in ``\tag{4.1}`` shows its number. "equation (4.1)", and any "(4.1)" on the
-page of the method, becomes a link to it; "method.md, section 4" becomes a link to the section.
+page of the method, becomes a link to it; so does "method.md, section 4", and the name of a page.
 """
 
 import re
 from collections.abc import Iterator
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 from docutils import nodes
 from latex2mathml.converter import convert
@@ -21,9 +21,21 @@ TAG = re.compile(r"\s*\\tag\{(.*?)\}")
 NUMBER = r"\((?:\d+|[A-Z])\.\d+\)"
 LINK = r"(?:,\s+and\s+|\s+and\s+|\s+to\s+|,\s+)"
 CITED = re.compile(rf"[Ee]quations?\s+{NUMBER}(?:{LINK}{NUMBER})*")
+FILE = re.compile(r"\bdocs/([\w/-]+)\.md\b")
 SECTIONS = re.compile(rf"\bmethod\.md,\s+sections?\s+(?:\d+|[A-Z]\b)(?:{LINK}(?:\d+|[A-Z]\b))*")
 PLAIN = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.reference)
 PLAIN = (*PLAIN, nodes.title, nodes.raw, nodes.comment)
+
+
+class Link(NamedTuple):
+    """A piece of a text that becomes a link."""
+
+    start: int
+    stop: int
+    page: str
+    anchor: str
+    shown: str
+
 
 Places = dict[str, tuple[str, str]]
 """Number of an equation, or of a section of the method -> its page and its anchor there."""
@@ -80,7 +92,7 @@ class EquationNumbers(SphinxTransform):
 
 
 class EquationLinks(SphinxPostTransform):
-    """Makes links of the numbers in the text."""
+    """Makes links of the numbers, and of the pages that docstrings name by their files."""
 
     default_priority = 5
 
@@ -92,29 +104,42 @@ class EquationLinks(SphinxPostTransform):
                     text.parent.replace(text, pieces)
 
     def linked(self, text: str) -> Iterator[nodes.Node]:
-        """The text in pieces, of which the numbers are links."""
+        """The text in pieces, of which some are links."""
         at = 0
-        for start, stop, number in sorted(self.numbers(text)):
-            if place := places(self.env).get(number):
-                yield nodes.Text(text[at:start])
-                page, anchor = place
-                uri = self.app.builder.get_relative_uri(self.env.docname, page)
-                yield nodes.reference("", text[start:stop], internal=True, refuri=f"{uri}#{anchor}")
-                at = stop
+        for link in sorted(self.links(text)):
+            yield nodes.Text(text[at : link.start])
+            uri = self.app.builder.get_relative_uri(self.env.docname, link.page)
+            uri += f"#{link.anchor}" if link.anchor else ""
+            yield nodes.reference("", link.shown, internal=True, refuri=uri)
+            at = link.stop
         yield nodes.Text(text[at:])
 
-    def numbers(self, text: str) -> Iterator[tuple[int, int, str]]:
-        """Where a number stands: from, to, and which."""
-        whole = self.env.docname == METHOD
-        for cited in [re.match(r"(?s).*", text)] if whole else CITED.finditer(text):
-            assert cited
-            for found in re.finditer(NUMBER, cited[0]):
-                start = cited.start() + found.start()
-                yield start, start + len(found[0]), found[0].strip("()")
+    def links(self, text: str) -> Iterator[Link]:
+        """What links there are in a text."""
+        whole = re.finditer(r"(?s)\A.*\Z", text)
+        for cited in whole if self.env.docname == METHOD else CITED.finditer(text):
+            yield from self.numbers(cited, NUMBER)
         for cited in SECTIONS.finditer(text):
-            for found in re.finditer(r"(?<=[\s])(\d+|[A-Z])\b", cited[0]):
-                start = cited.start() + found.start()
-                yield start, start + len(found[0]), found[0]
+            stop = cited.start() + len("method.md")
+            yield Link(cited.start(), stop, METHOD, "", "method")
+            yield from self.numbers(cited, r"(?<=\s)(?:\d+|[A-Z])\b")
+        for named in FILE.finditer(text):
+            if named[1] in self.env.titles:
+                title = self.env.titles[named[1]].astext()
+                yield Link(
+                    named.start(),
+                    named.end(),
+                    named[1],
+                    "",
+                    f"\N{LEFT DOUBLE QUOTATION MARK}{title}\N{RIGHT DOUBLE QUOTATION MARK}",
+                )
+
+    def numbers(self, cited: re.Match[str], form: str) -> Iterator[Link]:
+        """The known numbers in a citation."""
+        for found in re.finditer(form, cited[0]):
+            start = cited.start() + found.start()
+            if place := places(self.env).get(found[0].strip("()")):
+                yield Link(start, start + len(found[0]), *place, found[0])
 
 
 def ancestors(node: nodes.Node) -> Iterator[nodes.Node]:

@@ -20,6 +20,7 @@ PAGES = {
     "project/contributing": "CONTRIBUTING.md",
     "results/measurements": "benchmarks/README.md",
 }
+INTERVAL = re.compile(r"(?<=\d,) (?=[-\u2212]?[\d.]+\])")
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)\s#]+)")
 
 
@@ -73,7 +74,7 @@ def read(app: Sphinx, docname: str, source: list[str]) -> None:
         origin = page.replace("docs/tutorials/", "notebooks/")
     elif docname == "tutorials/index" and not any(TUTORIALS.glob("*.py")):
         source[0] = source[0].partition("```{toctree}")[0]  # a pattern without a page is a warning
-    source[0] = relinked(source[0], origin, page)
+    source[0] = INTERVAL.sub("\u00a0", relinked(source[0], origin, page))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
