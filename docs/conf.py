@@ -27,7 +27,6 @@ extensions = [
 ]
 exclude_patterns = ["conf.py", "_extensions", "_static", "Thumbs.db", ".DS_Store"]
 nitpicky = True
-smartquotes_action = "qe"  # "--out" stays as it is
 
 # Markdown as GitHub reads it: anchors of headings, mathematics between dollars.
 myst_enable_extensions = ["dollarmath"]

@@ -38,7 +38,7 @@ class Config(Section):
     preset: Literal["published"] | None = None
     """Other defaults than these: published, the paper's settings and its projection."""
     out: Path | None = None
-    """Where results go, unless --out says; empty for runs/NAME with a config NAME.yaml."""
+    """Where results go, unless `--out` says; empty for runs/NAME with a config NAME.yaml."""
     methods: Methods = ("concept-trak", "trak", "d-trak", "das")
     """Attribution methods compared."""
     references: References = "auto"

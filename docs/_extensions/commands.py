@@ -1,6 +1,7 @@
 """The commands and their arguments, as the command line itself declares them."""
 
 import argparse
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,7 +26,7 @@ def arguments(command: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, tuple):
             value = " ".join(value)
         text = (action.help or "").replace("%%", "%").replace("|", "\\|")
-        yield f"{name} {value}".strip(), text
+        yield f"{name} {value}".strip(), re.sub(r"--[a-z-]+", r"`\g<0>`", text)
 
 
 def described() -> Iterator[str]:

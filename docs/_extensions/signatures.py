@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from docutils import nodes
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.nodes import make_refnode
@@ -100,7 +101,7 @@ def assignments(module: str) -> Iterator[tuple[str, str]]:
 def docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """A type alias says what it stands for; "Gives u: ..." is no type and its meaning."""
     if what in ("data", "attribute", "property"):
-        lines.insert(0, "")  # the Google form reads a colon of the first line so
+        lines[:0] = ["..", ""]  # the Google form reads a colon of the first line so
     module, _, alias = name.rpartition(".")
     if what == "data" and module in sys.modules and not isinstance(obj, dict | list | tuple | str):
         value = dict(assignments(module)).get(alias, "")
@@ -108,8 +109,15 @@ def docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: 
             lines += ["", f"``{alias} = {value}``", ""]
 
 
-def without_aliases(app: Sphinx, document: nodes.document) -> None:
-    """Take out autodoc's own line about aliases."""
+def corrected(app: Sphinx, document: nodes.document) -> None:
+    """Take out autodoc's own line about aliases, and say where names come from: Sphinx takes
+    ``Path`` for any object of this name."""
+    for name in document.findall(pending_xref):
+        here = sys.modules.get(name.get("py:module"))
+        found = getattr(here, name["reftarget"], None) if name["reftype"] == "class" else None
+        origin = getattr(found, "__module__", None) or ""
+        if found is not None and not origin.startswith("ctrak_jax"):
+            name["reftarget"] = f"{origin}.{name['reftarget']}"
     for paragraph in list(document.findall(nodes.paragraph)):
         if re.match(r"alias of ", paragraph.astext()):
             paragraph.parent.remove(paragraph)
@@ -137,5 +145,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-skip-member", skip)
     app.connect("autodoc-process-docstring", docstring, priority=400)
     app.connect("missing-reference", resolve)
-    app.connect("doctree-read", without_aliases)
+    app.connect("doctree-read", corrected)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
