@@ -24,6 +24,7 @@ extensions = [
     "outside",
     "commands",
     "signatures",
+    "checks",
 ]
 exclude_patterns = ["conf.py", "_extensions", "_static", "Thumbs.db", ".DS_Store"]
 nitpicky = True

@@ -9,6 +9,7 @@ from pkgutil import resolve_name
 
 import pytest
 
+import ctrak_jax
 from ctrak_jax import cli, config
 
 ROOT = Path(__file__).parents[1]
@@ -105,7 +106,7 @@ def test_names_in_the_package_exist(page: Path):
             module, _, members = names.partition(" import ")
             for member in members.split(", "):
                 resolve_name(f"{module}.{member}")
-        for name in re.findall(r"(?<![\w./])ct\.([a-zA-Z_]+)", piece):
+        for name in re.findall(r"(?<![\w./])ct\.([a-zA-Z_]\w*)", piece):
             resolve_name(f"ctrak_jax.{name}")
 
 
@@ -115,6 +116,19 @@ def test_pages_name_what_is_in_the_package():
         n for page in PAGES for piece in code(page) for n in re.findall(r"ctrak_jax\.\w+", piece)
     ]
     assert len(found) > 5
+
+
+def test_every_public_name_is_in_the_reference():
+    pages = [*ROOT.glob("docs/reference/api/*.md")]
+    named = {name for page in pages for name in re.findall(r"`ct\.(\w+)`", text(page))}
+    assert set(ctrak_jax.__all__) == named
+    shown = {name for page in pages for name in re.findall(r"automodule:: (\S+)", text(page))}
+    assert {f"ctrak_jax.{module}" for module in ctrak_jax._NAMES} <= shown
+
+
+@each_page
+def test_a_page_has_one_title(page: Path):
+    assert len(re.findall(r"^# ", prose(page), re.MULTILINE)) == 1
 
 
 def test_the_readme_is_short():

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = (
     "README.md",
     "docs/reference/data.md",
+    "docs/howto/own-images.md",
     "docs/howto/stable-diffusion.md",
     "docs/howto/abc.md",
 )

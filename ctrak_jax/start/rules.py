@@ -125,7 +125,7 @@ def training(at: Situation) -> Iterator[Choice]:
 
 def text_training(batch: int) -> Iterator[Choice]:
     """As in configs/text_to_image.yaml: 2,600 captions of 1,440 combinations were learnt so."""
-    why = "As for avatars by captions (docs/howto/stable-diffusion.md)."
+    why = "As for avatars by captions (docs/results/captions.md)."
     yield Choice("autoencoder.steps", 800, why)
     yield Choice("train.steps", 1200, why)
     yield Choice("train.batch", batch, "Images per step, at most half of them.")

@@ -2,7 +2,7 @@
 
 A folder in diffusers' format holds ``model_index.json`` and a folder per part, each with its config
 and its weights; a single file holds the weights of all parts under other names. Which forms are
-read: docs/howto/stable-diffusion.md; how: :mod:`ctrak_jax.models.checkpoints`. PyTorch is not
+read: docs/reference/model-files.md; how: :mod:`ctrak_jax.models.checkpoints`. PyTorch is not
 needed. Arrays are channels last. diffusers and transformers (the extra ``diffusers``) are
 imported in the module ``huggingface`` alone; :mod:`ctrak_jax.models.network` says what would
 have to take their place.
