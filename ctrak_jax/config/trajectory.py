@@ -99,8 +99,9 @@ class ProjectionConfig(Section):
     """Columns, the length of a feature; a multiple of 32."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the matrix."""
-    tile: Annotated[Natural, PERFORMANCE] = 1024
-    """Rows of the matrix generated at a time."""
+    tile: Annotated[Natural | None, PERFORMANCE] = None
+    """Rows of the matrix generated at a time; empty for 1,024, or on GPUs 8,192 (`rademacher`) and
+    1,048,576 (`srht`)."""
     implementation: Annotated[Literal["auto", "xla", "pallas_tpu", "pallas_gpu"], PERFORMANCE] = (
         "auto"
     )

@@ -23,9 +23,9 @@ ROWS = 4096
 """Rows of R that are written out at a time."""
 
 
-def kernel_of(kind: Any, k: int = 32) -> str | None:
-    """The kernel that makes a kind on this backend, if any."""
-    found = implementation_of(Projection(k, kind))
+def kernel_of(kind: Any) -> str | None:
+    """The kernel that makes a kind on this backend, if any: for few columns ``auto`` takes none."""
+    found = implementation_of(Projection(2**15, kind))
     return None if found == "xla" else found
 
 
