@@ -1,5 +1,12 @@
 """Johnson-Lindenstrauss projections whose matrix is never stored."""
 
-from ctrak_jax.projection.api import KINDS, Projection, implementation_of, project, project_leaves
+from ctrak_jax.projection.api import (
+    KINDS,
+    Projection,
+    implementation_of,
+    project,
+    project_leaves,
+    rows_per_step,
+)
 
-__all__ = ["KINDS", "Projection", "implementation_of", "project", "project_leaves"]
+__all__ = ["KINDS", "Projection", "implementation_of", "project", "project_leaves", "rows_per_step"]

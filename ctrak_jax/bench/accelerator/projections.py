@@ -10,7 +10,7 @@ from ctrak_jax.bench.accelerator.machine import MIX, Rates
 from ctrak_jax.bench.accelerator.measuring import Measurement, timed
 from ctrak_jax.bench.accelerator.numerics import kernel_of
 from ctrak_jax.bench.accelerator.sizes import AcceleratorSizes
-from ctrak_jax.projection import KINDS, Projection, project
+from ctrak_jax.projection import KINDS, Projection, project, rows_per_step
 from ctrak_jax.projection.reference import NONZEROS, ROUNDS, WORD, block_rows
 
 PARTS = 3
@@ -95,9 +95,10 @@ def measurements(sizes: AcceleratorSizes, rates: Rates | None) -> list[Measureme
     found = []
     for i, (d, samples) in enumerate((d, b) for d in sizes.d for b in sizes.batches):
         for kind in KINDS:
-            names = [("xla", 1024), *([(kernel, 1024)] if (kernel := kernel_of(kind)) else [])]
-            if kind == "srht":
-                names.append(("xla", 2**20))
+            default = rows_per_step(Projection(sizes.k, kind), jax.default_backend())
+            tiles = sorted({1024, 2**20} if kind == "srht" else {default})
+            kernel = kernel_of(kind)
+            names = [*(("xla", tile) for tile in tiles), *([(kernel, 1024)] if kernel else [])]
             for implementation, tile in names:
                 asked = Projection(sizes.k, kind, 0, tile, implementation)  # pyright: ignore
                 name = f"{kind}, {implementation}, d = {d:,}, batch {samples}"
