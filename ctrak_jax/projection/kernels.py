@@ -5,15 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ctrak_jax.typing import Array
-
 HOPPER = "9.0"
 """Compute capability of H100 and H200, the only GPUs with the instruction of the GPU kernel
 (wgmma)."""
-
-
-COLUMNS = 2048
-"""Columns of R that a program of the GPU kernel holds: of fewer it makes as many and drops some."""
+LEAST_COLUMNS = 2048
+"""Columns of R from which the GPU kernel is preferred: of fewer it makes as many and drops some."""
 
 
 def compute_capability() -> str | None:
@@ -30,7 +26,7 @@ def serves(kind: str, dtype: Any) -> bool:
 
 def pays_on_gpu(k: int, capability: str | None) -> bool:
     """Is the GPU kernel to be preferred to plain JAX there?"""
-    return capability == HOPPER and k >= COLUMNS
+    return capability == HOPPER and k >= LEAST_COLUMNS
 
 
 def refuse_others(kind: str, dtype: Any) -> None:
@@ -49,16 +45,3 @@ def refuse_gpu(capability: str | None) -> None:
             f"this kernel needs a GPU of compute capability {HOPPER} (H100, H200), got "
             f"{capability}; use Projection.implementation='auto' or 'xla'."
         )
-
-
-def bfloat16_parts(g: Array) -> list[Array]:
-    """bfloat16 arrays whose sum is g, smallest first: float32 gradients lose nothing in three parts
-    and take half the passes of the highest precision, since signs are exact in bfloat16."""
-    if g.dtype == jnp.bfloat16:
-        return [g]
-    parts = []
-    for _ in range(3):
-        part = g.astype(jnp.bfloat16)
-        parts.append(part)
-        g = g - part.astype(jnp.float32)
-    return parts[::-1]

@@ -79,8 +79,21 @@ def _kernel(g_ref, out_ref, *, d: int, seed: int, first_row: int) -> None:
     # What lies beyond the last parameter is not zero: the block reads past the array.
     inside = numbers(row_block * ROWS, (1, ROWS), 1) < jnp.uint32(d)
     g = jnp.where(inside, g_ref[...], jnp.zeros((), g_ref.dtype))
-    parts = kernels.bfloat16_parts(g)
+    parts = _parts(g)
     for bit in range(WORD):
         sign = signs(word, jnp.uint32(WORD - 1 - bit)).astype(jnp.bfloat16)
         for part in parts:
             out_ref[bit] += jnp.dot(part, sign, preferred_element_type=jnp.float32)
+
+
+def _parts(g: Array) -> list[Array]:
+    """bfloat16 arrays whose sum is g, smallest first, as :func:`~ctrak_jax.projection.xla.project`
+    has them on GPUs; in a kernel ``astype`` rounds, outside XLA may leave it out."""
+    if g.dtype == jnp.bfloat16:
+        return [g]
+    parts = []
+    for _ in range(3):
+        part = g.astype(jnp.bfloat16)
+        parts.append(part)
+        g = g - part.astype(jnp.float32)
+    return parts[::-1]
