@@ -12,6 +12,7 @@ stretch has at most ``STRETCH_ROWS`` rows, each bfloat16 part of the gradients h
 and everything is added in float32 outside, a pass of ``STRETCHES`` at a time.
 """
 
+import inspect
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -149,15 +150,18 @@ def _kernel(
         walk = partial(_walk, first_ref, g_ref, out_ref, shared, barriers, steps, stages, seed)
         pl.run_scoped(walk, *[mosaic_gpu.ACC((WORDS, columns), jnp.float32)] * bits)
 
+    shared = mosaic_gpu.SMEM((stages, columns, ROWS), jnp.bfloat16, transforms=tiled)
+    types = {
+        "out_type": jax.ShapeDtypeStruct((stretches, WORD, blocks * WORDS, columns), jnp.float32),
+        "scratch_types": [shared, mosaic_gpu.Barrier(num_arrivals=1, num_barriers=stages)],
+    }
+    if "out_type" not in inspect.signature(mosaic_gpu.kernel).parameters:  # before jax 0.10.2
+        types = {name.replace("type", "shape"): value for name, value in types.items()}
     return mosaic_gpu.kernel(
         body,
-        out_type=jax.ShapeDtypeStruct((stretches, WORD, blocks * WORDS, columns), jnp.float32),
+        **types,
         grid=(blocks, WORD // bits, stretches),
         grid_names=("block", "group", "stretch"),
-        scratch_types=[
-            mosaic_gpu.SMEM((stages, columns, ROWS), jnp.bfloat16, transforms=tiled),
-            mosaic_gpu.Barrier(num_arrivals=1, num_barriers=stages),
-        ],
         interpret=interpret,
     )
 

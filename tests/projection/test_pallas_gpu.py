@@ -37,7 +37,7 @@ def interpreter(monkeypatch):
     monkeypatch.setattr(pallas_gpu, "STRETCHES", 2)
     monkeypatch.setattr(pallas_gpu, "STRETCH_ROWS", 320)
     monkeypatch.setattr(pallas_gpu, "COLUMNS", 24)
-    return InterpretGPUParams(uninitialized_memory="zero", detect_races=True)
+    return InterpretGPUParams(uninitialized_memory="zero")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def error_of_truncated_sums(rows: int) -> float:
 
 def test_a_running_sum_is_short_enough_for_tensor_cores():
     """They truncate: an H200 gave 1.6e-6 at 21,463 rows, 5.1e-6 at 85,852."""
-    assert error_of_truncated_sums(pallas_gpu.STRETCH_ROWS) < 3e-6
+    assert error_of_truncated_sums(pallas_gpu.STRETCH_ROWS) < 1e-6
 
 
 @pytest.mark.parametrize("samples", [1, 8, 9, 21, 32, 64, 65, 200])
