@@ -148,7 +148,8 @@ def _kernel(
 
     def body(first_ref, g_ref, out_ref, shared, barriers):
         walk = partial(_walk, first_ref, g_ref, out_ref, shared, barriers, steps, stages, seed)
-        pl.run_scoped(walk, *[mosaic_gpu.ACC((WORDS, columns), jnp.float32)] * bits)
+        total = mosaic_gpu.WGMMAAccumulatorRef((WORDS, columns), jnp.float32)
+        pl.run_scoped(walk, *[total] * bits)
 
     shared = mosaic_gpu.SMEM((stages, columns, ROWS), jnp.bfloat16, transforms=tiled)
     types = {
@@ -183,8 +184,8 @@ def _walk(
         shape, layout = (WORDS, ROWS), mosaic_gpu.Layout.WGMMA
         return mosaic_gpu.broadcasted_iota(jnp.uint32, shape, axis, layout=layout)
 
-    for step in range(min(stages - 1, steps)):
-        fetch(jnp.int32(step))
+    for early in range(min(stages - 1, steps)):
+        fetch(jnp.int32(early))
     word = counted(0) + (block * WORDS).astype(jnp.uint32)
     row_in_step = counted(1)
 

@@ -31,7 +31,7 @@ def interpreter(monkeypatch):
     def iota(dtype, shape, axis, layout):
         return lax.broadcasted_iota(dtype, shape, axis)
 
-    monkeypatch.setattr(mosaic_gpu, "ACC", mosaic_gpu.SMEM)
+    monkeypatch.setattr(mosaic_gpu, "WGMMAAccumulatorRef", mosaic_gpu.SMEM)
     monkeypatch.setattr(mosaic_gpu, "wgmma", wgmma)
     monkeypatch.setattr(mosaic_gpu, "broadcasted_iota", iota)
     monkeypatch.setattr(pallas_gpu, "STRETCHES", 2)
