@@ -44,6 +44,7 @@ COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
         "of matmul peak": ("model_flop_utilisation",),
         "GFLOP per sample": ("gflop_per_sample",),
         "planned GiB": ("planned_gib",),
+        "peak GiB so far": ("peak_gib_so_far",),
         "lower s": ("lower_s",),
         "compile s": ("compile_s",),
         "run s": ("run_s",),
@@ -74,7 +75,8 @@ NOTES = {
     "features": "Inversion with guidance, gradients and projection. FLOPs: of the matrix products "
     "and convolutions of the traced program, without the projection.",
     "devices": "On a CPU the devices share its cores: only the numbers say something.",
-    "pytorch": "Written from the formulas; see ctrak_jax.bench.accelerator.pytorch.",
+    "pytorch": "Written from the formulas; see ctrak_jax.bench.accelerator.pytorch. Features are "
+    "not projected. Products of float32 are TF32 on a GPU, as in JAX by default.",
 }
 
 
