@@ -18,6 +18,7 @@ import numpy as np
 from ctrak_jax import meeting
 from ctrak_jax.errors import HostError, UsageError
 from ctrak_jax.meeting import cluster
+from ctrak_jax.progress import Process
 
 Item = TypeVar("Item")
 PATIENT = meeting.Limits()
@@ -109,6 +110,11 @@ def joined() -> bool:
 def count() -> int:
     """How many processes take part."""
     return jax.process_count()
+
+
+def this() -> Process:
+    """Which process this is."""
+    return Process(jax.process_index(), jax.process_count())
 
 
 def is_first() -> bool:

@@ -1,4 +1,4 @@
-"""Logs and progress on stderr, one JSON line per stage in log.jsonl."""
+"""Logs on stderr, one JSON line per stage in log.jsonl."""
 
 import json
 import logging
@@ -14,19 +14,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rich import progress
-from rich.console import Console
 from rich.logging import RichHandler
-from rich.text import Text
 
 from ctrak_jax import meeting
 from ctrak_jax.errors import OutOfTime
+from ctrak_jax.progress import board, compilation, meter, watch
+from ctrak_jax.progress.board import Warnings, console
 
+__all__ = ["Deadline", "StageRecord", "deadline", "logger", "meter", "records", "set_up", "stage"]
 logger = logging.getLogger("ctrak")
-console = Console(stderr=True)
 _RECORDS: list[dict[str, Any]] = []
-QUIET_SECONDS = 20.0
-"""Without a terminal, seconds between progress lines."""
 
 
 def set_up() -> None:
@@ -35,7 +32,7 @@ def set_up() -> None:
     if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         level = "INFO"
     handler = RichHandler(console=console, show_path=False, log_time_format="[%X]", markup=False)
-    logger.handlers[:] = [handler]
+    logger.handlers[:] = [handler, Warnings()]
     logger.setLevel(level)
     logger.propagate = False
     logging.getLogger("absl").setLevel(logging.ERROR)
@@ -81,55 +78,6 @@ deadline = Deadline()
 """Of this process."""
 
 
-class _Rate(progress.ProgressColumn):
-    def render(self, task: progress.Task) -> Text:
-        return Text(f"{task.speed:.1f}/s" if task.speed else "")
-
-
-class Meter:
-    """Counts finished items; a bar on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, title: str, total: int, done: int = 0) -> None:
-        self.title, self.total, self.done = title, total, done
-        self._first, self._started = done, time.monotonic()
-        self._last_line = self._started
-        self.bar: progress.Progress | None = None
-        if console.is_terminal:
-            self.bar = progress.Progress(
-                progress.TextColumn("{task.description}"),
-                progress.BarColumn(),
-                progress.MofNCompleteColumn(),
-                _Rate(),
-                progress.TimeRemainingColumn(),
-                console=console,
-            )
-            self._task = self.bar.add_task(title, total=total, completed=done)
-            self.bar.start()
-
-    def advance(self, count: int) -> None:
-        self.done += count
-        meeting.progress()
-        if self.bar is not None:
-            self.bar.advance(self._task, count)
-        elif time.monotonic() - self._last_line > QUIET_SECONDS:
-            self._last_line = time.monotonic()
-            rate = (self.done - self._first) / max(self._last_line - self._started, 1e-9)
-            left = (self.total - self.done) / max(rate, 1e-9)
-            line = "%s %d/%d, %.1f/s, %d s left"
-            logger.info(line, self.title, self.done, self.total, rate, left)
-
-
-@contextmanager
-def meter(title: str, total: int, done: int = 0) -> Iterator[Meter]:
-    """A :class:`Meter` whose bar stops whatever happens."""
-    found = Meter(title, total, done)
-    try:
-        yield found
-    finally:
-        if found.bar is not None:
-            found.bar.stop()
-
-
 @dataclass
 class StageRecord:
     """What a stage adds to its line of log.jsonl."""
@@ -138,14 +86,23 @@ class StageRecord:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+def devices_of(count: int) -> str:
+    """So many devices of this process, as a line names them."""
+    import jax
+
+    return f"{count} x {jax.local_devices()[0].device_kind}"
+
+
 @contextmanager
 def stage(root: Path, name: str, devices: int = 1) -> Iterator[StageRecord]:
     """Time a stage; its line in ``root/log.jsonl`` is written where it fails, too."""
     import jax
 
     record, start, clock = StageRecord(), datetime.now(UTC), time.monotonic()
+    watch()
     meeting.progress()
-    logger.info("%s ...", name)
+    board.title = name
+    logger.info("%s ...", board.heading(name))
     status = "failed"
     try:
         yield record
@@ -154,16 +111,19 @@ def stage(root: Path, name: str, devices: int = 1) -> Iterator[StageRecord]:
         status = "interrupted"
         raise
     finally:
-        seconds = time.monotonic() - clock
+        now = time.monotonic()
+        seconds, compiled = now - clock, compilation.seconds(clock, now)
         line = {
             "stage": name,
             "status": status,
             "start": start.isoformat(timespec="seconds"),
             "end": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(seconds, 3),
+            "compile_seconds": round(compiled, 3),
+            "process": jax.process_index(),
             "samples": record.samples,
             "samples_per_second": round(record.samples / seconds, 3) if record.samples else None,
-            "devices": f"{devices} x {jax.local_devices()[0].device_kind}",
+            "devices": devices_of(devices),
             **record.extra,
             "versions": {
                 "python": sys.version.split()[0],
@@ -174,4 +134,5 @@ def stage(root: Path, name: str, devices: int = 1) -> Iterator[StageRecord]:
         root.mkdir(parents=True, exist_ok=True)
         with (root / "log.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
-        logger.info("%s %s in %.1f s", name, status, seconds)
+        compiling = f", {compiled:.1f} s of them compiling" if compiled >= 1 else ""
+        logger.info("%s %s in %.1f s%s", name, status, seconds, compiling)

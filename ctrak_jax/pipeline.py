@@ -9,6 +9,7 @@ whose conditions do not name the attribute asked about.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from ctrak_jax import data, hosts, log
@@ -18,9 +19,11 @@ from ctrak_jax.data.looking import RECORD, Record
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger
+from ctrak_jax.progress import Basis, Overall, parts, tracked
 from ctrak_jax.prompts import unfound_words
 from ctrak_jax.run.folder import seed_folder
-from ctrak_jax.run.variants import MAIN, controls, unnamed, variants
+from ctrak_jax.run.logs import earlier
+from ctrak_jax.run.variants import MAIN, Variant, controls, feature_set, unnamed, variants
 from ctrak_jax.stages import (
     encode,
     ensemble,
@@ -35,6 +38,7 @@ from ctrak_jax.stages import (
     tune,
 )
 from ctrak_jax.stages.context import Context
+from ctrak_jax.start import costs
 from ctrak_jax.store.files import require_writable, write_atomically
 
 
@@ -136,38 +140,48 @@ def _list_skipped(out: Path, training_set: data.Dataset) -> None:
 
 def run_train(out: Path, contexts: list[Context]) -> None:
     """A model for every seed."""
-    for ctx in contexts:
+    alone = contexts[0].config.model.kind == "dit"  # another kind has two trainings
+    for ctx in parts(contexts, [1.0 if alone else None] * len(contexts)):
         train.run(ctx)
 
 
 def run_encode(out: Path, contexts: list[Context]) -> None:
     """Latents and text embeddings, where the model is a text-to-image one."""
-    for ctx in contexts:
+    for ctx in parts(contexts, [1.0] * len(contexts)):
         encode.run(ctx)
 
 
 def run_featurize(out: Path, contexts: list[Context]) -> None:
     """Features of the training images, of every variant."""
-    for ctx in contexts:
-        for variant in variants(ctx.config):
-            featurize.run(ctx, variant)
+    every = [(ctx, variant) for ctx in contexts for variant in variants(ctx.config)]
+    for ctx, variant in parts(every, [_passes(*one) for one in every]):
+        featurize.run(ctx, variant)
+
+
+def _passes(ctx: Context, variant: Variant) -> float:
+    """Forward passes that the features of a variant take."""
+    found = feature_set(ctx.config, variant, len(ctx.dataset.train_index))
+    return float(found.samples * found.passes(ctx.config) if found.specs(ctx.config) else 0)
 
 
 def run_query(out: Path, contexts: list[Context]) -> None:
     """Images to ask about, and the features of the questions."""
     first, together = contexts[0], contexts[0].config.score.ensemble
+    steps: list[Callable[[], None]] = []
     for ctx in contexts:
-        query.generate(ctx, like=first if together and ctx is not first else None)
-        for variant in variants(ctx.config):
-            if variant is MAIN or variant.changes_network:
-                query.featurize(ctx, variant)
+        like = first if together and ctx is not first else None
+        steps.append(partial(query.generate, ctx, like=like))
+        asked = [v for v in variants(ctx.config) if v is MAIN or v.changes_network]
+        steps += [partial(query.featurize, ctx, variant) for variant in asked]
+    for step in parts(steps):
+        step()
 
 
 def run_score(out: Path, contexts: list[Context]) -> None:
     """Scores and rankings, of every variant: first of those that answer main questions."""
-    for ctx in contexts:
-        for variant in (*unnamed(ctx.config), MAIN, *controls(ctx.config)):
-            score.run(ctx, variant)
+    order = [*unnamed(contexts[0].config), MAIN, *controls(contexts[0].config)]
+    for ctx, variant in parts([(ctx, variant) for ctx in contexts for variant in order]):
+        score.run(ctx, variant)
     if contexts[0].config.score.ensemble and hosts.is_first():
         ensemble.run(out, contexts)
 
@@ -203,14 +217,35 @@ def run(config: Config, out: Path, stages: Sequence[str] = tuple(STAGES)) -> Non
         OutOfTime: the command's time is up, and stages are left.
     """
     contexts = _in_folder(out, lambda: prepare(config, out))
-    for name in stages:
-        if log.records():  # something was done
-            log.deadline.check()
-        if name in SHARED or hosts.is_first():
-            STAGES[name](out, contexts)
-        hosts.barrier(name)
+    words = config.model.kind == "text-to-image"
+    needed = [name for name in stages if words or name != "encode"]
+    overall = Overall(needed, _basis(config, out, contexts))
+    with tracked(out, "run" if len(stages) > 1 else stages[0], overall, hosts.this()):
+        for name in stages:
+            if log.records():  # something was done
+                log.deadline.check()
+            overall.begin(name)
+            if name in SHARED or hosts.is_first():
+                STAGES[name](out, contexts)
+            hosts.barrier(name)
     if hosts.is_first():
         write_atomically(out / "config.yaml", dump(config))
+
+
+def _basis(config: Config, out: Path, contexts: Sequence[Context]) -> Basis:
+    """What the time of stages can be told by: a run beside this one, or FLOPs of the networks."""
+    ctx, q = contexts[0], config.query
+    side, attributes = ctx.dataset.image_shape[0], len(config.data.condition_on)
+    flops = {"featurize": costs.featurizing(config, side, len(ctx.dataset.train_index))}
+    if config.model.kind == "dit" and config.model.checkpoint is None:
+        flops["train"] = costs.training(config, side)
+    if attributes:
+        images = len(query.combinations(ctx)) * (q.per_combination + q.validation)
+        flops["query"] = costs.questions(config, side, images, attributes)
+    return Basis(
+        seconds=earlier(out, dump(config), log.devices_of(ctx.mesh.size)),
+        flops={name: len(contexts) * found for name, found in flops.items()},
+    )
 
 
 def run_tune(config: Config, out: Path) -> list[Path]:
@@ -218,8 +253,11 @@ def run_tune(config: Config, out: Path) -> list[Path]:
     tune.require_base(config)
     contexts = _in_folder(out, lambda: _contexts(config, out))
     _list_skipped(out, contexts[0].training_set)
-    for ctx in contexts:
-        for step in (train, encode, probe, tune):
-            step.run(ctx)
+    steps = {"train": train, "encode": encode, "probe": probe, "tune": tune}
+    with tracked(out, "tune", Overall(tuple(steps))) as overall:
+        for name, step in steps.items():
+            overall.begin(name)
+            for ctx in parts(contexts, [1.0] * len(contexts)):
+                step.run(ctx)
     write_atomically(out / "config.yaml", dump(config))
     return [ctx.folder.root / tune.FILE for ctx in contexts]

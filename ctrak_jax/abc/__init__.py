@@ -20,9 +20,13 @@ from ctrak_jax.abc.prepared import prepare
 from ctrak_jax.abc.questions import ask
 from ctrak_jax.abc.scores import write_scores
 from ctrak_jax.config import Config, dump
+from ctrak_jax.progress import Overall, tracked
 from ctrak_jax.store.files import require_writable, write_atomically
 
 __all__ = ["run"]
+
+STAGES = "LAION", "exemplars", "questions", "scores"
+"""Of the benchmark, in order."""
 
 
 def run(config: Config, out: Path) -> None:
@@ -39,12 +43,16 @@ def run(config: Config, out: Path) -> None:
     if hosts.is_first():
         bench.leave_model()
     hosts.barrier("model")
-    for candidates in (bench.laion(), bench.exemplar_candidates()):
-        candidates.featurize()
-    if hosts.is_first():
-        ask(bench)
-    hosts.barrier("asked")
-    write_scores(bench)
+    with tracked(out, "abc", Overall(STAGES), hosts.this()) as overall:
+        for candidates in (bench.laion(), bench.exemplar_candidates()):
+            overall.begin(candidates.name)
+            candidates.featurize()
+        overall.begin("questions")
+        if hosts.is_first():
+            ask(bench)
+        hosts.barrier("asked")
+        overall.begin("scores")
+        write_scores(bench)
     if hosts.is_first():
         write_atomically(out / "config.yaml", dump(config))
     hosts.barrier("abc")

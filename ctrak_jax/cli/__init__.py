@@ -38,6 +38,7 @@ COMMANDS = {
     "data check": "look at every picture, row and caption of a data set once: a table of faults",
     "data avatars": "draw the avatar benchmark: six styles, six attributes",
     "info": "what a run or store holds; verifies its features",
+    "status": "what a run in another terminal is doing",
     "plan": "memory, time and store size of featurize on a TPU topology, without a TPU",
     "bench": "throughput of the hot parts on this machine",
     "bench accelerator": "numbers and throughput of the accelerator, in minutes",

@@ -46,7 +46,7 @@ def declare_minutes(parser: argparse.ArgumentParser) -> None:
     """``--minutes``."""
     parser.add_argument(
         "--minutes",
-        type=_positive,
+        type=positive,
         metavar="N",
         default=float("inf"),
         help="end after so many minutes, when the piece being worked on is saved, with status 75; "
@@ -69,21 +69,22 @@ def declare_processes(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
     group.add_argument(
         "--join-timeout",
-        type=_positive,
+        type=positive,
         metavar="S",
         default=300.0,
         help="seconds to wait until all have come [300]",
     )
     group.add_argument(
         "--barrier-timeout",
-        type=_positive,
+        type=positive,
         metavar="S",
         default=3600.0,
         help="seconds without a sign of progress from a process that others wait for [3600]",
     )
 
 
-def _positive(text: str) -> float:
+def positive(text: str) -> float:
+    """A number above 0, and finite."""
     value = float(text)
     if not 0 < value < float("inf"):
         raise ValueError

@@ -48,22 +48,24 @@ def act(args: argparse.Namespace) -> None:
         raise UsageError(f"--seed {seed} is none of the run's seeds {seeds}.")
     from ctrak_jax import pipeline
     from ctrak_jax.cli import compilation_cache
+    from ctrak_jax.progress import Overall, tracked
     from ctrak_jax.stages import attribute
     from ctrak_jax.terminal.answer import text
 
     compilation_cache.switch_on(config.run.compilation_cache)
     ctx = pipeline.prepare(config, out)[seeds.index(seed)]
-    if args.prompt is not None:
-        answer = _by_prompt(args, ctx)
-    else:
-        answer = attribute.ask(
-            ctx,
-            image=args.image,
-            condition=args.condition,
-            concept=args.concept,
-            method=args.method,
-            top=args.top,
-        )
+    with tracked(None, "attribute", Overall(("attribute",))):
+        if args.prompt is not None:
+            answer = _by_prompt(args, ctx)
+        else:
+            answer = attribute.ask(
+                ctx,
+                image=args.image,
+                condition=args.condition,
+                concept=args.concept,
+                method=args.method,
+                top=args.top,
+            )
     print(json.dumps(answer, indent=1) if args.json else text(answer))
 
 

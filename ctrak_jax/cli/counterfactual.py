@@ -19,12 +19,16 @@ def act(args: argparse.Namespace) -> None:
     config, out = arguments.load(args)
     from ctrak_jax import log, pipeline
     from ctrak_jax.cli import compilation_cache
+    from ctrak_jax.progress import Overall, tracked
     from ctrak_jax.stages.retrain import counterfactual
     from ctrak_jax.terminal.counterfactual import counterfactual_table
 
     log.deadline.set(args.minutes)
     compilation_cache.switch_on(config.run.compilation_cache)
-    found = counterfactual.run(out, pipeline.prepare(config, out))
+    contexts = pipeline.prepare(config, out)
+    with tracked(out, "counterfactual", Overall(("counterfactual",))) as overall:
+        overall.begin("counterfactual")
+        found = counterfactual.run(out, contexts)
     if args.json:
         print(json.dumps(asdict(found), indent=1))
     else:

@@ -40,6 +40,7 @@ def act(args: argparse.Namespace) -> None:
     number, of = part_of(args.part)
     from ctrak_jax import hosts, log, pipeline
     from ctrak_jax.cli import compilation_cache
+    from ctrak_jax.progress import Overall, tracked
     from ctrak_jax.stages import report
     from ctrak_jax.stages.retrain import lds
     from ctrak_jax.terminal.lds import lds_table
@@ -48,7 +49,10 @@ def act(args: argparse.Namespace) -> None:
     arguments.join(args)
     compilation_cache.switch_on(config.run.compilation_cache)
     contexts = pipeline.prepare(config, out)
-    found = lds.run(out, contexts, lds.CommandPart(number, of))
+    command = "lds" if of == 1 else f"lds {number} of {of}"
+    with tracked(out, command, Overall(("lds",)), hosts.this()) as overall:
+        overall.begin("lds")
+        found = lds.run(out, contexts, lds.CommandPart(number, of))
     if not hosts.is_first():
         return
     if found is not None and (out / "metrics.json").exists():

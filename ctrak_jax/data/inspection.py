@@ -41,13 +41,14 @@ def inspect(
     *,
     record: Record | None = None,
     workers: int | None = None,
-    advance: Callable[[int], Any] = lambda count: None,
+    begin: Callable[[int], Callable[[int], Any]] = lambda total: lambda count: None,
 ) -> Inspection:
     """Read all labels and decode every picture of a config's data set once.
 
     Args:
         data: the config.
-        record: see :func:`ctrak_jax.data.looking.look`; likewise the others.
+        record: see :func:`ctrak_jax.data.looking.look`; likewise ``workers``.
+        begin: given the number of pictures, what is called with those looked at.
 
     Raises:
         UsageError: there are no files, they cannot be read at all, or the config does not fit what
@@ -57,6 +58,7 @@ def inspect(
     if not survey.faults:
         require_attributes(data, survey.attributes)  # before all pictures are decoded
     if isinstance(survey.images, EncodedPictures):
+        advance = begin(len(survey))
         looked = look(survey.images, decode=True, record=record, workers=workers, advance=advance)
     else:
         height, width = survey.images.shape[1:3]

@@ -5,8 +5,8 @@ process goes through its own share block by block, and the top lists are merged 
 then over processes.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
@@ -151,9 +151,15 @@ class Ranked(NamedTuple):
 
 
 def ranked(
-    features: TrainingFeatures, solution: fisher.Solution, depth: int, *, keep: bool
+    features: TrainingFeatures,
+    solution: fisher.Solution,
+    depth: int,
+    *,
+    keep: bool,
+    advance: Callable[[int], Any] = lambda count: None,
 ) -> Ranked:
-    """The ``depth`` best samples, merged block by block and over processes."""
+    """The ``depth`` best samples, merged block by block and over processes; ``advance`` is called
+    with the number of samples in each block."""
     nothing = np.zeros((*solution.shape, 0), np.float32)
     empty = score.Ranking(nothing.astype(np.int32), nothing)
     best, kept = empty, [nothing]
@@ -166,6 +172,7 @@ def ranked(
         best = score.merge_top(best, new, depth)
         if keep:
             kept.append(scores)
+        advance(len(block.rows))
     scores = np.concatenate(kept, axis=2) if keep else None
     if features.shared:
         found = score.Ranking(*(hosts.joined_up(np.asarray(part), 2) for part in best))

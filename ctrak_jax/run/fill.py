@@ -1,5 +1,6 @@
 """Filling feature stores: one loop for whatever computes their rows."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,11 +17,18 @@ class FillJob(NamedTuple):
         chunks: the rows.
         stores: those that they are written to where they lack a chunk.
         program: the stores whose rows one program computes, these among them.
+        of: names what is computed, where jobs differ by more than their program.
     """
 
     chunks: tuple[range, ...]
     stores: tuple[str, ...]
     program: tuple[str, ...] = ()
+    of: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The same of jobs whose rows take equally long."""
+        return " ".join((self.of, *self.program))
 
     @property
     def first(self) -> int:
@@ -70,10 +78,13 @@ def fill(
                     stores[name].write(chunk, {array: rows[part] for array, rows in arrays})
             logger.debug("computed rows %d..%d", chunk.start, chunk.stop - 1)
         record.samples += job.rows
-        bar.advance(job.rows)
+        bar.advance(job.rows, job.kind)
 
     try:
-        with meter(title, sum(job.rows for job in jobs)) as bar:
+        rows: Counter[str] = Counter()
+        for job in jobs:
+            rows[job.kind] += job.rows
+        with meter(title, rows) as bar:
             before: tuple[FillJob, Callable[[], Computed]] | None = None
             for job in jobs:
                 if deadline.passed and before is not None:

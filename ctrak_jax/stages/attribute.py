@@ -18,6 +18,7 @@ from ctrak_jax.data.reading import read_bounded
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.encoder import require_distinct_prompts
 from ctrak_jax.inputs.questions import in_common
+from ctrak_jax.log import meter
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
 from ctrak_jax.prompts import without
@@ -141,7 +142,9 @@ def ask_prompt(
     denoiser, inputs = ctx.load(), ctx.inputs
     cond = inputs.condition({}, prompt)
     if image is None:
-        picture = sampler(ctx, denoiser)(denoiser.params, cond, np.array([image_seed]))[0]
+        with meter("picture", 1) as bar:
+            picture = sampler(ctx, denoiser)(denoiser.params, cond, np.array([image_seed]))[0]
+            bar.advance(1)
     else:
         picture = read_picture(image, ctx.config.data, ctx.dataset.image_shape)
     negatives = [inputs.condition({}, text)[None] for text in without_each]
@@ -246,10 +249,13 @@ def _by_features(
     batch = QueryBatch(x0, asking.cond[None], mixtures([asking.minus]), index)
     step, null = partial(query_features, ctx.query_recipe(asking.scope), network), ctx.inputs.null
     compute = jax.jit(lambda weights, batch: step(weights, [spec], batch, null))
-    phi = np.asarray(compute(params, batch))[0, :, 0]
+    with meter("gradient of the question", 1) as bar:
+        phi = np.asarray(compute(params, batch))[0, :, 0]
+        bar.advance(1)
     features = in_memory(load_features(ctx, how.variant, how.method))
     solution = solve(features, phi, [damping])
-    ranking = ranked(features, solution, how.top, keep=False).ranking
+    with meter("scores", features.rows.n) as bar:
+        ranking = ranked(features, solution, how.top, keep=False, advance=bar.advance).ranking
     return score.Ranking(ranking.samples[0], ranking.score[0])
 
 

@@ -16,7 +16,7 @@ from ctrak_jax.data.check import shape_reader
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.encoder import require_distinct_prompts
 from ctrak_jax.inputs.questions import by_image, in_common
-from ctrak_jax.log import logger, stage
+from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
 from ctrak_jax.precision import described
@@ -91,8 +91,10 @@ def generate(ctx: Context, like: Context | None = None) -> None:
         shutil.rmtree(out, ignore_errors=True)
         (out / "images").mkdir(parents=True)
         artist = _Artist(ctx)
-        for number, name in enumerate(combination_names(chosen)):
-            artist.combination(number, name, chosen[number])
+        with meter("query images", len(chosen)) as bar:
+            for number, name in enumerate(combination_names(chosen)):
+                artist.combination(number, name, chosen[number])
+                bar.advance(1)
         artist.write_sheet()
         record.samples = artist.tried
         record.extra = {"accepted": artist.kept, "generated": artist.tried}
@@ -266,7 +268,8 @@ def featurize(ctx: Context, variant: Variant = MAIN) -> None:
         size = min(ctx.config.gradient.batch, len(images))
         sizes[scope] = size + -size % ctx.mesh.size
         starts = range(0, len(images), sizes[scope] or 1)
-        jobs += [FillJob(tuple(images[i : i + sizes[scope]]), tuple(missing)) for i in starts]
+        names = tuple(missing)
+        jobs += [FillJob(tuple(images[i : i + sizes[scope]]), names, of=scope) for i in starts]
     title = variant.title("query")
     with stage(folder.root, title, ctx.mesh.size) as record:
         wanted = {name: specs[name] for name in missing}

@@ -4,6 +4,7 @@ One damping is chosen for each method, or for each method and attribute. ``fishe
 gram, count and trace; where the Gram matrix does not fit into memory, diagonal, count and trace.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +53,9 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
     dampings: dict[str, Damping] = {}
     with (
         stage(folder.root, title, ctx.mesh.size) as record,
-        meter(title, len(ctx.compared(variant))) as bar,
+        meter(
+            title, Counter(_effort(ctx, variant, method) for method in ctx.compared(variant))
+        ) as bar,
     ):
         solvers = record.extra.setdefault("solvers", {})
         for method in ctx.compared(variant):
@@ -85,11 +88,18 @@ def run(ctx: Context, variant: Variant = MAIN) -> None:
                 if variant is MAIN and unnamed.answering(ctx, method):
                     dampings[method] = unnamed.answer(ctx, method, dampings[method])
                 record.samples += len(ctx.candidates(variant).train_index)
-            bar.advance(1)
+            bar.advance(1, _effort(ctx, variant, method))
     if hosts.is_first():
         write_dampings(folder.dampings, dampings)
         folder.finish("score", key(ctx, variant))
     hosts.barrier("scored")
+
+
+def _effort(ctx: Context, variant: Variant, method: str) -> str:
+    """The same of methods that take equally long."""
+    if _reads_no_label(ctx, variant, method):
+        return "taken"
+    return "gradients" if METHODS[method].kind == "gradients" else method
 
 
 def done(ctx: Context, variant: Variant) -> bool:

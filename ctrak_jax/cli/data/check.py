@@ -7,7 +7,10 @@ from collections.abc import Callable
 
 from ctrak_jax.cli import arguments
 from ctrak_jax.errors import StoreError
-from ctrak_jax.log import QUIET_SECONDS, logger
+from ctrak_jax.log import logger
+from ctrak_jax.progress import words
+from ctrak_jax.progress.board import QUIET_SECONDS
+from ctrak_jax.progress.pieces import Pieces
 
 FAULTS = "faults.csv"
 
@@ -30,7 +33,7 @@ def act(args: argparse.Namespace) -> None:
     from ctrak_jax.data.looking import RECORD, Record
     from ctrak_jax.terminal import inspection
 
-    found = inspect(config.data, record=Record(out / RECORD), advance=_progress())
+    found = inspect(config.data, record=Record(out / RECORD), begin=_progress)
     cut, remarks = None, []
     if config.model.kind == "text-to-image":
         remarks += map(str, found.unfound)
@@ -54,15 +57,19 @@ def act(args: argparse.Namespace) -> None:
         )
 
 
-def _progress() -> Callable[[int], None]:
+def _progress(total: int) -> Callable[[int], None]:
     """A line now and then. A bar would have a thread, and the pictures want forked processes."""
-    done, said = 0, time.monotonic()
+    pieces, said = None, time.monotonic()
 
     def advance(count: int) -> None:
-        nonlocal done, said
-        done += count
-        if time.monotonic() - said > QUIET_SECONDS:
+        nonlocal pieces, said
+        if pieces is None:  # what an earlier look has recorded took no time now
+            pieces = Pieces(total, count)
+            return
+        pieces.advance(count)
+        if time.monotonic() - said > QUIET_SECONDS and pieces.rate:
             said = time.monotonic()
-            logger.info("%d pictures decoded", done)
+            speed, left = words.rate(pieces.rate), words.left(pieces.left)
+            logger.info("%d/%d pictures decoded, %s, %s", pieces.done, total, speed, left)
 
     return advance

@@ -18,6 +18,7 @@ A ranking that found the teachers takes the concept away where the random remova
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -31,9 +32,10 @@ from ctrak_jax.config.scoring import REMOVED_BY
 from ctrak_jax.data.dataset import to_unit
 from ctrak_jax.devices import in_batches
 from ctrak_jax.errors import UsageError
-from ctrak_jax.log import logger, stage
+from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS
 from ctrak_jax.models.training import Trainer
+from ctrak_jax.progress import Meter
 from ctrak_jax.report import write_counterfactual_sheet
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.keys import settings_of
@@ -104,11 +106,13 @@ def run(out: Path, contexts: Sequence[Context]) -> RemovalTable:
     measures = [_Measure(ctx) for ctx in contexts]  # reads the models before the first training
     with stage(out, "counterfactual", contexts[0].mesh.size) as record:
         program = train.make_trainer(train.training_of(contexts[0]))
-        rows = tuple(
-            row
-            for measure, (ctx, planned) in zip(measures, plans, strict=True)
-            for row in _measured(ctx, measure, planned, program)
-        )
+        wanted = Counter(_effort(one) for _, planned in plans for one in planned)
+        with meter("counterfactual", wanted) as bar:
+            rows = tuple(
+                row
+                for measure, (ctx, planned) in zip(measures, plans, strict=True)
+                for row in _measured(ctx, measure, planned, program, bar)
+            )
         record.samples = len(rows)
         result = RemovalTable(rows=rows, settings=config.model_dump(mode="json"))
         write_counterfactual(file, result)
@@ -209,7 +213,7 @@ def _require_able(ctx: Context) -> None:
 
 
 def _measured(
-    ctx: Context, measure: "_Measure", planned: Sequence[Removal], program: Trainer
+    ctx: Context, measure: "_Measure", planned: Sequence[Removal], program: Trainer, bar: Meter
 ) -> list[RemovalRow]:
     """The rows of one seed, and a sheet of images per question."""
     own, rows, folder = train.training_of(ctx), [], ctx.folder.root / "counterfactual"
@@ -241,9 +245,15 @@ def _measured(
             rows.append(row)
             sheet = sheets.setdefault(f"{question.query}-{question.attribute}", {})
             sheet[f"without {named}"] = images
+        bar.advance(1, _effort(removal))
     for name, images in sheets.items():
         write_counterfactual_sheet(folder, name, images)
     return rows
+
+
+def _effort(removal: Removal) -> str:
+    """The same of removals that take equally long."""
+    return "kept" if removal.by == NOTHING else "retrained"
 
 
 def _count(ctx: Context, index: np.ndarray, question: Question) -> int:

@@ -27,7 +27,7 @@ from ctrak_jax.attribution.outputs import QuestionStates, outputs, question_stat
 from ctrak_jax.config import LdsConfig
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.questions import by_image
-from ctrak_jax.log import deadline, logger, stage
+from ctrak_jax.log import deadline, logger, meter, stage
 from ctrak_jax.models.training import Trainer
 from ctrak_jax.run import questions
 from ctrak_jax.run.folder import RunFolder
@@ -105,11 +105,14 @@ def run(out: Path, contexts: Sequence[Context], part: CommandPart = WHOLE) -> Ld
         )
     with stage(out, "lds", contexts[0].mesh.size) as record:
         program = train.make_trainer(train.training_of(contexts[0]))
-        for plan, one in hosts.share(todo):
-            if record.samples:
-                deadline.check()
-            plan.retrain(one, program)
-            record.samples += 1
+        ours = hosts.share(todo)
+        with meter("lds", len(ours)) as bar:
+            for plan, one in ours:
+                if record.samples:
+                    deadline.check()
+                plan.retrain(one, program)
+                record.samples += 1
+                bar.advance(1)
         hosts.barrier("lds retrained")
         every = retrainings(config.lds)
         missing = sum(plan.found(one) is None for plan in plans for one in every)

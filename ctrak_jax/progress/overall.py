@@ -1,0 +1,106 @@
+"""The stages of a command: which one it is at, and how long all that are left take.
+
+A later stage's seconds are those of an earlier run with the same settings on the same devices, or
+its FLOPs at the rate of FLOPs that this command has reached. Of a stage without either, nothing is
+said.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ctrak_jax.progress.pieces import Left, Pieces
+
+
+class Basis(NamedTuple):
+    """What the time of a stage can be told by.
+
+    Attributes:
+        seconds: that stages took in an earlier run, without compilation.
+        flops: of stages, where they are simple to count.
+    """
+
+    seconds: Mapping[str, float] = {}
+    flops: Mapping[str, float] = {}
+
+
+NOTHING = Basis()
+
+
+class InAll(NamedTuple):
+    """Seconds that all stages have left, but for those that are not known, or not whole; None where
+    nothing is known of the present one."""
+
+    seconds: float | None
+    unknown: tuple[str, ...]
+
+
+class Overall:
+    """Where a command is in its stages."""
+
+    def __init__(self, stages: Sequence[str], basis: Basis = NOTHING) -> None:
+        self.stages, self._basis = tuple(stages), basis
+        self.number = 0
+        self._speed: float | None = None
+        self._weights: tuple[float | None, ...] = (1.0,)
+        self._part = 0
+
+    @property
+    def stage(self) -> str:
+        """The one it is at; empty before the first."""
+        return self.stages[self.number - 1] if self.number else ""
+
+    def begin(self, stage: str) -> None:
+        """The command is at a stage, which has one part until it says more. One that is none of
+        its stages has nothing to do."""
+        if stage not in self.stages:
+            return
+        self.number = self.stages.index(stage) + 1
+        self.parts((1.0,))
+
+    def parts(self, weights: Sequence[float | None]) -> None:
+        """The stage has parts of so much work each; None where that is not known."""
+        self._weights, self._part = tuple(weights), 0
+
+    def part(self, number: int) -> None:
+        """The stage is at a part, from 0."""
+        self._part = number
+
+    def left(self, pieces: Pieces | None) -> Left:
+        """What the stage has left, by the pieces of its part."""
+        here = Left(None, whole=False) if pieces is None else pieces.left
+        later = self._weights[self._part + 1 :]
+        if not later or here.seconds is None or pieces is None:
+            return here._replace(whole=here.whole and not later)
+        own, rate = self._weights[self._part], pieces.rate
+        if not own or not rate or None in later:
+            return here._replace(whole=False)
+        every = pieces.total / rate
+        return here._replace(seconds=here.seconds + every * sum(w or 0.0 for w in later) / own)
+
+    def measure(self, pieces: Pieces) -> None:
+        """Take the speed of FLOPs from the pieces of a stage whose FLOPs are known."""
+        flops, weights = self._basis.flops.get(self.stage), self._weights
+        if flops and pieces.rate and pieces.total and None not in weights:
+            share = (weights[self._part] or 0.0) / (sum(w or 0.0 for w in weights) or 1.0)
+            self._speed = flops * share / pieces.total * pieces.rate
+
+    def in_all(self, pieces: Pieces | None) -> InAll:
+        """What the command has left."""
+        if pieces is not None:
+            self.measure(pieces)
+        here = self.left(pieces)
+        known = [here.seconds or 0.0]
+        unknown = [] if here.seconds is not None and here.whole else [self.stage]
+        for stage in self.stages[self.number :]:
+            seconds = self._expected(stage)
+            if seconds is None:
+                unknown.append(stage)
+            else:
+                known.append(seconds)
+        return InAll(None if here.seconds is None else sum(known), tuple(filter(None, unknown)))
+
+    def _expected(self, stage: str) -> float | None:
+        if stage in self._basis.seconds:
+            return self._basis.seconds[stage]
+        flops = self._basis.flops.get(stage)
+        return flops / self._speed if flops is not None and self._speed else None

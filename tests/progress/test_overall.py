@@ -1,0 +1,71 @@
+"""What a command has left: its stage, and later stages by what they can be told by."""
+
+import pytest
+
+from ctrak_jax.progress import words
+from ctrak_jax.progress.overall import Basis, InAll, Overall
+from ctrak_jax.progress.pieces import Pieces
+from tests.progress.clock import FakeClock
+
+STAGES = ("train", "featurize", "report")
+
+
+def half_done(clock: FakeClock) -> Pieces:
+    """One of two items in ten seconds."""
+    found = Pieces(2, 0, clock, clock.compiling)
+    clock.pass_(10.0)
+    found.advance(1)
+    return found
+
+
+def test_stages_nothing_is_known_of_are_named():
+    overall = Overall(STAGES, Basis({"report": 5.0}))
+    overall.begin("train")
+    found = overall.in_all(half_done(FakeClock()))
+    assert found == InAll(pytest.approx(15.0), ("featurize",))
+    assert words.in_all(found) == "about 15 s left in all; unknown: featurize"
+
+
+def test_a_stage_without_pieces_is_not_known():
+    overall = Overall(STAGES)
+    overall.begin("train")
+    assert overall.in_all(None) == InAll(None, STAGES)
+    assert words.in_all(overall.in_all(None)) == "left in all: unknown"
+
+
+def test_flops_are_told_at_the_speed_reached():
+    """Training reaches 200 / 20 s; 900 of the next stage take 90."""
+    overall = Overall(STAGES, Basis({"report": 5.0}, {"train": 200.0, "featurize": 900.0}))
+    overall.begin("train")
+    assert overall.in_all(half_done(FakeClock())) == InAll(pytest.approx(105.0), ())
+    overall.begin("featurize")
+    assert overall.in_all(None) == InAll(None, ("featurize",))
+
+
+def test_an_earlier_run_is_believed_before_flops():
+    basis = Basis({"featurize": 7.0, "report": 1.0}, {"train": 200.0, "featurize": 900.0})
+    overall = Overall(STAGES, basis)
+    overall.begin("train")
+    assert overall.in_all(half_done(FakeClock())).seconds == pytest.approx(18.0)
+
+
+def test_parts_of_known_work_take_their_share():
+    overall = Overall(STAGES)
+    overall.begin("featurize")
+    overall.parts([1.0, 3.0, 0.0])
+    found = overall.left(half_done(FakeClock()))
+    assert found.seconds == pytest.approx(10.0 + 60.0), "20 s of work, then three times as much"
+    assert found.whole
+    overall.part(1)
+    assert overall.left(half_done(FakeClock())).seconds == pytest.approx(10.0)
+
+
+def test_parts_of_unknown_work_make_a_lower_bound():
+    overall = Overall(STAGES, Basis({"report": 1.0}))
+    overall.begin("featurize")
+    overall.parts([None, None])
+    found = half_done(FakeClock())
+    assert not overall.left(found).whole
+    assert overall.in_all(found) == InAll(pytest.approx(11.0), ("featurize",))
+    overall.part(1)
+    assert overall.left(found).whole
