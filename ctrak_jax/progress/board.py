@@ -40,7 +40,7 @@ class Count(Pieces):
         if speed:
             return f"{words.rate(speed)}, {words.left(self.left)}"
         so_far = f"{words.span(self.work(self.started))} so far"
-        return so_far if self.total == 1 else f"{words.NO_PIECE}, {so_far}"
+        return so_far if self.total == 1 else f"{words.UNKNOWN}, {so_far}"
 
     @property
     def amount(self) -> str:

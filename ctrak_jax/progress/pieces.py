@@ -9,8 +9,10 @@ from ctrak_jax.progress.compiling import Compilation, compilation
 
 RECENT, RECENT_SECONDS = 8, 30.0
 """A rate is that of so many last pieces, and of so many last seconds."""
-COMPILED = 0.05
-"""A piece is no measure of the others where compilation took a larger share of its time."""
+COMPILED, MOSTLY = 0.05, 0.5
+"""Where compilation took a larger share of a piece's time than the first, a piece without it is a
+better measure; where than the second, the piece is no measure at all: reading, first calls and the
+devices' own work beside the compilation outweigh what is left."""
 
 
 class Left(NamedTuple):
@@ -22,7 +24,7 @@ class Left(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Items, the seconds they took without compilation, and whether those measure other pieces."""
+    """Items, the seconds they took without compilation, and whether there was next to none."""
 
     items: int
     seconds: float
@@ -95,8 +97,9 @@ class Pieces:
         now = self._clock()
         elapsed, compiled = now - self.last, self._compiling.seconds(self.last, now)
         seconds = max(elapsed - compiled, 0.0)
-        piece = Piece(count, seconds, compiled <= COMPILED * elapsed)
-        self._recent.setdefault(kind, Recent()).add(piece)
+        if compiled <= MOSTLY * elapsed:
+            piece = Piece(count, seconds, compiled <= COMPILED * elapsed)
+            self._recent.setdefault(kind, Recent()).add(piece)
         self._todo[kind] = self._todo.get(kind, 0) - count
         self.done, self.last, self._last_kind = self.done + count, now, kind
 

@@ -3,7 +3,7 @@
 from ctrak_jax.progress.overall import InAll
 from ctrak_jax.progress.pieces import Left
 
-NO_PIECE = "no piece finished yet"
+UNKNOWN = "time left unknown"
 
 
 def span(seconds: float) -> str:
@@ -17,7 +17,7 @@ def span(seconds: float) -> str:
 def left(found: Left) -> str:
     """The time that is left."""
     if found.seconds is None:
-        return NO_PIECE
+        return UNKNOWN
     return f"{'' if found.whole else 'at least '}{span(found.seconds)} left"
 
 

@@ -59,14 +59,15 @@ def _work(found: Mapping[str, Any]) -> list[str]:
         left = words.left(Left(found["left"], found["left_is_all"]))
         parts.append(f"{words.rate(found['rate'])}, {left}")
     elif found["total"]:
-        parts.append(words.NO_PIECE)
+        parts.append(words.UNKNOWN)
     line = f"{title}: {', '.join(parts)}" if parts else title
     if stages > 1:
         line += f"; {words.in_all(InAll(found['left_in_all'], tuple(found['unknown'])))}"
     lines = [line]
     if found["piece_age"] is not None:
-        age, usual = words.span(found["piece_age"]), words.span(found["piece_seconds"] or 0.0)
-        lines.append(f"last piece {age} ago, one takes {usual}")
+        usual = found["piece_seconds"]
+        one = f", one takes {words.span(usual)}" if usual is not None else ""
+        lines.append(f"last piece {words.span(found['piece_age'])} ago{one}")
     if found["compiled_seconds"] >= 1:
         lines.append(f"compiled {words.span(found['compiled_seconds'])} so far")
     return lines

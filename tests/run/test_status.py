@@ -83,7 +83,7 @@ def test_before_the_first_piece_nothing_is_told(tmp_path):
     at_work(tmp_path)
     found = describe(tmp_path)
     assert found["rate"] is found["left"] is found["left_in_all"] is found["piece_age"] is None
-    assert "no piece finished yet" in text(found)
+    assert "time left unknown" in text(found)
 
 
 def test_a_process_without_a_sign_is_silent_and_one_without_pieces_stalls(tmp_path):
