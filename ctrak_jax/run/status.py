@@ -83,7 +83,7 @@ def _described(states: Sequence[Mapping[str, Any]], now: float) -> dict[str, Any
     state = next(name for name in WORST if name in own)
     counted = [s for s in states if s["total"] and s["part"] == first["part"]]
     pieces = [s["piece_at"] for s in counted if s["piece_at"] is not None]
-    lefts = [_passed(s, "left", now) for s in counted if s["left"] is not None]
+    lefts = [left for s in counted if (left := _passed(s, "left", now)) is not None]
     total = sum(s["total"] for s in counted) or None
     done = sum(s["done"] for s in counted)
     return {
