@@ -22,7 +22,7 @@ from ctrak_jax.log import logger
 from ctrak_jax.progress import Basis, Overall, parts, tracked
 from ctrak_jax.prompts import unfound_words
 from ctrak_jax.run.folder import seed_folder
-from ctrak_jax.run.logs import earlier
+from ctrak_jax.run.state.logs import earlier
 from ctrak_jax.run.variants import MAIN, Variant, controls, feature_set, unnamed, variants
 from ctrak_jax.stages import (
     encode,

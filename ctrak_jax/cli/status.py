@@ -26,7 +26,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def act(args: argparse.Namespace) -> None:
     """Read the folder and print what it says."""
-    from ctrak_jax.run import status
+    from ctrak_jax.run.state import status
     from ctrak_jax.terminal.status import text
 
     while True:

@@ -17,7 +17,7 @@ from typing import Any
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.progress.beacon import FOLDER, MOST
-from ctrak_jax.run.logs import read_log
+from ctrak_jax.run.state.logs import read_log
 
 SILENT = 6 * MOST
 """Seconds without a sign after which a process is taken for lost."""

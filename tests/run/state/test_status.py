@@ -15,8 +15,8 @@ from ctrak_jax.errors import OutOfTime, UsageError
 from ctrak_jax.progress import Overall, Process, beacon, meter, tracked
 from ctrak_jax.progress.beacon import ALONE, Beacon, file_of
 from ctrak_jax.progress.board import Board
-from ctrak_jax.run.logs import earlier, read_log, seconds_of, stage_of
-from ctrak_jax.run.status import describe
+from ctrak_jax.run.state.logs import earlier, read_log, seconds_of, stage_of
+from ctrak_jax.run.state.status import describe
 from ctrak_jax.terminal.status import text
 
 STAGES = ("train", "featurize", "report")
