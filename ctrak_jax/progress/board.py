@@ -121,10 +121,10 @@ class Board:
         if not counts:
             return
         count = counts[-1]
+        self._tell_compilation(count)
         if self._bar is not None and len(self._tasks) == len(counts):
             self._bar.update(self._tasks[-1], completed=count.done)
             return
-        self._tell_compilation(count)
         if self.clock() - self._told > QUIET_SECONDS:
             self._told = self.clock()
             logger.info("%s", self.line(count))
@@ -157,13 +157,15 @@ class Board:
 
 
 class _State(progress.ProgressColumn):
-    """Compilation, or rate and time left; then the time that the command has left."""
+    """Compilation, or rate and time left; beside the outer bar the time that the command has
+    left."""
 
     def render(self, task: progress.Task) -> Text:
         count, board = task.fields.get("count"), task.fields["board"]
         if count is None:
             return Text("")
-        return Text("; ".join(filter(None, (count.state, board.all_left()))))
+        in_all = board.all_left() if count is board.outer else ""
+        return Text("; ".join(filter(None, (count.state, in_all))))
 
 
 def _bar() -> progress.Progress:
