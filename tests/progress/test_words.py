@@ -9,12 +9,12 @@ from ctrak_jax.progress import words
     ("seconds", "said"),
     [
         (0.4, "0 s"),
-        (119, "119 s"),
-        (150, "2.5 min"),
-        (596, "9.9 min"),
-        (600, "10 min"),
-        (7000, "117 min"),
-        (9000, "2.5 h"),
+        (119.0, "119 s"),
+        (150.0, "2.5 min"),
+        (596.0, "9.9 min"),
+        (600.0, "10 min"),
+        (7000.0, "117 min"),
+        (9000.0, "2.5 h"),
     ],
 )
 def test_spans(seconds, said):
