@@ -13,15 +13,19 @@ if TYPE_CHECKING:
     from ctrak_jax import metrics as metrics
     from ctrak_jax import schedule as schedule
     from ctrak_jax.attribution import Network as Network
+    from ctrak_jax.attribution import Parts as Parts
     from ctrak_jax.attribution import QueryBatch as QueryBatch
     from ctrak_jax.attribution import QueryRecipe as QueryRecipe
     from ctrak_jax.attribution import Recipe as Recipe
     from ctrak_jax.attribution import TrainBatch as TrainBatch
     from ctrak_jax.attribution import Weights as Weights
     from ctrak_jax.attribution import differentiable as differentiable
+    from ctrak_jax.attribution import influence_map as influence_map
     from ctrak_jax.attribution import mixtures as mixtures
     from ctrak_jax.attribution import query_features as query_features
+    from ctrak_jax.attribution import query_parts as query_parts
     from ctrak_jax.attribution import train_features as train_features
+    from ctrak_jax.attribution import train_parts as train_parts
     from ctrak_jax.gradient import Selection as Selection
     from ctrak_jax.gradient import flatten_samples as flatten_samples
     from ctrak_jax.gradient import path_gradients as path_gradients
@@ -64,8 +68,8 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "attribution": (
-        "Network QueryBatch QueryRecipe Recipe TrainBatch Weights differentiable mixtures "
-        "query_features train_features"
+        "Network Parts QueryBatch QueryRecipe Recipe TrainBatch Weights differentiable "
+        "influence_map mixtures query_features query_parts train_features train_parts"
     ),
     "gradient": (
         "Selection flatten_samples path_gradients sample_gradient select step_gradient unit_or_zero"

@@ -17,6 +17,7 @@ from ctrak_jax.config import load
 from ctrak_jax.data import draw_dataset
 from ctrak_jax.methods import METHODS as METHODS_BY_NAME
 from ctrak_jax.pipeline import prepare
+from ctrak_jax.report.explanation.arrays import read_explanation
 from ctrak_jax.run.dampings import read_dampings
 from ctrak_jax.run.metrics import read_metrics
 from ctrak_jax.run.questions import read_questions
@@ -432,6 +433,26 @@ def test_one_question_to_the_store(run):
     assert [item["rank"] for item in answer["top"]] == [1, 2, 3, 4, 5]
     scores = [item["score"] for item in answer["top"]]
     assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("method", ["concept-trak", "das"])
+def test_an_explained_answer_is_the_ranking_taken_apart(run, tmp_path, method):
+    """The run's own question: the same images and scores, to which the parts sum."""
+    question = next(q for q in open_run(run).questions if q.scope == "local")
+    page = tmp_path / "page.html"
+    done = ctrak_here(
+        *("explain", run, "--query", question.query, "--concept", question.attribute),
+        *("--method", method, "--top", "3", "--out", page),
+    )
+    assert done.returncode == 0, done.stderr
+    found = read_explanation(page.with_suffix(".npz"))
+    top = read_tops(run / "top" / f"{method}.csv")[question.key][:3]
+    assert found.index.tolist() == [hit.index for hit in top]
+    np.testing.assert_allclose(found.score, [hit.score for hit in top], rtol=1e-4)
+    assert found.gap < 1e-4
+    assert found.maps.shape == found.query_maps.shape == (3, 16, 16)
+    assert page.with_suffix(".png").exists()
+    assert page.read_text().count("<article>") == 3
 
 
 @pytest.mark.parametrize("method", ["similarity-pixels", "labels"])

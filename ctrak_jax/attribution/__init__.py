@@ -3,6 +3,7 @@
 The mathematics is in docs/explanation/method.md.
 """
 
+from ctrak_jax.attribution.explanation import Parts, influence_map, query_parts, train_parts
 from ctrak_jax.attribution.gradients import denoising_errors
 from ctrak_jax.attribution.network import Differentiable, Network, Weights, differentiable
 from ctrak_jax.attribution.query import QueryBatch, mixtures, query_features
@@ -17,6 +18,7 @@ from ctrak_jax.attribution.train import (
 __all__ = [
     "Differentiable",
     "Network",
+    "Parts",
     "QueryBatch",
     "QueryRecipe",
     "Recipe",
@@ -27,7 +29,10 @@ __all__ = [
     "differentiable",
     "guidance_of",
     "guided_inversions",
+    "influence_map",
     "mixtures",
     "query_features",
+    "query_parts",
     "train_features",
+    "train_parts",
 ]

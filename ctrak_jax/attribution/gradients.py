@@ -1,7 +1,7 @@
 """From the method table to the gradients of one sample, and to features of several."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,13 +39,19 @@ def loss_of(
     return losses[loss]()
 
 
+class Term(NamedTuple):
+    """What a gradient of one sample is taken of: a loss at the states of a path, predicted under a
+    condition."""
+
+    loss: Loss
+    path: Path
+    cond: Cond
+
+
 def gradients_of(
     layers_fn: LayersFn,
     params: dict[str, Array],
-    specs: Sequence[GradientSpec],
-    paths: Mapping[str, Path],
-    cond: Cond,
-    loss: Callable[[GradientSpec], Loss],
+    terms: Mapping[GradientSpec, Term],
     projection: Projection,
     time_chunk: int | None,
     precision: Level | None,
@@ -61,16 +67,16 @@ def gradients_of(
 
     finish = features if projection.kind == "factored" else computing(assemble, precision)
     found: dict[GradientSpec, Any] = {}
-    for spec in specs:
+    for spec, term in terms.items():
         if spec in found:
             continue
-        wanted = [n for n in (False, True) if spec._replace(normalise=n) in specs]
+        wanted = [n for n in (False, True) if spec._replace(normalise=n) in terms]
         sums = path_gradients(
-            loss(spec),
+            term.loss,
             layers_fn,
             params,
-            paths[spec.path],
-            cond,
+            term.path,
+            term.cond,
             normalise=wanted,
             time_chunk=time_chunk,
             finish=finish,

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ctrak_jax.attribution.gradients import gradients_of, loss_of, project_together
-from ctrak_jax.attribution.network import Network, Weights
+from ctrak_jax.attribution.gradients import Term, gradients_of, loss_of, project_together
+from ctrak_jax.attribution.network import Network, Predictions, Weights
 from ctrak_jax.attribution.recipe import QueryRecipe, guidance_of
 from ctrak_jax.methods import GradientSpec
-from ctrak_jax.reward import Loss, Mixture, contrast_of
+from ctrak_jax.reward import Mixture, contrast_of
 from ctrak_jax.trajectory import Path, forward_path, invert, sample
 from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, PRNGKey
 
@@ -101,6 +101,30 @@ def query_member(
     return Member(x0, {"forward": forward, "inversion": inversion})
 
 
+def query_terms(
+    recipe: QueryRecipe,
+    network: Network,
+    functions: Predictions,
+    chosen: dict[str, Any],
+    member: Member,
+    cond: Cond,
+    minus: Cond,
+    specs: Sequence[GradientSpec],
+) -> dict[GradientSpec, Term]:
+    """What the gradients of one member of a question are taken of."""
+    contrast = None
+    if network.mixed:
+        contrast = contrast_of(functions.exact_fn, chosen, cond, minus)
+
+    def term(spec: GradientSpec) -> Term:
+        x0, path = member.x0, member.paths[spec.path]
+        return Term(
+            loss_of(spec.loss, recipe.schedule, x0, minus, recipe.scale, contrast), path, cond
+        )
+
+    return {spec: term(spec) for spec in specs}
+
+
 def query_features(
     recipe: QueryRecipe,
     network: Network,
@@ -131,21 +155,12 @@ def query_features(
             member = query_member(recipe, functions.exact_fn, chosen, item, null, key)
 
             def of(wanted: Sequence[GradientSpec], minus: Cond) -> dict[GradientSpec, Any]:
-                contrast = None
-                if network.mixed:
-                    contrast = contrast_of(functions.exact_fn, chosen, item.cond, minus)
-
-                def loss(spec: GradientSpec) -> Loss:
-                    x0 = member.x0
-                    return loss_of(spec.loss, recipe.schedule, x0, minus, recipe.scale, contrast)
-
                 return gradients_of(
                     functions.layers_fn,
                     chosen,
-                    wanted,
-                    member.paths,
-                    item.cond,
-                    loss,
+                    query_terms(
+                        recipe, network, functions, chosen, member, item.cond, minus, wanted
+                    ),
                     recipe.projection,
                     recipe.time_chunk,
                     network.precision.gradients,

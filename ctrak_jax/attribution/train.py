@@ -1,7 +1,7 @@
 """Features of training samples, all of a method's side of it in one pure call."""
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,14 +9,15 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from ctrak_jax.attribution.gradients import (
+    Term,
     denoising_errors,
     gradients_of,
     loss_of,
     project_together,
 )
-from ctrak_jax.attribution.network import Network, Weights
+from ctrak_jax.attribution.network import Network, Predictions, Weights
 from ctrak_jax.attribution.recipe import Recipe, guidance_of
-from ctrak_jax.methods import GradientSpec
+from ctrak_jax.methods import GradientSpec, StatePath, Told
 from ctrak_jax.trajectory import Path, forward_path, invert
 from ctrak_jax.typing import Array, Cond
 
@@ -73,44 +74,66 @@ def train_features(
     chosen, functions = params.chosen, network.given(params.others)
 
     def one(item: TrainBatch) -> tuple[list[Any], Array]:
-        x0, cond, index, negatives = item
-        key = jax.random.fold_in(jax.random.key(recipe.seed), index)
-        forward = forward_path(recipe.schedule, x0, recipe.grid.recorded, key)
-        inverted = partial(invert, functions.exact_fn, chosen, recipe.schedule, recipe.grid, x0)
-
-        def under(condition: Cond, wanted: Sequence[GradientSpec], inversion: Callable[[], Path]):
-            paths = {"forward": forward}
-            if any(spec.path == "inversion" for spec in wanted):
-                paths["inversion"] = inversion()
-            return gradients_of(
-                functions.layers_fn,
-                chosen,
-                wanted,
-                paths,
-                condition,
-                lambda spec: loss_of(spec.loss, recipe.schedule, x0, condition, 1.0),
-                recipe.projection,
-                recipe.time_chunk,
-                network.precision.gradients,
-            )
-
-        named = [spec for spec in specs if spec.condition == "own"]
-        guided = partial(guided_inversions, recipe, inverted, cond, negatives)
-        gradients = under(cond, named, guided)
-        if len(named) < len(specs):
-            if null is None:
-                raise ValueError("a gradient under the null condition needs it: pass null.")
-            free = [spec for spec in specs if spec.condition == "null"]
-            gradients |= under(null, free, lambda: inverted(null))
+        gradients = gradients_of(
+            functions.layers_fn,
+            chosen,
+            train_terms(recipe, functions, chosen, item, specs, null),
+            recipe.projection,
+            recipe.time_chunk,
+            network.precision.gradients,
+        )
         found = jnp.zeros(0)
         if errors:
-            found = denoising_errors(functions.eps_fn, chosen, recipe.schedule, forward, x0, cond)
+            forward = noised(recipe, item)
+            found = denoising_errors(
+                functions.eps_fn, chosen, recipe.schedule, forward, item.x0, item.cond
+            )
         return [gradients[spec] for spec in specs], found
 
     gradients, found = jax.vmap(one)(batch)
     projected = project_together(gradients, recipe.projection)
     features = projected.reshape(len(specs), -1, recipe.projection.k).swapaxes(0, 1)
     return TrainFeatures(features, found)
+
+
+def noised(recipe: Recipe, item: TrainBatch) -> Path:
+    """The states of one sample under forward noise."""
+    key = jax.random.fold_in(jax.random.key(recipe.seed), item.index)
+    return forward_path(recipe.schedule, item.x0, recipe.grid.recorded, key)
+
+
+def train_terms(
+    recipe: Recipe,
+    functions: Predictions,
+    chosen: dict[str, Any],
+    item: TrainBatch,
+    specs: Sequence[GradientSpec],
+    null: Cond | None,
+) -> dict[GradientSpec, Term]:
+    """What the gradients of one sample are taken of; those that share a path share its states.
+
+    Raises:
+        ValueError: a gradient is taken under the null condition, and there is none.
+    """
+    x0, cond, _, negatives = item
+    if null is None and any(spec.condition == "null" for spec in specs):
+        raise ValueError("a gradient under the null condition needs it: pass null.")
+    inverted = partial(invert, functions.exact_fn, chosen, recipe.schedule, recipe.grid, x0)
+
+    @cache
+    def path(kind: StatePath, condition: Told) -> Path:
+        if kind == "forward":
+            return noised(recipe, item)
+        if condition == "null":
+            return inverted(null)
+        return guided_inversions(recipe, inverted, cond, negatives)
+
+    def term(spec: GradientSpec) -> Term:
+        own = cond if spec.condition == "own" else null
+        loss = loss_of(spec.loss, recipe.schedule, x0, own, 1.0)
+        return Term(loss, path(spec.path, spec.condition), own)
+
+    return {spec: term(spec) for spec in specs}
 
 
 def passes(

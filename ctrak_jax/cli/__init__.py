@@ -30,6 +30,7 @@ COMMANDS = {
     "report": "the page and the pictures",
     "tune": "train a LoRA on a folder of images with captions (text-to-image)",
     "attribute": "one question to an existing feature store",
+    "explain": "where the scores of one answer come from: maps, noise levels, layers",
     "counterfactual": "retrain without the top samples: is the concept lost? counterfactual.json",
     "lds": "retrain on random halves: do scores predict the models? lds.json",
     "abc": "the AbC benchmark: exemplars among LAION images, recall and mAP: abc.json",

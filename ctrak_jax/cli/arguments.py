@@ -118,11 +118,7 @@ def load_config(args: argparse.Namespace) -> cfg.Config:
     Raises:
         UsageError: as :func:`ctrak_jax.config.load`.
     """
-    known = {*cfg.Config.model_fields, *cfg.sections()}
-    overrides = {
-        name: value
-        for name, value in vars(args).items()
-        if name.split(".")[0] in known and name != "out"
-    }
+    known = {*cfg.fields(), *cfg.RENAMED} - {"out"}
+    overrides = {name: value for name, value in vars(args).items() if name in known}
     path: Path = args.config
     return cfg.load(path / "config.yaml" if path.is_dir() else path, overrides)

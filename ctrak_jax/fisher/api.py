@@ -85,6 +85,9 @@ class Vectors(NamedTuple):
                 found = (found * factor).astype(np.float32)
             yield Block(block.rows, found)
 
+    def vectors(self) -> Float[np.ndarray, "damping query proj"]:
+        return np.asarray(self.z, np.float64) * (self.scale**2 * np.asarray(self.unit))
+
 
 class Exact(NamedTuple):
     r"""A solution in float64 by the smaller of G and Phi Phi^T, here the latter.
@@ -95,10 +98,12 @@ class Exact(NamedTuple):
 
     Attributes:
         score: a block of features -> its scores.
+        vectors: makes z of equation (5.10); of the dual by equation (5.13).
     """
 
     shape: tuple[int, int]
     score: Callable[[Block], Float[np.ndarray, "damping query sample"]]
+    vectors: Callable[[], Float[np.ndarray, "damping query proj"]]
     solver: Solver = "spectrum"
     products: int = 0
     residual: tuple[float, ...] = ()
@@ -110,7 +115,8 @@ class Exact(NamedTuple):
 
 Solution = Vectors | Exact
 """Solved queries, with their ``shape`` (damping values, queries). ``scores`` gives
-phi_q^T (G + lambda I)^-1 phi_i block by block: float32 [damping, query, sample]."""
+phi_q^T (G + lambda I)^-1 phi_i block by block: float32 [damping, query, sample]. ``vectors`` gives
+z = (G + lambda I)^-1 phi_q: float64 [damping, query, proj]."""
 
 
 def _in_float64(features: np.ndarray, queries: np.ndarray, multiples: Sequence[float]) -> Exact:
@@ -141,6 +147,9 @@ def _in_float64(features: np.ndarray, queries: np.ndarray, multiples: Sequence[f
                 found = solved @ np.asarray(block.features, np.float64).T
             return found.astype(np.float32)[None]
 
+        def solutions() -> list[np.ndarray]:
+            return [solved]
+
     else:
         import scipy.linalg
 
@@ -157,8 +166,19 @@ def _in_float64(features: np.ndarray, queries: np.ndarray, multiples: Sequence[f
             found = [((turned / (values + lam)) @ left.T).astype(np.float32) for lam in lams]
             return np.stack(found)
 
+        def solutions() -> list[np.ndarray]:
+            return [(turned / (values + lam)) @ vectors.T for lam in lams]
+
+    def all_vectors() -> np.ndarray:
+        found = solutions()
+        if is_dual:
+            found = [
+                (queries - inside @ phi) / lam for inside, lam in zip(found, lams, strict=True)
+            ]
+        return np.stack(found)
+
     _judge("spectrum", multiples, np.array(residual), 0, 1e-3)
-    return Exact((len(lams), len(queries)), score, residual=tuple(residual))
+    return Exact((len(lams), len(queries)), score, all_vectors, residual=tuple(residual))
 
 
 def solve(

@@ -41,6 +41,14 @@ def project_matrix(
     return found.reshape(*found.shape[:-2], k)
 
 
+def transpose_matrix(
+    z: Float[Array, " proj"], shape: tuple[int, int], *, k: int, seed: int, first_row: int
+) -> Float[Array, "in out"]:
+    """P Z Q^T for z = vec(Z): the transpose of :func:`project_matrix`."""
+    p, q = _matrices(*shape, k, seed, first_row)
+    return jnp.einsum("ia,ab,ob->io", p, z.reshape(sides(k)), q, precision=EXACT)
+
+
 def project_outer(
     a: Float[Array, "*batch row in"],
     d: Float[Array, "*batch row out"],

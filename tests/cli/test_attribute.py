@@ -5,7 +5,7 @@ from PIL import Image
 
 from ctrak_jax.config import DataConfig
 from ctrak_jax.errors import UsageError
-from ctrak_jax.stages import attribute
+from ctrak_jax.stages.ask import question
 from tests.cli.small import write_config
 
 SIDE = 16
@@ -51,13 +51,13 @@ def test_a_picture_is_read_as_training_pictures_are(tmp_path):
     data = DataConfig(
         kind="folder", path=tmp_path, resize=True, image_size=SIDE, background=(0, 0, 255)
     )
-    found = attribute.read_picture(tmp_path / "image.png", data, (SIDE, SIDE, 3))
+    found = question.read_picture(tmp_path / "image.png", data, (SIDE, SIDE, 3))
     assert found.shape == (SIDE, SIDE, 3)
     assert (found[: SIDE // 4] == [0, 0, 255]).all()
     assert (found[-SIDE // 4 :] == [255, 0, 0]).all()
     whole = data.model_copy(update={"resize": False})
     with pytest.raises(UsageError, match=r"is 64 x 64 pixels, the model takes 16 x 16; crop and"):
-        attribute.read_picture(tmp_path / "image.png", whole, (SIDE, SIDE, 3))
+        question.read_picture(tmp_path / "image.png", whole, (SIDE, SIDE, 3))
 
 
 def test_a_question_to_no_model_exits_with_1(ctrak, tmp_path):

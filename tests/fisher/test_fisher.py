@@ -114,6 +114,17 @@ class TestEverySolver:
             solved(solver, np.zeros((4, 32), np.float32), np.ones((1, 32), np.float32), [1.0])
 
 
+@pytest.mark.parametrize("solver", fisher.SOLVERS)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("multiples", "size"), [(MULTIPLES, 1.0), ((1.0,), 1.0), ((1.0,), 1e-20)])
+def test_vectors_are_the_solution(solver, shape, multiples, size):
+    """z itself, also of features and queries that are scaled for float32."""
+    features, queries = (np.float32(size) * part for part in problem(*SHAPES[shape]))
+    solution = fisher.solve(fisher.Matrix(features), queries, multiples, solver=solver)
+    expected = np.stack([truth(features, queries, multiple) for multiple in multiples])
+    agree(solution.vectors(), expected, 5e-3)
+
+
 BOUND = {"spectrum": 1e-6, "cholesky": 1e-4, "dual": 1e-4, "cg": 2e-3}
 """float64 and float32 rounding, and the residual that conjugate gradients stop at."""
 

@@ -13,8 +13,9 @@ pytest.importorskip("diffusers", reason="needs the extra diffusers")
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.stable_diffusion import load_codecs
 from ctrak_jax.run.variants import CONTROLS
-from ctrak_jax.stages import attribute, references
-from ctrak_jax.stages.attribute import PromptAnswer
+from ctrak_jax.stages import references
+from ctrak_jax.stages.ask import attribute
+from ctrak_jax.stages.ask.attribute import PromptAnswer
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.references import ReferenceQuestion
 from tests.inputs.words import encoded_by

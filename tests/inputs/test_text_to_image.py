@@ -25,7 +25,8 @@ from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.metrics import read_metrics
 from ctrak_jax.run.questions import read_questions
 from ctrak_jax.run.variants import unnamed
-from ctrak_jax.stages import attribute, encode, query, train
+from ctrak_jax.stages import encode, query, train
+from ctrak_jax.stages.ask import attribute
 from ctrak_jax.stages.context import Context
 from tests.command import ctrak_here
 from tests.inputs.words import EACH, PAIRS, VALUES, config, encoded_by

@@ -1,0 +1,96 @@
+"""``ctrak explain``: where the scores of a question's first training images come from."""
+
+import argparse
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from ctrak_jax.cli import arguments, questions
+from ctrak_jax.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """The run, and the question: one of the run's, or one's own."""
+    parser.add_argument(
+        "--out", type=Path, metavar="PAGE", help="the page [DIR/explanations/QUESTION.html]"
+    )
+    arguments.declare_settings(parser)
+    parser.add_argument(
+        "--query", metavar="ID", help="a question of the run, with --concept: ids in queries.csv"
+    )
+    questions.declare(parser)
+    arguments.declare_json(parser)
+
+
+def act(args: argparse.Namespace) -> None:
+    """Ask, take the scores apart, and write a page, a sheet of pictures and the arrays."""
+    wanted: Path | None = args.out
+    args.out = None  # of the run: the folder that is given, or what its config says
+    if wanted is not None and wanted.suffix != ".html":
+        raise UsageError(f"--out {wanted}: expected a file that ends in .html.")
+    _check(args)
+    ctx = questions.context(args)
+    from ctrak_jax.progress import Overall, tracked
+    from ctrak_jax.report.contact import file_name
+    from ctrak_jax.report.explanation import Shown, numbers, write_explained
+    from ctrak_jax.report.explanation.arrays import write_explanation
+    from ctrak_jax.stages.ask.explain import explain
+
+    with tracked(None, "explain", Overall(("explain",))):
+        denoiser = ctx.load()
+        asking, how = _question(args, ctx, denoiser)
+        found = explain(ctx, denoiser, asking, how)
+    name = file_name(f"{args.query or 'own'}-{found.concept}-{found.method}")
+    page = wanted or ctx.folder.root / "explanations" / f"{name}.html"
+    raw = ctx.dataset.raw
+    values = dict(zip(ctx.dataset.train_index.tolist(), ctx.dataset.train_values, strict=True))
+    said = [
+        raw.prompts[index] if raw.prompts else ", ".join(map(str, values[index].values()))
+        for index in found.index.tolist()
+    ]
+    images = [raw.images[index] for index in found.index.tolist()]
+    written = write_explained(page, found, Shown(asking.image, images, said))
+    write_explanation(page.with_suffix(".npz"), found)
+    if args.json:
+        print(json.dumps(numbers(found), indent=1))
+        return
+    print(f"{'rank':>4} {'index':>8} {'score':>12} {'sum':>12}  image")
+    rows = zip(found.index, found.score, found.sums["training image"], said, strict=True)
+    for rank, (index, score, total, words) in enumerate(rows, 1):
+        print(f"{rank:4d} {index:8d} {score:12.5g} {total:12.5g}  {words}")
+    print(*(f"wrote {path}" for path in (*written, page.with_suffix(".npz"))), sep="\n")
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.query is not None:
+        for flag in ("image", "condition", "prompt", "concepts", "image_seed"):
+            if getattr(args, flag) is not None:
+                raise UsageError(f"--{flag.replace('_', '-')} does not go with --query.")
+    elif args.prompt is None:
+        questions.check_attributes(args)
+    else:
+        questions.check_prompt(args)
+        if len(args.concepts) > 1:
+            raise UsageError(f"explain takes one concept, got --concepts {args.concepts}.")
+
+
+def _question(args: argparse.Namespace, ctx: Any, denoiser: Any) -> tuple[Any, Any]:
+    from ctrak_jax.stages.ask import question
+    from ctrak_jax.stages.ask.explain import by_query
+
+    if args.query is not None:
+        asking = by_query(ctx, args.query, args.concept)
+        (attribute,) = asking.concepts
+        return asking, question.answering(ctx, args.method, args.top, attribute)
+    if args.prompt is not None:
+        how = question.answering(ctx, args.method, args.top)
+        (text,) = question.negative_prompts(ctx, args.prompt, args.concepts, args.minus)
+        concepts = {args.concepts[0]: text}
+        seed = args.image_seed or 0
+        return question.by_prompt(ctx, denoiser, args.prompt, concepts, args.image, seed), how
+    values = question.values_of(ctx, args.condition, args.concept)
+    how = question.answering(ctx, args.method, args.top, args.concept)
+    return question.by_attribute(ctx, args.image, values, args.concept), how

@@ -1,0 +1,72 @@
+"""The arguments of a question of one's own, by attributes or by words of a prompt."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ctrak_jax.errors import UsageError
+
+
+def declare(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """What is asked about, by which method, and which training seed's model is meant; gives the
+    group of the arguments that go with ``--prompt``."""
+    parser.add_argument("--image", type=Path, help="the image asked about")
+    parser.add_argument("--condition", help="its condition, e.g. shape=triangle,color=red")
+    parser.add_argument("--concept", help="the attribute asked about, e.g. color")
+    group = parser.add_argument_group("text-to-image: in place of --condition and --concept")
+    group.add_argument("--prompt", help='e.g. "Pikachu in the style of Pablo Picasso"')
+    group.add_argument(
+        "--concepts", nargs="+", metavar="WORDS", help='words of it: "Pikachu" "Pablo Picasso"'
+    )
+    group.add_argument(
+        "--minus",
+        nargs="+",
+        default=(),
+        metavar="PROMPT",
+        help="the prompt without each concept [the words left out]",
+    )
+    group.add_argument(
+        "--image-seed", type=int, help="where no --image is given, generate this one [0]"
+    )
+    parser.add_argument("--method", default="concept-trak", help="[concept-trak]")
+    parser.add_argument("--top", type=int, default=10, help="how many training images [10]")
+    parser.add_argument("--seed", type=int, help="training seed of the model [the first]")
+    return group
+
+
+def check_attributes(args: argparse.Namespace, *also: str) -> None:
+    """A question by attributes, which has none of the arguments that go with ``--prompt``."""
+    for flag in ("concepts", "minus", "image-seed", *also):
+        if getattr(args, flag.replace("-", "_")) not in (None, ()):
+            raise UsageError(f"--{flag} goes with --prompt; give one, or leave it out.")
+    if None in (args.image, args.condition, args.concept):
+        raise UsageError(
+            f"{args.command} needs --image, --condition and --concept, or --prompt and --concepts."
+        )
+
+
+def check_prompt(args: argparse.Namespace) -> None:
+    """A question by a prompt."""
+    if not args.concepts or args.condition is not None or args.concept is not None:
+        raise UsageError("--prompt goes with --concepts, in place of --condition and --concept.")
+    if args.image is not None and args.image_seed is not None:
+        raise UsageError(
+            "--image does not go with --image-seed, which asks about what the model makes; leave "
+            "one of them out."
+        )
+
+
+def context(args: argparse.Namespace) -> Any:
+    """The model that is asked: the run of the command line, of its training seed."""
+    from ctrak_jax.cli import arguments
+
+    config, out = arguments.load(args)
+    seeds = list(config.run.seeds)
+    seed = seeds[0] if args.seed is None else args.seed
+    if seed not in seeds:
+        raise UsageError(f"--seed {seed} is none of the run's seeds {seeds}.")
+    from ctrak_jax import pipeline
+    from ctrak_jax.cli import compilation_cache
+
+    compilation_cache.switch_on(config.run.compilation_cache)
+    return pipeline.prepare(config, out)[seeds.index(seed)]

@@ -1,0 +1,154 @@
+"""One question to an existing feature store: which training images taught this?"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ctrak_jax import score
+from ctrak_jax.errors import UsageError
+from ctrak_jax.inputs.questions import in_common
+from ctrak_jax.log import meter
+from ctrak_jax.methods import GradientSpec
+from ctrak_jax.models import Denoiser
+from ctrak_jax.run.features import ranked
+from ctrak_jax.run.questions import Scope
+from ctrak_jax.stages import references
+from ctrak_jax.stages.ask.question import (
+    Answering,
+    Asking,
+    answering,
+    by_attribute,
+    by_prompt,
+    negative_prompts,
+    solved,
+    values_of,
+)
+from ctrak_jax.stages.context import Context
+
+
+def ask(
+    ctx: Context, *, image: Path, condition: str, concept: str, method: str, top: int
+) -> dict[str, Any]:
+    """The ``top`` training images for one concept (an attribute) of one image.
+
+    Raises:
+        UsageError: an unknown attribute, value or method, an unreadable image, a bad ``top``.
+    """
+    values = values_of(ctx, condition, concept)
+    how = answering(ctx, method, top, concept)
+    asking = by_attribute(ctx, image, values, concept)
+    (found,) = _answers(ctx, ctx.load(), asking, how)
+    return {
+        **how.about,
+        "condition": values,
+        "concept": {concept: values[concept]},
+        "minus": in_common(ctx.question_inputs.alternatives(values, concept), concept),
+        "top": found,
+    }
+
+
+class PromptAnswer(NamedTuple):
+    """What the command prints, and the picture that was asked about."""
+
+    found: dict[str, Any]
+    picture: np.ndarray
+
+
+def ask_prompt(
+    ctx: Context,
+    *,
+    prompt: str,
+    concepts: Sequence[str],
+    minus: Sequence[str],
+    image: Path | None,
+    image_seed: int,
+    scope: Scope,
+    method: str,
+    top: int,
+) -> PromptAnswer:
+    """The ``top`` training images for each concept of a prompt.
+
+    Args:
+        concepts: words of the prompt.
+        minus: the prompt without each of them; empty for the rule of
+            :func:`ctrak_jax.prompts.without`.
+        image: what was generated from the prompt; generated from ``image_seed`` where not given.
+        scope: ask about that image, or about what the model makes of the prompt as a whole.
+
+    Raises:
+        UsageError: no text-to-image model, a concept that is not in the prompt or that the text
+            encoder does not know, as many ``minus`` as there are not concepts, an unknown method,
+            an unreadable image, a bad ``top``.
+    """
+    how = answering(ctx, method, top)
+    without_each = negative_prompts(ctx, prompt, concepts, minus)
+    denoiser = ctx.load()
+    asking = by_prompt(
+        ctx, denoiser, prompt, dict(zip(concepts, without_each, strict=True)), image, image_seed
+    )
+    asking = asking._replace(scope=scope)
+    found = _answers(ctx, denoiser, asking, how)
+    answers = [
+        {"concept": concept, "minus": text, "top": rows}
+        for concept, text, rows in zip(concepts, without_each, found, strict=True)
+    ]
+    about = {"scope": scope, "prompt": prompt, "concepts": answers}
+    return PromptAnswer(how.about | about, asking.image)
+
+
+def _answers(
+    ctx: Context, denoiser: Denoiser, asking: Asking, how: Answering
+) -> list[list[dict[str, Any]]]:
+    """The first rows of every concept."""
+    spec, damping = how.spec, how.damping
+    if spec is None or damping is None:
+        ranking = _by_reference(ctx, asking, how)
+    else:
+        ranking = _by_features(ctx, denoiser, asking, how, spec, damping)
+    samples, scores = (np.asarray(x).tolist() for x in (ranking.samples, ranking.score))
+    return [
+        [_row(ctx, rank, *found) for rank, found in enumerate(zip(*one, strict=True), 1)]
+        for one in zip(samples, scores, strict=True)
+    ]
+
+
+def _by_reference(ctx: Context, asking: Asking, how: Answering) -> score.Ranking:
+    image = asking.image if asking.scope == "local" else None
+    subjects = [
+        references.ReferenceQuestion("asked", concept, value, asking.cond, image)
+        for concept, value in asking.concepts.items()
+    ]
+    found = references.scores(ctx, ctx.samples(), how.method, subjects)
+    if np.isnan(found).any():
+        raise UsageError(
+            f"--method {how.method!r} compares pictures and answers no global question; ask with "
+            "--scope local, or use similarity-text."
+        )
+    return score.top_k(found, how.top)
+
+
+def _by_features(
+    ctx: Context,
+    denoiser: Denoiser,
+    asking: Asking,
+    how: Answering,
+    spec: GradientSpec,
+    damping: float,
+) -> score.Ranking:
+    features, solution = solved(ctx, denoiser, asking, how.variant, how.method, spec, damping)
+    with meter("scores", features.rows.n) as bar:
+        ranking = ranked(features, solution, how.top, keep=False, advance=bar.advance).ranking
+    return score.Ranking(ranking.samples[0], ranking.score[0])
+
+
+def _row(ctx: Context, rank: int, row: int, score: float) -> dict[str, Any]:
+    index, prompts = int(ctx.dataset.train_index[row]), ctx.dataset.raw.prompts
+    found = {
+        "rank": rank,
+        "index": index,
+        "score": score,
+        "attributes": ctx.dataset.train_values[row],
+    }
+    return found | ({"prompt": prompts[index]} if prompts else {})
