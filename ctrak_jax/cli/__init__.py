@@ -46,12 +46,15 @@ COMMANDS = {
 }
 """Command -> its line of help."""
 STAGES = ("run", "train", "encode", "featurize", "query", "score", "evaluate", "report")
+FOLDERS = {"attribute": "ask", "explain": "ask", "counterfactual": "retrain", "lds": "retrain"}
+"""The folder of a command's module, where it is in one."""
 
 
 def module_of(command: str) -> Any:
     """The module that declares and carries out a command."""
     name = "stages" if command in STAGES else command.replace(" ", ".")
-    return importlib.import_module(f"{__name__}.{name}")
+    folder = [FOLDERS[name]] if name in FOLDERS else []
+    return importlib.import_module(".".join([__name__, *folder, name]))
 
 
 class _Parser(argparse.ArgumentParser):

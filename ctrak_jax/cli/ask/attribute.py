@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ctrak_jax.cli import arguments, questions
+from ctrak_jax.cli import arguments
+from ctrak_jax.cli.ask import questions
 from ctrak_jax.errors import UsageError
 
 

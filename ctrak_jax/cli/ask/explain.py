@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ctrak_jax.cli import arguments, questions
+from ctrak_jax.cli import arguments
+from ctrak_jax.cli.ask import questions
 from ctrak_jax.errors import UsageError
 
 logger = logging.getLogger(__name__)
