@@ -89,6 +89,8 @@ class Overall:
         if pieces is not None:
             self.measure(pieces)
         here = self.left(pieces)
+        if here.seconds is None and self._part == 0:
+            here = self._before_pieces(pieces)
         known = [here.seconds or 0.0]
         unknown = [] if here.seconds is not None and here.whole else [self.stage]
         for stage in self.stages[self.number :]:
@@ -98,6 +100,15 @@ class Overall:
             else:
                 known.append(seconds)
         return InAll(None if here.seconds is None else sum(known), tuple(filter(None, unknown)))
+
+    def _before_pieces(self, pieces: Pieces | None) -> Left:
+        """What the stage has left by its FLOPs, where another one was measured before."""
+        flops, worked = self._basis.flops.get(self.stage), 0.0
+        if flops is None or not self._speed:
+            return Left(None, whole=False)
+        if pieces is not None:
+            worked = pieces.work(pieces.started)
+        return Left(max(flops / self._speed - worked, 0.0))
 
     def _expected(self, stage: str) -> float | None:
         if stage in self._basis.seconds:

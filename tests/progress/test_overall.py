@@ -39,7 +39,14 @@ def test_flops_are_told_at_the_speed_reached():
     overall.begin("train")
     assert overall.in_all(half_done(FakeClock())) == InAll(105.0, ())
     overall.begin("featurize")
-    assert overall.in_all(None) == InAll(None, ("featurize",))
+    assert overall.in_all(None) == InAll(95.0, ()), "also before it has a piece of its own"
+    clock = FakeClock()
+    begun = Pieces(2, 0, clock, clock.compiling)
+    clock.compile_(30.0)
+    clock.pass_(10.0)
+    assert overall.in_all(begun) == InAll(85.0, ())
+    overall.begin("report")
+    assert overall.in_all(None) == InAll(None, ("report",)), "it has no FLOPs"
 
 
 def test_an_earlier_run_is_believed_before_flops():
