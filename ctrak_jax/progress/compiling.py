@@ -76,11 +76,12 @@ def watch() -> None:
     jax.monitoring.register_scalar_listener(_begun)
 
 
-def _begun(event: str, value: float, **_: Any) -> None:
+def _begun(event: str, value: float | int, **_: Any) -> None:
+    # Others report other things by the same events, in whole numbers, too.
     if event.startswith(EVENTS):
         compilation.begin(event)
 
 
-def _ended(event: str, duration_secs: float, **_: Any) -> None:
+def _ended(event: str, duration_secs: float | int, **_: Any) -> None:
     if event.startswith(EVENTS):
         compilation.end(duration_secs, event)

@@ -67,5 +67,12 @@ def test_the_events_of_jax_are_heard():
     assert compilation.since is None
 
 
+def test_what_others_report_is_no_compilation():
+    watch()
+    jax.monitoring.record_scalar("/jax/checkpoint/write/async/commit_future_count", 2)
+    jax.monitoring.record_event_duration_secs("/jax/checkpoint/write", 3)
+    assert compilation.since is None
+
+
 def test_another_clock_is_its_own():
     assert Compilation(lambda: 5.0).seconds(0.0, 5.0) == pytest.approx(0.0)
