@@ -2,7 +2,7 @@ r"""The Fisher approximation over projected gradients and its solves (method.md,
 
 .. math::
     G = \sum_i \phi_i \phi_i^\top, \qquad
-    \lambda = 0.1 r \mathrm{tr}(G) / k, \qquad (G + \lambda I) z = \phi_q                 \tag{5.10}
+    \lambda = 0.1 r \operatorname{tr}(G) / k, \qquad (G + \lambda I) z = \phi_q           \tag{5.10}
 
 :func:`solve` picks a solver by n, k and memory. Features come as :class:`Rows`, wherever they are.
 

@@ -21,6 +21,7 @@ TAG = re.compile(r"\s*\\tag\{(.*?)\}")
 NUMBER = r"\((?:\d+|[A-Z])\.\d+\)"
 LINK = r"(?:,\s+and\s+|\s+and\s+|\s+to\s+|,\s+)"
 CITED = re.compile(rf"[Ee]quations?\s+{NUMBER}(?:{LINK}{NUMBER})*")
+SIDES = {"l": "left", "r": "right"}
 FILE = re.compile(r"\bdocs/([\w/-]+)\.md\b")
 SECTIONS = re.compile(rf"\bmethod\.md,\s+sections?\s+(?:\d+|[A-Z]\b)(?:{LINK}(?:\d+|[A-Z]\b))*")
 PLAIN = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.reference)
@@ -47,6 +48,8 @@ def to_mathml(latex: str, *, block: bool) -> str:
     Raises:
         ValueError: the formula holds a command that latex2mathml does not know.
     """
+    # A closing parenthesis of a given size that carries an exponent would lose its size.
+    latex = re.sub(r"\\[bB]ig(l|r)(?![a-zA-Z])", lambda f: rf"\{SIDES[f[1]]}", latex)
     made = convert(latex, display="block" if block else "inline")
     if unknown := re.findall(r">\s*(\\[a-zA-Z]+)\s*<", made):
         raise ValueError(f"latex2mathml does not know {', '.join(unknown)}: {latex}")
@@ -54,6 +57,21 @@ def to_mathml(latex: str, *, block: bool) -> str:
     made = re.sub(
         r'<mover>(<m[in]>[^<]*</m[in]>)<mo stretchy="true">&#x000AF;</mo></mover>',
         r'<mover accent="true">\1<mo stretchy="false">&#x000AF;</mo></mover>',
+        made,
+    )
+    # The font's prime is raised and small already.
+    made = re.sub(
+        r"<msup>(<m[in]>[^<]*</m[in]>)<mi>&#x02032;</mi></msup>",
+        r'<mrow>\1<mo lspace="0" rspace="0">&#x02032;</mo></mrow>',
+        made,
+    )
+    # Names of functions stand a little apart from what is before and after them.
+    made = re.sub(
+        r"<m[io]>(exp|log|min|max|cos|sin|tr)</m[io]>(<mo stretchy=\"false\">&#x00028;)?",
+        lambda found: (
+            f'<mo lspace="0.15em" rspace="{"0" if found[2] else "0.15em"}">{found[1]}</mo>'
+            + (found[2] or "")
+        ),
         made,
     )
     source = f'<annotation encoding="application/x-tex">{escape(latex.strip())}</annotation>'

@@ -57,8 +57,8 @@ def of_function(node: ast.FunctionDef, *, method: bool) -> tuple[str, str]:
 def of_class(node: ast.ClassDef, cls: type) -> tuple[str, str] | None:
     """The fields of a NamedTuple or dataclass as arguments, or how a protocol is called."""
     calls = [i for i in node.body if isinstance(i, ast.FunctionDef) and i.name == "__call__"]
-    if getattr(cls, "_is_protocol", False) and calls:
-        return of_function(calls[0], method=True)
+    if getattr(cls, "_is_protocol", False):
+        return of_function(calls[0], method=True) if calls else ("", "")
     if not (dataclasses.is_dataclass(cls) or hasattr(cls, "_fields")):
         return None
     shown = []
