@@ -14,6 +14,9 @@ def precision_at_k(ranked: Array, relevant: Array, k: int) -> float:
     Args:
         ranked: sample numbers, best first [rank].
         relevant: bool [sample].
+
+    Raises:
+        ValueError: fewer than ``k`` samples are ranked.
     """
     if not 1 <= k <= len(ranked):
         raise ValueError(f"precision@{k} needs at least {k} ranked samples, got {len(ranked)}.")
@@ -26,6 +29,9 @@ def recall_at_k(ranked: Array, relevant: Array, k: int) -> float:
     Args:
         ranked: sample numbers, best first [rank].
         relevant: bool [sample], true of at least one.
+
+    Raises:
+        ValueError: fewer than ``k`` samples are ranked, or none is relevant.
     """
     relevant = np.asarray(relevant)
     if not 1 <= k <= len(ranked):

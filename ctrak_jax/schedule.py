@@ -110,7 +110,11 @@ def predicted_noise(
 
 
 def as_eps_fn(network: EpsFn, schedule: Schedule, prediction: str) -> EpsFn:
-    """Wrap a network that predicts ``eps``, ``v`` or ``x0`` as a noise prediction."""
+    """Wrap a network that predicts ``eps``, ``v`` or ``x0`` as a noise prediction.
+
+    Raises:
+        ValueError: any other prediction.
+    """
     if prediction not in ("eps", "v", "x0"):
         raise ValueError(f"prediction={prediction!r} is not known; use one of 'eps', 'v', 'x0'.")
 

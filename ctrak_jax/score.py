@@ -61,7 +61,11 @@ class Ranking(NamedTuple):
 
 
 def top_k(scores: Float[Array, "*damping query sample"], k: int) -> Ranking:
-    """The k largest scores of every query, for one damping value or several."""
+    """The k largest scores of every query, for one damping value or several.
+
+    Raises:
+        ValueError: k is not between 1 and the number of samples.
+    """
     if not 1 <= k <= scores.shape[-1]:
         raise ValueError(f"top_k: k={k} must be between 1 and the {scores.shape[-1]} samples.")
     score, index = jax.lax.top_k(scores, k)

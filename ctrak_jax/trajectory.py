@@ -67,7 +67,13 @@ def grid(
     """``times[j] = floor((schedule_steps - 1) j / steps)``: 0, 19, 39, ..., 999 by default.
 
     Args:
+        schedule_steps: timesteps of the schedule.
+        steps: steps of the trajectory.
+        every: how many steps lie between two recorded states; a divisor of ``steps``.
         kept: how many states are recorded, those of the least noise; ``None`` for all.
+
+    Raises:
+        ValueError: no state would be recorded, or fewer than ``kept``.
     """
     if steps < 2 or every < 1 or steps % every or steps // every < 2:
         raise ValueError(
@@ -193,6 +199,9 @@ def invert(
         cond: its condition.
         guidance: scale and negative condition; ``None`` for the plain prediction.
         eta: share of fresh noise per step (0 = the deterministic map), drawn from ``key``.
+
+    Raises:
+        ValueError: eta above 0 without a key.
     """
     times, every = grid.times[: grid.kept * grid.every + 1], grid.every
     states = _walk(guided(eps_fn, guidance), params, schedule, x0, cond, times, every, eta, key)
@@ -220,7 +229,11 @@ def sample(
 ) -> Sample:
     """DDIM sampling of one image from unit normal ``noise`` at ``grid.times[-1]`` down to
     ``grid.times[0]``, with the arguments of :func:`invert`. Its recorded states are the trajectory
-    of the global scope (method.md, section 3)."""
+    of the global scope (method.md, section 3).
+
+    Raises:
+        ValueError: eta above 0 without a key.
+    """
     times, every = grid.times[::-1], grid.every
     states = _walk(guided(eps_fn, guidance), params, schedule, noise, cond, times, every, eta, key)
     recorded = jnp.asarray(grid.recorded, jnp.int32)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+import ctrak_jax as ct
 from ctrak_jax.config import load
 
 ROOT = Path(__file__).parents[1]
@@ -51,6 +52,15 @@ def test_the_functional_example_runs(name: str):
     assert ranking.score[0, 0] > 0
     assert (jnp.diff(ranking.score[0]) < 0).all()
     assert ranking.samples.max() < 12
+
+
+@pytest.mark.slow
+def test_the_examples_run_and_use_every_public_name():
+    page = (ROOT / "docs" / "reference" / "examples.md").read_text()
+    scope: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "examples.md", "exec"), scope)
+    assert set(ct.__all__) == set(re.findall(r"\bct\.(\w+)", page))
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -150,6 +150,9 @@ def path_gradients(
         time_chunk: timesteps side by side; must divide the path's length. ``None``: all.
         finish: makes a result of the weighted steps, by default the gradients by path. Results are
             summed over the chunks.
+
+    Raises:
+        ValueError: ``time_chunk`` does not divide the path's length.
     """
 
     def sums(part: Path) -> list[Any]:

@@ -88,6 +88,9 @@ def sample_gradient(
         path: states x [time, ...] and timesteps t [time].
         normalise: divide each timestep's gradient by its norm before summing.
         time_chunk: timesteps handled side by side; must divide the path's length. ``None``: all.
+
+    Raises:
+        ValueError: ``time_chunk`` does not divide the path's length.
     """
 
     def normalised(part: Path) -> Params:

@@ -36,7 +36,11 @@ def parameter_paths(params: Params) -> list[str]:
 def select(
     params: Params, include: Sequence[str] = ("*",), exclude: Sequence[str] = ()
 ) -> Selection:
-    """Select parameters by shell-style patterns on their paths, e.g. ``*attn*``, ``blocks_0/*``."""
+    """Select parameters by shell-style patterns on their paths, e.g. ``*attn*``, ``blocks_0/*``.
+
+    Raises:
+        ValueError: a pattern matches no parameter, or none is left.
+    """
     paths = parameter_paths(params)
     for pattern in (*include, *exclude):
         if not any(fnmatch.fnmatchcase(path, pattern) for path in paths):
