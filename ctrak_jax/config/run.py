@@ -16,7 +16,7 @@ class RunConfig(Section):
     precision: Literal["default", "high", "highest"] = "default"
     """How exactly a TPU or GPU multiplies the network's float32 numbers: at the device's own
     precision where that is close enough, float32 where small differences count, or float32
-    throughout (docs/howto/accelerators.md). On a CPU it changes nothing. Training is not
+    throughout (docs/reference/precision.md). On a CPU it changes nothing. Training is not
     affected."""
     compilation_cache: Annotated[Literal["auto", "none"] | Path, PERFORMANCE] = "auto"
     """Where compiled programs are kept for the next command: in the user's cache folder, nowhere,

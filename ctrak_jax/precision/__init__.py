@@ -16,7 +16,7 @@ at any level; all sums are float32.
 :data:`POLICIES` says which level each group of products has, for every value of
 ``run.precision``. The products of the mathematics (norms of gradients, projection, Gram, solve,
 scores) are float32 under every policy: :data:`EXACT`. They decide over what is left when nearly
-equal numbers are subtracted, and take little of the time. Docs: docs/howto/accelerators.md.
+equal numbers are subtracted, and take little of the time. Docs: docs/reference/precision.md.
 """
 
 from collections.abc import Callable
