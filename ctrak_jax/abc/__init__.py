@@ -5,6 +5,7 @@ model once, whatever the number of its tasks. Scores are those of equation (7.5)
 model has learned from LAION and from its exemplars, and every candidate is damped by its own share,
 as it must be to compare exemplars with LAION.
 
+    DIR/probe.json                     what the model predicts, by the loss of one batch
     DIR/features/<store>/              LAION, by method's training gradient
     DIR/exemplars/features/<store>/    the exemplars
     DIR/queries/<method>/              the tasks
@@ -42,6 +43,7 @@ def run(config: Config, out: Path) -> None:
     bench = prepare(config, out)
     if hosts.is_first():
         bench.leave_model()
+        bench.probe()
     hosts.barrier("model")
     with tracked(out, "abc", Overall(STAGES), hosts.this()) as overall:
         for candidates in (bench.laion(), bench.exemplar_candidates()):

@@ -32,13 +32,14 @@ from ctrak_jax.log import logger
 from ctrak_jax.methods import METHODS, GradientSpec, store_of
 from ctrak_jax.models.architecture import Architecture, architecture_of, model_files_of
 from ctrak_jax.models.checkpointed import refuse_other
+from ctrak_jax.models.denoiser import Denoiser
 from ctrak_jax.models.stable_diffusion import ModelFiles
 from ctrak_jax.precision import policy_of
 from ctrak_jax.run import model_file
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.keys import feature_key, published_key
 from ctrak_jax.run.network import PlacedNetwork, placed, split
-from ctrak_jax.stages import featurize
+from ctrak_jax.stages import featurize, probe
 from ctrak_jax.store import FeatureStore, below
 from ctrak_jax.store.files import digest
 
@@ -77,11 +78,19 @@ class Benchmark(NamedTuple):
         else:
             model_file.adopt(folder, self.files, self.architecture, made_from)
 
+    def load(self) -> Denoiser:
+        """The model."""
+        return model_file.load(self.folder.model, self.files, self.architecture, self.mesh)
+
+    def probe(self) -> None:
+        """Warn where the model predicts something else than its scheduler says, by LAION rows."""
+        where = self.folder, self.architecture, self.config.model.dtype, self.mesh
+        probe.probe(probe.Subject(*where, self.laion().inputs, len(self.rows), self.load))
+
     def placed(self) -> PlacedNetwork:
         """The model split and placed."""
         gradient, mesh = self.config.gradient, self.mesh
-        model = model_file.load(self.folder.model, self.files, self.architecture, mesh)
-        found = split(model, gradient.include, gradient.exclude, self.recipe.projection)
+        found = split(self.load(), gradient.include, gradient.exclude, self.recipe.projection)
         return placed(found, self.architecture, mesh)
 
     @property

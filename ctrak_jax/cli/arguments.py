@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ctrak_jax import config as cfg
+from ctrak_jax.errors import UsageError
 
 
 class Target(NamedTuple):
@@ -107,9 +108,19 @@ def load(args: argparse.Namespace) -> Target:
     """The config of a command line, and ``--out``, the run's folder, or what the config says."""
     config = load_config(args)
     path: Path = args.config
-    if path.is_dir():
-        return Target(config, args.out or path)
-    return Target(config, args.out or config.out or Path("runs") / path.stem)
+    default = path if path.is_dir() else config.out or Path("runs") / path.stem
+    out = args.out or default
+    _require_apart(out, config.data.path)
+    return Target(config, out)
+
+
+def _require_apart(out: Path, data: Path | None) -> None:
+    """Refuse results among the pictures: the next command would take them for data."""
+    if data is not None and out.resolve() in (data.resolve(), (data / "images").resolve()):
+        raise UsageError(
+            f"--out {out}: is the folder of the data (data.path={data}), and results there would "
+            f"be read as data; give another folder, such as runs/{data.resolve().name}."
+        )
 
 
 def load_config(args: argparse.Namespace) -> cfg.Config:

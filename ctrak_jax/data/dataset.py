@@ -2,7 +2,7 @@
 
 import hashlib
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -198,7 +198,9 @@ def build(
             seed=data.seed,
         )
         return dataset_of(data, raw)
-    raw = settle(survey_of(data), handling_of(data), record=record)
+    survey = survey_of(data)
+    require_fitting(data, survey)
+    raw = settle(survey, handling_of(data), record=record)
     return replace(dataset_of(data, raw), by_caption=by_caption)
 
 
@@ -231,21 +233,60 @@ def dataset_of(data: cfg.DataConfig, raw: RawImages) -> Dataset:
     """The data set of a config whose files have been read.
 
     Raises:
-        UsageError: ``condition_on`` or ``hold_out`` do not fit the data, or nothing is left to
-            train on.
+        UsageError: as :func:`training_rows`.
     """
-    vocabulary = {
-        name: raw.vocabulary.get(name) or tuple(sorted(set(column)))
-        for name, column in raw.attributes.items()
-    }
-    require_attributes(data, vocabulary)
+    vocabulary = vocabulary_of(raw.attributes, raw.vocabulary)
+    train_index = training_rows(data, raw.attributes, vocabulary, len(raw.images))
+    return Dataset(
+        raw=raw,
+        conditions=Conditions({name: vocabulary[name] for name in data.condition_on}),
+        hold_out=tuple(data.hold_out),
+        train_index=train_index,
+        hidden={
+            name: _hidden(np.array(raw.attributes[name]), share, (data.seed, name))
+            for name, share in data.unlabelled.items()
+        },
+    )
+
+
+Columns = Mapping[str, Sequence[str | None]]
+"""Attribute -> its value of every image; None where one is missing."""
+
+
+def vocabulary_of(
+    attributes: Columns, given: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """The values of every attribute: those that are given, else those that occur, as text."""
+    occurring = {name: {v for v in column if v is not None} for name, column in attributes.items()}
+    return {name: given.get(name) or tuple(sorted(values)) for name, values in occurring.items()}
+
+
+def training_rows(
+    data: cfg.DataConfig,
+    attributes: Columns,
+    vocabulary: Mapping[str, tuple[str, ...]],
+    count: int,
+) -> np.ndarray:
+    """The images that nothing of ``hold_out`` removes from training, ascending.
+
+    Args:
+        data: the config, which is checked.
+        attributes: of the data set.
+        vocabulary: the values of each.
+        count: of images.
+
+    Raises:
+        UsageError: ``condition_on``, ``unlabelled`` or ``hold_out`` do not fit the data, or nothing
+            is left to train on.
+    """
+    _require_attributes(data, vocabulary)
     for name in data.unlabelled:
         if name not in data.condition_on:
             raise UsageError(
                 f"data.unlabelled: attribute {name!r} is not in data.condition_on="
-                f"{list(data.condition_on)}, so the model is not told it in any case."
+                f"{list(data.condition_on)}, so the model is not conditioned on it in any case."
             )
-    held_out = np.zeros(len(raw.images), bool)
+    held_out = np.zeros(count, bool)
     for combo in data.hold_out:
         for name, value in combo.items():
             if value not in vocabulary[name]:
@@ -259,25 +300,14 @@ def dataset_of(data: cfg.DataConfig, raw: RawImages) -> Dataset:
                     f"{list(data.condition_on)}, so no query can ask for it; add it there, or hold "
                     "out by another."
                 )
-        matches = [np.array(raw.attributes[name]) == value for name, value in combo.items()]
+        matches = [np.array(attributes[name]) == value for name, value in combo.items()]
         held_out |= np.all(matches, axis=0)
-    train_index = np.flatnonzero(~held_out)
-    if not len(train_index):
+    if held_out.all():
         raise UsageError(
-            f"data.hold_out={list(data.hold_out)} removes all {len(raw.images)} images from "
-            "training; hold out less."
+            f"data.hold_out={list(data.hold_out)} removes all {count} images from training; hold "
+            "out less."
         )
-    conditions = Conditions({name: vocabulary[name] for name in data.condition_on})
-    return Dataset(
-        raw=raw,
-        conditions=conditions,
-        hold_out=tuple(data.hold_out),
-        train_index=train_index,
-        hidden={
-            name: _hidden(np.array(raw.attributes[name]), share, (data.seed, name))
-            for name, share in data.unlabelled.items()
-        },
-    )
+    return np.flatnonzero(~held_out)
 
 
 def _hidden(column: np.ndarray, share: float, seed: tuple[int, str]) -> np.ndarray:
@@ -290,7 +320,17 @@ def _hidden(column: np.ndarray, share: float, seed: tuple[int, str]) -> np.ndarr
     return mask
 
 
-def require_attributes(data: cfg.DataConfig, known: Collection[str]) -> None:
+def require_fitting(data: cfg.DataConfig, survey: Survey) -> None:
+    """Refuse a config that does not fit what was found, before pictures are looked at.
+
+    Raises:
+        UsageError: as :func:`training_rows`.
+    """
+    vocabulary = vocabulary_of(survey.attributes, survey.vocabulary)
+    training_rows(data, survey.attributes, vocabulary, len(survey))
+
+
+def _require_attributes(data: cfg.DataConfig, known: Collection[str]) -> None:
     """Refuse a config that names an attribute which the data set has not.
 
     Raises:

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ctrak_jax import config as cfg
-from ctrak_jax.data.dataset import dataset_of, handling_of, require_attributes, survey_of
+from ctrak_jax.data.dataset import require_fitting, survey_of
 from ctrak_jax.data.decoding import PictureHeader
 from ctrak_jax.data.faults import Fault
 from ctrak_jax.data.looking import Looked, Record, look
 from ctrak_jax.data.pictures import EncodedPictures
-from ctrak_jax.data.survey import Survey, settle
+from ctrak_jax.data.survey import Survey
 from ctrak_jax.prompts import UnfoundWords, unfound_words
 
 
@@ -55,8 +55,8 @@ def inspect(
             they say.
     """
     survey = survey_of(data)
-    if not survey.faults:
-        require_attributes(data, survey.attributes)  # before all pictures are decoded
+    if all(fault.kind == "unread" for fault in survey.faults):
+        require_fitting(data, survey)  # before all pictures are decoded
     if isinstance(survey.images, EncodedPictures):
         advance = begin(len(survey))
         looked = look(survey.images, decode=True, record=record, workers=workers, advance=advance)
@@ -68,8 +68,6 @@ def inspect(
     faults = [*survey.faults, *looked.faults]
     if not data.resize and data.kind != "celeba":
         faults += _other_sizes(survey, looked)
-    if all(fault.kind == "unread" for fault in faults):
-        dataset_of(data, settle(survey, handling_of(data), looked=looked))
     conditioning = {
         name: values for name, values in survey.attributes.items() if name in data.condition_on
     }

@@ -1,17 +1,23 @@
 """Does a text-to-image checkpoint predict what its scheduler says? Asked before it is used."""
 
 import json
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from ctrak_jax import devices, hosts
+from ctrak_jax.inputs.base import SampleInputs
 from ctrak_jax.log import logger
+from ctrak_jax.models.architecture import Architecture
+from ctrak_jax.models.denoiser import Denoiser
 from ctrak_jax.models.stable_diffusion import UNet
 from ctrak_jax.models.stable_diffusion.probe import READINGS, better_reading, reading_losses
 from ctrak_jax.run import model_file
+from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store.files import plain, read_json, write_atomically
 
@@ -19,20 +25,47 @@ SAMPLES = 4
 FILE = "probe.json"
 
 
+class Subject(NamedTuple):
+    """A model, and samples that it is probed by.
+
+    Attributes:
+        folder: of the run, for the verdict.
+        architecture: with the prediction that the network is read as.
+        dtype: that it computes in.
+        inputs: the samples and their conditions.
+        count: how many there are.
+        load: reads the model.
+    """
+
+    folder: RunFolder
+    architecture: Architecture
+    dtype: str
+    mesh: Mesh
+    inputs: SampleInputs
+    count: int
+    load: Callable[[], Denoiser]
+
+
 def run(ctx: Context) -> None:
-    """Warn where the losses of one batch speak for another reading of the network. They are
-    computed once per model, and the warning comes every time."""
+    """Probe the model of a run by its training samples."""
     if ctx.config.model.checkpoint is None or not isinstance(ctx.architecture.network, UNet):
         return
-    if not hosts.is_first():
-        return
-    file = ctx.folder.root / FILE
-    key = plain(model_file.key(ctx.folder.model, ctx.config.model.dtype))
+    if hosts.is_first():
+        model, count = ctx.config.model, len(ctx.dataset.train_index)
+        where = ctx.folder, ctx.architecture, model.dtype, ctx.mesh
+        probe(Subject(*where, ctx.inputs, count, ctx.load))
+
+
+def probe(subject: Subject) -> None:
+    """Warn where the losses of one batch speak for another reading of the network. They are
+    computed once per model, and the warning comes every time."""
+    file = subject.folder.root / FILE
+    key = plain(model_file.key(subject.folder.model, subject.dtype))
     found: dict[str, Any] = read_json(file, "featurize") if file.exists() else {}
     if found.get("made_from") != key:
-        found = {"made_from": key, "losses": _losses(ctx)}
+        found = {"made_from": key, "losses": _losses(subject)}
         write_atomically(file, json.dumps(found, indent=1) + "\n")
-    losses, taken = found["losses"], ctx.architecture.noise.prediction
+    losses, taken = found["losses"], subject.architecture.noise.prediction
     better = better_reading(np.array([losses[name] for name in READINGS]), taken)
     if better is not None:
         logger.warning(
@@ -42,17 +75,17 @@ def run(ctx: Context) -> None:
         )
 
 
-def _losses(ctx: Context) -> dict[str, float]:
-    """The mean loss of a few training samples by every reading."""
-    denoiser, noise, mesh = ctx.load(), ctx.architecture.noise, ctx.mesh
+def _losses(subject: Subject) -> dict[str, float]:
+    """The mean loss of a few samples by every reading."""
+    denoiser, noise, mesh = subject.load(), subject.architecture.noise, subject.mesh
     specs = jax.tree.map(lambda leaf: devices.parameter_spec(leaf.shape, mesh), denoiser.params)
-    count = min(SAMPLES, len(ctx.dataset.train_index))
+    count = min(SAMPLES, subject.count)
     rows = devices.padded(np.arange(count), count + -count % mesh.size)
 
     def losses(params, batch):
         one = partial(reading_losses, denoiser.eps_fn, *noise, params)
         return jax.vmap(one, (0, 0, None))(*batch, jax.random.key(0))
 
-    batch = ctx.inputs.samples(rows), ctx.inputs.conditions(rows)
+    batch = subject.inputs.samples(rows), subject.inputs.conditions(rows)
     found = np.asarray(devices.over_samples(losses, mesh, specs)(denoiser.params, batch))
     return dict(zip(READINGS, found[:count].mean(0).tolist(), strict=True))

@@ -14,11 +14,13 @@ pytest.importorskip("diffusers", reason="needs the extra diffusers")
 
 from ctrak_jax import abc, cli
 from ctrak_jax.abc.inputs import TaskEncoder, TaskPrompt
+from ctrak_jax.abc.prepared import Candidates
 from ctrak_jax.config import Config
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.inputs.encoder import BatchEncoder
 from ctrak_jax.models.stable_diffusion.embedding_files import load_embeddings
 from ctrak_jax.models.stable_diffusion.textual_inversion import add_tokens, save_embedding
+from ctrak_jax.stages import probe
 from ctrak_jax.store import FeatureStore, read_manifest
 from tests.data.abc_files import dump as write_json
 from tests.data.abc_files import put
@@ -254,7 +256,28 @@ def test_a_learned_token_is_what_its_file_says(config, data):
     np.testing.assert_allclose(plain, encoder.embedding(TaskPrompt("b c")), atol=1e-4)
 
 
-def test_a_second_run_computes_nothing(run, config):
+def test_the_model_is_probed_before_anything_is_featurized(config, tmp_path, monkeypatch, caplog):
+    """A model that is read as what it does not predict is found while it costs nothing."""
+    monkeypatch.setattr(probe, "_losses", lambda _: {"eps": 1.0, "v": 0.1, "x0": 2.0})
+
+    def featurize(self) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Candidates, "featurize", featurize)
+    with caplog.at_level("WARNING", "ctrak"), pytest.raises(KeyboardInterrupt):
+        abc.run(config, tmp_path)
+    assert "set model.prediction: v" in caplog.text
+
+
+def test_the_probe_reads_the_rows_of_laion(run):
+    """An untrained model has no reading; its losses are those of a network that knows nothing."""
+    found = json.loads((run / "probe.json").read_text())
+    assert found["losses"].keys() == {"eps", "v", "x0"}
+    assert all(np.isfinite(loss) and loss > 0.5 for loss in found["losses"].values())
+
+
+def test_a_second_run_computes_nothing(run, config, monkeypatch):
+    monkeypatch.setattr(probe, "_losses", lambda _: pytest.fail("computed twice"))
     before = [lines(run), lines(run / "exemplars"), (run / "abc.json").read_bytes()]
     abc.run(config, run)
     assert [lines(run), lines(run / "exemplars"), (run / "abc.json").read_bytes()] == before

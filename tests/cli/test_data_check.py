@@ -110,6 +110,11 @@ def larger() -> bytes:
     [
         (["--data.kind", "synthetic"], "there are no files"),
         (["--data.condition_on", "[hair]"], "'hair' is not in the data set"),
+        (["--data.hold_out", "[{style: z}]"], "style='z' does not occur"),
+        (["--data.hold_out", "[{style: a}, {style: b}, {style: c}]"], "removes all 12 images"),
+        (["--data.unlabelled", "{hair: 0.5}"], "'hair' is not in the data set"),
+        (["--out", "mine"], "is the folder of the data (data.path=mine)"),
+        (["--out", "x/../mine/images"], "is the folder of the data"),
     ],
 )
 def test_what_cannot_be_checked_exits_with_2(tmp_path, config, ctrak, arguments, words):
@@ -118,3 +123,4 @@ def test_what_cannot_be_checked_exits_with_2(tmp_path, config, ctrak, arguments,
     assert status == 2
     assert words in line
     assert not (tmp_path / "runs").exists()
+    assert {file.name for file in (tmp_path / "mine").iterdir()} == {"images"}

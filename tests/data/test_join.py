@@ -125,7 +125,7 @@ def test_a_name_without_its_picture_is_not_joined_by_index(tmp_path):
 def test_an_index_and_a_name_that_mean_different_pictures_are_refused(tmp_path):
     named_by(tmp_path, "index,filename", "{}.png".format)
     message = refused(tmp_path, handling=SKIP)
-    assert "csv:2: the index 0 and filename '11.png'" in message
+    assert "csv:2: the index 0 and the name '11.png'" in message
     assert "remove one of the two columns" in message
 
 

@@ -34,6 +34,7 @@ NO_LABELS = (
     *("runs/a/.stages/train.json", "runs/a/report/3.png", "runs/a/top/das.csv"),
     *("runs/b/log.jsonl", "runs/b/config.yaml", "runs/b/metrics.json", "images/Thumbs.db"),
     *("runs/c/pictures.jsonl", "runs/c/faults.csv"),
+    *("runs/d/config.yaml", "runs/d/model/model.json", "runs/e/pictures.jsonl"),
 )
 
 

@@ -34,6 +34,7 @@ def act(args: argparse.Namespace) -> None:
     from ctrak_jax.terminal import inspection
 
     found = inspect(config.data, record=Record(out / RECORD), begin=_progress)
+    write_faults(out / FAULTS, found.faults)
     cut, remarks = None, []
     if config.model.kind == "text-to-image":
         remarks += map(str, found.unfound)
@@ -42,7 +43,6 @@ def act(args: argparse.Namespace) -> None:
         from ctrak_jax.models.architecture import model_files_of
 
         cut = cut_captions(model_files_of(config.model, out / "model"), found.captions)
-    write_faults(out / FAULTS, found.faults)
     if args.json:
         said = None if cut is None else cut._asdict()
         print(json.dumps({**inspection.as_json(found), "cut_captions": said}))

@@ -3,7 +3,8 @@
 A column is an attribute if the config names it (``data.condition_on``, ``hold_out``,
 ``unlabelled``). Of the others, all are but
 
-- captions: the first of ``CAPTIONS`` that is there, in any case of letters;
+- captions: the first of ``CAPTIONS`` that is there, in any case of letters, or a ``TITLE`` of which
+  more than half of the pictures have one of their own;
 - what says where a picture came from and not what it shows (``NO_ATTRIBUTES``);
 - where such a column tells that a download tool wrote the records (img2dataset): columns with one
   value, or with more than one value per two pictures;
@@ -20,6 +21,8 @@ from typing import Any, NamedTuple
 
 CAPTIONS = ("caption", "text", "prompt", "description")
 """Columns of captions; the first that is there counts."""
+TITLE = "title"
+"""A column of captions where few pictures share one: else a form of address, or a series."""
 NO_ATTRIBUTES = frozenset(
     (
         *("url", "key", "sha256", "sha512", "md5", "hash", "status", "error_message", "exif"),
@@ -89,10 +92,17 @@ def columns_of(
     return Columns(kept, [None if text is None else line(text) for text in texts])
 
 
-def caption_column(names: Collection[str], wanted: Collection[str]) -> str | None:
+def caption_column(table: Mapping[str, Sequence[Any]], wanted: Collection[str]) -> str | None:
     """The column that holds captions."""
-    found = ((n, name) for n in CAPTIONS for name in names if name.casefold() == n)
-    return next((name for _, name in found if name not in wanted), None)
+    names = [name for name in table if name not in wanted]
+    found = [name for n in CAPTIONS for name in names if name.casefold() == n]
+    found += [name for name in names if name.casefold() == TITLE and _mostly_differ(table[name])]
+    return next(iter(found), None)
+
+
+def _mostly_differ(column: Sequence[Any]) -> bool:
+    said = [text for value in column if (text := as_text(value)) is not None]
+    return 2 * len(set(said)) > len(said)
 
 
 def _is_attribute(name: str, column: Sequence[str | None], records: int, downloaded: bool) -> bool:

@@ -12,6 +12,7 @@ from ctrak_jax.data.faults import Fault
 from ctrak_jax.data.folder.columns import (
     CAPTIONS,
     PARTS,
+    TITLE,
     Columns,
     columns_of,
     columns_of_records,
@@ -19,7 +20,7 @@ from ctrak_jax.data.folder.columns import (
 )
 from ctrak_jax.data.folder.listing import Listing
 from ctrak_jax.data.folder.names import NameIndex, common_folders, shared
-from ctrak_jax.data.folder.tables import FILE_NAMES, LabelTable, TableRow
+from ctrak_jax.data.folder.tables import FILE_NAMES, LabelTable
 from ctrak_jax.data.reading import LARGEST_RECORD, decoded, json_object, read_bounded
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger
@@ -29,6 +30,8 @@ RANKS = ("file_name", "index", "prompts", "sidecars", "folder")
 in a column of Parquet files); sub-folders."""
 CLASS = "class"
 """The attribute that sub-folders give."""
+CLASSES = (CLASS, "label", "category")
+"""Columns of tables that sub-folders may repeat, in any case of letters."""
 RECORD = '{"style": "voxel"}'
 NUMBERS = re.compile(r"(?:[-+]?\.?\d[-+.\deE]*(?:\s+|$)){4,}")
 """Four numbers or more and nothing else: boxes, as YOLO writes them."""
@@ -73,14 +76,17 @@ def table_labels(
         wanted: names that the config mentions.
 
     Raises:
-        UsageError: a row names several pictures, or two rows one.
+        UsageError: a row names several pictures, two rows one, or a column ``index`` beside the
+            names means another picture.
     """
     index, count = NameIndex(names), len(names)
     common = common_folders([row.key for row in table.rows])
+    places = [_number(row.index) for row in table.rows]
+    counted = None not in places
     rows: list[Any] = [None] * count
     lines: list[int] = [0] * count
     faults = []
-    for number, key, values in table.rows:
+    for (number, key, values, _), said in zip(table.rows, places, strict=True):
         found = index.find(key, folder, common)
         place = f"{table.file}:{number}"
         if len(found) > 1:
@@ -95,6 +101,11 @@ def table_labels(
             continue
         if rows[found[0]] is not None:
             raise UsageError(f"{place}: {key!r} stands in line {lines[found[0]]}, too; remove one.")
+        if counted and said != found[0]:
+            raise UsageError(
+                f"{place}: the index {said} and the name {key!r} are different pictures, by its "
+                f"name it is number {found[0]}; remove one of the two columns."
+            )
         rows[found[0]], lines[found[0]] = values, number
     attributes, captions = columns_of_records(rows, wanted)
     return Labels(
@@ -131,51 +142,6 @@ def naming_column(table: LabelTable, names: Sequence[str], wanted: Collection[st
     return None
 
 
-def joined_by_name(
-    table: LabelTable,
-    column: str,
-    names: Sequence[str],
-    name: Callable[[int], str],
-    wanted: Collection[str],
-    folder: str = "",
-) -> Labels:
-    """A table by index with a column that names pictures, which counts.
-
-    Args:
-        column: that names them.
-        names: of the pictures; the others as in :func:`table_labels`.
-
-    Raises:
-        UsageError: as there; or a column called ``index`` means another picture than the name.
-    """
-    keyed = [
-        TableRow(
-            row.line,
-            str(row.values.get(column, "")),
-            {field: value for field, value in row.values.items() if field != column},
-        )
-        for row in table.rows
-    ]
-    columns = tuple(field for field in table.columns if field != column)
-    labels = table_labels(
-        LabelTable(table.file, "file_name", columns, keyed),
-        names,
-        name,
-        {*wanted, *_chosen(table)} - {column},
-        folder,
-    )
-    places = {labels.where(row): row for row in range(len(names))}
-    for number, key, values in () if table.unnamed else table.rows:
-        place = f"{table.file}:{number}"
-        row = places.get(place)
-        if row is not None and row != _index(place, key):
-            raise UsageError(
-                f"{place}: the index {key} and {column} {values[column]!r} are different "
-                f"pictures, by its name it is number {row}; remove one of the two columns."
-            )
-    return labels
-
-
 def index_labels(
     table: LabelTable, count: int, name: Callable[[int], str], wanted: Collection[str]
 ) -> Labels:
@@ -188,9 +154,11 @@ def index_labels(
     rows: list[Any] = [None] * count
     lines: list[int] = [0] * count
     repeated: list[tuple[int, int]] = []
-    for number, key, values in table.rows:
+    for number, key, values, _ in table.rows:
         place = f"{table.file}:{number}"
-        row = _index(place, key)
+        row = _number(key)
+        if row is None:
+            raise UsageError(f"{place}: got the index {key[:40]!r}, expected a number from 0.")
         if row >= count:
             from_one = row == count == len(table.rows)
             hint = " (indices count from 0)" if from_one else ""
@@ -214,7 +182,7 @@ def index_labels(
             f"{table.file}: {len(table.rows)} rows for {count} images; there must be one row per "
             f"image, and {name(missing[0])} has none."
         )
-    attributes, captions = columns_of_records(rows, {*wanted, *_chosen(table)})
+    attributes, captions = columns_of_records(rows, {*wanted, *chosen_columns(table)})
     return Labels(
         RANKS.index("index"),
         f"row in {table.file}",
@@ -224,16 +192,15 @@ def index_labels(
     )
 
 
-def _index(place: str, key: str) -> int:
-    whole = key.partition(".")[0] if key.rstrip("0").endswith(".") else key
-    if not whole.isdecimal() or len(whole) > LONGEST_INDEX:
-        raise UsageError(f"{place}: got the index {key[:40]!r}, expected a number from 0.")
-    return int(whole)
+def _number(index: str) -> int | None:
+    """An index as a number, 3.0 as 3; None of what is none."""
+    whole = index.partition(".")[0] if index.rstrip("0").endswith(".") else index
+    return int(whole) if whole.isdecimal() and len(whole) <= LONGEST_INDEX else None
 
 
-def _chosen(table: LabelTable) -> set[str]:
+def chosen_columns(table: LabelTable) -> set[str]:
     """The attributes of a table by index: every column but the captions."""
-    return {column for column in table.columns if column.casefold() not in CAPTIONS}
+    return {column for column in table.columns if column.casefold() not in (*CAPTIONS, TITLE)}
 
 
 # Lines of captions
@@ -356,8 +323,36 @@ def _labels_of_sidecars(found: SidecarValues, columns: Columns) -> Labels:
 
 
 def folder_labels(listing: Listing) -> Labels | None:
-    """The sub-folders as a class: the first level in which pictures differ, without levels that are
-    parts of the data (``train``, ``test``)."""
+    """The sub-folders as a class, which is said; None where there are none."""
+    values = _folder_values(listing)
+    if values is None:
+        return None
+    row = next(row for row, value in enumerate(values) if value is not None)
+    text = "the attribute class is the name of a sub-folder: %r of %s"
+    logger.info(text, values[row], listing.encoded.name(row))
+    return Labels(RANKS.index("folder"), "sub-folder", {CLASS: values}, None, listing.encoded.name)
+
+
+def agreeing_folders(listing: Listing, tables: Sequence[Labels]) -> list[Labels]:
+    """The sub-folders as the values of a column of classes that has the same ones, in its
+    spelling: what differs is a conflict."""
+    values = _folder_values(listing)
+    folders = {value.casefold() for value in values or () if value is not None}
+    found = []
+    for labels in tables if folders else ():
+        for column in (name for name in labels.attributes if name.casefold() in CLASSES):
+            known = {v.casefold(): v for v in labels.attributes[column] if v is not None}
+            if folders <= known.keys() or known.keys() <= folders:
+                spelled = [value and known.get(value.casefold(), value) for value in values or ()]
+                repeated = {column: spelled}
+                rank, name = RANKS.index("folder"), listing.encoded.name
+                found.append(Labels(rank, "sub-folder", repeated, None, name))
+    return found
+
+
+def _folder_values(listing: Listing) -> list[str | None] | None:
+    """The first level of sub-folders in which pictures differ, without levels that are parts of the
+    data (``train``, ``test``); None where there is none."""
     rest = [folder.split("/") if folder else [] for folder in listing.folders]
     level: set[str] = set()
     values: list[str | None] = []
@@ -367,9 +362,4 @@ def folder_labels(listing: Listing) -> Labels | None:
         level = {parts[0].casefold() for parts in rest if parts}
         values = [parts[0] if parts else None for parts in rest]
         rest = [parts[1:] for parts in rest]
-    if level <= PARTS:
-        return None
-    row = next(row for row, value in enumerate(values) if value is not None)
-    text = "the attribute class is the name of a sub-folder: %r of %s"
-    logger.info(text, values[row], listing.encoded.name(row))
-    return Labels(RANKS.index("folder"), "sub-folder", {CLASS: values}, None, listing.encoded.name)
+    return None if level <= PARTS else values

@@ -14,7 +14,10 @@ from typing import Any
 
 LEFTOVERS = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin"}
 """What operating systems leave in folders and archives, beside names that begin with a dot."""
-RUN = ({".stages"}, {"config.yaml", "log.jsonl"}, {"faults.csv", "pictures.jsonl"})
+RUN = (
+    *({".stages"}, {"config.yaml", "log.jsonl"}, {"config.yaml", "model"}),
+    {"faults.csv", "pictures.jsonl"},
+)
 """Names that together show that a run or a check wrote the folder."""
 HASH = re.compile(r"[0-9a-f]{8,}(-[0-9a-f]+)*", re.IGNORECASE)
 

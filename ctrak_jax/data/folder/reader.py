@@ -4,7 +4,7 @@ The pictures are listed by name; the sources say by name or place what each of t
 say is joined; what does not fit is a fault.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from ctrak_jax.data.faults import refuse
 from ctrak_jax.data.folder.join import join
 from ctrak_jax.data.folder.labels import (
     Labels,
+    agreeing_folders,
+    chosen_columns,
     folder_labels,
     index_labels,
-    joined_by_name,
     naming_column,
     prompt_labels,
     sidecar_labels,
@@ -24,7 +25,7 @@ from ctrak_jax.data.folder.labels import (
 )
 from ctrak_jax.data.folder.listing import KINDS, Listing, list_pictures
 from ctrak_jax.data.folder.names import walk
-from ctrak_jax.data.folder.tables import LabelTable, read_table
+from ctrak_jax.data.folder.tables import LabelTable, is_counted, keyed_by, read_table
 from ctrak_jax.data.folder.unread import TABLE_SUFFIXES, unread
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.data.reading import json_object, open_npy, read_bounded
@@ -88,7 +89,7 @@ def survey_folder(path: Path, wanted: Sequence[str] = (), *, resize: bool = Fals
             raise UsageError(f"{array}: data.resize works on picture files alone; leave it out.")
         images, listing = _array(array), None
     else:
-        by_place = bool(prompts) or any(table.key == "index" for table in tables)
+        by_place = bool(prompts) or any(map(is_counted, tables))
         listing = _listing(path, folder, below, by_place)
         images = listing.encoded
     count = len(images)
@@ -96,12 +97,7 @@ def survey_folder(path: Path, wanted: Sequence[str] = (), *, resize: bool = Fals
     def name(row: int) -> str:
         return f"{array}: image {row}" if listing is None else listing.encoded.name(row)
 
-    sources = [
-        _named(table, folder, listing, wanted)
-        if table.key == "file_name"
-        else _counted(table, folder, listing, wanted) or index_labels(table, count, name, wanted)
-        for table in tables
-    ]
+    sources = [_of_table(table, folder, listing, count, name, wanted) for table in tables]
     sources += [prompt_labels(file, count) for file in prompts]
     if listing is not None:
         sources += sidecar_labels(listing, wanted)
@@ -145,29 +141,29 @@ def _listing(path: Path, folder: Path, below: Sequence[str], by_place: bool) -> 
     return list_pictures(folder, names, by_place=by_place)
 
 
-def _named(
-    table: LabelTable, folder: Path, listing: Listing | None, wanted: Sequence[str]
+def _of_table(
+    table: LabelTable,
+    folder: Path,
+    listing: Listing | None,
+    count: int,
+    name: Callable[[int], str],
+    wanted: Collection[str],
 ) -> Labels:
-    if listing is None or listing.names is None:
+    """What a table says: by the names of files, which a table by index may have, too; else by
+    index."""
+    names = None if listing is None else listing.names
+    if table.key == "index":
+        column = None if names is None else naming_column(table, names, wanted)
+        if column is None:
+            return index_labels(table, count, name, wanted)
+        wanted = {*wanted, *chosen_columns(table)} - {column}
+        table = keyed_by(table, column)
+    if names is None:
         raise UsageError(
             f"{table.file}: names files, and the images of this folder have no names; use a column "
             "'index' in its place."
         )
-    name = listing.encoded.name
-    return table_labels(table, listing.names, name, wanted, _below(folder, table.file))
-
-
-def _counted(
-    table: LabelTable, folder: Path, listing: Listing | None, wanted: Sequence[str]
-) -> Labels | None:
-    """A table by index that also names the pictures; None where it does not."""
-    if listing is None or listing.names is None:
-        return None
-    column = naming_column(table, listing.names, wanted)
-    if column is None:
-        return None
-    below, name = _below(folder, table.file), listing.encoded.name
-    return joined_by_name(table, column, listing.names, name, wanted, below)
+    return table_labels(table, names, name, wanted, _below(folder, table.file))
 
 
 def _below(folder: Path, file: Path) -> str:
@@ -179,10 +175,14 @@ def _below(folder: Path, file: Path) -> str:
 
 def _classes(listing: Listing, sources: Sequence[Labels]) -> list[Labels]:
     """Sub-folders as classes, where no other source has attributes; where a tool chose the folders,
-    nor captions."""
-    attributed = any(labels.attributes for labels in sources)
+    nor captions. Where a table has the classes, too, the two must agree."""
     captioned = listing.sharded and any(labels.captions for labels in sources)
-    found = None if attributed or captioned else folder_labels(listing)
+    if captioned:
+        return []
+    tables = [labels for labels in sources if labels.attributes]
+    if tables:
+        return [] if listing.sharded else agreeing_folders(listing, tables)
+    found = folder_labels(listing)
     return [] if found is None else [found]
 
 

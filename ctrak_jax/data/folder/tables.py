@@ -30,11 +30,19 @@ EXPECTED = "'index,<attribute>,...' or 'file_name,<attribute>,...'"
 
 
 class TableRow(NamedTuple):
-    """A row: its line, what it belongs to, and its values by column."""
+    """A row.
+
+    Attributes:
+        line: in the file.
+        key: what it belongs to, a name or an index.
+        values: by column.
+        index: what a column ``index`` beside the names says.
+    """
 
     line: int
     key: str
     values: dict[str, Any]
+    index: str = ""
 
 
 class LabelTable(NamedTuple):
@@ -92,7 +100,8 @@ def _cells(file: Path, text: str) -> LabelTable:
     dropped = {n for n in unnamed if n == 0 or not any(row.cells[n : n + 1] for row in body)}
     if unnamed - dropped:
         raise UsageError(f"{file}: column {min(unnamed - dropped) + 1} has no name; name it.")
-    keys = {place} | {n for n in range(width) if _role(header[n]) == "index"}
+    counts = [n for n in range(width) if n != place and _role(header[n]) == "index"]
+    keys = {place, *counts}
     columns = {n: header[n] for n in range(width) if n not in keys | dropped}
     twice = [name for name in columns.values() if list(columns.values()).count(name) > 1]
     if twice:
@@ -105,8 +114,30 @@ def _cells(file: Path, text: str) -> LabelTable:
                 f"{file}:{line}: got {delimiter.join(cells)!r} ({said}), expected {width} values "
                 "as in the first line."
             )
-        found.append(TableRow(line, cells[place], {name: cells[n] for n, name in columns.items()}))
+        values = {name: cells[n] for n, name in columns.items()}
+        found.append(TableRow(line, cells[place], values, cells[counts[0]] if counts else ""))
     return LabelTable(file, key, tuple(columns.values()), found, not header[place])
+
+
+def is_counted(table: LabelTable) -> bool:
+    """Does a table say of its rows which number their picture has?"""
+    return table.key == "index" or any(row.index for row in table.rows)
+
+
+def keyed_by(table: LabelTable, column: str) -> LabelTable:
+    """A table by index as one that names files by another of its columns. The index stays beside
+    the names where it has a name of its own."""
+    rows = [
+        TableRow(
+            row.line,
+            str(row.values.get(column, "")),
+            {name: value for name, value in row.values.items() if name != column},
+            "" if table.unnamed else row.key,
+        )
+        for row in table.rows
+    ]
+    columns = tuple(name for name in table.columns if name != column)
+    return LabelTable(table.file, "file_name", columns, rows)
 
 
 def _role(header: str) -> Literal["file_name", "index"] | None:
@@ -191,6 +222,7 @@ def _json_lines(file: Path, text: str) -> LabelTable:
             f"{file}: expected lines such as " + '{"file_name": "0.png", "style": "voxel"}.'
         )
     rows, key = [], names[place]
+    count = next((name for name in names if name != key and _role(name) == "index"), None)
     for number, found in objects:
         if key not in found or not isinstance(found[key], str | int):
             raise UsageError(f"{file}:{number}: has no {key!r}, which other lines have.")
@@ -199,6 +231,7 @@ def _json_lines(file: Path, text: str) -> LabelTable:
             for name, value in found.items()
             if name != key and _role(name) != "index" and as_text(value) is not None
         }
-        rows.append(TableRow(number, str(found[key]), values))
+        index = as_text(found.get(count)) if count is not None else None
+        rows.append(TableRow(number, str(found[key]), values, index or ""))
     columns = dict.fromkeys(name for row in rows for name in row.values)
     return LabelTable(file, _role(key) or "index", tuple(columns), rows)

@@ -25,7 +25,7 @@ NO_LABELS = (
     *(".md", ".rst", ".pdf", ".htm", ".html", ".bib", ".yaml", ".yml", ".toml", ".cfg", ".ini"),
     *(".py", ".pyc", ".ipynb", ".sh", ".bat", ".lock", ".log", ".part", ".tmp"),
 )
-WRITTEN = ("skipped.csv", "faults.csv", "log.jsonl")
+WRITTEN = ("skipped.csv", "faults.csv", "log.jsonl", "pictures.jsonl")
 
 
 def unread(files: Iterable[Any]) -> list[Fault]:
