@@ -85,7 +85,7 @@ class Benchmark(NamedTuple):
     def probe(self) -> None:
         """Warn where the model predicts something else than its scheduler says, by LAION rows."""
         where = self.folder, self.architecture, self.config.model.dtype, self.mesh
-        probe.probe(probe.Subject(*where, self.laion().inputs, len(self.rows), self.load))
+        probe.probe(probe.Probed(*where, self.laion().inputs, len(self.rows), self.load))
 
     def placed(self) -> PlacedNetwork:
         """The model split and placed."""

@@ -25,7 +25,7 @@ SAMPLES = 4
 FILE = "probe.json"
 
 
-class Subject(NamedTuple):
+class Probed(NamedTuple):
     """A model, and samples that it is probed by.
 
     Attributes:
@@ -33,7 +33,7 @@ class Subject(NamedTuple):
         architecture: with the prediction that the network is read as.
         dtype: that it computes in.
         inputs: the samples and their conditions.
-        count: how many there are.
+        samples: how many there are.
         load: reads the model.
     """
 
@@ -42,7 +42,7 @@ class Subject(NamedTuple):
     dtype: str
     mesh: Mesh
     inputs: SampleInputs
-    count: int
+    samples: int
     load: Callable[[], Denoiser]
 
 
@@ -53,19 +53,19 @@ def run(ctx: Context) -> None:
     if hosts.is_first():
         model, count = ctx.config.model, len(ctx.dataset.train_index)
         where = ctx.folder, ctx.architecture, model.dtype, ctx.mesh
-        probe(Subject(*where, ctx.inputs, count, ctx.load))
+        probe(Probed(*where, ctx.inputs, count, ctx.load))
 
 
-def probe(subject: Subject) -> None:
+def probe(probed: Probed) -> None:
     """Warn where the losses of one batch speak for another reading of the network. They are
     computed once per model, and the warning comes every time."""
-    file = subject.folder.root / FILE
-    key = plain(model_file.key(subject.folder.model, subject.dtype))
+    file = probed.folder.root / FILE
+    key = plain(model_file.key(probed.folder.model, probed.dtype))
     found: dict[str, Any] = read_json(file, "featurize") if file.exists() else {}
     if found.get("made_from") != key:
-        found = {"made_from": key, "losses": _losses(subject)}
+        found = {"made_from": key, "losses": _losses(probed)}
         write_atomically(file, json.dumps(found, indent=1) + "\n")
-    losses, taken = found["losses"], subject.architecture.noise.prediction
+    losses, taken = found["losses"], probed.architecture.noise.prediction
     better = better_reading(np.array([losses[name] for name in READINGS]), taken)
     if better is not None:
         logger.warning(
@@ -75,17 +75,17 @@ def probe(subject: Subject) -> None:
         )
 
 
-def _losses(subject: Subject) -> dict[str, float]:
+def _losses(probed: Probed) -> dict[str, float]:
     """The mean loss of a few samples by every reading."""
-    denoiser, noise, mesh = subject.load(), subject.architecture.noise, subject.mesh
+    denoiser, noise, mesh = probed.load(), probed.architecture.noise, probed.mesh
     specs = jax.tree.map(lambda leaf: devices.parameter_spec(leaf.shape, mesh), denoiser.params)
-    count = min(SAMPLES, subject.count)
+    count = min(SAMPLES, probed.samples)
     rows = devices.padded(np.arange(count), count + -count % mesh.size)
 
     def losses(params, batch):
         one = partial(reading_losses, denoiser.eps_fn, *noise, params)
         return jax.vmap(one, (0, 0, None))(*batch, jax.random.key(0))
 
-    batch = subject.inputs.samples(rows), subject.inputs.conditions(rows)
+    batch = probed.inputs.samples(rows), probed.inputs.conditions(rows)
     found = np.asarray(devices.over_samples(losses, mesh, specs)(denoiser.params, batch))
     return dict(zip(READINGS, found[:count].mean(0).tolist(), strict=True))

@@ -81,7 +81,7 @@ def table_labels(
     """
     index, count = NameIndex(names), len(names)
     common = common_folders([row.key for row in table.rows])
-    places = [_number(row.index) for row in table.rows]
+    places = [_number(row.counted) for row in table.rows]
     counted = None not in places
     rows: list[Any] = [None] * count
     lines: list[int] = [0] * count

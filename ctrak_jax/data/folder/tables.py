@@ -36,13 +36,13 @@ class TableRow(NamedTuple):
         line: in the file.
         key: what it belongs to, a name or an index.
         values: by column.
-        index: what a column ``index`` beside the names says.
+        counted: what a column ``index`` beside the names says.
     """
 
     line: int
     key: str
     values: dict[str, Any]
-    index: str = ""
+    counted: str = ""
 
 
 class LabelTable(NamedTuple):
@@ -121,7 +121,7 @@ def _cells(file: Path, text: str) -> LabelTable:
 
 def is_counted(table: LabelTable) -> bool:
     """Does a table say of its rows which number their picture has?"""
-    return table.key == "index" or any(row.index for row in table.rows)
+    return table.key == "index" or any(row.counted for row in table.rows)
 
 
 def keyed_by(table: LabelTable, column: str) -> LabelTable:
