@@ -32,7 +32,7 @@ REBUILD := yes
 endif
 endif
 
-.PHONY: help install run text-to-image test test-all test-newest tpu vocabulary lint format docs bench lock clean
+.PHONY: help install quick run text-to-image test test-all test-newest tpu vocabulary lint format docs bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -40,6 +40,9 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
 
 install: $(STAMP) ## create .venv and install the locked packages (the other targets do this themselves)
+
+quick: $(STAMP) ## a first answer in two minutes: what taught the red in this red triangle?
+	$(BIN)/ctrak demo $(ARGS)
 
 run: $(STAMP) ## train, attribute and report on the synthetic shapes (CONFIG=, OUT=)
 	$(BIN)/ctrak run $(CONFIG) --out $(OUT) $(ARGS)

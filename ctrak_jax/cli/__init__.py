@@ -2,7 +2,7 @@
 
 Each command is a module of this package, imported when it is called: ``declare(parser)`` adds its
 arguments, ``act(args)`` does the work and imports what that takes, so that help and errors in the
-arguments come before JAX is loaded.
+arguments come before JAX is loaded. It may return an exit status.
 """
 
 import argparse
@@ -19,6 +19,7 @@ DESCRIPTION = "Concept-level data attribution: which training images taught a mo
 
 
 COMMANDS = {
+    "demo": "a first answer within two minutes: what taught the red in this red triangle?",
     "init": "look at a folder of images and write a config for it",
     "run": "every stage in order, each skipped where its result is there",
     "train": "train the model",
@@ -40,6 +41,7 @@ COMMANDS = {
     "data avatars": "draw the avatar benchmark: six styles, six attributes",
     "info": "what a run or store holds; verifies its features",
     "status": "what a run in another terminal is doing",
+    "doctor": "versions, devices, optional parts, and a self-test with numbers",
     "plan": "memory, time and store size of featurize on a TPU topology, without a TPU",
     "bench": "throughput of the hot parts on this machine",
     "bench accelerator": "numbers and throughput of the accelerator, in minutes",
@@ -92,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 bad usage or config, 75 out of time, 130 interrupted, 1 anything
     else."""
     try:
-        _main(sys.argv[1:] if argv is None else argv)
+        return _main(sys.argv[1:] if argv is None else argv)
     except UsageError as error:
         return _ended(2, error)
     except (StoreError, HostError, OSError) as error:
@@ -106,17 +108,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
             hosts.leave(1, repr(error))
         raise
-    return 0
 
 
-def _main(argv: Sequence[str]) -> None:
+def _main(argv: Sequence[str]) -> int:
     args = parse(argv)
     from ctrak_jax import log
 
     log.set_up()
-    module_of(args.command).act(args)
+    status = module_of(args.command).act(args) or 0
     if hosts := _joined():
         hosts.finish()
+    return status
 
 
 def _ended(status: int, reason: object) -> int:

@@ -43,7 +43,7 @@ def switch_on(setting: Path | str) -> None:
     if setting == "auto" and "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     try:
-        folder = (_cache_folder() if setting == "auto" else Path(setting)) / _machine()
+        folder = _place(setting)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _trim(folder)
         if not os.access(folder, os.W_OK | os.X_OK):
@@ -56,6 +56,22 @@ def switch_on(setting: Path | str) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     warnings.showwarning = partial(_show, folder, warnings.showwarning)
+
+
+def folder_of(setting: Path | str) -> Path | None:
+    """Where compiled programs are kept, which need not be there yet; None for nowhere."""
+    if setting == "none":
+        return None
+    if setting == "auto" and (given := os.environ.get("JAX_COMPILATION_CACHE_DIR")):
+        return Path(given)
+    try:
+        return _place(setting)
+    except RuntimeError:  # there is no home folder
+        return None
+
+
+def _place(setting: Path | str) -> Path:
+    return (_cache_folder() if setting == "auto" else Path(setting)) / _machine()
 
 
 def _show(

@@ -88,7 +88,7 @@ def run(ctx: Context) -> None:
         network, (size,) = ctx.architecture.network, ctx.architecture.condition
         assert isinstance(network, DiT)
         params = load_published(network, model.checkpoint, ctx.training_set.image_shape, size)
-        _save(training, params)
+        save(training, params)
     else:
         with stage(ctx.folder.root, "train", ctx.mesh.size) as record:
             fit(training, make_trainer(training), record)
@@ -115,13 +115,14 @@ def fit(training: ModelTraining, program: Trainer, record: StageRecord) -> None:
         title=f"train (seed {training.seed})",
         too_fast="train.learning_rate",
     )
-    _save(training, found.params)
+    save(training, found.params)
     shutil.rmtree(checkpoints, ignore_errors=True)
     record.samples = found.steps * train.batch
     record.extra = {"loss": round(found.loss, 5), "seed": training.seed}
 
 
-def _save(training: ModelTraining, params: Params) -> None:
+def save(training: ModelTraining, params: Params) -> None:
+    """Leave a model of these parameters."""
     about = described(training.architecture, training.data)
     model_file.save(training.folder, params, about, training.made_from)
 

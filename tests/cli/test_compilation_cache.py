@@ -50,6 +50,21 @@ def test_a_folder_is_named_by_the_setting(tmp_path):
     assert Path(folder()).parent == tmp_path / "mine"
 
 
+def test_the_folder_is_said_before_it_is_there(monkeypatch, tmp_path):
+    named = compilation_cache.folder_of(tmp_path / "mine")
+    assert named is not None
+    assert not named.exists()
+    compilation_cache.switch_on(tmp_path / "mine")
+    assert folder() == str(named)
+    assert compilation_cache.folder_of("none") is None
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "jax"))
+    assert compilation_cache.folder_of("auto") == tmp_path / "jax"
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", missing)
+    assert compilation_cache.folder_of("auto") is None
+
+
 def test_jax_s_own_variable_wins_over_auto(monkeypatch, tmp_path):
     before = folder()
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "jax"))
