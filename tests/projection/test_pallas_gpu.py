@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
 from jax.experimental.pallas import mosaic_gpu
-from jax.sharding import AbstractDevice, AbstractMesh, PartitionSpec, use_abstract_mesh
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType, PartitionSpec, use_abstract_mesh
 
 from ctrak_jax.projection import Projection, kernels, pallas_gpu, project, reference, xla
 
@@ -119,7 +119,7 @@ def test_every_batch_has_a_program_that_fits_a_multiprocessor(monkeypatch, sampl
 def test_the_kernel_lowers_for_cuda(dtype, devices):
     """For one GPU and for samples split over four."""
     gpu = AbstractDevice(H100, num_cores=132, platform="gpu")
-    mesh = AbstractMesh((devices,), ("samples",), abstract_device=gpu)
+    mesh = AbstractMesh((devices,), ("samples",), (AxisType.Auto,), abstract_device=gpu)
     run = partial(pallas_gpu.project, kind="rademacher", k=4096, seed=0, tile=1)
     if devices > 1:
         split = PartitionSpec("samples")
