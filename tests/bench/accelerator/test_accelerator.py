@@ -17,6 +17,7 @@ from ctrak_jax.bench.accelerator import counting, networks, numerics, projection
 from ctrak_jax.bench.accelerator.machine import Rates
 from ctrak_jax.bench.accelerator.measuring import LeftOutError, Measurement, apart
 from ctrak_jax.bench.accelerator.sizes import FULL, SMALL, TINY
+from ctrak_jax.projection import kernels
 from tests.paths import ROOT
 
 START = 4.0
@@ -240,6 +241,24 @@ def test_a_roofline_is_the_slowest_of_three():
     seconds = least.seconds(Rates(flops=1e6, bytes=1e3, integers=1e5))
     assert max(seconds, key=lambda name: seconds[name]) == "memory"
     assert seconds["memory"] == pytest.approx(8.512)
+
+
+@pytest.mark.parametrize(("capability", "kernel"), [("9.0", True), ("8.0", False)])
+def test_a_gpu_is_measured_in_the_forms_that_it_has(monkeypatch, capability, kernel):
+    """An H100 and an A100: the kernel, plain JAX with its default tile, both tiles of srht."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(kernels, "compute_capability", lambda: capability)
+    first = f"d = {FULL.d[0]:,}, batch {FULL.batches[0]}"
+    names = {found.name for found in projections.measurements(FULL, None)}
+    assert {
+        f"rademacher, xla, {first}, tile 8,192",
+        f"srht, xla, {first}",
+        f"srht, xla, {first}, tile 1,048,576",
+        f"sjlt, xla, {first}",
+    } <= names
+    assert (f"rademacher, pallas_gpu, {first}" in names) is kernel
+    compared = {found.name for found in numerics.measurements(FULL)}
+    assert any("rademacher, pallas_gpu" in name for name in compared) is kernel
 
 
 def test_speed_is_beside_the_rates():
