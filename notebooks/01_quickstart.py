@@ -135,6 +135,7 @@ status = cli.main(["attribute", "demo", *about])
 # - Open `demo/report/index.html` of a run in a browser: every question, every method.
 # - `ctrak init my_images` writes a config for a folder of your own images, and `ctrak run
 #   my_images.yaml` answers its questions.
-# - What each number means: the notebook on reading an answer. How it is computed: the notebook on
-#   the method.
-# - Your own network takes twelve lines: the notebook on networks.
+# - What each number means: [reading an answer](05_reading_an_answer.py). How it is computed: [the
+#   method](02_the_method.py).
+# - [Your own network](03_your_own_network.py), [a text-to-image model](04_text_to_image.py),
+#   [several devices](06_scaling.py).

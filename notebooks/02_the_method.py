@@ -12,7 +12,7 @@
 # # The method, on one sample
 # The equations of the method beside the functions that compute them. A sample is a point in the
 # plane, so that states, paths and guidance can be drawn. Everything holds for images without a
-# change. Equations have the numbers of the page on the method.
+# change. Equations have the numbers of [the method](../docs/explanation/method.md).
 
 # %%
 import jax
@@ -22,26 +22,32 @@ import numpy as np
 import optax
 
 import ctrak_jax as ct
-from ctrak_jax.reward import linearise
+from ctrak_jax.reward import Mixture, linearise
 from ctrak_jax.schedule import add_noise, posterior_mean
 from ctrak_jax.trajectory import ddim_step
 
 plt.rcParams.update({"figure.dpi": 110, "axes.grid": True, "grid.alpha": 0.3})
 
 # %% [markdown]
-# ## Data: four clusters, one of them held out
-# Every point has two attributes, its side (left or right) and its level (low or high). No training
-# point is right AND high. A condition is two one-hot blocks, and zeros say nothing.
+# ## Data: nine clusters, one of them held out
+# Every point has two attributes, its side (left, middle, right) and its level (low, middle, high).
+# No training point is right AND high. A condition is two one-hot blocks, and zeros say nothing.
 
 # %%
-SIDES, LEVELS = ("left", "right"), ("low", "high")
+seen = [(side, level) for side in range(3) for level in range(3) if (side, level) != (2, 2)]
+values = np.array(seen * 40)  # [sample, (side, level)]
 rng = np.random.default_rng(0)
-corners = np.array([(0, 0), (0, 1), (1, 0)])[np.arange(300) % 3]  # [sample, (side, level)]
-x0 = jnp.asarray(2.0 * corners - 1.0 + 0.25 * rng.standard_normal((300, 2)), jnp.float32)
-one_hot = np.eye(2, dtype=np.float32)
-cond = jnp.asarray(np.concatenate([one_hot[corners[:, 0]], one_hot[corners[:, 1]]], axis=1))
-null = jnp.zeros(4)
-right_high, left_high = jnp.array([0.0, 1, 0, 1]), jnp.array([1.0, 0, 0, 1])
+x0 = 1.3 * (values - 1.0) + 0.18 * rng.standard_normal(values.shape)
+x0 = jnp.asarray(x0, jnp.float32)
+
+
+def condition(side, level):
+    return jnp.concatenate([jax.nn.one_hot(side, 3), jax.nn.one_hot(level, 3)])
+
+
+cond = jax.vmap(condition)(*values.T)
+null = jnp.zeros(6)
+right_high = condition(2, 2)
 
 # %% [markdown]
 # ## The network
@@ -63,7 +69,7 @@ def eps_fn(params, x, t, cond):
     return h
 
 
-sizes = [(14, 64), (64, 64), (64, 2)]
+sizes = [(16, 64), (64, 64), (64, 2)]
 keys = jax.random.split(jax.random.key(0), 3)
 params = [layer(key, *size) for key, size in zip(keys, sizes, strict=True)]
 
@@ -93,7 +99,7 @@ def loss_of(params, key):
     rows = jax.random.randint(which, (256,), 0, len(x0))
     times = jax.random.randint(when, (256,), 0, schedule.steps)
     noise = jax.random.normal(what, (256, 2))
-    kept = jnp.repeat(jax.random.bernoulli(drop, 0.85, (256, 2)), 2, axis=1)
+    kept = jnp.repeat(jax.random.bernoulli(drop, 0.85, (256, 2)), 3, axis=1)
     noised = jax.vmap(add_noise, (None, 0, 0, 0))(schedule, x0[rows], times, noise)
     found = jax.vmap(eps_fn, (None, 0, 0, 0))(params, noised, times, cond[rows] * kept)
     return jnp.mean((found - noise) ** 2)
@@ -118,12 +124,12 @@ print(f"loss {losses[:50].mean():.3f} -> {losses[-200:].mean():.3f}")
 grid = ct.grid(steps=50, every=5)
 noise = jax.random.normal(jax.random.key(2), (200, 2))
 drawn = jax.vmap(lambda n: ct.sample(eps_fn, params, schedule, grid, n, right_high))(noise)
-names = [f"{SIDES[s]}, {LEVELS[v]}" for s, v in ((0, 0), (0, 1), (1, 0))]
+is_right = values[:, 0] == 2
 fig, ax = plt.subplots(figsize=(4.6, 4.2))
-for i, name in enumerate(names):
-    ax.scatter(*x0[i::3].T, s=9, label=f"training: {name}")
-ax.scatter(*drawn.x0.T, s=9, c="k", alpha=0.5, label='generated: "right, high"')
-ax.set(xlabel="side", ylabel="level", xlim=(-2.1, 2.1), ylim=(-2.1, 2.8))
+ax.scatter(*x0[~is_right].T, s=9, c="0.6", label="training")
+ax.scatter(*x0[is_right].T, s=9, c="C3", label="training, right")
+ax.scatter(*drawn.x0.T, s=9, c="k", alpha=0.5, label='generated, "right and high"')
+ax.set(xlabel="side", ylabel="level", xlim=(-2.2, 2.2), ylim=(-2.2, 2.8))
 ax.legend(fontsize=8, loc="upper center", ncols=2, frameon=False)
 fig.tight_layout()
 
@@ -141,8 +147,9 @@ fig.tight_layout()
 # of the training sample, and the Fisher $F$.
 
 # %%
-x_query = drawn.x0[jnp.argmin(jnp.sum((drawn.x0 - 1.0) ** 2, axis=1))]
-c, c_minus = right_high, left_high  # with the concept "right", and without it
+x_query = drawn.x0[jnp.argmin(jnp.sum((drawn.x0 - 1.3) ** 2, axis=1))]
+c = right_high  # and without the concept "right": left or middle, each counting alike
+c_minus = Mixture(jnp.stack([condition(0, 2), condition(1, 2)]), jnp.array([0.5, 0.5]))
 print("the generated point:", np.round(x_query, 2))
 
 # %% [markdown]
@@ -177,7 +184,8 @@ print("largest difference:", float(jnp.abs(by_hand - query_path.x).max()))
 # \tag{4.3}
 # $$
 #
-# By default the states of training samples are forward noise (1.1), which costs no inversion.
+# By default the states of training samples are forward noise, equation (1.1), which costs no
+# inversion.
 
 
 # %%
@@ -188,10 +196,10 @@ def inversion(x0, cond, guidance=None):
 fig, axes = plt.subplots(1, 3, figsize=(9.6, 3.5), sharex=True, sharey=True)
 axes[0].plot(*jnp.vstack([x_query, query_path.x]).T, "k.-", lw=1)
 axes[0].set_title("the question, under its condition", fontsize=9)
-guided = ct.Guidance(2.0, c_minus)
-for i, shade in zip((1, 2, 4, 5), ("C1", "C2", "C1", "C2"), strict=True):
+for i, shade in zip((0, 2, 6, 7), ("C0", "C1", "C2", "C4"), strict=True):
     plain = inversion(x0[i], cond[i])
-    led = inversion(x0[i], cond[i], guided._replace(negative=cond[i][jnp.array([1, 0, 2, 3])]))
+    other_side = condition((values[i, 0] + 1) % 3, values[i, 1])
+    led = inversion(x0[i], cond[i], ct.Guidance(2.0, other_side))
     axes[1].plot(*jnp.vstack([x0[i], plain]).T, ".-", c=shade, lw=1)
     axes[1].plot(*jnp.vstack([x0[i], led]).T, ".--", c=shade, lw=1, alpha=0.6)
     noised = ct.forward_path(schedule, x0[i], grid.recorded, jax.random.key(i)).x
@@ -234,7 +242,15 @@ fig.tight_layout()
 # %%
 x, t = query_path.x[1], query_path.t[1]
 step = linearise(eps_fn, params, x, t, c)
-delta = eps_fn(params, x, t, c) - eps_fn(params, x, t, c_minus)
+
+
+def shift(x, t):
+    """delta of equation (2.6)."""
+    others = jax.vmap(lambda c_v: eps_fn(params, x, t, c_v))(c_minus.conditions)
+    return eps_fn(params, x, t, c) - c_minus.weights @ others
+
+
+delta = shift(x, t)
 print("u by the equations", -2 / x.size * delta)
 print("u by ct.slider    ", ct.slider(c_minus)(step))
 
@@ -248,14 +264,8 @@ print("largest difference of (2.1) and (2.2):", max(float(jnp.abs(a - b).max()) 
 # it points to the right.
 
 # %%
-side, level = jnp.meshgrid(jnp.linspace(-1.8, 1.8, 13), jnp.linspace(-1.8, 1.8, 13))
+side, level = jnp.meshgrid(jnp.linspace(-1.9, 1.9, 13), jnp.linspace(-1.9, 1.9, 13))
 plane = jnp.stack([side.ravel(), level.ravel()], axis=1)
-
-
-def shift(x, t):
-    return eps_fn(params, x, t, c) - eps_fn(params, x, t, c_minus)
-
-
 fig, axes = plt.subplots(1, 3, figsize=(9.6, 3.5), sharey=True)
 for ax, t in zip(axes, (99, 299, 599), strict=True):
     arrows = -jax.vmap(shift, (0, None))(plane, t)
@@ -313,7 +323,7 @@ print("u by ct.dps           ", u)
 
 # %%
 near = ct.grid(steps=50, every=5, kept=3)
-unnamed = cond * jnp.array([0.0, 0, 1, 1])  # the side is not named
+unnamed = cond * jnp.array([0.0, 0, 0, 1, 1, 1])  # the side is not named
 
 
 def train_gradient(x0, cond, index):
@@ -372,7 +382,6 @@ fig.tight_layout()
 gram = ct.fisher.update(ct.fisher.init(1024), phi)  # streams over batches
 z = ct.fisher.cholesky(gram, phi_q, [100.0])[0]
 scores = ct.influence(phi, z)[0]
-is_right = corners[:, 0] == 1
 ranking = ct.top_k(scores[None], k=10)
 print("precision@10:", ct.precision_at_k(ranking.samples[0], is_right, k=10))
 print("base rate:   ", is_right.mean().round(2))
@@ -410,7 +419,7 @@ for ax, (name, found) in zip(
     ax.set(title=f'{name}: "right" in {precision:.0%} of the top 10', xlabel="side")
 axes[0].set_ylabel("level")
 axes[0].legend(fontsize=8)
-fig.colorbar(dots, ax=axes, label="score / largest", fraction=0.03)
+_ = fig.colorbar(dots, ax=axes, label="score / largest", fraction=0.03)
 
 # %% [markdown]
 # ## The sign of a score
@@ -424,9 +433,8 @@ def concept_loss(moved):
     """(2.1) along the question's path; the shifted predictions stay those of the model as it is."""
 
     def at(x, t):
-        wanted = eps_fn(params, x, t, c)
-        delta = wanted - eps_fn(params, x, t, c_minus)
-        return jnp.mean((wanted + delta - eps_fn(moved, x, t, c)) ** 2)
+        wanted = eps_fn(params, x, t, c) + shift(x, t)
+        return jnp.mean((wanted - eps_fn(moved, x, t, c)) ** 2)
 
     return jax.vmap(at)(query_path.x[:3], query_path.t[:3]).mean()
 
@@ -444,9 +452,9 @@ for name, samples in {"the ten best": order[:10], "the ten worst": order[-10:]}.
 
 # %% [markdown]
 # ## What to try next
-# - Ask about "high" in the same point: `c_minus` is then "right and low", and the level must not be
-#   named.
+# - Ask about "high" in the same point: `c_minus` is then right and low or middle, and the level
+#   must not be named.
 # - Set `normalise=False` in both gradients, which is one step of the paper's ablation.
 # - Denoise training samples under `cond` instead of `unnamed`: the labels then help, and the
 #   precision says less.
-# - Put a network of your own in place of `eps_fn`: the next notebook.
+# - Put [a network of your own](03_your_own_network.py) in place of `eps_fn`.

@@ -179,8 +179,8 @@ ax.set_axis_off()
 fig.tight_layout()
 
 # %% [markdown]
-# Two thirds of the pictures are of each word's other or of its own kind: a third is red, a third is
-# a triangle. That is what chance finds.
+# A third of the pictures is red, and a third shows a triangle: three of ten is what chance finds.
+# Pictures that show the word's other value are mistakes. This model was trained for seconds.
 
 # %% [markdown]
 # ## What to try next
@@ -188,4 +188,4 @@ fig.tight_layout()
 #   ["*attn2*"], batch: 8, time_chunk: 1}` for its size.
 # - `--scope global` asks what taught the model the concept in whatever it makes of the prompt.
 # - `--minus "a blue triangle"` asks for red against blue, and not for red against nothing.
-# - `ctrak tune` trains a LoRA, whose parameters alone can be asked.
+# - `ctrak tune` trains a [LoRA](../docs/howto/lora.md), whose parameters alone can be asked.

@@ -4,7 +4,6 @@ import itertools
 import json
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -25,7 +24,6 @@ from ctrak_jax.run.tops import read_tops
 from ctrak_jax.run.variants import unnamed
 from ctrak_jax.store import FeatureStore, read_manifest, read_scores
 from tests.command import command, ctrak, ctrak_here, environment
-from tests.paths import ROOT
 
 CONFIG = """
 name: Small run
@@ -473,20 +471,6 @@ def test_a_reference_answers_as_in_the_run_and_without_damping(run, method):
         assert all(item["attributes"]["color"] == "red" for item in answer["top"][:10])
     else:
         assert found == wanted
-
-
-def test_the_notebook_reads_the_run(run):
-    notebook = ROOT / "notebooks" / "read_a_run.py"
-    done = subprocess.run(
-        [sys.executable, notebook, run],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "concept-trak" in done.stdout
-    assert "(45, 64) dps forward" in done.stdout
 
 
 def test_info_verifies_the_run(run):
