@@ -116,6 +116,7 @@ ax.hist(scores[~carries], bins, color="tab:blue", alpha=0.7, label="blue candida
 ax.hist(scores[carries], bins, color="tab:red", alpha=0.7, label="red candidates")
 ax.axvline(0, c="k", lw=0.8)
 ax.set(xlabel='score for "red"', ylabel="training images")
+ax.ticklabel_format(axis="x", style="sci", scilimits=(0, 0))
 ax.legend(frameon=False)
 fig.tight_layout()
 

@@ -83,17 +83,17 @@ for hits in (4, 6, 8, 10):
 # %%
 fig, ax = plt.subplots(figsize=(7.4, 3.0))
 for place, method in enumerate(shown):
-    rows = [r for r in run.metrics.unnamed.rows if r.method == method and r.attribute == "color"]
+    rows = [r for r in run.metrics.unnamed.rows if r.method == method and r.value == "red"]
     values = np.array([r.precision for r in rows if r.scope == "local"])
     mean, low, high = ct.metrics.bootstrap_mean([values])
     ax.plot(values, place + np.linspace(-0.2, 0.2, len(values)), "o", c="C0", ms=4, alpha=0.5)
     ax.plot([low, high], [place, place], c="k", lw=2)
     ax.plot(mean, place, "kD", ms=5)
-ax.axvline(red / len(candidates), c="C3", ls="--", lw=1, label="base rate of red")
+ax.axvline(red / len(candidates), c="C3", ls="--", lw=1)
 ax.set_yticks(range(len(shown)), shown)
 ax.invert_yaxis()
 ax.set(xlabel="precision@10 (dots: questions; line: 95% interval of the mean)", xlim=(-0.03, 1.03))
-ax.legend(frameon=False, fontsize=9, loc="lower left")
+ax.set_title('questions about "red" (dashed: base rate)', fontsize=10)
 fig.tight_layout()
 
 # %% [markdown]
@@ -114,13 +114,13 @@ carries = colors == question.value
 precision = [ct.precision_at_k(np.argsort(-row), carries, 10) for row in scores]
 alike = [spearmanr(row, scores[-1]).statistic for row in scores]
 chosen = run.dampings["concept-trak"].of("color")
-fig, ax = plt.subplots(figsize=(6.4, 3.0))
+fig, ax = plt.subplots(figsize=(7.4, 3.0))
 ax.semilogx(multiples, precision, "o-", label=f"precision@10 of {question.query}")
 ax.semilogx(multiples, alike, "s--", c="0.5", label="rank correlation with the last")
 ax.axvline(chosen, c="C3", lw=1, label=f"chosen: r = {chosen:g}")
 ax.set(xlabel="damping multiple r", ylim=(-0.05, 1.05))
-ax.legend(frameon=False, fontsize=9, loc="lower right")
-fig.tight_layout()
+fig.legend(frameon=False, fontsize=8, ncols=3, loc="upper center")
+fig.tight_layout(rect=(0, 0, 1, 0.93))
 
 # %% [markdown]
 # ## Picture or label?

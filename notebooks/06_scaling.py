@@ -40,6 +40,7 @@ import numpy as np
 import ctrak_jax as ct
 from ctrak_jax import cli
 from ctrak_jax.devices import local_mesh, over_samples
+from ctrak_jax.errors import StoreError
 from ctrak_jax.store import FeatureStore
 
 os.chdir(tempfile.mkdtemp())
@@ -123,7 +124,7 @@ print("missing:", again.missing, " equal:", np.array_equal(again.read(), eight))
 # %%
 try:
     FeatureStore.open(Path("store"), key | {"model": "another"})
-except ct.errors.StoreError as error:
+except StoreError as error:
     print(error)
 
 # %% [markdown]
