@@ -32,15 +32,15 @@ from ctrak_jax.schedule import add_noise
 # two one-hot blocks, the shape and the colour. Zeros say nothing.
 
 # %%
-SHAPES, COLORS, SIDE = ("triangle", "circle"), ("red", "blue"), 12
+SHAPES, COLORS, SIDE = ("triangle", "circle"), ("red", "blue"), 8
 pairs = np.array([(0, 1), (1, 0), (1, 1)])[np.arange(240) % 3]  # [image, (shape, colour)]
 rng = np.random.default_rng(0)
-places = rng.uniform(0.35, 0.65, (240, 2))
+places = rng.uniform(0.4, 0.6, (240, 2))
 drawn = [
     draw(SHAPES[s], COLORS[c], tuple(place), SIDE)
     for (s, c), place in zip(pairs, places, strict=True)
 ]
-x0 = jnp.asarray(np.stack(drawn) / 127.5 - 1, jnp.float32)  # [image, 12, 12, 3] in [-1, 1]
+x0 = jnp.asarray(np.stack(drawn) / 127.5 - 1, jnp.float32)  # [image, 8, 8, 3] in [-1, 1]
 one_hot = np.eye(2, dtype=np.float32)
 cond = jnp.asarray(np.concatenate([one_hot[pairs[:, 0]], one_hot[pairs[:, 1]]], axis=1))
 
@@ -49,7 +49,7 @@ cond = jnp.asarray(np.concatenate([one_hot[pairs[:, 0]], one_hot[pairs[:, 1]]], 
 # Parameters are a dictionary, and the network is a function.
 
 # %%
-WIDTH, PIXELS = 64, SIDE * SIDE * 3
+WIDTH, PIXELS = 256, SIDE * SIDE * 3
 
 
 def inputs(x, t, cond):
@@ -75,16 +75,16 @@ params = {
 # do not name it.
 
 # %%
-schedule, STEPS = ct.schedule.linear(), 1500
+schedule, STEPS, BATCH = ct.schedule.linear(), 3000, 128
 optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, STEPS))
 
 
 def loss_of(params, key):
     which, when, what, drop = jax.random.split(key, 4)
-    rows = jax.random.randint(which, (64,), 0, len(x0))
-    times = jax.random.randint(when, (64,), 0, schedule.steps)
+    rows = jax.random.randint(which, (BATCH,), 0, len(x0))
+    times = jax.random.randint(when, (BATCH,), 0, schedule.steps)
     noise = jax.random.normal(what, x0[rows].shape)
-    kept = jnp.repeat(jax.random.bernoulli(drop, 0.85, (64, 2)), 2, axis=1)
+    kept = jnp.repeat(jax.random.bernoulli(drop, 0.85, (BATCH, 2)), 2, axis=1)
     noised = jax.vmap(add_noise, (None, 0, 0, 0))(schedule, x0[rows], times, noise)
     found = jax.vmap(plain_fn, (None, 0, 0, 0))(params, noised, times, cond[rows] * kept)
     return jnp.mean((found - noise) ** 2)
