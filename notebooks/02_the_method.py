@@ -193,7 +193,7 @@ def inversion(x0, cond, guidance=None):
     return ct.invert(eps_fn, params, schedule, grid, x0, cond, guidance=guidance).x
 
 
-fig, axes = plt.subplots(1, 3, figsize=(9.6, 3.5), sharex=True, sharey=True)
+fig, axes = plt.subplots(1, 3, figsize=(9.6, 3.5))
 axes[0].plot(*jnp.vstack([x_query, query_path.x]).T, "k.-", lw=1)
 axes[0].set_title("the question, under its condition", fontsize=9)
 for i, shade in zip((0, 2, 6, 7), ("C0", "C1", "C2", "C4"), strict=True):
