@@ -130,9 +130,12 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: Any, shown: nodes.Element)
     last = node["reftarget"].rpartition(".")[2]
     objects = env.domains.python_domain.objects
     found = {name: entry for name, entry in objects.items() if name.endswith(f".{last}")}
+    here = getattr(sys.modules.get(node.get("py:module")), last, None)
+    if node["reftarget"].startswith("ctrak_jax."):  # where the package shows it: ctrak_jax.top_k
+        here = resolve_name(node["reftarget"])
+        found = {name: entry for name, entry in found.items() if resolve_name(name) is here}
     if len(found) != 1:
         return None
-    here = getattr(sys.modules.get(node.get("py:module")), last, None)
     if node["reftype"] == "class" and here is not resolve_name(next(iter(found))):
         return None  # pathlib.Path is not ctrak_jax.trajectory.Path
     name, entry = found.popitem()
