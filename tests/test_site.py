@@ -66,6 +66,18 @@ def test_links_follow_a_text_to_its_page(link: str, wanted: str):
     assert outside.relinked(link, "CHANGELOG.md", "docs/project/changes.md") == wanted
 
 
+def test_code_stays_as_it_is():
+    code = "```python\nf[0](docs/a.md)\nx = [0.5, 1.0]\n```\n"
+    assert outside.relinked(code, "CHANGELOG.md", "docs/project/changes.md") == code
+    cell = "f[0](docs/a.md)  # [a](docs/a.md)\n| [0.5, 1.0]\n"
+    assert outside.relinked(cell, "notebooks/01_a.py", "docs/tutorials/01_a.py") == cell
+
+
+def test_an_interval_in_a_table_stays_on_one_line():
+    row = outside.relinked("| .5 [.4, .6] |", "docs/a.md", "docs/a.md")
+    assert row == "| .5 [.4,\u00a0.6] |"
+
+
 GOOD = '<h1 id="top">A</h1><a href="b.html#there">b</a><a href="https://example.org">c</a>'
 OTHER = '<p id="there"></p><img src="a.png">'
 

@@ -46,10 +46,10 @@ def shown_at(file: str) -> str:
 
 
 def relinked(text: str, origin: str, page: str) -> str:
-    """A text with its links as seen from its page.
+    """A text with its links as seen from its page. Code stays as it is.
 
     Args:
-        text: Markdown.
+        text: Markdown, or a notebook as Python.
         origin: its file, from the root of the repository.
         page: the file of the page that shows it, likewise.
     """
@@ -58,7 +58,15 @@ def relinked(text: str, origin: str, page: str) -> str:
         file = os.path.normpath(os.path.join(os.path.dirname(origin), found[1]))
         return f"]({os.path.relpath(shown_at(file), os.path.dirname(page))}"
 
-    return LINK.sub(link, text)
+    def line(text: str) -> str:
+        text = INTERVAL.sub("\u00a0", text) if text.startswith("|") else text
+        return LINK.sub(link, text)
+
+    if page.endswith(".py"):
+        return re.sub(r"^# .*$", lambda found: line(found[0]), text, flags=re.MULTILINE)
+    pieces = re.split(r"(^```.*?^```)", text, flags=re.DOTALL | re.MULTILINE)
+    outside_code = ["\n".join(map(line, piece.split("\n"))) for piece in pieces[::2]]
+    return "".join(a + b for a, b in zip(outside_code, [*pieces[1::2], ""], strict=True))
 
 
 def read(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -74,7 +82,7 @@ def read(app: Sphinx, docname: str, source: list[str]) -> None:
         origin = page.replace("docs/tutorials/", "notebooks/")
     elif docname == "tutorials/index" and not any(TUTORIALS.glob("*.py")):
         source[0] = source[0].partition("```{toctree}")[0]  # a pattern without a page is a warning
-    source[0] = INTERVAL.sub("\u00a0", relinked(source[0], origin, page))
+    source[0] = relinked(source[0], origin, page)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
