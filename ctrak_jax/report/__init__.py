@@ -26,9 +26,10 @@ def write_report(
     attributes: Mapping[str, Sequence[str]],
     title: str,
     methods: Sequence[str] | None = None,
-    explorer_limit: int = 24,
+    candidates: Mapping[str | None, np.ndarray] | None = None,
 ) -> list[Path]:
-    """Write ``out/report/``: ``index.html``, charts, and contact sheets of the lowest seed.
+    """Write ``out/report/``: ``index.html``, what it loads where there are many queries
+    (``data/``), charts, and contact sheets of the lowest seed.
 
     Args:
         out: folder that holds ``metrics.json``, and ``lds.json`` where models were retrained.
@@ -37,8 +38,8 @@ def write_report(
         attributes: attribute name -> N values, by dataset index.
         title: heading of the page.
         methods: whose rankings are shown; None for all that the run has.
-        explorer_limit: most queries of one combination, scope and seed in the page's explorer,
-            which carries their images; contact sheets and numbers cover all.
+        candidates: the dataset indices that are ranked, by the attribute that their conditions do
+            not name (None: main rankings), where the lowest scores are to be shown, too.
 
     Returns:
         Every file written, the page first.
@@ -66,6 +67,7 @@ def write_report(
             attributes=list(attributes),
             methods=methods,
             unnamed=results.unnamed_attributes,
+            candidates=candidates,
         )
         for run in sorted(seeds, key=lambda run: run.seed)
     ]
@@ -73,17 +75,18 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     lds = read_lds(out / "lds.json") if (out / "lds.json").exists() else None
     figures = write_figures(folder, results)
-    page = write_page(
+    sheets = write_contact_sheets(folder / "contact", answers[0], images, attributes)
+    pages = write_page(
         folder / "index.html",
         title=title,
         results=results,
         seeds=answers,
         images=images,
         attributes=attributes,
-        limit=explorer_limit,
+        run=out,
+        contact=sheets,
         chart=next((path for path in figures if path.name == PRECISION), None),
         lds=lds,
         scatters=sorted((out / "lds").glob("scatter-*.png")) if lds else (),
     )
-    sheets = write_contact_sheets(folder / "contact", answers[0], images, attributes)
-    return [page, *figures, *sheets]
+    return [*pages, *figures, *sheets]

@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -11,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ctrak_jax.data.raw import Images
 from ctrak_jax.errors import StoreError
 from ctrak_jax.report.labels import concept_text, label
-from ctrak_jax.report.read import TOP, Answers
+from ctrak_jax.report.read import TOP, Answers, QueryImage
 from ctrak_jax.run.questions import Question
 from ctrak_jax.run.tops import Hit
 
@@ -22,6 +23,12 @@ GAP = 4
 MARGIN = 10
 HEADER = 24
 LABEL = 150
+
+MOST_QUESTIONS = 500
+"""With more questions than this, sheets end when they take ``MOST_BYTES``."""
+MOST_BYTES = 4_000_000
+FRAMED = 4096
+"""Framed images that are kept for the next sheet."""
 
 PAPER = (255, 255, 255)
 INK = (34, 38, 43)
@@ -52,7 +59,8 @@ def write_contact_sheets(
     ``<query>-<attribute>-unnamed.png`` where candidates were ranked that do not name the attribute.
 
     Carriers of the concept have a coloured frame and a check mark, other images a grey frame
-    and a cross.
+    and a cross. Of more than ``MOST_QUESTIONS`` questions only as many have sheets as fit
+    ``MOST_BYTES``, the first query of every combination before the second.
 
     Raises:
         StoreError: two queries would share a file name.
@@ -62,21 +70,26 @@ def write_contact_sheets(
     scale = picture_scale(height, width)
 
     # The same training images come back under query after query, so each is framed once.
-    @cache
+    @lru_cache(FRAMED)
     def tile(index: int, carrier: bool) -> Image.Image:
         return _tile(Image.fromarray(images[index]), scale, carrier)
 
     written: dict[Path, None] = {}
 
-    def save(sheet: Image.Image, name: str) -> None:
+    def save(sheet: Image.Image, name: str) -> int:
         path = folder / f"{file_name(name)}.png"
         if path in written:
             raise StoreError(f"{path}: two contact sheets of that name; rename the queries")
         # Level 1 halves the time of thousands of sheets and costs about a tenth in size.
         sheet.save(path, compress_level=1)
         written[path] = None
+        return path.stat().st_size
 
-    for query in run.queries:
+    every = has_all_sheets(run)
+    size = 0
+    for query in run.queries if every else _spread(run.queries):
+        if not every and size > MOST_BYTES:
+            break
         with Image.open(query.image) as opened:
             picture = _folded(opened.convert("RGB"), height, width)
         picture = _fit(picture, height * scale, width * scale)
@@ -90,13 +103,31 @@ def write_contact_sheets(
                 for found in (run.hits, run.unnamed)
             )
             for method, strip in named.items():
-                save(_sheet(title, picture, [strip], height, width), f"{name}-{method}")
+                one = _sheet(title, picture, [strip], height, width)
+                size += save(one, f"{name}-{method}")
             if named:
-                save(_sheet(title, picture, [*named.values()], height, width), name)
+                size += save(_sheet(title, picture, [*named.values()], height, width), name)
             if unnamed:
                 silent = f"{title}   (unnamed)"
-                save(_sheet(silent, picture, [*unnamed.values()], height, width), f"{name}-unnamed")
+                both = _sheet(silent, picture, [*unnamed.values()], height, width)
+                size += save(both, f"{name}-unnamed")
     return list(written)
+
+
+def has_all_sheets(run: Answers) -> bool:
+    """Does every question have sheets?"""
+    return sum(len(query.questions) for query in run.queries) <= MOST_QUESTIONS
+
+
+def _spread(queries: Iterable[QueryImage]) -> list[QueryImage]:
+    """The first query of every kind, then the second ones, and so on."""
+    seen: Counter[tuple[str, ...]] = Counter()
+    places = []
+    for query in queries:
+        kind = (query.scope, query.scenario, *query.condition.values())
+        places.append((seen[kind], query))
+        seen[kind] += 1
+    return [query for _, query in sorted(places, key=lambda pair: pair[0])]
 
 
 def file_name(text: str) -> str:

@@ -1,22 +1,32 @@
-"""The explorer's data: queries, top tens and the pictures they need, as one JSON value.
+"""The explorer's data: an index of all queries, which the page holds, and blocks.
 
-Training images that occur in some top ten lie side by side in one atlas; a top ten names them by
-tile. QueryImage images are data URIs, each once.
+The blocks, with ``n`` counting from 0:
+
+==============  ====================================================================================
+``answers-n``   ``ANSWERS`` queries: commands, and the images that each method ranks first and last
+``queries-n``   ``QUERIES`` queries: their pictures
+``tiles-n``     ``TILES`` training images: thumbnails in one picture, dataset indices, attributes
+==============  ====================================================================================
+
+Training images are numbered as they occur, query after query, so that the images of one answer are
+in few blocks.
 """
 
-import base64
-import io
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from ctrak_jax.data.raw import Images
+from ctrak_jax.methods import METHODS
+from ctrak_jax.report import thumbnails
+from ctrak_jax.report.blocks import Blocks, data_uri
 from ctrak_jax.report.labels import (
+    MAIN,
     SCENARIO_NAMES,
     SCENARIOS,
     SCOPES,
@@ -25,120 +35,89 @@ from ctrak_jax.report.labels import (
     label,
     ordered,
 )
-from ctrak_jax.report.read import Answers, QueryImage
+from ctrak_jax.report.read import Answers, Found, QueryImage
 from ctrak_jax.run.questions import Question
 from ctrak_jax.run.tops import Hit
 
-# Larger pictures are shrunk for the page, so that thousands of photographs stay a few megabytes.
-MAX_TILE = 96
-MAX_QUERY_HEIGHT = 192
+Item = TypeVar("Item")
+
+ANSWERS = 32
+QUERIES = 256
+TILES = 256
+COLUMNS = 16
+"""Thumbnails of a row of a block's picture."""
 # With more attributes than this a tooltip shows only those that the queries speak of.
 MAX_TOOLTIP_ATTRIBUTES = 6
+
+SIZE = 24_000_000
+"""Bytes that answers and thumbnails take together, about, where there is much of them."""
+QUERY_SIZE = 4_000_000
+"""Bytes of the query pictures at most."""
+TILE_SIZE = (2_000_000, 12_000_000)
+"""Bytes that the thumbnails may take, whatever the answers leave."""
+HIT_SIZE = 10
+"""Bytes of an image in an answer, about."""
+SHARES = 1000
+"""Scores are whole numbers of this part of the largest of their ranking."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explorer:
-    """``data`` is ready for JSON; ``shown`` of ``total`` report queries are in it."""
+    """``index`` is ready for JSON; of ``images`` training images that occur, ``drawn`` have a
+    thumbnail."""
 
-    data: Mapping[str, Any]
-    shown: int
-    total: int
-
-
-def data_uri(png: bytes) -> str:
-    """A PNG as a data URI."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+    index: Mapping[str, Any]
+    images: int
+    drawn: int
 
 
-def build_explorer(
+def write_explorer(
+    blocks: Blocks,
     seeds: Sequence[Answers],
     images: Images,
     attributes: Mapping[str, Sequence[str]],
     base_rates: Mapping[tuple[str, str], float],
     *,
-    limit: int,
+    run: Path,
 ) -> Explorer:
-    """Gather what the explorer shows: at most ``limit`` queries per condition, scope and seed, with
-    ``base_rates``, (attribute, value) -> share of training images carrying it."""
-    kept = {run.seed: _first(run.queries, limit) for run in seeds}
-    used = sorted(
-        {
-            hit.index
-            for run in seeds
-            for query in kept[run.seed]
-            for question in query.questions
-            for method in run.methods
-            for found in (run.hits, run.unnamed)
-            for hit in found.get((method, *question.key), ())
-        }
-    )
-    tile_of = {index: tile for tile, index in enumerate(used)}
-    methods = ordered(method for run in seeds for method in run.methods)
-    place = {method: nth for nth, method in enumerate(methods)}
-    pictures: dict[str, int] = {}
+    """Write the blocks and gather the index.
 
-    def picture(path: Path) -> int:
-        uri = data_uri(_query_png(path))
-        return pictures.setdefault(uri, len(pictures))
-
-    def rows(
-        run: Answers, found: Mapping[tuple[str, str, str], Sequence[Hit]], question: Question
-    ) -> list[Any]:
-        values, key = attributes[question.attribute], question.key
-
-        def tile(h: Hit) -> list[Any]:
-            carries = int(values[h.index] == question.value)
-            return [tile_of[h.index], float(f"{h.score:.4g}"), carries]
-
-        return [
-            [place[method], [tile(hit) for hit in found[method, *key]]]
-            for method in run.methods
-            if (method, *key) in found
+    Args:
+        blocks: where the blocks go.
+        seeds: what is shown of every training seed.
+        images: uint8 [N, H, W, 3], by dataset index.
+        attributes: attribute name -> N values, by dataset index.
+        base_rates: (attribute, value) -> share of training images carrying it.
+        run: the run's folder, as the commands name it.
+    """
+    queries = [(found, query) for found in seeds for query in _sorted(found.queries)]
+    methods = ordered(method for found in seeds for method in found.methods)
+    numbers, drawn, form = _numbered(queries, images)
+    for start, part in _parts(queries, ANSWERS):
+        entries = [
+            _answer(found, query, methods, numbers, attributes, run) for found, query in part
         ]
-
-    def asked(run: Answers, question: Question) -> dict[str, Any]:
-        return {
-            "attribute": question.attribute,
-            "value": question.value,
-            "text": concept_text(question.attribute, question.value),
-            "minus": "; ".join(f"{k}={v}" for k, v in question.minus.items()),
-            "base_rate": base_rates.get((question.attribute, question.value)),
-            "rows": rows(run, run.hits, question),
-            "unnamed": rows(run, run.unnamed, question),
+        blocks.add(f"answers-{start // ANSWERS}", {"queries": entries})
+    _write_queries(blocks, [query.image for _, query in queries])
+    shown = _tooltip_attributes(attributes, seeds)
+    tile = thumbnails.shrunk((images.shape[2], images.shape[1]), form.side)
+    codes = {name: _codes(attributes[name]) for name in shown}
+    for start, part in _parts(list(numbers), TILES):
+        value = {
+            "index": part,
+            "codes": [[codes[name][attributes[name][i]] for i in part] for name in shown],
         }
-
-    def shown(run: Answers, query: QueryImage) -> dict[str, Any]:
-        return {
-            "id": query.id,
-            "image": picture(query.image),
-            "group": f"{query.scope}, {SCENARIO_NAMES.get(query.scenario, query.scenario)}",
-            "condition": condition_text(query),
-            "scope": query.scope,
-            "concepts": [asked(run, question) for question in query.questions],
-        }
-
-    runs = [
-        {"seed": run.seed, "queries": [shown(run, query) for query in kept[run.seed]]}
-        for run in seeds
-    ]
-    columns = max(1, math.isqrt(max(0, len(used) - 1)) + 1)
-    atlas, (width, height) = _atlas(images, used, columns)
-    data = {
-        "atlas": {"src": data_uri(atlas), "width": width, "height": height, "columns": columns},
-        "index": used,
-        "attributes": [
-            _coded(name, [attributes[name][index] for index in used])
-            for name in _tooltip_attributes(attributes, seeds)
-        ],
-        "methods": [{"id": m, **label(m)._asdict(), "ablation": is_ablation(m)} for m in methods],
-        "pictures": list(pictures),
-        "runs": runs,
+        pictures = [Image.fromarray(images[i]) for i in part[: max(0, drawn - start)]]
+        sheet = thumbnails.sheet(pictures, tile, COLUMNS) if pictures else None
+        blocks.add(f"tiles-{start // TILES}", value, sheet and thumbnails.webp(sheet, form))
+    index = {
+        "sizes": {"answers": ANSWERS, "queries": QUERIES, "tiles": TILES, "shares": SHARES},
+        "tile": {"width": tile[0], "height": tile[1], "columns": COLUMNS, "drawn": drawn},
+        "attributes": [{"name": name, "values": list(codes[name])} for name in shown],
+        "methods": [_method(method) for method in methods],
+        **_index(seeds, base_rates),
     }
-    return Explorer(
-        data=data,
-        shown=sum(len(queries) for queries in kept.values()),
-        total=sum(len(run.queries) for run in seeds),
-    )
+    return Explorer(index=index, images=len(numbers), drawn=drawn)
 
 
 def condition_text(query: QueryImage) -> str:
@@ -146,22 +125,180 @@ def condition_text(query: QueryImage) -> str:
     return ", ".join(concept_text(name, value) for name, value in query.condition.items())
 
 
-def _first(queries: Iterable[QueryImage], limit: int) -> list[QueryImage]:
-    """At most ``limit`` queries of each kind, local before global and OOD before ID."""
-    seen: Counter[tuple[str, ...]] = Counter()
-    kept = []
-    for query in queries:
-        kind = (query.scope, query.scenario, condition_text(query))
-        seen[kind] += 1
-        if seen[kind] <= limit:
-            kept.append(query)
+def command(run: Path, query: QueryImage, question: Question) -> str | None:
+    """The command that asks a question again; None where there is none: a global question is about
+    many images, and of a model without prompts the command takes one."""
+    values = query.condition
+    about = {"image": str(query.image)} if query.scope == "local" else {"scope": "global"}
+    if query.scope == "local" and not any("," in text for text in values.values()):
+        about["condition"] = ",".join(f"{name}={value}" for name, value in values.items())
+        about["concept"] = question.attribute
+    elif question.prompt:
+        about |= {"prompt": question.prompt, "concepts": question.value}
+        about["minus"] = question.minus_prompt
+    else:
+        return None
+    words = ["ctrak", "attribute", str(run)]
+    for name, value in about.items():
+        words += [f"--{name}={value}"] if value.startswith("-") else [f"--{name}", value]
+    return shlex.join(words)
+
+
+def _index(seeds: Sequence[Answers], base_rates: Mapping[tuple[str, str], float]) -> dict[str, Any]:
+    """Seeds, queries and the concepts asked about; what queries share stands once."""
+    conditions: dict[str, int] = {}
+    kinds: dict[tuple[str, str], int] = {}
+    concepts: dict[tuple[str, str], int] = {}
+
+    def entry(query: QueryImage) -> list[Any]:
+        asked = [
+            concepts.setdefault((q.attribute, q.value), len(concepts)) for q in query.questions
+        ]
+        kind = kinds.setdefault((query.scope, query.scenario), len(kinds))
+        condition = conditions.setdefault(condition_text(query), len(conditions))
+        return [query.id, kind, condition, asked]
+
+    runs = [
+        {"seed": found.seed, "queries": [entry(query) for query in _sorted(found.queries)]}
+        for found in seeds
+    ]
+    return {
+        "runs": runs,
+        "conditions": list(conditions),
+        "kinds": [
+            {"scope": scope, "scenario": scenario, "text": SCENARIO_NAMES.get(scenario, scenario)}
+            for scope, scenario in kinds
+        ],
+        "concepts": [
+            {
+                "attribute": attribute,
+                "value": value,
+                "text": concept_text(attribute, value),
+                "base_rate": base_rates.get((attribute, value)),
+            }
+            for attribute, value in concepts
+        ],
+    }
+
+
+def _method(method: str) -> dict[str, Any]:
+    answers = method in METHODS and METHODS[method].kind in ("gradients", "reference")
+    about = {"id": method, "ablation": is_ablation(method), "asks": answers}
+    return about | {"main": method == MAIN} | label(method)._asdict()
+
+
+def _answer(
+    found: Answers,
+    query: QueryImage,
+    methods: Sequence[str],
+    numbers: Mapping[int, int],
+    attributes: Mapping[str, Sequence[str]],
+    run: Path,
+) -> list[Any]:
+    """For every question of a query: its command, what it is contrasted with, and the rankings of
+    all candidates, and of those that do not name the attribute."""
+
+    def ranking(question: Question, method: str, first: Found, last: Found) -> list[Any]:
+        """The method, the largest score, images and scores, which of them carry the concept, and
+        how many are the first ones; the rest are the last ones."""
+        key = method, *question.key
+        highs, lows = list(first[key]), list(last.get(key, ()))
+        hits, values = highs + lows, attributes[question.attribute]
+        largest = max((abs(hit.score) for hit in hits), default=0.0) or 1.0
+        return [
+            methods.index(method),
+            float(f"{largest:.4g}"),
+            [numbers[hit.index] for hit in hits],
+            [round(SHARES * hit.score / largest) for hit in hits],
+            "".join(str(int(values[hit.index] == question.value)) for hit in hits),
+            len(highs),
+        ]
+
+    def rankings(question: Question, first: Found, last: Found) -> list[Any]:
+        return [
+            ranking(question, method, first, last)
+            for method in found.methods
+            if (method, *question.key) in first
+        ]
+
+    return [
+        [
+            command(run, query, question),
+            "; ".join(f"{name}={value}" for name, value in question.minus.items()),
+            rankings(question, found.hits, found.lowest),
+            rankings(question, found.unnamed, found.unnamed_lowest),
+        ]
+        for question in query.questions
+    ]
+
+
+def _numbered(
+    queries: Sequence[tuple[Answers, QueryImage]], images: Images
+) -> tuple[dict[int, int], int, thumbnails.Form]:
+    """Dataset index -> number of all images that occur, those with a thumbnail first; how many have
+    one, and of which form. Where there is not room for all, the best placed have one."""
+    place: dict[int, int] = {}
+    hits = 0
+    for found, query in queries:
+        for rank, hit in _hits(found, query):
+            place[hit.index] = min(rank, place.get(hit.index, rank))
+            hits += 1
+    least, most = TILE_SIZE
+    budget = min(most, max(least, SIZE - HIT_SIZE * hits))
+    used = list(place)
+    height, width = images.shape[1:3]
+
+    def size(form: thumbnails.Form, sample: Sequence[int]) -> int:
+        tile = thumbnails.shrunk((width, height), form.side)
+        pictures = [Image.fromarray(images[used[nth]]) for nth in sample]
+        return len(thumbnails.webp(thumbnails.sheet(pictures, tile, COLUMNS), form))
+
+    form, fitting = thumbnails.choose(thumbnails.TILES, len(used), budget, size)
+    best = set(sorted(used, key=place.__getitem__)[:fitting])
+    kept = [index for index in used if index in best]
+    rest = [index for index in used if index not in best] if fitting < len(used) else []
+    return {index: nth for nth, index in enumerate([*kept, *rest])}, fitting, form
+
+
+def _hits(found: Answers, query: QueryImage) -> Iterator[tuple[int, Hit]]:
+    """Every image of a query's answers with its place in the ranking from either end."""
+    for question in query.questions:
+        for method in found.methods:
+            for table in (found.hits, found.unnamed, found.lowest, found.unnamed_lowest):
+                yield from enumerate(table.get((method, *question.key), ()))
+
+
+def _write_queries(blocks: Blocks, files: Sequence[Path]) -> None:
+    """The pictures of all queries, as data URIs."""
+
+    def picture(file: Path, form: thumbnails.Form) -> bytes:
+        with Image.open(file) as opened:
+            return thumbnails.webp(thumbnails.lower(opened.convert("RGB"), form.side), form)
+
+    def size(form: thumbnails.Form, sample: Sequence[int]) -> int:
+        return sum(math.ceil(4 / 3 * len(picture(files[nth], form))) for nth in sample)
+
+    form, _ = thumbnails.choose(thumbnails.QUERIES, len(files), QUERY_SIZE, size)
+    for start, part in _parts(files, QUERIES):
+        pictures = [data_uri(picture(file, form), "webp") for file in part]
+        blocks.add(f"queries-{start // QUERIES}", {"pictures": pictures})
+
+
+def _parts(items: Sequence[Item], size: int) -> Iterator[tuple[int, Sequence[Item]]]:
+    """Runs of ``size`` items with the place of their first one."""
+    for start in range(0, len(items), size):
+        yield start, items[start : start + size]
+
+
+def _sorted(queries: Iterable[QueryImage]) -> list[QueryImage]:
+    """Local before global, OOD before ID, condition by condition."""
 
     def order(query: QueryImage) -> tuple[int, int, str]:
         scope = SCOPES.index(query.scope) if query.scope in SCOPES else len(SCOPES)
         scenario = -SCENARIOS.index(query.scenario) if query.scenario in SCENARIOS else 1
         return scope, scenario, condition_text(query)
 
-    return sorted(kept, key=order)
+    return sorted(queries, key=order)
 
 
 def _tooltip_attributes(
@@ -178,37 +315,5 @@ def _tooltip_attributes(
     return [name for name in attributes if name in named]
 
 
-def _coded(name: str, values: Sequence[str]) -> dict[str, Any]:
-    distinct = sorted(set(values))
-    code = {value: nth for nth, value in enumerate(distinct)}
-    return {"name": name, "values": distinct, "codes": [code[value] for value in values]}
-
-
-def _png(picture: Image.Image) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, format="PNG", optimize=True)
-    return stream.getvalue()
-
-
-def _query_png(path: Path) -> bytes:
-    with Image.open(path) as opened:
-        picture = opened.convert("RGB")
-    if picture.height > MAX_QUERY_HEIGHT:
-        width = round(picture.width * MAX_QUERY_HEIGHT / picture.height)
-        picture = picture.resize((max(1, width), MAX_QUERY_HEIGHT), Image.Resampling.BOX)
-    return _png(picture)
-
-
-def _atlas(images: Images, used: Sequence[int], columns: int) -> tuple[bytes, tuple[int, int]]:
-    """The images ``used``, row by row, and the size of one (width, height)."""
-    height, width = images.shape[1:3]
-    shrink = min(1.0, MAX_TILE / max(height, width))
-    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-    rows = max(1, -(-len(used) // columns))
-    atlas = Image.new("RGB", (columns * size[0], rows * size[1]))
-    for tile, index in enumerate(used):
-        picture = Image.fromarray(images[index])
-        if shrink < 1:
-            picture = picture.resize(size, Image.Resampling.BOX)
-        atlas.paste(picture, (tile % columns * size[0], tile // columns * size[1]))
-    return _png(atlas), size
+def _codes(values: Sequence[str]) -> dict[str, int]:
+    return {value: nth for nth, value in enumerate(sorted(set(values)))}

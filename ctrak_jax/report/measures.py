@@ -39,7 +39,8 @@ class Measure(NamedTuple):
     def head(self, column: Column, *, alone: bool) -> Head:
         """The head of a column, with how many images are asked about."""
         found = cells(self.rows).items()
-        queries = f"{max(row.queries for (_, c), row in found if c == column)} queries"
+        count = max(row.queries for (_, c), row in found if c == column)
+        queries = f"{count} queries" if count != 1 else "1 query"
         both = f"{self.name.capitalize()}, {SCENARIO_SHORT[column.scenario]}"
         return head_of(column, queries) if alone else Head(both, queries)
 

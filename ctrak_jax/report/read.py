@@ -1,13 +1,16 @@
 """What the report shows of a run's tables: one depth of the metrics, the report queries, the first
-ten of every ranking."""
+and the last ten of every ranking."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ctrak_jax.errors import StoreError, UsageError
-from ctrak_jax.report.labels import ordered
+from ctrak_jax.report.labels import label, ordered
 from ctrak_jax.run.metrics import (
     DampingCurve,
     HiddenTable,
@@ -62,16 +65,24 @@ class QueryImage:
     questions: tuple[Question, ...]
 
 
+Found = Mapping[tuple[str, str, str], Sequence[Hit]]
+"""Training images by (method, query id, attribute)."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answers:
-    """The report queries of one training seed; ``hits`` by (method, query id, attribute), and
-    ``unnamed`` the same of candidates whose conditions do not name the attribute."""
+    """The report queries of one training seed; the first images of every ranking (``hits``) and the
+    last (``lowest``, lowest score first), and the same of candidates whose conditions do not name
+    the attribute."""
 
     seed: int
+    folder: Path
     queries: tuple[QueryImage, ...]
     methods: tuple[str, ...]
-    hits: Mapping[tuple[str, str, str], Sequence[Hit]]
-    unnamed: Mapping[tuple[str, str, str], Sequence[Hit]]
+    hits: Found
+    unnamed: Found
+    lowest: Found
+    unnamed_lowest: Found
     samples: Path | None
 
 
@@ -108,6 +119,7 @@ def answers_of(
     attributes: Sequence[str],
     methods: Sequence[str] | None = None,
     unnamed: Sequence[str] = (),
+    candidates: Mapping[str | None, np.ndarray] | None = None,
 ) -> Answers:
     """One training seed's report queries and rankings.
 
@@ -117,6 +129,9 @@ def answers_of(
         attributes: names of the data set's attributes, to check the questions against.
         methods: whose rankings; None for all that the run has, but those of :data:`DRAWN`.
         unnamed: attributes that have rankings of candidates whose conditions do not name them.
+        candidates: the dataset indices that are ranked, by the attribute that their conditions do
+            not name (None: main rankings), to find the lowest scores of the methods that kept all;
+            without them there are none.
 
     Raises:
         StoreError: a file or every ranking is missing, or a file is damaged.
@@ -148,11 +163,11 @@ def answers_of(
         raise StoreError(f"{run.folder.root / 'top'}: no <method>.csv there; run `ctrak score`")
     asked = {question.key for about in groups.values() for question in about}
 
-    def first(without: str | None) -> dict[tuple[str, str, str], Sequence[Hit]]:
+    def first(without: str | None) -> Found:
         found = {
-            (method, *key): top[:TOP]
+            (method, *key): top
             for method in shown
-            for key, top in run.tops(method, without=without).items()
+            for key, top in run.tops(method, without=without, depth=TOP).items()
             if key in asked
         }
         for (method, *_), top in found.items():
@@ -164,12 +179,40 @@ def answers_of(
                 )
         return found
 
+    def last(without: str | None) -> Found:
+        index = (candidates or {}).get(without)
+        return {
+            (method, *key): bottom
+            for method in shown
+            if index is not None and not label(method).reference
+            if run.part(without).scores(method).exists()
+            for key, bottom in run.bottoms(method, index, without=without, depth=TOP).items()
+            if key in asked
+        }
+
     samples = run.folder.root / "samples.png"
     return Answers(
         seed=run.seed,
+        folder=run.folder.root,
         queries=queries,
         methods=shown,
         hits=first(None),
         unnamed={key: top for name in unnamed for key, top in first(name).items()},
+        lowest=last(None),
+        unnamed_lowest={key: found for name in unnamed for key, found in last(name).items()},
         samples=samples if samples.is_file() else None,
     )
+
+
+def versions_of(folders: Iterable[Path]) -> dict[str, str]:
+    """Package -> the versions that the finished stages of some folders' ``log.jsonl`` ran with."""
+    found: dict[str, dict[str, None]] = {}
+    for folder in dict.fromkeys(folders):
+        log = folder / "log.jsonl"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+        for line in map(json.loads, lines):
+            if line.get("status") != "done":
+                continue
+            for package, version in line.get("versions", {}).items():
+                found.setdefault(package, {})[version] = None
+    return {package: ", ".join(versions) for package, versions in found.items()}

@@ -18,9 +18,9 @@ from ctrak_jax.run.folder import RunFolder, ensemble_folder, seed_folder
 from ctrak_jax.run.metrics import Metrics, read_metrics
 from ctrak_jax.run.questions import Question, read_questions
 from ctrak_jax.run.retraining import LdsTable, RemovalTable, read_counterfactual, read_lds
-from ctrak_jax.run.tops import Tops, read_tops
+from ctrak_jax.run.tops import Tops, lowest, read_tops
 from ctrak_jax.run.variants import featurized_in, folder_without, unnamed
-from ctrak_jax.store import FeatureStore, Place, read_manifest, read_scores
+from ctrak_jax.store import FeatureStore, Place, read_manifest, read_score_rows, read_scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +45,39 @@ class Rankings:
         there = {path.stem for path in (self.folder.root / "top").glob("*.csv")}
         return tuple(method for method in METHODS if method in there)
 
-    def tops(self, method: str, *, without: str | None = None) -> Tops:
+    def tops(self, method: str, *, without: str | None = None, depth: int | None = None) -> Tops:
         """The first training images for every question, by ``question.key``; of candidates whose
-        conditions do not name the attribute ``without``, for every question about it."""
-        return read_tops(self.part(without).top(method))
+        conditions do not name the attribute ``without``, for every question about it. All that
+        ``score.top`` kept, or the first ``depth``."""
+        return read_tops(self.part(without).top(method), depth)
+
+    def bottoms(
+        self, method: str, index: np.ndarray, *, without: str | None = None, depth: int = 10
+    ) -> Tops:
+        """The last training images for every question, lowest score first: read from all scores
+        (``score.keep_all``), a few questions at a time.
+
+        Args:
+            method: whose scores.
+            index: the dataset indices of the candidates [sample].
+            without: as for :meth:`tops`.
+            depth: how many.
+
+        Raises:
+            StoreError: the scores are missing or damaged, or are of other candidates.
+        """
+        asked = [q.key for q in self.questions if without in (None, q.attribute)]
+        path, found = self.part(without).scores(method), {}
+        for start, scores in read_score_rows(path):
+            if scores.shape[1] != len(index) or start + len(scores) > len(asked):
+                raise StoreError(
+                    f"{path}: scores of {scores.shape[1]} candidates, expected {len(index)} for "
+                    f"{len(asked)} questions; run `ctrak score` again."
+                )
+            for key, row in zip(asked[start : start + len(scores)], scores, strict=True):
+                if not np.isnan(row).any():
+                    found[key] = lowest(row, index, depth)
+        return found
 
     def scores(self, method: str, *, without: str | None = None) -> np.ndarray:
         """Scores [question, sample] by row of the features (``score.keep_all``); of candidates

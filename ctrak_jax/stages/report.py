@@ -9,6 +9,7 @@ from ctrak_jax.run import questions
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.keys import settings_of
 from ctrak_jax.run.reader import SeedRun
+from ctrak_jax.run.variants import MAIN, unnamed
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store.files import digest, read_json
 
@@ -32,5 +33,9 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
             attributes=first.dataset.raw.attributes,
             title=first.config.name,
             methods=first.config.compared,
+            candidates={
+                part.without: first.candidates(part).train_index
+                for part in (MAIN, *unnamed(first.config))
+            },
         )
     whole.finish("report", key)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ctrak_jax.store.place import Place as Place
     from ctrak_jax.store.place import below as below
     from ctrak_jax.store.place import is_url as is_url
+    from ctrak_jax.store.scores import read_score_rows as read_score_rows
     from ctrak_jax.store.scores import read_scores as read_scores
     from ctrak_jax.store.scores import write_scores as write_scores
 
@@ -24,6 +25,7 @@ _MODULES = {
     "below": "place",
     "is_url": "place",
     "read_manifest": "manifest",
+    "read_score_rows": "scores",
     "read_scores": "scores",
     "write_scores": "scores",
 }

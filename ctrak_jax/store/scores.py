@@ -1,19 +1,41 @@
 """All scores of a method: one zarr v3 array float32 [query, sample]."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ctrak_jax.store.place import create_array, open_array, read_values
 
+_CHUNK = 2**24
+"""Bytes of a chunk at most, so that a few queries can be read without the rest."""
+_ADVICE = "delete the folder it is in and run `ctrak score` again"
+
+
+class ScoreRows(NamedTuple):
+    """The scores [query, sample] of some queries, the first of which is ``start``."""
+
+    start: int
+    scores: np.ndarray
+
 
 def write_scores(path: Path, scores: np.ndarray) -> None:
     """Write a score matrix, replacing an older one."""
-    array = create_array(path, scores.shape, max(1, len(scores)), "float32")
+    rows = max(1, min(len(scores), _CHUNK // max(1, 4 * scores.shape[1])))
+    array = create_array(path, scores.shape, rows, "float32")
     array.write(scores.astype(np.float32)).result()
 
 
 def read_scores(path: Path) -> np.ndarray:
     """Read what :func:`write_scores` wrote."""
-    advice = "delete the folder it is in and run `ctrak score` again"
-    return read_values(open_array(path), f"{path}", advice)
+    return read_values(open_array(path), f"{path}", _ADVICE)
+
+
+def read_score_rows(path: Path) -> Iterator[ScoreRows]:
+    """The same, chunk by chunk."""
+    array = open_array(path)
+    rows = array.chunk_layout.read_chunk.shape[0]
+    for start in range(0, array.shape[0], rows):
+        stop = min(start + rows, array.shape[0])
+        yield ScoreRows(start, read_values(array[start:stop], f"{path}", _ADVICE))

@@ -32,6 +32,7 @@ from ctrak_jax.run.questions import Question, Scenario, write_questions
 from ctrak_jax.run.reader import SeedRun
 from ctrak_jax.run.tops import Hit, write_tops
 from ctrak_jax.run.variants import folder_without
+from ctrak_jax.store import write_scores
 
 SIZE = 24
 IMAGES = 120
@@ -41,6 +42,8 @@ METHODS = (
 )
 # How often a method's hits carry the concept, so that the page shows something plausible.
 SKILL = dict(zip(METHODS, (0.9, 0.6, 0.5, 0.45, 0.4, 0.3, 0.5, 0.6, 0.8), strict=True))
+SCORED = METHODS[:2]
+"""Those that kept all scores."""
 DROP = 0.15
 """How much less often where no condition names the attribute."""
 NOTHING = PrecisionTable(rows=(), summary=())
@@ -84,7 +87,13 @@ class FakeRun(NamedTuple):
             images=self.images,
             attributes=self.attributes,
             title="Synthetic",
+            candidates=self.candidates,
         )
+
+    @property
+    def candidates(self) -> dict[str | None, np.ndarray]:
+        """All images, whatever their conditions do not name."""
+        return dict.fromkeys((None, *self.attributes), np.arange(len(self.images)))
 
     def answers(self, seed: int) -> Answers:
         run = self.seeds[seed]
@@ -93,22 +102,23 @@ class FakeRun(NamedTuple):
             images=len(self.images),
             attributes=list(self.attributes),
             unnamed=self.results.unnamed_attributes,
+            candidates=self.candidates,
         )
 
     @property
     def results(self) -> Results:
         return results_of(read_metrics(self.out / "metrics.json"))
 
-    def page(self, *, title: str = "Synthetic", limit: int = 24) -> str:
+    def page(self, *, title: str = "Synthetic") -> str:
         """The page alone: the charts take most of a report's time."""
-        path = write_page(
+        path, *_ = write_page(
             self.out / "index.html",
             title=title,
             results=self.results,
             seeds=[self.answers(seed) for seed in self.seeds],
             images=self.images,
             attributes=self.attributes,
-            limit=limit,
+            run=self.out,
         )
         return path.read_text(encoding="utf-8")
 
@@ -136,6 +146,7 @@ def fake_seed(
     samples: bool,
 ) -> None:
     asked: list[Question] = []
+    everything = len(next(iter(attributes.values())))
     folders = ("", *map(folder_without, ("shape", "color")))
     tops: dict[tuple[str, str], dict[tuple[str, str], list[Hit]]] = {
         (part, method): {} for part in folders for method in METHODS
@@ -176,6 +187,11 @@ def fake_seed(
     write_questions(folder / "queries" / "queries.csv", asked)
     for (part, method), found in tops.items():
         write_tops(folder / part / "top" / f"{method}.csv", found)
+        if method in SCORED:
+            scores = rng.uniform(-2, -1, (len(found), everything))
+            for row, hits in zip(scores, found.values(), strict=True):
+                row[[hit.index for hit in hits]] = [hit.score for hit in hits]
+            write_scores(RunFolder(root=folder / part).scores(method), scores)
     if samples:
         sheet = Image.new("RGB", (size * 16, size * 4), "white")
         for nth in range(64):
