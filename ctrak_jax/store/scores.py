@@ -35,7 +35,8 @@ def read_scores(path: Path) -> np.ndarray:
 def read_score_rows(path: Path) -> Iterator[ScoreRows]:
     """The same, chunk by chunk."""
     array = open_array(path)
-    rows = array.chunk_layout.read_chunk.shape[0]
+    chunk = array.chunk_layout.read_chunk.shape or array.shape
+    rows = chunk[0] or 1
     for start in range(0, array.shape[0], rows):
         stop = min(start + rows, array.shape[0])
         yield ScoreRows(start, read_values(array[start:stop], f"{path}", _ADVICE))

@@ -208,6 +208,7 @@ def test_hostile_strings_stay_text(tmp_path: Path) -> None:
     page = make_run(tmp_path, hostile=True).page(title=HOSTILE)
     outline = Outline(page)
     assert "alert(1)</script>" not in page
+    assert "alert(1)" not in outline.scripts
     assert len(outline.scripts) == 1 + 1 + len(inline(page).blocks)
     assert not [tag for tag, _ in outline.tags if tag == "b"]
     attributes = {a["name"]: a for a in inline(page).index["attributes"]}

@@ -110,14 +110,14 @@ def run(tmp_path_factory) -> FakeRun:
 
 
 def page(run: FakeRun, table: LdsTable | None, *pictures) -> str:
-    path = write_page(
+    path, *_ = write_page(
         run.out / "index.html",
         title="LDS",
         results=results_of(read_metrics(run.out / "metrics.json")),
         seeds=[run.answers(0)],
         images=run.images,
         attributes=run.attributes,
-        limit=1,
+        run=run.out,
         lds=table,
         scatters=pictures,
     )

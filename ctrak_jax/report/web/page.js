@@ -47,8 +47,11 @@
       sheets.set(nth, block(`tiles-${nth}`).then(async (tiles) => {
         if (!tiles.src) return { tiles };
         const picture = new Image();
-        picture.src = tiles.src;
-        await picture.decode();
+        await new Promise((loaded, failed) => {
+          picture.onload = loaded;
+          picture.onerror = failed;
+          picture.src = tiles.src;
+        });
         return { tiles, picture };
       }));
     }
@@ -86,7 +89,8 @@
       history.replaceState(null, "", hash);
       draw();
     } else if (hash !== (location.hash || "#")) {
-      location.hash = hash; // draws by hashchange
+      // Draws by hashchange.
+      location.hash = hash;
     }
   }
 
@@ -182,6 +186,7 @@
   }
 
   async function fill(frame) {
+    if (frame.title) return;
     const { tile, score, place, carries } = frame.hit;
     const { tiles, picture } = await sheet(Math.floor(tile / data.sizes.tiles));
     const nth = tile % data.sizes.tiles;
@@ -246,7 +251,7 @@
     if (bottom.length > 0) {
       const low = make("div", "tiles low");
       low.append(...bottom.map(drawTile));
-      row.append(make("div", "low count", `lowest scores: ${count(bottom)}`), low);
+      row.append(make("div", "low count", `lowest: ${count(bottom)}`), low);
     }
     return row;
   }
@@ -288,6 +293,7 @@
     if (!state.query) {
       at("thumbs").replaceChildren();
       at("count").textContent = "No image matches.";
+      document.body.dataset.address = location.hash;
       return;
     }
     drawThumbs(state);
@@ -304,8 +310,10 @@
       drawCommand(answer[0], state);
       drawRows(answer, state);
       document.body.dataset.shown = state.query.id;
+      document.body.dataset.address = location.hash;
     } catch (error) {
-      return; // block() has said which file is missing
+      // block() has said which file is missing.
+      return;
     }
     // Redrawing replaced the pressed button; keyboard users stay where they were.
     if (focused && ["seeds", "thumbs", "concepts", "measures"].includes(focused.id)) {
@@ -342,7 +350,8 @@
     const text = at("command").textContent;
     try {
       await navigator.clipboard.writeText(text);
-    } catch (error) { // a browser that keeps the clipboard from pages of a disk
+    } catch (error) {
+      // A browser that keeps the clipboard from pages of a disk.
       getSelection().selectAllChildren(at("command"));
       document.execCommand("copy");
     }
@@ -405,6 +414,7 @@
   addEventListener("hashchange", draw);
   addEventListener("beforeprint", () => {
     for (const closed of document.querySelectorAll("details")) closed.open = true;
+    for (const frame of document.querySelectorAll("#rows .tile")) fill(frame).catch(() => {});
   });
   if (queries.length === 0) {
     at("explorer").hidden = true;
