@@ -26,7 +26,7 @@ LABEL = 150
 
 MOST_QUESTIONS = 500
 """With more questions than this, sheets end when they take ``MOST_BYTES``."""
-MOST_BYTES = 4_000_000
+MOST_BYTES = 3_000_000
 FRAMED = 4096
 """Framed images that are kept for the next sheet."""
 

@@ -123,7 +123,7 @@ def test_links_filters_and_keys(
     # Ten of five methods, and the lowest of the two that kept all scores.
     assert linked["rows"] == ["concept-trak", "das", "d-trak", "trak", "unlearning"]
     assert linked["hits"] == 5 * 10 + 2 * 10
-    # Thumbnails are loaded when they come into view (the explorer is below the tables), or for print.
+    # Thumbnails are loaded when they come into view, which is below the tables, or for print.
     assert linked["titles"] == 0
     assert seen["printed"]["titles"] == linked["hits"]
 
