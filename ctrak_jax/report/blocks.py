@@ -32,13 +32,8 @@ def script_json(value: Any) -> Markup:
 
 
 class Blocks:
-    """Blocks being written.
-
-    Attributes:
-        inline: name -> JSON of the blocks that the page is to hold.
-        files: what was written.
-        size: bytes of all blocks.
-    """
+    """Blocks being written, of ``size`` bytes so far: ``inline`` for the page to hold, or
+    ``files``."""
 
     def __init__(self, folder: Path) -> None:
         """``folder`` gets the files; what an earlier report left there is removed."""

@@ -24,7 +24,7 @@ QUERIES = (Form(192, None), Form(192, 80), Form(128, 75), Form(96, 65), Form(64,
 """Forms of query images, best first; ``side`` is their height."""
 
 
-class Choice(NamedTuple):
+class FittingForm(NamedTuple):
     """A form, and how many of the pictures fit in it."""
 
     form: Form
@@ -33,7 +33,7 @@ class Choice(NamedTuple):
 
 def choose(
     forms: Sequence[Form], count: int, budget: int, size: Callable[[Form, Sequence[int]], int]
-) -> Choice:
+) -> FittingForm:
     """The first form in which ``count`` pictures fit ``budget`` bytes, else the last one and as
     many of them as fit.
 
@@ -48,8 +48,8 @@ def choose(
     for form in forms:
         each = size(form, sample) / max(1, len(sample))
         if each * count <= budget:
-            return Choice(form, count)
-    return Choice(forms[-1], int(budget / each))
+            return FittingForm(form, count)
+    return FittingForm(forms[-1], int(budget / each))
 
 
 def webp(picture: Image.Image, form: Form) -> bytes:

@@ -308,7 +308,7 @@ def test_a_form_is_the_first_that_fits() -> None:
     def size(form: thumbnails.Form, sample: Any) -> int:
         return 10 * form.side * len(sample)
 
-    def choose(budget: int) -> thumbnails.Choice:
+    def choose(budget: int) -> thumbnails.FittingForm:
         return thumbnails.choose(forms, 1000, budget, size)
 
     assert choose(960_000) == (forms[0], 1000)
