@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ctrak_jax.report.contact import GAP, INK, LABEL, MARGIN, PAPER
 from ctrak_jax.report.explanation.arrays import Explanation
 from ctrak_jax.report.explanation.overlay import enlarged, overlaid
-from ctrak_jax.report.explorer import data_uri
+from ctrak_jax.report.blocks import data_uri
 from ctrak_jax.report.labels import label
 from ctrak_jax.store.files import write_atomically
 
@@ -164,4 +164,4 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def _uri(picture: Image.Image) -> str:
-    return data_uri(_png(picture))
+    return data_uri(_png(picture), "png")
