@@ -9,10 +9,10 @@ import jinja2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ctrak_jax.report.blocks import data_uri
 from ctrak_jax.report.contact import GAP, INK, LABEL, MARGIN, PAPER
 from ctrak_jax.report.explanation.arrays import Explanation
 from ctrak_jax.report.explanation.overlay import enlarged, overlaid
-from ctrak_jax.report.blocks import data_uri
 from ctrak_jax.report.labels import label
 from ctrak_jax.store.files import write_atomically
 
