@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ctrak_jax.cli import attribute
+from ctrak_jax.cli.ask import attribute, questions
 from ctrak_jax.errors import StoreError
 from ctrak_jax.report import blocks, contact, explorer, thumbnails
 from ctrak_jax.report.read import QueryImage
@@ -296,7 +296,7 @@ def test_a_condition_that_no_flag_can_say_is_asked_by_its_prompt() -> None:
         assert (found.prompt, found.concepts) == ("a red one in ink, washed", ["ink, washed"])
         assert found.minus == ["a red one"]
         assert (found.image is None) == (scope == "global")
-        attribute._check_prompt(found)
+        questions.check_prompt(found)
 
 
 # Bounds
