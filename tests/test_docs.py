@@ -3,11 +3,13 @@
 import argparse
 import re
 import shlex
+import tomllib
 from functools import cache
 from pathlib import Path
 from pkgutil import resolve_name
 
 import pytest
+import yaml
 
 import ctrak_jax
 from ctrak_jax import cli, config
@@ -83,6 +85,12 @@ def test_settings_exist(page: Path):
         for section, field in re.findall(r"(?<![\w./])(?:--)?(\w+)\.(\w+)\b(?!\()", piece):
             if section in sections and f".{field}" not in FILES:
                 assert field in sections[section].model_fields, f"{section}.{field}"
+
+
+def test_the_citation_has_the_version_of_the_package():
+    citation = yaml.safe_load(text(ROOT / "CITATION.cff"))
+    project = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
 
 
 @each_page

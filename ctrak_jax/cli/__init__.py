@@ -59,6 +59,16 @@ def module_of(command: str) -> Any:
     return importlib.import_module(".".join([__name__, *folder, name]))
 
 
+class _Version(argparse.Action):
+    """Prints the version, which takes reading the installed metadata."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"ctrak {version('ctrak-jax')}")
+        parser.exit()
+
+
 class _Parser(argparse.ArgumentParser):
     def refuse(self, unknown: str) -> Any:
         near = difflib.get_close_matches(unknown.partition("=")[0], self._option_string_actions, 1)
@@ -79,6 +89,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     words = [two, *argv[2:]] if two in COMMANDS else list(argv)
     called = next((word for word in words if not word.startswith("-")), None)
     root = _Parser(prog="ctrak", description=DESCRIPTION, allow_abbrev=False)
+    root.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)

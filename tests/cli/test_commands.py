@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -69,6 +70,13 @@ for words in {words}:
 
 def test_help_loads_no_more_than_it_says():
     assert not loaded(HELP.format(words=[[]])) & (HEAVY | {"pydantic", "rich", "yaml"})
+
+
+def test_the_version_is_that_of_the_installed_package(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"ctrak {metadata.version('ctrak-jax')}\n"
 
 
 def test_the_help_of_a_command_loads_no_jax():
