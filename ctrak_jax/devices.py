@@ -72,8 +72,22 @@ def described(tree: Any, mesh: Mesh, specs: Any) -> Any:
 
 
 def put(tree: Any, mesh: Mesh, specs: Any) -> Any:
-    """The tree on the devices, placed by a PartitionSpec for all of it, or by a tree of them."""
+    """The tree on the devices, placed by a PartitionSpec for all of it, or by a tree of them.
+
+    On one device nothing is said of a mesh: jax 0.10 cannot batch the gradient of a convolution's
+    kernel three times (image, concept, timestep) where it is.
+    """
+    if mesh.size == 1:
+        return jax.device_put(tree, mesh.devices.flat[0])
     return jax.device_put(tree, _shardings(tree, mesh, specs))
+
+
+def put_for_one(tree: Any, mesh: Mesh, specs: Any) -> Any:
+    """The tree for work on a single sample: on the first device, or in parts where the parameters
+    are."""
+    return put(
+        tree, mesh if MODEL in mesh.axis_names else Mesh(mesh.devices[:1], mesh.axis_names), specs
+    )
 
 
 def _shardings(tree: Any, mesh: Mesh, specs: Any) -> Any:

@@ -134,3 +134,25 @@ def test_a_model_axis_that_does_not_divide_the_devices_is_refused():
 def test_a_parameter_is_split_along_its_first_axis_that_divides(shape, spec):
     assert devices.parameter_spec(shape, devices.local_mesh(8, 4)) == spec
     assert devices.parameter_spec(shape, devices.local_mesh(8)) == PartitionSpec()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_gradients_of_kernels_of_convolutions_by_image_concept_and_timestep(count):
+    """What a question takes of a UNet whose convolutions are differentiated."""
+
+    def convolved(kernel, x):
+        names = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            x[None], kernel, (1, 1), "SAME", dimension_numbers=names
+        )
+
+    def gradient(kernel, x, u):
+        return jax.vjp(convolved, kernel, x)[1](u[None])[0]
+
+    kernel = devices.put_for_one(np.ones((3, 3, 4, 4)), devices.local_mesh(count), devices.WHOLE)
+    by_time = jax.vmap(gradient, (None, 0, 0))
+    by_concept = jax.vmap(by_time, (None, None, 0))
+    by_image = jax.jit(jax.vmap(by_concept, (None, 0, 0)))
+    x, u = np.ones((2, 5, 8, 8, 4)), np.ones((2, 3, 5, 8, 8, 4))
+    found = by_image(kernel, x, u)
+    np.testing.assert_allclose(found[..., 1, 1, 0, 0], 64.0)

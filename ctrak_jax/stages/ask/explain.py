@@ -71,7 +71,7 @@ def explain(ctx: Context, denoiser: Denoiser, asking: Asking, how: Answering) ->
     rows, score = np.asarray(found.samples)[0, 0], np.asarray(found.score)[0, 0]
 
     placed, null = ctx.placed(denoiser), ctx.inputs.null
-    network, weights = placed.network, devices.put(placed.params, ctx.mesh, placed.specs)
+    network, weights = placed.network, devices.put_for_one(placed.params, ctx.mesh, placed.specs)
     recipe, query_recipe = ctx.recipe, ctx.query_recipe("local")
     of_training = jax.jit(partial(train_parts, recipe, network, spec=spec, null=null))
     of_query = jax.jit(partial(query_parts, query_recipe, network, spec=how.spec, null=null))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ctrak_jax import fisher
+from ctrak_jax import devices, fisher
 from ctrak_jax.attribution import QueryBatch, mixtures, query_features
 from ctrak_jax.config import DataConfig
 from ctrak_jax.config.rules import NEEDED_BY, references_of
@@ -189,11 +189,12 @@ def solved(
     damping: float,
 ) -> Solved:
     """Featurize the concepts of a question and solve them at one damping."""
-    network, params, _ = ctx.placed(denoiser)
+    network, params, specs = ctx.placed(denoiser)
+    weights = devices.put_for_one(params, ctx.mesh, specs)
     step, null = partial(query_features, ctx.query_recipe(asking.scope), network), ctx.inputs.null
     compute = jax.jit(lambda weights, batch: step(weights, [spec], batch, null))
     with meter("gradient of the question", 1) as bar:
-        phi = np.asarray(compute(params, asking.batch(ctx)))[0, :, 0]
+        phi = np.asarray(compute(weights, asking.batch(ctx)))[0, :, 0]
         bar.advance(1)
     features = in_memory(load_features(ctx, variant, method))
     return Solved(features, solve(features, phi, [damping]))
