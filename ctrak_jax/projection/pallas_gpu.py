@@ -12,7 +12,6 @@ stretch has at most ``STRETCH_ROWS`` rows, each bfloat16 part of the gradients h
 and everything is added in float32 outside, a pass of ``STRETCHES`` at a time.
 """
 
-import inspect
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -152,15 +151,10 @@ def _kernel(
         pl.run_scoped(walk, *[total] * bits)
 
     shared = mosaic_gpu.SMEM((stages, columns, ROWS), jnp.bfloat16, transforms=tiled)
-    types = {
-        "out_type": jax.ShapeDtypeStruct((stretches, WORD, blocks * WORDS, columns), jnp.float32),
-        "scratch_types": [shared, mosaic_gpu.Barrier(num_arrivals=1, num_barriers=stages)],
-    }
-    if "out_type" not in inspect.signature(mosaic_gpu.kernel).parameters:  # before jax 0.10.2
-        types = {name.replace("type", "shape"): value for name, value in types.items()}
     return mosaic_gpu.kernel(
         body,
-        **types,
+        out_type=jax.ShapeDtypeStruct((stretches, WORD, blocks * WORDS, columns), jnp.float32),
+        scratch_types=[shared, mosaic_gpu.Barrier(num_arrivals=1, num_barriers=stages)],
         grid=(blocks, WORD // bits, stretches),
         grid_names=("block", "group", "stretch"),
         interpret=interpret,
