@@ -138,4 +138,5 @@ status = cli.main(["attribute", "demo", *about])
 #   my_images.yaml` answers its questions.
 # - What each number means: [reading an answer](05_reading_an_answer.py). How it is computed: [the
 #   method](02_the_method.py).
-# - [Your own network](03_your_own_network.py).
+# - [Your own network](03_your_own_network.py), [a text-to-image model](04_text_to_image.py),
+#   [several devices](06_scaling.py).

@@ -278,4 +278,4 @@ print(f"{weights.size:,} parameters of {sum(p.size for p in params.values()):,}"
 # - Ask about the shape: `minus` is then a red circle, and the shape must not be named.
 # - Project: `ct.project(phi, ct.Projection(k=1024))` before the Fisher, for networks of millions of
 #   parameters.
-# - Keep features on disk and use several devices: [scaling](../docs/howto/scaling.md).
+# - Keep features on disk and use several devices: [scaling](06_scaling.py).
