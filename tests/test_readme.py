@@ -16,6 +16,7 @@ PAGES = (
     "README.md",
     "docs/reference/data.md",
     "docs/howto/own-images.md",
+    "docs/howto/own-captions.md",
     "docs/howto/stable-diffusion.md",
     "docs/howto/abc.md",
 )
@@ -52,6 +53,41 @@ def test_the_functional_example_runs(name: str):
     assert ranking.score[0, 0] > 0
     assert (jnp.diff(ranking.score[0]) < 0).all()
     assert ranking.samples.max() < 12
+
+
+def run_page(name: str) -> dict[str, Any]:
+    """What a page's Python leaves behind."""
+    scope: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL):
+        exec(compile(block, name, "exec"), scope)
+    return scope
+
+
+@pytest.mark.slow
+def test_a_new_reward_is_asked_of_the_same_features():
+    page = run_page("docs/howto/new-reward.md")
+    key = jax.random.fold_in(jax.random.key(page["recipe"].seed), 3)
+    path = ct.forward_path(page["schedule"], page["x0"][3], page["grid"].recorded, key)
+    loss = ct.dps(page["schedule"], page["x0"][3])
+    chosen, null = page["weights"].chosen, page["null"]
+    gradient = ct.sample_gradient(loss, page["of_chosen"], chosen, path, null, normalise=True)
+    flat = ct.flatten_samples(jax.tree.map(lambda leaf: leaf[None], gradient))
+    projected = ct.project(flat, page["recipe"].projection)[0]
+    assert jnp.allclose(projected, page["phi"][3], atol=1e-4)
+    assert page["ranking"].score[0, 0] > 0
+
+
+@pytest.mark.slow
+def test_a_new_network_is_asked():
+    page = run_page("docs/howto/new-network.md")
+    assert page["ranking"].samples.shape == (1, 10)
+    assert set(page["weights"].chosen) == {"params/outer/bias", "params/outer/kernel"}
+    x, cond = page["x0"][0], page["cond"][0]
+    assert page["nnx_eps_fn"](page["state"], x, 500, cond).shape == x.shape
+    signal, noise = ct.schedule.level(page["schedule"], 500)
+    v = page["eps_fn"](page["params"], x, 500, cond)
+    velocity = page["velocity"](page["params"], x, 500, cond)
+    assert jnp.allclose(velocity, signal * v + noise * x, atol=1e-5)
 
 
 @pytest.mark.slow
