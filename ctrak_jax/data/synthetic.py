@@ -101,6 +101,13 @@ def _boxes(fine: np.ndarray, size: int) -> np.ndarray:
     return boxes.sum(axis=(1, 3)) / SUPERSAMPLE**2
 
 
+def place_of(seed: int, index: int) -> tuple[float, float]:
+    """The centre of the shape of a data set's image, as shares of the width."""
+    reach = RADIUS + OUTLINE / 2
+    x, y = np.random.default_rng((seed, 1, index)).uniform(reach, 1.0 - reach, 2)
+    return float(x), float(y)
+
+
 def draw_dataset(
     *, size: int, image_size: int, shapes: Sequence[str], colors: Sequence[str], seed: int
 ) -> RawImages:
@@ -117,12 +124,10 @@ def draw_dataset(
             raise UsageError(f"data.{field}={list(names)} must name each value once.")
     combos = list(product(shapes, colors))
     order = np.random.default_rng((seed, 0)).permutation(size) % len(combos)
-    reach = RADIUS + OUTLINE / 2
     images = np.empty((size, image_size, image_size, 3), np.uint8)
     for i in range(size):
-        cx, cy = np.random.default_rng((seed, 1, i)).uniform(reach, 1.0 - reach, 2)
         shape, color = combos[order[i]]
-        images[i] = draw(shape, color, (cx, cy), image_size)
+        images[i] = draw(shape, color, place_of(seed, i), image_size)
     return RawImages(
         name="synthetic shapes",
         images=images,

@@ -128,11 +128,17 @@ def shows_its_labels(values: Mapping[str, str], seed: str) -> bool:
 
 def draw_checked(values: Mapping[str, str], number: int, settings: AvatarSettings) -> np.ndarray:
     """The ``number``-th picture of a combination: uint8 [size, size, 3], its labels visible."""
+    return draw(values, checked_seed(values, number, settings.seed), settings.size)
+
+
+def checked_seed(values: Mapping[str, str], number: int, seed: int) -> str:
+    """The seed string of the ``number``-th picture of a combination: the first whose labels
+    show."""
     name = "/".join(values[attribute] for attribute in ATTRIBUTES)
     for attempt in range(ATTEMPTS):
-        seed = f"{settings.seed}/{name}/{number}/{attempt}"
-        if shows_its_labels(values, seed):
-            return draw(values, seed, settings.size)
+        found = f"{seed}/{name}/{number}/{attempt}"
+        if shows_its_labels(values, found):
+            return found
     raise RuntimeError(f"{name}: no picture shows its labels in {ATTEMPTS} attempts.")
 
 
