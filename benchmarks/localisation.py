@@ -1,7 +1,7 @@
 """Truth of the maps: does a score come from where the attribute asked about is?
 
     python -m benchmarks.localisation RUN [RUN ...] [--questions 8] [--images 10] [--method ...]
-        [--named] [--query-maps] [--json FILE] [--picture FILE]
+        [--scenario ...] [--attribute ...] [--named] [--maps ...] [--json FILE] [--picture FILE]
 
 RUN is a finished run on drawn shapes or avatars, one training seed each. The region of an attribute
 in a drawn picture is known (:mod:`benchmarks.regions`). Two measures of a map (method.md, section
@@ -63,12 +63,13 @@ SCENARIOS = ("ood", "id")
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """How much is measured: images asked about per scenario, training images per question, and
-    whether their conditions name the attribute."""
+    """How much is measured: images asked about per scenario, training images per question, only
+    some attributes, and whether conditions name the attribute."""
 
     questions: int = 8
     images: int = 10
     scenarios: Sequence[str] = SCENARIOS
+    attributes: Sequence[str] = ()
     named: bool = False
 
 
@@ -81,9 +82,15 @@ class Localising:
     drawn: Drawings
     wanted: Wanted
 
+    @property
+    def attributes(self) -> list[str]:
+        """What is asked about."""
+        wanted = self.wanted.attributes
+        return [name for name in self.drawn.attributes if not wanted or name in wanted]
+
     def asked(self) -> list[Question]:
         """All questions about some images of either scenario, drawn at random."""
-        attributes, found = self.drawn.attributes, []
+        attributes, found = self.attributes, []
         for scenario in self.wanted.scenarios:
             part = [
                 q
@@ -225,7 +232,7 @@ def training_maps(
     job: Localising, programs: "Programs", method: str, asked: Sequence[Question]
 ) -> Iterator[Measured]:
     """Of a method, for the first and the random carriers of every question."""
-    for attribute in job.drawn.attributes:
+    for attribute in job.attributes:
         own = solving(job, method, attribute)
         part = [q for q in asked if q.attribute == attribute]
         for question, images, rows, maps in explained(own, programs, part):
@@ -239,7 +246,7 @@ def query_maps(
 ) -> Iterator[Measured]:
     """Of a method, of pictures drawn under the questions' conditions, for the first carriers."""
     ctx = job.ctx
-    for attribute in job.drawn.attributes:
+    for attribute in job.attributes:
         own = solving(job, method, attribute)
         query = table_of(ctx.config)[method].query
         assert query is not None
@@ -252,6 +259,10 @@ def query_maps(
             chosen = job.first_carriers(question, score)
             for one in programs.query(query, asking, own.vectors(whole[chosen])):
                 yield job.measured(question, method, "query", "first", one, inside)
+
+
+MAPS = {"training": training_maps, "query": query_maps}
+"""By the kind of image that is mapped."""
 
 
 def drawn_question(ctx: Context, question: Question, picture: np.ndarray, number: int) -> Asking:
@@ -344,8 +355,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10)
     parser.add_argument("--method", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--scenario", nargs="+", default=SCENARIOS, choices=SCENARIOS)
+    parser.add_argument("--attribute", nargs="+", default=(), help="only these")
     parser.add_argument("--named", action="store_true", help="conditions name the attribute")
-    parser.add_argument("--query-maps", action="store_true", help="of query images, too")
+    parser.add_argument("--maps", nargs="+", default=list(MAPS)[:1], choices=list(MAPS))
     parser.add_argument("--json", type=Path, help="where the measures of every map go")
     parser.add_argument("--picture", type=Path, help="one question per attribute, the first run's")
     given = parser.parse_args()
@@ -353,6 +365,7 @@ def main() -> None:
         questions=given.questions,
         images=given.images,
         scenarios=given.scenario,
+        attributes=given.attribute,
         named=given.named,
     )
     rows: list[Measured] = []
@@ -361,19 +374,18 @@ def main() -> None:
         asked, programs = job.asked(), Programs(job.ctx)
         if given.picture and job.run == 0:
             heads = {q.attribute: q for q in reversed(asked)}
-            chosen = [heads[name] for name in job.drawn.attributes]
+            chosen = [heads[name] for name in job.attributes]
             picture(job, programs, given.method[0], chosen).save(given.picture, optimize=True)
         for question in asked:
             rows += references(job, question)
         for method in given.method:
             if given.named and unnamed.answering(job.ctx, method):
                 continue  # it has no features under the attribute's name
-            rows += training_maps(job, programs, method, asked)
-            if given.query_maps:
-                rows += query_maps(job, programs, method, asked)
+            for kind in given.maps:
+                rows += MAPS[kind](job, programs, method, asked)
             if given.json:
                 given.json.write_text(json.dumps([asdict(row) for row in rows]))
-    print(*table(rows, jobs[0].drawn.attributes), sep="\n")
+    print(*table(rows, jobs[0].attributes), sep="\n")
 
 
 def localising(path: Path, number: int, wanted: Wanted) -> Localising:
