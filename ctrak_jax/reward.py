@@ -161,6 +161,12 @@ def slider(minus: Cond, scale: float = 1.0, contrast: Contrast | None = None) ->
     return loss
 
 
+def within(loss: Loss, mask: Float[Array, "height width"]) -> Loss:
+    """A loss of a part of the picture: the target shift is multiplied by the mask [H, W], 1 inside
+    and 0 outside, at the resolution of the states. A mask of ones changes nothing."""
+    return lambda step: loss(step) * mask[..., None]
+
+
 def _under(eps_under: Callable[[Cond], Image], minus: Cond, like: Image) -> Image:
     """The prediction under a condition, or its mean under several, one after the other: side by
     side they would multiply the memory of everything that is vmapped over."""

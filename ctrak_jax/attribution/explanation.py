@@ -130,7 +130,7 @@ def query_parts(
         key = member_key(recipe, item, number)
         drawn = query_member(recipe, functions.exact_fn, chosen, item, null, key)
         terms = query_terms(
-            recipe, network, functions, chosen, drawn, item.cond, item.minus, [spec]
+            recipe, network, functions, chosen, drawn, item.cond, item.minus, item.mask, [spec]
         )
 
         states = states_of(functions, chosen, terms[spec], spec.normalise, recipe.time_chunk)

@@ -1,6 +1,7 @@
 """Features of questions: one image and the concepts in it (method.md, section 3)."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from ctrak_jax.attribution.gradients import Term, gradients_of, loss_of, project
 from ctrak_jax.attribution.network import Network, Predictions, Weights
 from ctrak_jax.attribution.recipe import QueryRecipe, guidance_of
 from ctrak_jax.methods import GradientSpec
-from ctrak_jax.reward import Mixture, contrast_of
+from ctrak_jax.reward import Mixture, contrast_of, within
 from ctrak_jax.trajectory import Path, forward_path, invert, sample
 from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, PRNGKey
 
@@ -25,12 +26,16 @@ class QueryBatch(NamedTuple):
         cond: their conditions [image, ...].
         minus: the conditions without each concept: mixtures [image, concept, alternative, ...].
         index: numbers that fix their noise [image].
+        mask: the part of the image that each concept is asked about, 1 inside and 0 outside
+            [image, concept, height, width] at the resolution of ``x0``; None for all of it. It
+            restricts the slider alone, the one gradient that knows the concept.
     """
 
     x0: Any
     cond: Any
     minus: Mixture
     index: Any
+    mask: Any = None
 
 
 def mixtures(groups: Sequence[Sequence[Array]]) -> Mixture:
@@ -109,6 +114,7 @@ def query_terms(
     member: Member,
     cond: Cond,
     minus: Cond,
+    mask: Array | None,
     specs: Sequence[GradientSpec],
 ) -> dict[GradientSpec, Term]:
     """What the gradients of one member of a question are taken of."""
@@ -118,9 +124,10 @@ def query_terms(
 
     def term(spec: GradientSpec) -> Term:
         x0, path = member.x0, member.paths[spec.path]
-        return Term(
-            loss_of(spec.loss, recipe.schedule, x0, minus, recipe.scale, contrast), path, cond
-        )
+        loss = loss_of(spec.loss, recipe.schedule, x0, minus, recipe.scale, contrast)
+        if mask is not None and spec.loss == "slider":
+            loss = within(loss, mask)
+        return Term(loss, path, cond)
 
     return {spec: term(spec) for spec in specs}
 
@@ -154,20 +161,24 @@ def query_features(
             key = member_key(recipe, item, number)
             member = query_member(recipe, functions.exact_fn, chosen, item, null, key)
 
-            def of(wanted: Sequence[GradientSpec], minus: Cond) -> dict[GradientSpec, Any]:
+            def of(
+                wanted: Sequence[GradientSpec], minus: Cond, mask: Array | None
+            ) -> dict[GradientSpec, Any]:
+                terms = query_terms(
+                    recipe, network, functions, chosen, member, item.cond, minus, mask, wanted
+                )
                 return gradients_of(
                     functions.layers_fn,
                     chosen,
-                    query_terms(
-                        recipe, network, functions, chosen, member, item.cond, minus, wanted
-                    ),
+                    terms,
                     recipe.projection,
                     recipe.time_chunk,
                     network.precision.gradients,
                 )
 
-            alone = jax.tree.map(lambda leaf: leaf[None], of(shared, item.cond))
-            return alone | jax.vmap(lambda minus: of(by_concept, minus))(item.minus)
+            alone = jax.tree.map(lambda leaf: leaf[None], of(shared, item.cond, None))
+            by_mask = partial(of, by_concept)
+            return alone | jax.vmap(by_mask)(item.minus, item.mask)
 
         return _mean_over(gradients, recipe.members)
 

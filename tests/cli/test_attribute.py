@@ -23,6 +23,13 @@ ASKED = {
     "image missing": ({"--image": "none.png"}, "none.png"),
     "image is no image": ({"--image": "some.yaml"}, "some.yaml"),
     "image of another size": ({"--image": "large.png"}, "large.png"),
+    "mask missing": ({"--mask": "none.png"}, "--mask none.png"),
+    "mask of another size": ({"--mask": "large.png"}, "is 16 x 32 pixels, the image 16 x 16"),
+    "mask all black": ({"--mask": "image.png"}, "all black"),
+    "mask for a method without a concept": (
+        {"--mask": "image.png", "--method": "trak"},
+        "'trak' has none",
+    ),
 }
 
 

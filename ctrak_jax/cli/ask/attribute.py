@@ -34,6 +34,7 @@ def act(args: argparse.Namespace) -> None:
             answer = attribute.ask(
                 ctx,
                 image=args.image,
+                mask=args.mask,
                 condition=args.condition,
                 concept=args.concept,
                 method=args.method,
@@ -65,6 +66,7 @@ def _by_prompt(args: argparse.Namespace, ctx: Any) -> dict[str, Any]:
         minus=args.minus,
         image=args.image,
         image_seed=args.image_seed or 0,
+        mask=args.mask,
         scope=args.scope or "local",
         method=args.method,
         top=args.top,

@@ -39,10 +39,13 @@ def act(args: argparse.Namespace) -> None:
     from ctrak_jax.report.explanation import Shown, numbers, write_explained
     from ctrak_jax.report.explanation.arrays import write_explanation
     from ctrak_jax.stages.ask.explain import explain
+    from ctrak_jax.stages.ask.question import masked
 
     with tracked(None, "explain", Overall(("explain",))):
         denoiser = ctx.load()
         asking, how = _question(args, ctx, denoiser)
+        if args.mask is not None:
+            asking = masked(asking, args.mask, how)
         found = explain(ctx, denoiser, asking, how)
     name = file_name(f"{args.query or 'own'}-{found.concept}-{found.method}")
     page = wanted or ctx.folder.root / "explanations" / f"{name}.html"

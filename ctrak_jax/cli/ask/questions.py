@@ -11,6 +11,12 @@ def declare(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """What is asked about, by which method, and which training seed's model is meant; gives the
     group of the arguments that go with ``--prompt``."""
     parser.add_argument("--image", type=Path, help="the image asked about")
+    parser.add_argument(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="a picture of the image's size: white where it is asked about, else black",
+    )
     parser.add_argument("--condition", help="its condition, e.g. shape=triangle,color=red")
     parser.add_argument("--concept", help="the attribute asked about, e.g. color")
     group = parser.add_argument_group("text-to-image: in place of --condition and --concept")

@@ -21,6 +21,7 @@ from ctrak_jax.stages.ask.question import (
     answering,
     by_attribute,
     by_prompt,
+    masked,
     negative_prompts,
     solved,
     values_of,
@@ -29,16 +30,27 @@ from ctrak_jax.stages.context import Context
 
 
 def ask(
-    ctx: Context, *, image: Path, condition: str, concept: str, method: str, top: int
+    ctx: Context,
+    *,
+    image: Path,
+    mask: Path | None = None,
+    condition: str,
+    concept: str,
+    method: str,
+    top: int,
 ) -> dict[str, Any]:
-    """The ``top`` training images for one concept (an attribute) of one image.
+    """The ``top`` training images for one concept (an attribute) of one image, or of the part of it
+    that a mask leaves.
 
     Raises:
-        UsageError: an unknown attribute, value or method, an unreadable image, a bad ``top``.
+        UsageError: an unknown attribute, value or method, an unreadable image or mask, a bad
+            ``top``.
     """
     values = values_of(ctx, condition, concept)
     how = answering(ctx, method, top, concept)
     asking = by_attribute(ctx, image, values, concept)
+    if mask is not None:
+        asking = masked(asking, mask, how)
     (found,) = _answers(ctx, ctx.load(), asking, how)
     return {
         **how.about,
@@ -64,6 +76,7 @@ def ask_prompt(
     minus: Sequence[str],
     image: Path | None,
     image_seed: int,
+    mask: Path | None = None,
     scope: Scope,
     method: str,
     top: int,
@@ -75,12 +88,13 @@ def ask_prompt(
         minus: the prompt without each of them; empty for the rule of
             :func:`ctrak_jax.prompts.without`.
         image: what was generated from the prompt; generated from ``image_seed`` where not given.
+        mask: white where the image is asked about; None for all of it.
         scope: ask about that image, or about what the model makes of the prompt as a whole.
 
     Raises:
         UsageError: no text-to-image model, a concept that is not in the prompt or that the text
             encoder does not know, as many ``minus`` as there are not concepts, an unknown method,
-            an unreadable image, a bad ``top``.
+            an unreadable image or mask, a bad ``top``.
     """
     how = answering(ctx, method, top)
     without_each = negative_prompts(ctx, prompt, concepts, minus)
@@ -89,6 +103,8 @@ def ask_prompt(
         ctx, denoiser, prompt, dict(zip(concepts, without_each, strict=True)), image, image_seed
     )
     asking = asking._replace(scope=scope)
+    if mask is not None:
+        asking = masked(asking, mask, how)
     found = _answers(ctx, denoiser, asking, how)
     answers = [
         {"concept": concept, "minus": text, "top": rows}

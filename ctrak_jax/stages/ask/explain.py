@@ -82,7 +82,10 @@ def explain(ctx: Context, denoiser: Denoiser, asking: Asking, how: Answering) ->
     guided = spec.path == "inversion" and spec.condition == "own"
     train = ctx.samples(how.variant).batch(rows, guided=guided)
     image = jax.tree.map(lambda leaf: leaf[0], asking.batch(ctx))
-    image = image._replace(minus=jax.tree.map(lambda leaf: leaf[0], image.minus))
+    image = image._replace(
+        minus=jax.tree.map(lambda leaf: leaf[0], image.minus),
+        mask=None if image.mask is None else image.mask[0],
+    )
     factor = None if features.weights is None else features.weights[rows]
     with meter("parts of the scores", 2) as bar:
         parts = _weighed(of_training(params=weights, batch=train, z=z), factor)

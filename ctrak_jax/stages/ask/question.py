@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from PIL import Image
 
 from ctrak_jax import devices, fisher
 from ctrak_jax.attribution import QueryBatch, mixtures, query_features
@@ -38,7 +39,8 @@ ANSWERING = ("gradients", "reference")
 class Asking(NamedTuple):
     """A query image, uint8 [H, W, 3], its condition, for each concept its value (None for words)
     and the conditions without it [alternative, ...], whether the image or the model's own samples
-    are meant, and the number that fixes the noise."""
+    are meant, the number that fixes the noise, and the part of the image that is asked about [H, W]
+    (1 inside, None for all of it)."""
 
     image: np.ndarray
     cond: np.ndarray
@@ -46,11 +48,17 @@ class Asking(NamedTuple):
     minus: Sequence[np.ndarray]
     scope: Scope = "local"
     number: int = 0
+    mask: np.ndarray | None = None
 
     def batch(self, ctx: Context) -> QueryBatch:
         """The arrays of the one image and its concepts."""
         x0, index = ctx.inputs.encode(self.image[None]), np.full(1, self.number, np.int32)
-        return QueryBatch(x0, self.cond[None], mixtures([self.minus]), index)
+        mask = None
+        if self.mask is not None:
+            height, width = x0.shape[1:3]  # of latents, where the network has them
+            small = Image.fromarray(self.mask).resize((width, height), Image.Resampling.BOX)
+            mask = np.tile(np.asarray(small), (1, len(self.concepts), 1, 1))
+        return QueryBatch(x0, self.cond[None], mixtures([self.minus]), index, mask)
 
 
 class Answering(NamedTuple):
@@ -150,6 +158,36 @@ def answering(ctx: Context, method: str, top: int, attribute: str | None = None)
 
 def _kind(method: str) -> str:
     return METHODS[method].kind if method in METHODS else ""
+
+
+def masked(asking: Asking, file: Path, how: Answering) -> Asking:
+    """The question about a part of the picture: white in the mask, black outside, greys between.
+
+    Raises:
+        UsageError: an unreadable mask, one of another size than the image or all black, a question
+            about no image, or a method whose question has no target shift.
+    """
+    if asking.scope == "global":
+        raise UsageError("--mask is about one image; ask with --scope local.")
+    if how.spec is None or how.spec.loss != "slider":
+        raise UsageError(
+            f"--mask restricts a concept's target shift, and --method {how.method!r} has none; use "
+            "concept-trak."
+        )
+    try:
+        with readable(str(file)), Image.open(file) as opened:
+            found = np.asarray(opened.convert("L"), np.float32) / 255.0
+    except (UsageError, StoreError) as error:
+        raise UsageError(f"--mask {error}") from None
+    height, width = asking.image.shape[:2]
+    if found.shape != (height, width):
+        raise UsageError(
+            f"--mask {file}: is {found.shape[1]} x {found.shape[0]} pixels, the image {width} x "
+            f"{height}; draw it over the image."
+        )
+    if not found.any():
+        raise UsageError(f"--mask {file}: is all black; paint white what is asked about.")
+    return asking._replace(mask=found)
 
 
 def read_picture(image: Path, data: DataConfig, shape: tuple[int, int, int]) -> np.ndarray:
