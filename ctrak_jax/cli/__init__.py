@@ -32,6 +32,7 @@ COMMANDS = {
     "tune": "train a LoRA on a folder of images with captions (text-to-image)",
     "attribute": "one question to an existing feature store",
     "explain": "where the scores of one answer come from: maps, noise levels, layers",
+    "groups": "influence of an artist's, a licence's, a source's images together: groups.json",
     "counterfactual": "retrain without the top samples: is the concept lost? counterfactual.json",
     "lds": "retrain on random halves: do scores predict the models? lds.json",
     "abc": "the AbC benchmark: exemplars among LAION images, recall and mAP: abc.json",
@@ -48,7 +49,10 @@ COMMANDS = {
 }
 """Command -> its line of help."""
 STAGES = ("run", "train", "encode", "featurize", "query", "score", "evaluate", "report")
-FOLDERS = {"attribute": "ask", "explain": "ask", "counterfactual": "retrain", "lds": "retrain"}
+FOLDERS = {
+    **dict.fromkeys(("attribute", "explain", "groups"), "ask"),
+    **dict.fromkeys(("counterfactual", "lds"), "retrain"),
+}
 """The folder of a command's module, where it is in one."""
 
 

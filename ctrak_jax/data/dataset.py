@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,16 @@ from ctrak_jax.prompts import may_name, unnamed
 
 HIDDEN_BY = 5
 """The random stream of the images whose value is hidden in training."""
+
+NO_VALUE = "(none)"
+"""The group of the images for which a column has no value."""
+
+
+class Grouping(NamedTuple):
+    """The groups of the training images by a column: names, sorted, and every image's number."""
+
+    names: tuple[str, ...]
+    numbers: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +129,30 @@ class Dataset:
         return {
             name: np.array(column)[self.train_index] for name, column in self.raw.attributes.items()
         }
+
+    def grouped(self, column: str) -> Grouping:
+        """The training images by the value of any column, which need not be a condition; those
+        without a value are :data:`NO_VALUE`.
+
+        Raises:
+            UsageError: there is no such column.
+        """
+        columns = {**self.raw.attributes, **self.raw.partial}
+        if column not in columns:
+            raise UsageError(
+                f"{column!r} is no column of the data set {self.raw.name}; it has {list(columns)}."
+            )
+        values, first = columns[column], {}
+        said = (values[i] for i in self.train_index)
+        numbers = np.fromiter(
+            (first.setdefault(NO_VALUE if v is None else v, len(first)) for v in said),
+            np.int32,
+            len(self.train_index),
+        )
+        names = tuple(sorted(first))
+        place = {name: number for number, name in enumerate(names)}
+        order = np.array([place[name] for name in first], np.int32)
+        return Grouping(names, order[numbers])
 
     @cached_property
     def combinations(self) -> tuple[list[dict[str, str]], list[dict[str, str]]]:

@@ -18,6 +18,7 @@ class RawImages:
 
     ``vocabulary`` lists an attribute's values in order, where the source fixes an order; ``meta``
     is what the source states: name, licence, source and the like. ``skipped`` is what was left out.
+    ``partial`` are further columns, with None where an image has no value.
     """
 
     name: str
@@ -27,3 +28,4 @@ class RawImages:
     vocabulary: dict[str, tuple[str, ...]] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     skipped: tuple[Fault, ...] = ()
+    partial: dict[str, tuple[str | None, ...]] = field(default_factory=dict)

@@ -48,6 +48,7 @@ class Survey:
         names: what an error calls a picture.
         attributes: N values of each; None where one is missing.
         captions: N captions, or none at all; likewise.
+        partial: further columns, with None where a picture that is complete has no value.
         faults: of rows, labels and names; the pictures themselves have not been looked at.
     """
 
@@ -59,6 +60,7 @@ class Survey:
     faults: Sequence[Fault] = ()
     vocabulary: dict[str, tuple[str, ...]] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+    partial: dict[str, list[str | None]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -123,6 +125,9 @@ def settle(
         vocabulary=survey.vocabulary,
         meta=survey.meta,
         skipped=skipped,
+        partial={
+            name: tuple(values[row] for row in kept) for name, values in survey.partial.items()
+        },
     )
 
 

@@ -57,6 +57,7 @@ def open_features(
     solver: fisher.Solver | None,
     error_weight: ErrorWeight | None = None,
     replacement: Replacement | None = None,
+    memory: int | None = None,
 ) -> TrainingFeatures:
     """This process's share of a method's features, on disk.
 
@@ -66,6 +67,7 @@ def open_features(
         solver: what they are for; None for what suits their size.
         error_weight: how a sample's denoising errors weigh its score.
         replacement: rows of a control, which stand in for the store's own.
+        memory: bytes that a solve may take, or what the devices have for it.
     """
     n, k = store.rows, store.width
     weights = None
@@ -74,7 +76,7 @@ def open_features(
         if replacement is not None:
             errors[replacement.rows] = replacement.store.read("errors")
         weights = np.asarray(score.error_weights(errors, error_weight))
-    memory = devices.memory(mesh)
+    memory = devices.memory(mesh) if memory is None else memory
     chosen = fisher.choose(n, k, memory) if solver is None else solver
     chunk = len(store.chunks[0])
     size, part = rows_per_block(k, chunk), hosts.part(n, chunk)
@@ -142,6 +144,15 @@ def solve(
         raise StoreError(f"{features.place}: {error}") from None
 
 
+def weighed_scores(features: TrainingFeatures, solution: fisher.Solution) -> Iterator[fisher.Block]:
+    """Scores [damping, query, sample] of this process's samples, block by block."""
+    for block in solution.scores(features.rows):
+        scores = np.asarray(block.features)
+        if features.weights is not None:
+            scores = scores * features.weights[block.rows.start : block.rows.stop]
+        yield fisher.Block(block.rows, scores)
+
+
 class Ranked(NamedTuple):
     """Rankings [damping, query, rank] over all processes, and scores [damping, query, sample] of
     this one's samples, if kept."""
@@ -163,10 +174,8 @@ def ranked(
     nothing = np.zeros((*solution.shape, 0), np.float32)
     empty = score.Ranking(nothing.astype(np.int32), nothing)
     best, kept = empty, [nothing]
-    for block in solution.scores(features.rows):
+    for block in weighed_scores(features, solution):
         scores = np.asarray(block.features)
-        if features.weights is not None:
-            scores = scores * features.weights[block.rows.start : block.rows.stop]
         new = score.top_k(scores, min(depth, len(block.rows)))
         new = new._replace(samples=new.samples + block.rows.start)
         best = score.merge_top(best, new, depth)

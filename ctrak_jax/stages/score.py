@@ -148,9 +148,11 @@ def key(ctx: Context, variant: Variant) -> dict[str, Any]:
     }
 
 
-def load_features(ctx: Context, variant: Variant, method: str) -> TrainingFeatures:
+def load_features(
+    ctx: Context, variant: Variant, method: str, memory: int | None = None
+) -> TrainingFeatures:
     """A method's features, this process's share of them; the relabelled rows of a control stand in
-    for the main ones."""
+    for the main ones. ``memory``: bytes that the solve may take, or what the devices have."""
     solver, replacement = ctx.config.score.solver, None
     if variant.relabel:
         replacement = Replacement(ctx.features(method, variant), ctx.samples(variant).rows)
@@ -160,6 +162,7 @@ def load_features(ctx: Context, variant: Variant, method: str) -> TrainingFeatur
         None if solver == "auto" else solver,
         METHODS[method].error_weight,
         replacement,
+        memory,
     )
 
 

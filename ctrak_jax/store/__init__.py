@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ctrak_jax.store.place import is_url as is_url
     from ctrak_jax.store.scores import read_score_rows as read_score_rows
     from ctrak_jax.store.scores import read_scores as read_scores
+    from ctrak_jax.store.scores import score_blocks as score_blocks
     from ctrak_jax.store.scores import write_scores as write_scores
 
 _MODULES = {
@@ -27,6 +28,7 @@ _MODULES = {
     "read_manifest": "manifest",
     "read_score_rows": "scores",
     "read_scores": "scores",
+    "score_blocks": "scores",
     "write_scores": "scores",
 }
 

@@ -73,15 +73,19 @@ def open_array(place: Place) -> ts.TensorStore:
         return ts.open(_spec(place), open=True, context=_CONTEXT).result()
 
 
-def create_array(place: Place, shape: Sequence[int], chunk: int, dtype: str) -> ts.TensorStore:
-    """A zarr v3 array cut along its first axis, crc32c on every chunk; an older one is replaced."""
+def create_array(
+    place: Place, shape: Sequence[int], chunk: int, dtype: str, *, columns: int | None = None
+) -> ts.TensorStore:
+    """A zarr v3 array cut along its first axis, and along the second where ``columns`` are given;
+    crc32c on every chunk; an older one is replaced."""
+    rest = list(shape[1:]) if columns is None else [columns, *shape[2:]]
     spec = _spec(place)
     spec["metadata"] = {
         "shape": list(shape),
         "data_type": dtype,
         "chunk_grid": {
             "name": "regular",
-            "configuration": {"chunk_shape": [chunk, *(max(1, n) for n in shape[1:])]},
+            "configuration": {"chunk_shape": [chunk, *(max(1, n) for n in rest)]},
         },
         "codecs": [
             {"name": "bytes", "configuration": {"endian": "little"}},

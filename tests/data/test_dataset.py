@@ -183,3 +183,22 @@ def test_a_caption_whose_words_are_not_found_still_names_the_value():
 def test_an_attribute_that_is_no_condition_cannot_be_unlabelled(name, message):
     with pytest.raises(UsageError, match=message):
         build(cfg.DataConfig(size=40, condition_on=("shape",), unlabelled={name: 0.5}))
+
+
+def test_a_column_that_is_no_condition_groups_the_training_images(tmp_path):
+    """Two artists, and an image whose cell is empty; the column conditions nothing."""
+    (tmp_path / "images.npy").parent.mkdir(exist_ok=True)
+    np.save(tmp_path / "images.npy", np.zeros((5, 4, 4, 3), np.uint8))
+    rows = ["0,a,Vera", "1,b,Anna", "2,a,", "3,b,Vera", "4,a,Anna"]
+    (tmp_path / "attributes.csv").write_text("\n".join(["index,style,artist", *rows, ""]))
+    config = cfg.DataConfig(kind="folder", path=tmp_path, condition_on=("style",))
+    whole = build(config)
+    assert set(whole.raw.attributes) == {"style"}
+    assert whole.grouped("artist") == (("(none)", "Anna", "Vera"), pytest.approx([2, 1, 0, 2, 1]))
+    part = replace(whole, train_index=np.array([1, 2, 4]))
+    names, numbers = part.grouped("artist")
+    assert names == ("(none)", "Anna")
+    np.testing.assert_array_equal(numbers, [1, 0, 1])
+    np.testing.assert_array_equal(whole.grouped("style").numbers, [0, 1, 0, 1, 0])
+    with pytest.raises(UsageError, match=r"'licence' is no column .* \['style', 'artist'\]"):
+        whole.grouped("licence")

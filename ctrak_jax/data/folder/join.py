@@ -4,7 +4,7 @@ Attributes are those of the first source in the order of ``RANKS`` that has any,
 names of the others; captions come from the first source that has one of the picture. Where another
 source says something else of a picture, the two conflict. A picture is incomplete that lacks an
 attribute, or a caption where any picture has one. Where the config names attributes, others that a
-complete picture lacks are left out.
+complete picture lacks are no attributes, and kept apart.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -18,11 +18,13 @@ Values = list[str | None]
 
 
 class Joined(NamedTuple):
-    """Attributes and captions by picture, None where a picture has none; and what is wrong."""
+    """Attributes and captions by picture, None where a picture has none; what is wrong; and further
+    columns, which complete pictures lack."""
 
     attributes: dict[str, Values]
     captions: Values | None
     faults: list[Fault]
+    partial: dict[str, Values]
 
 
 class Statement(NamedTuple):
@@ -67,16 +69,17 @@ def join(
     if captions is not None:
         faults += _conflicts(said, name, "the caption", line)
         _collect(lacking, captions, said, "caption")
-    attributes = {
+    partial = {
         field: values
         for field, values in attributes.items()
-        if all(value is not None or row in lacking for row, value in enumerate(values))
+        if any(value is None and row not in lacking for row, value in enumerate(values))
     }
+    attributes = {field: v for field, v in attributes.items() if field not in partial}
     faults += [
         Fault(name(row), f"has no {'; no '.join(lacking[row])}", "incomplete", row)
         for row in sorted(lacking)
     ]
-    return Joined(attributes, captions, faults)
+    return Joined(attributes, captions, faults, partial)
 
 
 def _merged(said: Sequence[Statement], count: int) -> Values:

@@ -119,6 +119,7 @@ def survey_folder(path: Path, wanted: Sequence[str] = (), *, resize: bool = Fals
         images=images,
         names=name,
         attributes=joined.attributes,
+        partial=joined.partial,
         captions=joined.captions,
         faults=[*joined.faults, *unread(others)],
         meta=meta,

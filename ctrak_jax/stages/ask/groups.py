@@ -1,0 +1,223 @@
+"""What the training images of one artist, licence or source did together."""
+
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
+
+from ctrak_jax import fisher
+from ctrak_jax.attribution import groups
+from ctrak_jax.data.dataset import Grouping
+from ctrak_jax.errors import UsageError
+from ctrak_jax.log import meter
+from ctrak_jax.methods import METHODS
+from ctrak_jax.report.groups import GroupRow, GroupTable
+from ctrak_jax.report.groups.table import ALL
+from ctrak_jax.run.dampings import read_dampings
+from ctrak_jax.run.features import in_memory, solve, weighed_scores
+from ctrak_jax.run.questions import Question, Scope
+from ctrak_jax.run.tops import Hit
+from ctrak_jax.run.variants import MAIN, Variant
+from ctrak_jax.stages import score, unnamed
+from ctrak_jax.stages.context import Context
+from ctrak_jax.store import score_blocks
+
+FIRST = 8
+"""First images that are kept of every group."""
+MEMORY = 2**30
+"""Bytes that a solve may take, and the sums of all groups."""
+CELLS = 2**21
+"""Scores that are summed at a time."""
+
+
+def chosen_rows(
+    questions: Sequence[Question], ids: Collection[str], concept: str | None, scope: Scope
+) -> list[int]:
+    """The rows of the questions that are meant: of these images, or all of a scope that are not for
+    validation.
+
+    Raises:
+        UsageError: there is none.
+    """
+    known = dict.fromkeys(q.query for q in questions)
+    for query in ids:
+        if query not in known:
+            near = ", ".join(list(known)[:3])
+            raise UsageError(f"--query {query!r} is no image of the run; it has {near}, ...")
+    rows = [
+        row
+        for row, q in enumerate(questions)
+        if (q.query in ids if ids else q.scope == scope and q.split == "report")
+        and concept in (None, q.attribute)
+    ]
+    if not rows:
+        names = list(dict.fromkeys(q.attribute for q in questions))
+        raise UsageError(
+            f"no question of --concept {concept}, --scope {scope}; the run asks about {names}."
+        )
+    return rows
+
+
+def influence_of_groups(
+    ctx: Context, by: str, rows: Sequence[int], method: str, depth: int
+) -> GroupTable:
+    """The influence of every group of training images on questions of the run.
+
+    Args:
+        ctx: the run.
+        by: a column of the data set.
+        rows: of the questions.
+        method: whose scores.
+        depth: k of the shares.
+
+    Raises:
+        UsageError: no such column or method, a bad ``depth``, too many groups, or a question that
+            the method does not answer.
+        StoreError: the run has no scores.
+    """
+    if method not in ctx.compared():
+        raise UsageError(f"--method {method!r} is none of the run's {list(ctx.compared())}.")
+    count = len(ctx.dataset.train_index)
+    if not 1 <= depth <= count:
+        raise UsageError(f"--top {depth} must be between 1 and the {count} training images.")
+    grouping = ctx.dataset.grouped(by)
+    score.require(ctx, MAIN)
+    questions = ctx.questions()
+    with meter("scores", count) as bar:
+        blocks = _scores(ctx, method, questions, rows)
+        found = summed(blocks, len(rows), grouping, depth, bar.advance)
+    return GroupTable(
+        by=by,
+        method=method,
+        k=depth,
+        samples=count,
+        questions=[questions[row] for row in rows],
+        rows=group_rows(
+            found, grouping, [questions[row].key for row in rows], ctx.dataset.train_index
+        ),
+    )
+
+
+def summed(
+    blocks: Iterator[fisher.Block],
+    queries: int,
+    grouping: Grouping,
+    depth: int,
+    advance: object = None,
+) -> groups.GroupInfluence:
+    """The influence of every group from scores [query, sample] in blocks; of several questions
+    first on their mean.
+
+    Raises:
+        UsageError: too many groups, or a question that has no scores.
+    """
+    mean = queries > 1
+    size = {"depth": depth, "first": FIRST}
+    needed = groups.state_bytes(queries + mean, len(grouping.names), **size)
+    if needed > MEMORY:
+        raise UsageError(
+            f"--by has {len(grouping.names):,} values, which take {needed / 2**30:.1f} GiB for "
+            f"{queries} questions; name fewer by --query and --concept, or another column."
+        )
+    sums = groups.start(queries + mean, len(grouping.names), **size)
+    step = max(1, CELLS // (queries + mean))
+    for block in blocks:
+        for first in range(0, len(block.rows), step):
+            scores = np.asarray(block.features[:, first : first + step], np.float64)
+            offset = block.rows.start + first
+            if not np.isfinite(scores).all():
+                raise UsageError(
+                    "the method does not answer every question; name others by --query."
+                )
+            if mean:
+                scores = np.concatenate([scores.mean(0, keepdims=True), scores])
+            inside = grouping.numbers[offset : offset + scores.shape[1]]
+            sums = groups.update(sums, scores, inside, offset)
+        if callable(advance):
+            advance(len(block.rows))
+    return groups.finish(sums, grouping.numbers)
+
+
+def _scores(
+    ctx: Context, method: str, questions: Sequence[Question], rows: Sequence[int]
+) -> Iterator[fisher.Block]:
+    """Scores [query, sample] of some questions: as they were kept, or from the features."""
+    if ctx.config.score.keep_all:
+        for span, scores in score_blocks(ctx.folder.scores(method), rows):
+            yield fisher.Block(span, scores)
+        return
+    if METHODS[method].kind != "gradients":
+        raise UsageError(
+            f"--method {method!r} has no features, and the run keeps no scores; run `ctrak score` "
+            "with score.keep_all: true."
+        )
+    answering = {part.without: part for part in unnamed.answering(ctx, method)}
+    variants = [answering.get(questions[row].attribute, MAIN) for row in rows]
+    parts = list(dict.fromkeys(variants))
+    # Where every part's questions stand among all that are asked.
+    places = [[n for n, found in enumerate(variants) if found == part] for part in parts]
+    streams = [
+        _from_features(ctx, method, part, questions, [rows[n] for n in place])
+        for part, place in zip(parts, places, strict=True)
+    ]
+    for together in zip(*streams, strict=True):
+        scores = np.empty((len(rows), len(together[0].rows)), np.float32)
+        for place, block in zip(places, together, strict=True):
+            scores[place] = block.features
+        yield fisher.Block(together[0].rows, scores)
+
+
+def _from_features(
+    ctx: Context, method: str, variant: Variant, questions: Sequence[Question], rows: Sequence[int]
+) -> Iterator[fisher.Block]:
+    """Scores of the questions that a variant answers, each at its damping."""
+    damping = read_dampings(ctx.folder.dampings)[method]
+    wanted = [damping.of(questions[row].attribute) for row in rows]
+    values = sorted(set(wanted))
+    features = in_memory(score.load_features(ctx, variant, method, MEMORY))
+    solution = solve(features, score.load_query_features(ctx, MAIN, method)[rows], values)
+    at, every = [values.index(r) for r in wanted], np.arange(len(rows))
+    for block in weighed_scores(features, solution):
+        yield fisher.Block(block.rows, np.asarray(block.features)[at, every])
+
+
+def group_rows(
+    found: groups.GroupInfluence,
+    grouping: Grouping,
+    keys: Sequence[tuple[str, str]],
+    index: np.ndarray,
+) -> list[GroupRow]:
+    """Question by question, the largest total first."""
+    named = [*([(ALL, ALL)] if len(keys) > 1 else []), *keys]
+    return [
+        _row(found, place, group, name, grouping.names[group], index)
+        for place, name in enumerate(named)
+        for group in np.argsort(-found.total[place], kind="stable").tolist()
+    ]
+
+
+def _row(
+    found: groups.GroupInfluence,
+    place: int,
+    group: int,
+    name: tuple[str, str],
+    value: str,
+    index: np.ndarray,
+) -> GroupRow:
+    count, mean = int(found.size[group]), float(found.mean[place, group])
+    total, reach = float(found.total[place, group]), float(found.reach[place, group])
+    single, samples = count == 1, found.first.samples[place, group]
+    kept = samples >= 0
+    hits = zip(index[samples[kept]], found.first.score[place, group][kept], strict=True)
+    return GroupRow(
+        query=name[0],
+        attribute=name[1],
+        group=value,
+        images=count,
+        total=total,
+        total_ci95=None if single else (total - count * reach, total + count * reach),
+        mean=mean,
+        mean_ci95=None if single else (mean - reach, mean + reach),
+        share=float(found.share[place, group]),
+        base_rate=float(found.base_rate[group]),
+        first=[Hit(int(i), float(value)) for i, value in hits],
+    )

@@ -1,0 +1,156 @@
+"""Influence of groups on the questions of a run, with scores of our own."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ctrak_jax import config as cfg
+from ctrak_jax.data import build
+from ctrak_jax.devices import local_mesh
+from ctrak_jax.errors import UsageError
+from ctrak_jax.fisher import Block
+from ctrak_jax.report.groups import write_groups
+from ctrak_jax.report.groups.picture import write_picture
+from ctrak_jax.run.folder import RunFolder
+from ctrak_jax.run.questions import Question, Scope, Split, write_questions
+from ctrak_jax.stages import score
+from ctrak_jax.stages.ask import groups
+from ctrak_jax.stages.context import Context
+from ctrak_jax.store import write_scores
+from ctrak_jax.terminal.groups import groups_table
+
+
+def question(
+    query: str, attribute: str, *, scope: Scope = "local", split: Split = "report"
+) -> Question:
+    return Question(
+        query=query,
+        condition={"shape": "circle", "color": "red"},
+        attribute=attribute,
+        minus={},
+        scope=scope,
+        scenario="id",
+        split=split,
+        image="q.png",
+    )
+
+
+ASKED = [
+    question("one", "color"),
+    question("one", "shape"),
+    question("two", "color"),
+    question("v", "color", split="validation"),
+    question("global", "color", scope="global"),
+]
+
+
+@pytest.fixture
+def scored(tmp_path, monkeypatch) -> Context:
+    """A run that kept its scores, which count as those of its settings."""
+    config = cfg.Config(
+        data=cfg.DataConfig(size=120, image_size=8), methods=("trak", "d-trak"), references=()
+    )
+    data = build(config.data)
+    ctx = Context(
+        config=config,
+        folder=RunFolder(root=tmp_path),
+        seed=0,
+        training_set=data,
+        dataset=data.subset(90, 0),
+        mesh=local_mesh(1),
+    )
+    write_questions(ctx.folder.questions, ASKED)
+    scores = np.random.default_rng(0).normal(1, 3, (len(ASKED), 90)).astype(np.float32)
+    write_scores(ctx.folder.scores("trak"), scores)
+    write_scores(ctx.folder.scores("d-trak"), np.full((len(ASKED), 90), np.nan))
+    monkeypatch.setattr(score, "require", lambda ctx, variant: None)
+    return ctx
+
+
+def test_sums_are_those_of_the_kept_scores_question_by_question_and_of_their_mean(scored):
+    table = groups.influence_of_groups(scored, "color", [0, 1, 2], "trak", 10)
+    kept = score.read_scores(scored.folder.scores("trak"))[:3].astype(float)
+    values = np.array(scored.dataset.raw.attributes["color"])[scored.dataset.train_index]
+    assert table.samples == 90
+    assert len(table.rows) == 4 * 2
+    by_key = {(q.query, q.attribute): row for q, row in zip(ASKED, kept, strict=False)}
+    by_key["all", "all"] = kept.mean(0)
+    for row in table.rows:
+        scores, members = by_key[row.query, row.attribute], values == row.group
+        assert row.total == pytest.approx(scores[members].sum(), rel=1e-6)
+        assert row.mean == pytest.approx(scores[members].mean(), rel=1e-6)
+        top = np.argsort(-scores, kind="stable")
+        assert row.share == pytest.approx(members[top[:10]].mean())
+        assert row.base_rate == members.mean()
+        first = scored.dataset.train_index[top[members[top]][:8]]
+        assert [hit.index for hit in row.first] == first.tolist()
+    assert [row.query for row in table.overview] == ["all", "all"]
+    totals = [row.total for row in table.overview]
+    assert totals == sorted(totals, reverse=True)
+
+
+def test_blocks_of_any_size_give_the_same(scored, monkeypatch):
+    whole = groups.influence_of_groups(scored, "color", [0, 2], "trak", 10)
+    monkeypatch.setattr(groups, "CELLS", 21)
+    pieces = groups.influence_of_groups(scored, "color", [0, 2], "trak", 10)
+    for one, other in zip(whole.rows, pieces.rows, strict=True):
+        assert one.total == pytest.approx(other.total, rel=1e-9)
+        assert one.first == other.first
+        assert one.share == other.share
+
+
+def test_all_that_is_written_says_the_same(scored, tmp_path):
+    table = groups.influence_of_groups(scored, "shape", [2], "trak", 10)
+    assert len(table.rows) == 2
+    files = write_groups(tmp_path / "out", table)
+    found = json.loads(files[0].read_text())
+    rows = list(csv.DictReader(files[1].read_text().splitlines()))
+    for row, plain, line in zip(table.rows, found["rows"], rows, strict=True):
+        assert plain["total"] == row.total
+        assert tuple(plain["total_ci95"]) == row.total_ci95
+        assert float(line["total"]) == pytest.approx(row.total)
+        assert row.mean_ci95 is not None
+        assert float(line["mean_high"]) == pytest.approx(row.mean_ci95[1])
+        assert line["first"].split() == [str(hit.index) for hit in row.first]
+    text = groups_table(table)
+    assert "two, color: red" in text
+    assert all(row.group in text for row in table.rows)
+    picture = write_picture(tmp_path / "groups.png", table, scored.dataset.raw.images)
+    with Image.open(picture) as drawn:
+        assert min(drawn.size) > 200
+
+
+def test_which_questions_are_meant():
+    assert groups.chosen_rows(ASKED, (), None, "local") == [0, 1, 2]
+    assert groups.chosen_rows(ASKED, (), "color", "local") == [0, 2]
+    assert groups.chosen_rows(ASKED, (), None, "global") == [4]
+    assert groups.chosen_rows(ASKED, ("v", "one"), "color", "local") == [0, 3]
+    with pytest.raises(UsageError, match=r"--query 'three' is no image of the run; it has one"):
+        groups.chosen_rows(ASKED, ("three",), None, "local")
+    with pytest.raises(UsageError, match=r"--concept style.*\['color', 'shape'\]"):
+        groups.chosen_rows(ASKED, (), "style", "local")
+
+
+@pytest.mark.parametrize(
+    ("by", "method", "top", "words"),
+    [
+        ("artist", "trak", 10, "'artist' is no column"),
+        ("color", "das", 10, "'das' is none of the run's"),
+        ("color", "trak", 91, "--top 91 must be between 1 and the 90"),
+        ("color", "d-trak", 10, "does not answer every question"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(scored, by, method, top, words):
+    with pytest.raises(UsageError, match=words):
+        groups.influence_of_groups(scored, by, [0], method, top)
+
+
+def test_more_groups_than_memory_holds_are_refused(scored, monkeypatch):
+    monkeypatch.setattr(groups, "MEMORY", 100)
+    with pytest.raises(UsageError, match="--by has 2 values"):
+        groups.summed(
+            iter([Block(range(0), np.zeros((1, 0)))]), 1, scored.dataset.grouped("color"), 1
+        )
