@@ -142,11 +142,11 @@ COMMANDS = {
     ),
     "attribute of a picture and of one to be made": (
         (*PICTURE_AND_PROMPT, "--image-seed", "1"),
-        "--image goes with neither",
+        "--image does not go with --image-seed",
     ),
     "attribute of a picture and of all": (
         (*PICTURE_AND_PROMPT, "--scope", "global"),
-        "--image goes with neither",
+        "--image does not go with --scope global",
     ),
     "attribute without image": (
         ("attribute", "c.yaml", "--condition", "shape=circle", "--concept", "shape"),
