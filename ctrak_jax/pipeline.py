@@ -209,9 +209,14 @@ def stages_of(config: Config) -> tuple[str, ...]:
     return tuple(name for name in STAGES if asking or name not in QUESTIONS)
 
 
-def run(config: Config, out: Path, stages: Sequence[str] = tuple(STAGES)) -> None:
+def run(
+    config: Config, out: Path, stages: Sequence[str] = tuple(STAGES), command: str = ""
+) -> None:
     """Stages in order, each skipped where its result is there and its inputs are unchanged; then
     the config is that of ``out``.
+
+    Args:
+        command: that a user called, for ``ctrak status``; by default the stages say it.
 
     Raises:
         OutOfTime: the command's time is up, and stages are left.
@@ -220,7 +225,8 @@ def run(config: Config, out: Path, stages: Sequence[str] = tuple(STAGES)) -> Non
     words = config.model.kind == "text-to-image"
     needed = [name for name in stages if words or name != "encode"]
     overall = Overall(needed, _basis(config, out, contexts))
-    with tracked(out, "run" if len(stages) > 1 else stages[0], overall, hosts.this()):
+    command = command or ("run" if len(stages) > 1 else stages[0])
+    with tracked(out, command, overall, hosts.this()):
         for name in stages:
             if log.records():  # something was done
                 log.deadline.check()

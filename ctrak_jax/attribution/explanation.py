@@ -72,6 +72,9 @@ def train_parts(
 
     Returns:
         parts that sum to <phi, z> of every sample, to rounding.
+
+    Raises:
+        ValueError: the gradient is taken under the null condition, and there is none.
     """
     chosen, functions = params.chosen, network.given(params.others)
     v = transpose_leaves(z, chosen, recipe.projection)
@@ -95,7 +98,23 @@ def influence_map(
     null: Cond | None = None,
 ) -> Float[Array, "sample ..."]:
     """Where in each training sample its score comes from: the parts of :func:`train_parts` by
-    pixel, over all states [sample, height, width]. Arguments are the same."""
+    pixel, over all states.
+
+    Args:
+        recipe: as for :func:`ctrak_jax.train_features`, which gives phi.
+        network: the noise prediction of one sample.
+        params: its parameters.
+        spec: the training gradient.
+        batch: the samples.
+        z: a question's solved feature.
+        null: the condition that says nothing, where the gradient is taken under it.
+
+    Returns:
+        maps [sample, height, width] that sum to <phi, z>.
+
+    Raises:
+        ValueError: the gradient is taken under the null condition, and there is none.
+    """
     return train_parts(recipe, network, params, spec, batch, z, null=null).pixels.sum(1)
 
 

@@ -16,6 +16,7 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger
 from ctrak_jax.run import model_file
 from ctrak_jax.stages import train
+from ctrak_jax.store.files import require_writable
 
 CONFIG = Path(__file__).with_name("shapes.yaml")
 
@@ -37,11 +38,12 @@ def run(out: Path, *, trained: bool = False) -> Answer:
             settings.
     """
     settings = config()
+    require_writable(out)
     if not trained:
         _place(settings, out)
     elif _holds(out, weights.sha256()):
         raise UsageError(f"{out} holds the model of the package; give another --out to train one.")
-    pipeline.run(settings, out)
+    pipeline.run(settings, out, command="demo")
     return read(out)
 
 

@@ -170,9 +170,7 @@ def _written_and_killed(place: Path) -> Check:
     if not wrong:
         return Check(GROUP, "store", "ok", f"{said} whole", numbers=numbers)
     said += f", {wrong} of {writer.ROWS} rows wrong"
-    return Check(
-        GROUP, "store", "failed", said, "give a folder on another disk: --dir DIR", numbers
-    )
+    return Check(GROUP, "store", "failed", said, OTHER_DISK, numbers)
 
 
 def _killed_writer(place: Path) -> None:

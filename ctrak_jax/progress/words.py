@@ -28,8 +28,9 @@ def in_all(found: InAll) -> str:
     if found.seconds is None:
         return "left in all: unknown"
     unknown = ", ".join(found.unknown)
-    words = f"about {span(found.seconds)} left in all"
-    return f"{words}; unknown: {unknown}" if unknown else words
+    if unknown:
+        return f"at least {span(found.seconds)} left in all, without {unknown}"
+    return f"about {span(found.seconds)} left in all"
 
 
 def rate(found: float) -> str:

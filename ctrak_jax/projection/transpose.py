@@ -43,6 +43,12 @@ def transpose(
         first_row: the first of them.
         rows: rows of R in all (default: first_row + d), as in
             :func:`ctrak_jax.projection.project`.
+
+    Returns:
+        v [param].
+
+    Raises:
+        ValueError: ``factored``, which goes by layer.
     """
     k, kind, seed = projection.k, projection.kind, projection.seed
     root = np.float32(np.sqrt(k))

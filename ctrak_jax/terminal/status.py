@@ -10,7 +10,7 @@ from ctrak_jax.progress.pieces import Left
 STATES = {
     "running": "is running",
     "stalled": "is running, but finishes no pieces",
-    "silent": "gives no sign: it was killed, or its machine cannot reach this folder",
+    "silent": "has stopped reporting: it was killed, or its machine cannot reach this folder",
     "killed": "was killed; the same command resumes",
     "done": "is done",
     "failed": "failed",
@@ -42,7 +42,8 @@ def _head(found: Mapping[str, Any]) -> str:
         return f"{found['dir']}: no command has left its state; what log.jsonl says:"
     begun, sign = words.span(found["begun_age"]), words.span(found["sign_age"])
     what = STATES[found["state"]]
-    return f"{found['dir']}: `ctrak {found['command']}` {what} (begun {begun} ago, sign {sign} ago)"
+    ages = f"begun {begun} ago, last update {sign} ago"
+    return f"{found['dir']}: `ctrak {found['command']}` {what} ({ages})"
 
 
 def _work(found: Mapping[str, Any]) -> list[str]:
@@ -78,7 +79,7 @@ def _processes(found: Mapping[str, Any]) -> list[str]:
     for one in found["processes"]:
         amount = f", {one['done']}/{one['total']}" if one["total"] else ""
         where = f"process {one['process']} ({one['host']}, pid {one['pid']})"
-        sign = f"sign {words.span(one['sign_age'])} ago"
+        sign = f"last update {words.span(one['sign_age'])} ago"
         lines.append(f"{where}: {one['state']}, {one['part'] or 'no stage'}{amount}, {sign}")
     if missing := found["expected_processes"] - len(lines):
         lines.append(f"{missing} of {found['expected_processes']} processes have left no state")

@@ -40,8 +40,8 @@ def test_a_line_now_and_then(said):
         count.advance(1)
         shown.tick()
     assert said == [
-        "stage 2 of 3, featurize: 3/10, 30%, 10.0 s each, 70 s left; about 70 s left in all; "
-        "unknown: report"
+        "stage 2 of 3, featurize: 3/10, 30%, 10.0 s each, 70 s left; at least 70 s left in all, "
+        "without report"
     ]
 
 

@@ -23,7 +23,7 @@ def test_stages_nothing_is_known_of_are_named():
     overall.begin("train")
     found = overall.in_all(half_done(FakeClock()))
     assert found == InAll(15.0, ("featurize",))
-    assert words.in_all(found) == "about 15 s left in all; unknown: featurize"
+    assert words.in_all(found) == "at least 15 s left in all, without featurize"
 
 
 def test_a_stage_without_pieces_is_not_known():

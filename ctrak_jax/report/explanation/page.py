@@ -27,11 +27,13 @@ class Shown(NamedTuple):
         picture: the query image, uint8 [H, W, 3].
         images: the training images in the order of the ranking.
         said: what is known of each, in words.
+        about: which question it is and how it was answered, in words.
     """
 
     picture: np.ndarray
     images: Sequence[np.ndarray]
     said: Sequence[str]
+    about: str
 
 
 def write_explained(path: Path, found: Explanation, shown: Shown) -> list[Path]:
@@ -47,6 +49,7 @@ def write_explained(path: Path, found: Explanation, shown: Shown) -> list[Path]:
     page = environment.get_template("page.html").render(
         asked=asked_text(found),
         method=label(found.method).short,
+        about=shown.about,
         gap=found.gap,
         query=_uri(enlarged(shown.picture)),
         cards=cards,

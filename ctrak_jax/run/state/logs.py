@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 FILE = "log.jsonl"
+KINDS = {"stage": str, "status": str, "start": str, "seconds": int | float}
+"""What every line has."""
 PLACES = ("", "controls/*/", "unnamed/*/")
 """Where the stages of a model write, below its folder."""
 OTHERS = 20
@@ -40,7 +42,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     for text in file.read_text(encoding="utf-8", errors="replace").splitlines():
         with suppress(ValueError):
             line = json.loads(text)
-            if isinstance(line, dict) and {"stage", "status", "start", "seconds"} <= set(line):
+            if isinstance(line, dict) and all(isinstance(line.get(n), t) for n, t in KINDS.items()):
                 found.append(line)
     return found
 

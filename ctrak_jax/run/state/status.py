@@ -61,6 +61,7 @@ def _commands(out: Path) -> list[list[dict[str, Any]]]:
     for file in sorted(out.glob(f"{FOLDER}/*.json")):
         with suppress(OSError, ValueError, KeyError, TypeError):
             state = json.loads(file.read_text(encoding="utf-8"))
+            _described([state], state["written"])  # one of another version lacks something
             by_command[state["command"]].append(state)
     for states in by_command.values():
         states.sort(key=lambda state: state["process"])

@@ -11,6 +11,7 @@ from ctrak_jax.attribution.explanation import Parts, query_parts, train_parts
 from ctrak_jax.errors import UsageError
 from ctrak_jax.inputs.questions import by_image, read_image
 from ctrak_jax.log import meter
+from ctrak_jax.methods import METHODS
 from ctrak_jax.models import Denoiser
 from ctrak_jax.report.explanation.arrays import Explanation
 from ctrak_jax.run.features import TrainingFeatures, ranked, solve
@@ -37,7 +38,8 @@ def by_query(ctx: Context, query: str, concept: str | None) -> Asking:
     wanted = [row for row in rows if concept in (None, questions[row].attribute)]
     if len(wanted) != 1:
         names = [questions[row].attribute for row in rows]
-        raise UsageError(f"--query {query}: got --concept {concept}, expected one of {names}.")
+        got = "has several concepts" if concept is None else f"has no concept {concept!r}"
+        raise UsageError(f"--query {query} {got}; give --concept, one of {names}.")
     question = questions[wanted[0]]
     if question.scope == "global":
         raise UsageError(f"--query {query} asks about no image; explain a local question.")
@@ -59,7 +61,10 @@ def explain(ctx: Context, denoiser: Denoiser, asking: Asking, how: Answering) ->
     """
     spec = table_of(ctx.config, how.variant)[how.method].train
     if spec is None or how.spec is None or how.damping is None:
-        raise UsageError(f"--method {how.method!r} works by no gradients; explain another.")
+        by_gradients = [name for name in ctx.config.methods if METHODS[name].kind == "gradients"]
+        raise UsageError(
+            f"--method {how.method!r} works by no gradients; use one of {by_gradients}."
+        )
     if asking.scope == "global":
         raise UsageError("an answer about no image cannot be explained; ask with --scope local.")
     ((concept, value),) = asking.concepts.items()

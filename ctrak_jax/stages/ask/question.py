@@ -226,7 +226,21 @@ def solved(
     spec: GradientSpec,
     damping: float,
 ) -> Solved:
-    """Featurize the concepts of a question and solve them at one damping."""
+    """Featurize the concepts of a question and solve them at one damping.
+
+    Raises:
+        UsageError: the run has no features of the method.
+        StoreError: they are of other settings.
+    """
+    try:
+        features = in_memory(load_features(ctx, variant, method))
+    except StoreError:
+        if method in ctx.config.methods:
+            raise
+        raise UsageError(
+            f"--method {method!r} has no features here: it is not among this run's methods "
+            f"{list(ctx.config.methods)}. Run `ctrak featurize` with it in `methods` first."
+        ) from None
     network, params, specs = ctx.placed(denoiser)
     weights = devices.put_for_one(params, ctx.mesh, specs)
     step, null = partial(query_features, ctx.query_recipe(asking.scope), network), ctx.inputs.null
@@ -234,7 +248,6 @@ def solved(
     with meter("gradient of the question", 1) as bar:
         phi = np.asarray(compute(weights, asking.batch(ctx)))[0, :, 0]
         bar.advance(1)
-    features = in_memory(load_features(ctx, variant, method))
     return Solved(features, solve(features, phi, [damping]))
 
 
