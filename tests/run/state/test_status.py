@@ -64,7 +64,7 @@ def test_a_run_at_work(tmp_path):
     assert found["unknown"] == ["report"]
     said = text(found)
     assert "stage 2 of 3, featurize: 4/10, 40%" in said
-    assert "unknown: report" in said
+    assert "without report" in said
     assert "stages: train 60 s" in said
 
 
