@@ -83,22 +83,23 @@ def transpose_leaves(z: Float[Array, " proj"], like: Params, projection: Project
         projection: the matrix, of any kind.
     """
     leaves, tree = jax.tree.flatten(like)
-    rows = sum(leaf.size for leaf in leaves)
+    if projection.kind != "factored":
+        whole = transpose(z, projection, d=sum(leaf.size for leaf in leaves))
+        ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
+        parts = jnp.split(whole, ends)
+        found = [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+        return jax.tree.unflatten(tree, found)
     found, row = [], 0
     for leaf in leaves:
-        if projection.kind != "factored":
-            flat = transpose(z, projection, d=leaf.size, first_row=row, rows=rows)
-            row += leaf.size
-        elif leaf.ndim == 2:
-            flat = factored.transpose_matrix(
+        if leaf.ndim == 2:
+            part = factored.transpose_matrix(
                 z, leaf.shape, k=projection.k, seed=projection.seed, first_row=row
             )
-            row += factored.rows_of(leaf.shape)
         else:
             dense = projection._replace(kind="rademacher")
-            flat = transpose(z, dense, d=leaf.size, first_row=row)
-            row += factored.rows_of(leaf.shape)
-        found.append(flat.reshape(leaf.shape))
+            part = transpose(z, dense, d=leaf.size, first_row=row).reshape(leaf.shape)
+        found.append(part)
+        row += factored.rows_of(leaf.shape)
     return jax.tree.unflatten(tree, found)
 
 
