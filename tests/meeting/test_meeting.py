@@ -284,7 +284,8 @@ def test_a_first_process_that_hangs_is_named(participants):
     first.kill()
     end = Ended(participants.running[1].returncode, *said)
     assert end.status == 1
-    assert "barrier 'stage': process 0 at 127.0.0.1" in end.line
+    # It may hang before the other has heard that the first barrier is passed.
+    assert re.search(r"barrier '(a|stage)': process 0 at 127\.0\.0\.1", end.line)
     assert "has said nothing for 2 s (--barrier-timeout)" in end.line
 
 
