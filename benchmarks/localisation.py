@@ -37,7 +37,7 @@ from benchmarks.map_measures import Measured, centred, enrichment, points_inside
 from benchmarks.regions import Drawings, drawings
 from ctrak_jax import config, pipeline
 from ctrak_jax.attribution import query_features
-from ctrak_jax.attribution.explanation import influence_map, query_parts
+from ctrak_jax.attribution.explanation import influence_map, query_parts, train_parts
 from ctrak_jax.errors import StoreError
 from ctrak_jax.methods import GradientSpec
 from ctrak_jax.report.explanation.overlay import enlarged, overlaid
@@ -283,13 +283,14 @@ class Programs:
         def training(params: Any, batch: Any, z: Any, spec: GradientSpec) -> Array:
             def one(item: Any) -> Array:
                 alone = jax.tree.map(lambda leaf: leaf[None], item)
-                return influence_map(recipe, placed.network, params, spec, alone, z, null=null)[0]
+                parts = train_parts(recipe, placed.network, params, spec, alone, z, null=null)
+                return influence_map(parts)[0]
 
             return jax.vmap(one)(batch)  # faster than one after the other
 
         def query(params: Any, item: Any, z: Any, spec: GradientSpec) -> Array:
             parts = query_parts(asking, placed.network, params, spec, item, z, null=null)
-            return parts.pixels.sum(1)
+            return influence_map(parts)
 
         def features(params: Any, batch: Any, spec: GradientSpec) -> Array:
             return query_features(asking, placed.network, params, [spec], batch, null)[0, :, 0]

@@ -87,35 +87,17 @@ def train_parts(
     return jax.lax.map(one, batch)
 
 
-def influence_map(
-    recipe: Recipe,
-    network: Network,
-    params: Weights,
-    spec: GradientSpec,
-    batch: TrainBatch,
-    z: Float[Array, " proj"],
-    *,
-    null: Cond | None = None,
-) -> Float[Array, "sample ..."]:
-    """Where in each training sample its score comes from: the parts of :func:`train_parts` by
-    pixel, over all states.
+def influence_map(parts: Parts) -> Float[Array, "sample ..."]:
+    """Where in the picture each score comes from: its parts by pixel, over all states.
 
     Args:
-        recipe: as for :func:`ctrak_jax.train_features`, which gives phi.
-        network: the noise prediction of one sample.
-        params: its parameters.
-        spec: the training gradient.
-        batch: the samples.
-        z: a question's solved feature.
-        null: the condition that says nothing, where the gradient is taken under it.
+        parts: of :func:`train_parts` (places in each training sample) or :func:`query_parts`
+            (places in the query image).
 
     Returns:
-        maps [sample, height, width] that sum to <phi, z>.
-
-    Raises:
-        ValueError: the gradient is taken under the null condition, and there is none.
+        maps [sample, height, width] that sum to the scores.
     """
-    return train_parts(recipe, network, params, spec, batch, z, null=null).pixels.sum(1)
+    return parts.pixels.sum(1)
 
 
 def query_parts(
