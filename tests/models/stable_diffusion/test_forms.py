@@ -16,7 +16,7 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.models import stable_diffusion as sd
 from ctrak_jax.models.checkpoints import safe
 from ctrak_jax.models.checkpoints.spelling import plain
-from ctrak_jax.models.stable_diffusion import ModelFiles
+from ctrak_jax.models.stable_diffusion import ModelFiles, vocabulary
 from ctrak_jax.models.stable_diffusion.source import single_file
 from tests.tiny_model import change
 from tests.wild import forms
@@ -162,6 +162,9 @@ def test_a_published_model_needs_no_folder(tmp_path, width, prediction, heads, s
 
 def test_a_single_file_is_read_once_for_its_settings_and_once_for_every_part(tmp_path, monkeypatch):
     """A pickle is read whole each time it is opened."""
+    small = vocabulary.derive(["a b"])  # CLIP's need not be installed
+    monkeypatch.setattr(vocabulary, "library", lambda: tmp_path)
+    monkeypatch.setattr(vocabulary, "read", lambda folder: small)
     opened = []
     real = single_file.open_file
     monkeypatch.setattr(single_file, "open_file", lambda file: opened.append(file) or real(file))
