@@ -27,11 +27,18 @@ _RECORDS: list[dict[str, Any]] = []
 
 
 def set_up() -> None:
-    """Send the package's log to stderr; CTRAK_LOG sets the level (default info)."""
+    """Send the package's log to stderr; CTRAK_LOG sets the level (default info). On a terminal
+    long lines are wrapped, elsewhere a message stays one line."""
     level = os.environ.get("CTRAK_LOG", "info").upper()
     if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         level = "INFO"
-    handler = RichHandler(console=console, show_path=False, log_time_format="[%X]", markup=False)
+    if console.is_terminal:
+        handler: logging.Handler = RichHandler(
+            console=console, show_path=False, log_time_format="[%X]"
+        )
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("[%(asctime)s] %(levelname)-8s %(message)s", "%X"))
     logger.handlers[:] = [handler, Warnings()]
     logger.setLevel(level)
     logger.propagate = False

@@ -1,15 +1,17 @@
 """How long a run takes, by the FLOPs of its network: within a factor of about two on a CPU.
 
-Forward passes are counted, everything else in units of them. The optimiser's own products,
-projections and compilation are left out.
+Forward passes are counted, everything else in units of them, and products with dense projections.
+The optimiser's own products, other projections and compilation are left out.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 from ctrak_jax.attribution.train import GRADIENT
 from ctrak_jax.config import Config
+from ctrak_jax.gradient import select
 from ctrak_jax.methods import METHODS
-from ctrak_jax.models.architecture import dit_of
+from ctrak_jax.models.architecture import architecture_of, dit_of, model_files_of
 from ctrak_jax.run.variants import feature_sets
 
 EFFICIENCY = 0.35
@@ -21,6 +23,8 @@ UNET = 183e6
 """FLOPs of a forward pass of the small UNet on 32 x 32 pixels, counted by XLA (64 x 64: 809e6)."""
 AUTOENCODER = 166e6
 """The same of its autoencoder, there and back."""
+DENSE = ("rademacher", "gaussian")
+"""Projections by a matrix whose every entry is multiplied."""
 
 
 class Minutes(NamedTuple):
@@ -64,7 +68,28 @@ def training(config: Config, side: int) -> float:
 def featurizing(config: Config, side: int, ranked: int) -> float:
     """FLOPs of all features of the candidates: the main ones, and those of every variant."""
     sets = feature_sets(config, ranked)
-    return sum(one.samples * one.passes(config) for one in sets) * forward(config, side)
+    if not sets:
+        return 0.0
+    passes = sum(one.samples * one.passes(config) for one in sets)
+    features = sum(one.samples * len(one.specs(config)) for one in sets)
+    return passes * forward(config, side) + features * projecting(config, side)
+
+
+def projecting(config: Config, side: int) -> float:
+    """FLOPs of projecting one gradient: 2 d k by a dense matrix, else left out. One product of a
+    large matrix counts as the network's FLOPs that take as long, :data:`EFFICIENCY` of it."""
+    if config.projection.kind not in DENSE or config.model.checkpoint is not None:
+        return 0.0
+    files = model_files_of(config.model, Path())
+    network = architecture_of(
+        config.model,
+        config.schedule,
+        files=files,
+        image_shape=(side, side, 3),
+        condition_size=1,
+    )
+    chosen = select(network.template, config.gradient.include, config.gradient.exclude)
+    return EFFICIENCY * 2.0 * chosen.size * config.projection.k
 
 
 def questions(config: Config, side: int, images: int, concepts: int) -> float:

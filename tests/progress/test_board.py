@@ -106,3 +106,9 @@ def test_a_warning_is_remembered():
         assert board.warning["text"] == "look here"
     finally:
         board.warning = before
+
+
+def test_a_long_message_stays_one_line_where_there_is_no_terminal(capsys):
+    log.set_up()
+    log.logger.warning("%s", "word " * 100)
+    assert capsys.readouterr().err.count("\n") == 1

@@ -228,6 +228,25 @@ def test_the_features_without_every_attribute_are_counted(tmp_path):
         assert found.minutes.featurizing == pytest.approx(3 * once)
 
 
+def test_products_with_a_dense_projection_are_counted():
+    options = {
+        "methods": ("trak", "d-trak"),
+        "unnamed": {"attributes": ()},
+        "controls": (),
+        "gradient": {"include": ("block_0/attn/proj/*",)},
+    }
+
+    def cost(kind: str, k: int = 64) -> float:
+        config = Config.model_validate({**options, "projection": {"kind": kind, "k": k}})
+        return costs.featurizing(config, 16, 10)
+
+    selected = 64 * 64 + 64
+    assert cost("rademacher") - cost("srht") == pytest.approx(
+        10 * 2 * costs.EFFICIENCY * 2 * selected * 64
+    )
+    assert cost("srht", 128) == cost("sjlt", 64)
+
+
 def test_few_images_are_not_passed_over_a_thousand_times(tmp_path):
     found = proposed(look(folder(tmp_path / "a", BOTH, size=(32, 32))), FAST)
     train = found.config.train
