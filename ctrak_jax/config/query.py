@@ -1,10 +1,29 @@
 """The queries."""
 
+import difflib
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ctrak_jax.config.base import DISTINCT, FILLED, Natural, NullByName, Positive, Section, Seed
+
+REWARDS = ("slider", "python")
+"""What the question's reward may be (:mod:`ctrak_jax.rewards`)."""
+
+
+def _known_reward(spec: str) -> str:
+    """``KIND`` or ``KIND:PLACE``."""
+    kind, _, place = spec.partition(":")
+    if kind not in REWARDS:
+        near = difflib.get_close_matches(kind, REWARDS, 1)
+        advice = f"did you mean {near[0]!r}" if near else f"use one of {list(REWARDS)}"
+        raise ValueError(f"is no reward; {advice}")
+    if kind == "slider" and place:
+        raise ValueError("has a place, and slider has none; write slider")
+    file, _, name = place.rpartition(":")
+    if kind == "python" and not (file and name.isidentifier()):
+        raise ValueError("names no function of a file; write python:FILE.py:function")
+    return spec
 
 
 class QueryConfig(Section):
@@ -41,5 +60,8 @@ class QueryConfig(Section):
     minus: Annotated[Literal["others", "other", "null"], NullByName] = "other"
     """The condition without the concept: the mean over all other values of its attribute, one of
     them, or the null value; of a text, their captions, or the caption without the value's words."""
+    reward: Annotated[str, AfterValidator(_known_reward)] = "slider"
+    """What the method `reward` asks by, beside Concept-TRAK's slider: python:FILE.py:function, a
+    function of a picture. It adds that method to `methods`. slider: no other reward."""
     seed: Seed = 1_000_000
     """Seed of the generated query images."""
