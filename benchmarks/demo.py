@@ -17,6 +17,7 @@ import numpy as np
 from ctrak_jax import demo, pipeline
 from ctrak_jax.demo import weights
 from ctrak_jax.models.denoiser import eps_fn_of
+from ctrak_jax.schedule import add_noise
 
 IMAGES = 64
 
@@ -39,8 +40,7 @@ def main(out: Path) -> None:
 
     @jax.jit
     def predicted(params, t):
-        power = architecture.schedule.alphas_cumprod[t]
-        states = jnp.sqrt(power) * x0 + jnp.sqrt(1 - power) * noise
+        states = add_noise(architecture.schedule, x0, t, noise)
         return jax.vmap(lambda x, c: eps_fn(params, x, t, c))(states, cond)
 
     apart = {}

@@ -148,7 +148,7 @@ def main() -> None:
 
     peer = torch_peer.Peer(
         torch_peer.dit(SIZE),
-        torch.tensor(np.asarray(schedule.alphas_cumprod)),
+        torch.tensor(np.asarray(schedule.signal) ** 2),
         grid.times.tolist(),
         grid.every,
         GUIDANCE,

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from ctrak_jax.schedule import Schedule, implied_noise, level, posterior_mean
+from ctrak_jax.schedule import Schedule, implied_prediction, posterior_mean, split
 from ctrak_jax.trajectory import under_both
 from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, Reward, Scalar, Timestep
 
@@ -77,8 +77,8 @@ def dsm(schedule: Schedule, x0: Image) -> Loss:
     """Denoising score matching: mean (n - eps)^2, n the noise from ``x0`` to the state (TRAK)."""
 
     def loss(step: Step) -> Image:
-        noise = implied_noise(schedule, step.x, step.t, x0)
-        return -2.0 * (noise - step.eps) / step.eps.size
+        wanted = implied_prediction(schedule, step.x, step.t, x0)
+        return -2.0 * (wanted - step.eps) / step.eps.size
 
     return loss
 
@@ -115,7 +115,7 @@ def reward_x0(reward: Reward, schedule: Schedule, weight: float = 1.0) -> Loss:
     """
 
     def loss(step: Step) -> Image:
-        signal, sigma = level(schedule, step.t)
+        signal, sigma = split(schedule, step.t)
         slope = jax.grad(reward)(posterior_mean(schedule, step.x, step.t, step.eps))
         grad_x = (slope - sigma * step.pull_x(slope)) / signal
         return reward_cotangent(-weight * grad_x)

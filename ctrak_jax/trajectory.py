@@ -6,12 +6,11 @@ On a grid :math:`0 = t_0 < t_1 < \dots < t_S`, with :math:`\epsilon_j = \epsilon
     x_{t_{j'}} = \sqrt{\bar\alpha_{t_{j'}}} \hat x_0(x_{t_j}) +
         \sqrt{1-\bar\alpha_{t_{j'}} - \sigma^2} \epsilon_j + \sigma z                     \tag{4.1}
 
-leads up (inversion, :math:`j' = j+1`) or down (sampling, :math:`j' = j-1`). With the noisier level
-:math:`\bar\alpha_h` and the cleaner one :math:`\bar\alpha_l` of the two,
+leads up (inversion, :math:`j' = j+1`) or down (sampling, :math:`j' = j-1`). With a the share of
+the image and b that of the noise, at the noisier level h and the cleaner one l of the two,
 
 .. math::
-    \sigma^2 = \eta^2 \frac{1-\bar\alpha_l}{1-\bar\alpha_h}
-        \Bigl(1 - \frac{\bar\alpha_h}{\bar\alpha_l}\Bigr)                                 \tag{4.2}
+    \sigma^2 = \eta^2 b_l^2 \Bigl(1 - \frac{a_h^2 b_l^2}{a_l^2 b_h^2}\Bigr)               \tag{4.2}
 
 so that :math:`\eta = 0` is the deterministic map (Song et al. 2021). Guidance replaces the
 prediction by
@@ -29,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from ctrak_jax.schedule import Schedule, add_noise, level, posterior_mean
+from ctrak_jax.schedule import Schedule, add_noise, level, posterior_mean, split
 from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, PRNGKey, Timestep
 
 
@@ -127,14 +126,17 @@ def ddim_step(
         noise: unit normal, like ``x``; needed where eta > 0.
     """
     x0_hat = posterior_mean(schedule, x, t, eps)
-    signal, sigma = level(schedule, t_next)
     if noise is None:
+        signal, sigma = split(schedule, t_next)
         return signal * x0_hat + sigma * eps
-    high = schedule.alphas_cumprod[jnp.maximum(t, t_next)]
-    low = schedule.alphas_cumprod[jnp.minimum(t, t_next)]
-    variance = eta**2 * (1.0 - low) / (1.0 - high) * (1.0 - high / low)
+    signal, sigma = level(schedule, t_next)
+    high = level(schedule, jnp.maximum(t, t_next))
+    low = level(schedule, jnp.minimum(t, t_next))
+    kept = (high.signal * low.noise) / (low.signal * high.noise)
+    variance = (eta * low.noise) ** 2 * (1.0 - kept**2)
     direction = jnp.sqrt(jnp.maximum(sigma**2 - variance, 0.0))
-    return signal * x0_hat + direction * eps + jnp.sqrt(variance) * noise
+    predicted = eps + schedule.velocity * x0_hat
+    return signal * x0_hat + direction * predicted + jnp.sqrt(variance) * noise
 
 
 def forward_path(schedule: Schedule, x0: Image, times: Int[Array, " time"], key: PRNGKey) -> Path:

@@ -13,7 +13,7 @@ from ctrak_jax.attribution import QueryBatch, QueryRecipe, mixtures
 from ctrak_jax.attribution.outputs import Outputs, QuestionStates, outputs, question_states
 from ctrak_jax.gradient import sample_gradient
 from ctrak_jax.projection import Projection
-from ctrak_jax.schedule import implied_noise
+from ctrak_jax.schedule import implied_prediction
 from ctrak_jax.trajectory import Path, grid
 from tests.tiny import make_tiny
 
@@ -75,7 +75,7 @@ def test_both_outputs_are_those_of_the_definitions(scope):
         for member in range(2):
             at = jax.tree.map(lambda leaf: leaf[image, member], (states.forward, states.own))  # noqa: B023
             x0, (forward, own) = states.x0[image, member], at
-            noise = jax.vmap(lambda x, t: implied_noise(tiny.schedule, x, t, x0))(*forward)  # noqa: B023
+            noise = jax.vmap(lambda x, t: implied_prediction(tiny.schedule, x, t, x0))(*forward)  # noqa: B023
             losses.append(np.mean((np.asarray(noise) - predictions(params, forward, cond)) ** 2))
             full = predictions(tiny.params, own, cond)
             mine = predictions(params, own, cond)

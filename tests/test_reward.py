@@ -9,7 +9,7 @@ import pytest
 
 from ctrak_jax import reward
 from ctrak_jax.gradient import flatten_samples, global_norm, step_gradient
-from ctrak_jax.schedule import implied_noise, posterior_mean
+from ctrak_jax.schedule import implied_prediction, posterior_mean
 from tests.tiny import Tiny, make_tiny
 
 MINUS = jnp.array([0.0, 0.0, 0.0, 1.0])
@@ -29,7 +29,7 @@ def written_out(name: str, tiny: Tiny, x, t, x0, cond):
     def loss(params):
         eps = eps_of(params, x, cond)
         if name == "dsm":
-            return jnp.mean((implied_noise(tiny.schedule, x, t, x0) - eps) ** 2)
+            return jnp.mean((implied_prediction(tiny.schedule, x, t, x0) - eps) ** 2)
         if name in ("l2", "l1", "mean"):
             return jnp.mean({"l2": eps**2, "l1": jnp.abs(eps), "mean": eps}[name])
         if name == "slider":

@@ -12,7 +12,7 @@ ALL = {"linear": s.linear(), "scaled": s.scaled_linear(), "cosine": s.cosine()}
 
 @pytest.mark.parametrize("schedule", ALL.values(), ids=ALL.keys())
 def test_signal_falls_from_one_towards_zero(schedule):
-    abar = np.asarray(schedule.alphas_cumprod)
+    abar = np.asarray(schedule.signal) ** 2
     assert np.all(np.diff(abar) < 0)
     assert abar[0] > 0.99
     assert 0 < abar[-1] < 0.05
@@ -24,11 +24,11 @@ def test_linear_is_the_product_of_its_betas():
     for beta in betas:
         product *= 1 - beta
         expected.append(product)
-    np.testing.assert_allclose(s.linear().alphas_cumprod, expected, rtol=1e-6)
+    np.testing.assert_allclose(s.linear().signal ** 2, expected, rtol=1e-6)
 
 
 def test_scaled_linear_has_evenly_spaced_roots():
-    abar = np.asarray(s.scaled_linear().alphas_cumprod, np.float64)
+    abar = np.asarray(s.scaled_linear().signal, np.float64) ** 2
     betas = 1 - abar[1:] / abar[:-1]
     roots = np.sqrt(betas)
     np.testing.assert_allclose(np.diff(roots), np.diff(roots).mean(), rtol=0.1)
@@ -36,7 +36,7 @@ def test_scaled_linear_has_evenly_spaced_roots():
 
 
 def test_cosine_follows_its_curve_where_betas_are_not_clipped():
-    abar = np.asarray(s.cosine(1000).alphas_cumprod, np.float64)
+    abar = np.asarray(s.cosine(1000).signal, np.float64) ** 2
     u = np.arange(1, 901) / 1000
     curve = np.cos((u + 0.008) / 1.008 * np.pi / 2) ** 2 / np.cos(0.008 / 1.008 * np.pi / 2) ** 2
     np.testing.assert_allclose(abar[:900], curve, rtol=1e-5)
@@ -44,7 +44,7 @@ def test_cosine_follows_its_curve_where_betas_are_not_clipped():
 
 @pytest.mark.parametrize("t", [0, 99, 500, 999])
 @pytest.mark.parametrize("schedule", ALL.values(), ids=ALL.keys())
-def test_posterior_mean_and_implied_noise_undo_the_noising(schedule, t):
+def test_posterior_mean_and_implied_prediction_undo_the_noising(schedule, t):
     x0 = jax.random.normal(jax.random.key(0), (4, 4, 3))
     noise = jax.random.normal(jax.random.key(1), (4, 4, 3))
     x = s.add_noise(schedule, x0, t, noise)
@@ -54,7 +54,7 @@ def test_posterior_mean_and_implied_noise_undo_the_noising(schedule, t):
         s.posterior_mean(schedule, x, t, noise), x0, atol=3e-6 / signal, rtol=1e-5
     )
     np.testing.assert_allclose(
-        s.implied_noise(schedule, x, t, x0), noise, atol=1e-6 / sigma, rtol=1e-5
+        s.implied_prediction(schedule, x, t, x0), noise, atol=1e-6 / sigma, rtol=1e-5
     )
 
 

@@ -123,7 +123,7 @@ def test_eta_adds_the_stated_variance_and_keeps_the_rest(t, t_next):
     x, eps = jnp.full((20_000,), 0.7), jnp.full((20_000,), 0.2)
     noise = jax.random.normal(jax.random.key(0), x.shape)
     moved = ddim_step(SCHEDULE, x, eps, jnp.int32(t), jnp.int32(t_next), eta=0.5, noise=noise)
-    abar = np.asarray(SCHEDULE.alphas_cumprod, np.float64)
+    abar = np.asarray(SCHEDULE.signal, np.float64) ** 2
     high, low = abar[319], abar[299]
     variance = 0.25 * (1 - low) / (1 - high) * (1 - high / low)
     assert float(moved.var()) == pytest.approx(variance, rel=0.03)

@@ -13,7 +13,7 @@ from ctrak_jax.methods import GradientSpec
 from ctrak_jax.precision import Level, computing
 from ctrak_jax.projection import Projection, project_leaves
 from ctrak_jax.reward import Contrast, Loss
-from ctrak_jax.schedule import Schedule, implied_noise
+from ctrak_jax.schedule import Schedule, implied_prediction
 from ctrak_jax.trajectory import Path
 from ctrak_jax.typing import Array, Cond, EpsFn, Image, LayersFn, Params
 
@@ -100,7 +100,7 @@ def denoising_errors(
     """mean (n - eps)^2 of one sample at every step of a path."""
 
     def error(x: Image, t: Array) -> Array:
-        noise = implied_noise(schedule, x, t, x0)
-        return jnp.mean((noise - eps_fn(params, x, t, cond)) ** 2)
+        wanted = implied_prediction(schedule, x, t, x0)
+        return jnp.mean((wanted - eps_fn(params, x, t, cond)) ** 2)
 
     return jax.vmap(error)(path.x, path.t)

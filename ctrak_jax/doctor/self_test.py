@@ -93,14 +93,14 @@ def differentiated() -> Check:
     norm = float(np.sqrt(sum((leaf**2).sum() for leaf in flat)))
     directions = [[leaf / norm for leaf in flat]]
     directions += [[rng.normal(size=leaf.shape) for leaf in flat] for _ in range(3)]
-    powers = np.asarray(noise.alphas_cumprod, np.float64)
+    signal, sigma = (np.asarray(part, np.float64) for part in (noise.signal, noise.noise))
     states, times = np.asarray(path.x, np.float64), np.asarray(path.t)
 
     def loss(leaves: list[Any]) -> Any:
         """mean (n - eps)^2 over the states, n the noise from x0 to each."""
         exact, total = network.clone(dtype=jnp.float64), jnp.zeros(())
         for x, t in zip(states, times, strict=True):
-            n = (x - np.sqrt(powers[t]) * x0) / np.sqrt(1.0 - powers[t])
+            n = (x - signal[t] * x0) / sigma[t]
             said = {"params": jax.tree.unflatten(tree, leaves)}
             eps = cast(jax.Array, exact.apply(said, jnp.asarray(x), int(t), jnp.asarray(cond)))
             total = total + jnp.mean((n - eps) ** 2)

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 
 from ctrak_jax.models.dit import CONDITIONING
 from ctrak_jax.models.rows import one_product_a_layer
-from ctrak_jax.schedule import Schedule, add_noise
+from ctrak_jax.schedule import Schedule, add_noise, target
 from ctrak_jax.typing import Array, EpsFn, Params, PRNGKey
 
 
@@ -131,7 +131,7 @@ def trainer(
         none = jax.random.bernoulli(jax.random.fold_in(drop_key, 1), condition_dropout)
         cond = cond * keep[blocks] * (1.0 - none)
         x = add_noise(schedule, x0, t, noise)
-        return jnp.mean((noise - eps_fn(params, x, t, cond)) ** 2)
+        return jnp.mean((target(schedule, x0, noise) - eps_fn(params, x, t, cond)) ** 2)
 
     return trainer_of(sample_loss, rule, ema=ema)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int
 
-from ctrak_jax.schedule import Schedule, add_noise
+from ctrak_jax.schedule import Schedule, add_noise, target
 from ctrak_jax.typing import Array, Image, Params, PRNGKey, Timestep
 
 
@@ -45,7 +45,8 @@ def tune(
         t = jax.random.randint(time_key, (), 0, schedule.steps)
         noise = jax.random.normal(noise_key, x0.shape[1:])
         x = add_noise(schedule, x0[index], t, noise)
-        return jnp.mean((noise - predict(chosen, frozen, x, t, index)) ** 2)
+        wanted = target(schedule, x0[index], noise)
+        return jnp.mean((wanted - predict(chosen, frozen, x, t, index)) ** 2)
 
     def batch_loss(chosen: Params, frozen: Params, key: PRNGKey) -> Array:
         index_key, sample_key = jax.random.split(key)

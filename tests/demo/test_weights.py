@@ -89,7 +89,7 @@ def test_it_denoises(architecture, dataset, made_from):
     eps_fn = eps_fn_of(architecture.network, *architecture.noise)
     x0, cond = dataset.train_images(np.arange(16)), dataset.train_conditions[:16]
     noise = jax.random.normal(jax.random.key(0), x0.shape)
-    power = float(architecture.schedule.alphas_cumprod[500])
+    power = float(architecture.schedule.signal[500]) ** 2
     states = power**0.5 * x0 + (1 - power) ** 0.5 * noise
     found = jax.vmap(lambda x, c: eps_fn(params, x, 500, c))(states, cond)
     assert float(((found - noise) ** 2).mean()) < 0.05

@@ -32,8 +32,8 @@ def negatives_of(ctx: Context) -> np.ndarray:
 
 def test_a_schedule_first_asked_for_under_a_trace_is_values_afterwards():
     ctx = context()
-    jax.jit(lambda: ctx.recipe.schedule.alphas_cumprod)()
-    assert float(ctx.recipe.schedule.alphas_cumprod[0]) == pytest.approx(1 - 1e-4)
+    jax.jit(lambda: ctx.recipe.schedule.signal)()
+    assert float(ctx.recipe.schedule.signal[0]) ** 2 == pytest.approx(1 - 1e-4)
 
 
 def test_one_attribute_at_a_time_meets_also_what_was_never_trained():

@@ -15,6 +15,7 @@ from ctrak_jax.bench.accelerator.sizes import AcceleratorSizes
 from ctrak_jax.gradient import flatten_samples, path_gradients
 from ctrak_jax.precision import Level, described, policy_of
 from ctrak_jax.projection import KINDS, Projection, implementation_of, project, reference
+from ctrak_jax.schedule import level
 from ctrak_jax.trajectory import Guidance, grid, invert
 from ctrak_jax.typing import Array
 
@@ -134,7 +135,7 @@ def beside_float64(sizes: AcceleratorSizes, loss: str) -> dict[str, Any]:
     found = truth.gradients(
         eps,
         params.chosen,
-        np.asarray(made.schedule.alphas_cumprod),
+        level(made.schedule, np.arange(made.schedule.steps)),
         steps,
         batch["x0"],
         batch["cond"],

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ctrak_jax.schedule import Level
 from ctrak_jax.trajectory import Grid
 
 Eps = Callable[[Any, Any, Any, Any], Any]
@@ -17,7 +18,7 @@ Eps = Callable[[Any, Any, Any, Any], Any]
 def gradients(
     eps: Eps,
     params: Any,
-    alphas: np.ndarray,
+    levels: Level,
     grid: Grid,
     x0: np.ndarray,
     cond: np.ndarray,
@@ -30,7 +31,7 @@ def gradients(
     Args:
         eps: the prediction, which must compute in the type it is given.
         params: a dict of arrays, which are differentiated.
-        alphas: cumulative signal powers.
+        levels: shares of the clean image and of the noise, by timestep.
         negative: what the inversion is guided against; for ``slider`` the condition without the
             concept, and the inversion is guided against zeros.
         loss: ``dps`` or ``slider``.
@@ -39,16 +40,15 @@ def gradients(
         params, x0, cond, negative = jax.tree.map(
             lambda a: jnp.asarray(np.asarray(a, np.float64)), (params, x0, cond, negative)
         )
-        powers = jnp.asarray(np.asarray(alphas, np.float64))
+        signal, sigma = (jnp.asarray(np.asarray(part, np.float64)) for part in levels)
         against = negative if loss == "dps" else jnp.zeros_like(negative)
 
         @jax.jit
         def step(x: Any, t: Any, t_next: Any) -> Any:
-            now, then = powers[t], powers[t_next]
             wanted, other = eps(params, x, t, cond), eps(params, x, t, against)
             e = other + guidance * (wanted - other)
-            x0_hat = (x - jnp.sqrt(1 - now) * e) / jnp.sqrt(now)
-            return jnp.sqrt(then) * x0_hat + jnp.sqrt(1 - then) * e
+            x0_hat = (x - sigma[t] * e) / signal[t]
+            return signal[t_next] * x0_hat + sigma[t_next] * e
 
         def shift(x: Any, t: Any) -> Any:
             if loss == "slider":
@@ -56,7 +56,7 @@ def gradients(
 
             def error(x: Any) -> Any:
                 e = eps(params, x, t, cond)
-                return jnp.mean(((x - jnp.sqrt(1 - powers[t]) * e) / jnp.sqrt(powers[t]) - x0) ** 2)
+                return jnp.mean(((x - sigma[t] * e) / signal[t] - x0) ** 2)
 
             return jax.grad(error)(x)
 

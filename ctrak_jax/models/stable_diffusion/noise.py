@@ -9,14 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from ctrak_jax import schedule as schedules
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger
 from ctrak_jax.models.checkpoints.config_file import read_config
-from ctrak_jax.schedule import Prediction, Schedule
+from ctrak_jax.schedule import Prediction, Schedule, from_powers
 
 SCHEDULERS = (
     "DDIMScheduler",
@@ -123,7 +122,7 @@ def _schedule(file: Path, config: Mapping[str, Any], prediction: Prediction) -> 
             "predicts the noise says nothing of the image; use the scheduler that the model was "
             "trained with, or set model.prediction: v where it predicts the velocity."
         )
-    return Schedule(jnp.asarray(np.where(silent, FAINTEST, levels), jnp.float32))
+    return from_powers(np.where(silent, FAINTEST, levels))
 
 
 def _rescaled(levels: np.ndarray) -> np.ndarray:

@@ -4,8 +4,6 @@ A velocity that is read as a noise raises no error: every number after it is wro
 the network was trained on is lower by far.
 """
 
-from typing import get_args
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +12,7 @@ from jaxtyping import Float
 from ctrak_jax.schedule import Prediction, Schedule, add_noise, level
 from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, PRNGKey, Timestep
 
-READINGS: tuple[Prediction, ...] = get_args(Prediction)
+READINGS: tuple[Prediction, ...] = ("eps", "v", "x0")
 CLEARLY = 0.5
 """Another reading is believed where its loss is below this share of the one in use, and of that of
 a network that says nothing."""
@@ -24,7 +22,7 @@ LEVELS = (0.3, 0.5, 0.7)
 
 def probe_times(schedule: Schedule) -> np.ndarray:
     """The timesteps of the probe: those of half signal and half noise, about."""
-    powers = np.asarray(schedule.alphas_cumprod)
+    powers = np.asarray(schedule.signal) ** 2
     return np.array([np.argmin(np.abs(powers - power)) for power in LEVELS], np.int32)
 
 

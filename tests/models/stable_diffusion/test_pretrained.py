@@ -191,7 +191,7 @@ def test_noise_schedules(folder, settings, expected, prediction):
     noise = sd.read_noise(folder / "scheduler")
     assert noise.prediction == prediction
     np.testing.assert_allclose(
-        noise.schedule.alphas_cumprod, (expected or schedules.scaled_linear()).alphas_cumprod
+        noise.schedule.signal, (expected or schedules.scaled_linear()).signal
     )
 
 
@@ -201,7 +201,7 @@ def test_a_v_prediction_becomes_the_noise(folder):
     model = sd.load(folder)
     x, t, cond = jnp.ones((8, 8, 4)), jnp.int32(500), jnp.ones((77, 32))
     v = network.apply({"params": model.denoiser.params}, x, t, cond)
-    abar = model.noise.schedule.alphas_cumprod[500]
+    abar = model.noise.schedule.signal[500] ** 2
     np.testing.assert_allclose(
         model.denoiser.eps_fn(model.denoiser.params, x, t, cond),
         jnp.sqrt(abar) * v + jnp.sqrt(1 - abar) * x,

@@ -59,5 +59,5 @@ def test_a_network_that_says_nothing_speaks_for_no_reading():
 
 
 def test_the_timesteps_are_in_the_middle_of_the_noise():
-    powers = SCHEDULE.alphas_cumprod[probe_times(SCHEDULE)]
+    powers = SCHEDULE.signal[probe_times(SCHEDULE)] ** 2
     np.testing.assert_allclose(powers, [0.3, 0.5, 0.7], atol=0.01)

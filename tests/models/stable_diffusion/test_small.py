@@ -193,7 +193,7 @@ def test_what_is_saved_is_what_loads(tmp_path):
         assert equal(found, given)
     model, codecs = sd.load(tmp_path), sd.load_codecs(tmp_path)
     assert model.noise.prediction == noise.prediction == "v"
-    assert np.array_equal(model.noise.schedule.alphas_cumprod, noise.schedule.alphas_cumprod)
+    assert np.array_equal(model.noise.schedule.signal, noise.schedule.signal)
     assert model.noise.schedule.steps == 100
     assert codecs.image.network.scale == 0.7
     assert model.network.latent_shape == (SIZE.latent, SIZE.latent, 4)
@@ -208,8 +208,8 @@ def test_what_is_saved_is_what_loads(tmp_path):
     ],
 )
 def test_noise_is_the_schedules_own(tmp_path, kind, schedule):
-    found = save.save_noise(tmp_path, kind, 50, "eps").schedule.alphas_cumprod
-    np.testing.assert_array_equal(found, schedule(steps=50).alphas_cumprod)
+    found = save.save_noise(tmp_path, kind, 50, "eps").schedule.signal
+    np.testing.assert_array_equal(found, schedule(steps=50).signal)
 
 
 # Training

@@ -287,7 +287,7 @@ def test_a_token_is_added_once_and_to_a_tokenizer_alone(encoder):
 
 def eps_fn(params, x, t, cond):
     """The exact noise of a flat image, whose value is read out of the text."""
-    abar = SCHEDULE.alphas_cumprod[t]
+    abar = SCHEDULE.signal[t] ** 2
     value = jnp.tanh(jnp.sum(params["out"] * cond[1:3]))
     return (x - jnp.sqrt(abar) * value) / jnp.sqrt(1 - abar)
 
@@ -348,7 +348,7 @@ def test_a_step_of_descent_is_the_gradient_of_the_loss(encoder):
             time_key, noise_key = jax.random.split(key)
             t = jax.random.randint(time_key, (), 0, 1000)
             noise = jax.random.normal(noise_key, SHAPE)
-            abar = SCHEDULE.alphas_cumprod[t]
+            abar = SCHEDULE.signal[t] ** 2
             x = jnp.sqrt(abar) * 0.5 + jnp.sqrt(1 - abar) * noise
             tokens = jnp.asarray(begun.network.tokens(PROMPTS[number]))
             eps = eps_fn(PARAMS, x, t, begun.network.apply(params, tokens))
