@@ -26,3 +26,8 @@ def forms() -> Path:
 def loras() -> Path:
     """LoRAs of that model."""
     return _unpacked("lora.tar.xz")
+
+
+def abc_mini() -> Path:
+    """The AbC benchmark of that model in its released layout, with features and scores."""
+    return _unpacked("abc_mini.tar.xz")

@@ -30,9 +30,14 @@ STAGES = "LAION", "exemplars", "questions", "scores"
 """Of the benchmark, in order."""
 
 
-def run(config: Config, out: Path) -> None:
+def run(config: Config, out: Path, *, allow_missing_token: bool = False) -> None:
     """Every task of ``data.path`` by every method of ``methods``; each part is skipped where its
     result is there and its inputs are unchanged.
+
+    Args:
+        config: of the benchmark.
+        out: where the results go.
+        allow_missing_token: have a token that has no file read as the text encoder splits it.
 
     Raises:
         UsageError: another kind of data set, a method without features, or what the readers of the
@@ -40,7 +45,7 @@ def run(config: Config, out: Path) -> None:
         StoreError: results of other settings.
     """
     require_writable(out)
-    bench = prepare(config, out)
+    bench = prepare(config, out, allow_missing_token=allow_missing_token)
     if hosts.is_first():
         bench.leave_model()
         bench.probe()

@@ -1,14 +1,12 @@
 """What a text-to-image network is given of the AbC benchmark: LAION rows, exemplars and questions.
 
 A task's customised model is that of textual inversion: the network of ``model.checkpoint`` and a
-new token, whose vectors are in the task's model folder: ``learned_embeds.safetensors`` or ``.bin``,
-or a file named by the token, ``<new1>.bin`` or ``new1.bin``. The task's texts are read with that
-token. Where the folder holds no such file the text encoder splits the token into those that it
-knows.
+new token, whose vectors are in the task's model folder (:mod:`ctrak_jax.abc.tokens`). The task's
+texts are read with that token. Where the folder holds no such file the text encoder splits the
+token into those that it knows.
 """
 
 import hashlib
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ctrak_jax.abc.tokens import learned_of, tokens_of
 from ctrak_jax.data.abc import EMBEDDINGS, LATENTS, Laion, Task
-from ctrak_jax.data.pictures import Files, Pictures
+from ctrak_jax.data.abc.squares import squares
 from ctrak_jax.errors import UsageError
 from ctrak_jax.inputs import arrays
 from ctrak_jax.inputs.base import NegativeRule, SampleInputs
@@ -29,10 +28,6 @@ from ctrak_jax.models.stable_diffusion.textual_inversion import add_tokens
 from ctrak_jax.prompts import without
 from ctrak_jax.store.files import digest
 
-TOKEN = re.compile(r"<[^<>\s]+>")
-"""A customised token, such as <new1>."""
-LEARNED = ("learned_embeds.safetensors", "learned_embeds.bin")
-SUFFIXES = (".safetensors", ".bin", ".pt")
 APART = 2**30
 """Keeps an exemplar's noise from being that of the LAION row of its number."""
 
@@ -57,7 +52,7 @@ def question_of(number: int, task: Task) -> TaskQuestion:
 
     The token alone and not the noun beside it, of which the model knew before the exemplars came.
     """
-    tokens = list(dict.fromkeys(TOKEN.findall(task.prompt)))
+    tokens = tokens_of(task.prompt)
     if not tokens:
         raise UsageError(
             f"task {number}: the prompt {task.prompt!r} has no token in angle brackets, such as "
@@ -71,14 +66,6 @@ def question_of(number: int, task: Task) -> TaskQuestion:
         raise UsageError(f"task {number}: {error}") from None
     prompts = TaskPrompt(task.prompt, learned), TaskPrompt(minus, learned)
     return TaskQuestion(*prompts, " ".join(tokens))
-
-
-def learned_of(task: Task) -> Path | None:
-    """The file of a task's token, where its model folder has one."""
-    tokens = dict.fromkeys(TOKEN.findall(task.prompt))
-    stems = [name for token in tokens for name in (token, token.strip("<>"))]
-    names = [*LEARNED, *(stem + suffix for stem in stems for suffix in SUFFIXES)]
-    return next((task.model / name for name in names if (task.model / name).is_file()), None)
 
 
 class Exemplars(NamedTuple):
@@ -115,9 +102,9 @@ class TaskEncoder:
         self._lock = Lock()  # batches are read in threads
 
     def latents(self, files: Sequence[Path]) -> np.ndarray:
-        """Pictures, cropped to their centred square and resized, as latents [n, h, w, c]."""
+        """Pictures, resized and cropped to their centred square, as latents [n, h, w, c]."""
         side = self._latent[0] * self._encoder.codecs.image.network.shrink
-        return self._encoder.encode(Pictures(Files(files), side=side)[:])
+        return self._encoder.encode(squares(files, side))
 
     def embedding(self, prompt: TaskPrompt) -> np.ndarray:
         """[token, width], computed once."""
@@ -169,19 +156,21 @@ class AbcInputs(SampleInputs):
 
 
 class LaionInputs(AbcInputs):
-    """Rows of the mapped arrays, read when used."""
+    """Rows of the mapped arrays, read when used; latents are multiplied by ``factor``."""
 
-    def __init__(self, folder: Path, laion: Laion, *args, **kwargs) -> None:
+    def __init__(self, folder: Path, factor: float, laion: Laion, *args, **kwargs) -> None:
         super().__init__(laion, *args, **kwargs)
-        self._folder = folder
+        self._folder, self._factor = folder, factor
 
     @cached_property
     def key(self) -> dict[str, str]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return {"encoded": arrays.fingerprint(self._folder, (LATENTS, EMBEDDINGS))}
+        found = {"encoded": arrays.fingerprint(self._folder, (LATENTS, EMBEDDINGS))}
+        return found if self._factor == 1.0 else {**found, "factor": repr(self._factor)}
 
     def samples(self, rows: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
         half = self._laion.flipped if mirrored else self._laion.latents
-        return half[self._index[rows]].astype(np.float32)
+        found = half[self._index[rows]].astype(np.float32)
+        return found if self._factor == 1.0 else found * np.float32(self._factor)
 
     def conditions(self, rows: np.ndarray) -> np.ndarray:
         return self._laion.text[self._index[rows]].astype(np.float32)

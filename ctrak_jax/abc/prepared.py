@@ -18,10 +18,12 @@ from ctrak_jax.abc.inputs import (
     exemplars_of,
     question_of,
 )
+from ctrak_jax.abc.looks import latent_factor, require_pictures
+from ctrak_jax.abc.tokens import require_tokens
 from ctrak_jax.attribution import Recipe
 from ctrak_jax.config import Config
 from ctrak_jax.config.recipes import recipe_of
-from ctrak_jax.data.abc import Abc, read_abc
+from ctrak_jax.data.abc import LATENTS, Abc, read_abc
 from ctrak_jax.data.dataset import candidate_rows
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
@@ -48,7 +50,8 @@ FEWEST = 10
 
 
 class Benchmark(NamedTuple):
-    """A prepared run; ``rows`` are those of LAION that are attributed over."""
+    """A prepared run; ``rows`` are those of LAION that are attributed over, and ``factor`` is what
+    their latents still have to be multiplied by."""
 
     config: Config
     folder: RunFolder
@@ -60,6 +63,7 @@ class Benchmark(NamedTuple):
     exemplars: Exemplars
     encoder: TaskEncoder
     rows: np.ndarray
+    factor: float
 
     @property
     def damping(self) -> float:
@@ -116,7 +120,7 @@ class Benchmark(NamedTuple):
         """The LAION rows, which every task shares."""
         path, form = self.config.data.path, (self.abc.laion, self.encoder, self._negative)
         assert path is not None  # the config sees to it
-        inputs = LaionInputs(path, *form, self.rows)
+        inputs = LaionInputs(path, self.factor, *form, self.rows)
         return Candidates(self, self.folder, inputs, self.rows, "LAION")
 
     def exemplar_candidates(self) -> "Candidates":
@@ -166,8 +170,13 @@ class Candidates(NamedTuple):
         return FeatureStore.open(self.folder.features(store_of(method)), self.key(spec))
 
 
-def prepare(config: Config, out: Path) -> Benchmark:
+def prepare(config: Config, out: Path, *, allow_missing_token: bool = False) -> Benchmark:
     """Read the benchmark and put the tasks in words; nothing is computed.
+
+    Args:
+        config: of the run.
+        out: its folder.
+        allow_missing_token: go on where a model folder has no file of its token.
 
     Raises:
         UsageError: another kind of data set, a method without features, a concept that the text
@@ -188,7 +197,13 @@ def prepare(config: Config, out: Path) -> Benchmark:
     )
     height, width, channels = architecture.sample
     token, embedding = architecture.condition
-    abc = read_abc(path, latent=(channels, height, width), text=(token, embedding))
+    abc = read_abc(
+        path,
+        customised=config.data.customised,
+        latent=(channels, height, width),
+        text=(token, embedding),
+    )
+    require_tokens(abc.tasks, embedding, allow_missing=allow_missing_token)
     asked = tuple(question_of(number, task) for number, task in enumerate(abc.tasks))
     plain = [q for q in asked if q.prompt.learned is None]
     if len(config.score.damping) > 1:
@@ -197,16 +212,13 @@ def prepare(config: Config, out: Path) -> Benchmark:
             "largest, %g, is taken for every method",
             *(list(config.score.damping), max(config.score.damping)),
         )
-    if plain:
-        logger.warning(
-            "%d of %d tasks: no learned_embeds.safetensors or .bin and no file named by the token "
-            "in the folder of their model, so the token is read as the text encoder splits it",
-            *(len(plain), len(asked)),
-        )
     # A learned token is heard: it has an embedding of its own.
     require_distinct_prompts(files, [(q.prompt.text, q.minus.text) for q in plain])
     mesh = local_mesh(config.run.devices, config.mesh.model)
     encoder = BatchEncoder(files, mesh, config.gradient.batch)
+    rows, exemplars = _laion_rows(config, len(abc.laion)), exemplars_of(abc.tasks)
+    require_pictures([*exemplars.files, *(task.image for task in abc.tasks)])
+    scaling = files.config("vae")[0].get("scaling_factor", 0.18215)
     return Benchmark(
         config=config,
         folder=RunFolder(root=out, url=config.store.url),
@@ -215,9 +227,10 @@ def prepare(config: Config, out: Path) -> Benchmark:
         architecture=architecture,
         abc=abc,
         asked=asked,
-        exemplars=exemplars_of(abc.tasks),
+        exemplars=exemplars,
         encoder=TaskEncoder(encoder, (height, width, channels)),
-        rows=_laion_rows(config, len(abc.laion)),
+        rows=rows,
+        factor=latent_factor(path / LATENTS, abc.laion.latents, rows, scaling),
     )
 
 
@@ -237,7 +250,7 @@ def _require_able(config: Config) -> None:
 
 def _laion_rows(config: Config, total: int) -> np.ndarray:
     count = total if config.data.candidates is None else config.data.candidates
-    index = candidate_rows(total, count, config.data.seed)
+    index = candidate_rows(total, count, config.data.seed, config.data.order)
     if len(index) < FEWEST:
         raise UsageError(
             f"{len(index)} LAION rows, Recall@10 needs at least {FEWEST}; raise "

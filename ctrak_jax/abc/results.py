@@ -12,6 +12,7 @@ from ctrak_jax.abc.prepared import Benchmark
 from ctrak_jax.config import Config
 from ctrak_jax.config.presets import IMITATED, NOT_IMITATED
 from ctrak_jax.data.abc import Task
+from ctrak_jax.data.dataset import NO_VALUE
 from ctrak_jax.log import logger
 from ctrak_jax.methods import ABLATION
 from ctrak_jax.retrieval import (
@@ -55,7 +56,7 @@ def write(bench: Benchmark, found: Mapping[str, CandidateScores]) -> None:
         for number, (task, question) in enumerate(zip(tasks, bench.asked, strict=True)):
             places = places_by_score(candidates.exemplars[number], candidates.laion[number])
             measured = retrieval(places, depths)
-            groups = {"test_case": task.test_case, "category": task.category}
+            groups = {"test_case": task.test_case, "category": task.category or NO_VALUE}
             results.append(TaskResult(method, groups, measured))
             rows.append(_row(number, task, question, method, measured, places.candidates))
             ranks.append(places.ranks)
@@ -108,6 +109,8 @@ def _settings(bench: Benchmark, found: Mapping[str, CandidateScores]) -> dict[st
         "damping": bench.damping,
         "damping_chosen": "given" if len(config.score.damping) == 1 else "largest given",
         "laion_rows": len(bench.rows),
+        "laion_order": bench.config.data.order,
+        "latents_multiplied_by": bench.factor,
         "tasks": len(bench.asked),
         "tasks_with_learned_token": sum(q.prompt.learned is not None for q in bench.asked),
         "fisher": "LAION and the task's exemplars; lambda of LAION",

@@ -11,6 +11,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
     arguments.declare_minutes(parser)
     arguments.declare_processes(parser)
     arguments.declare_json(parser)
+    parser.add_argument(
+        "--allow-missing-token",
+        action="store_true",
+        help="go on where the folder of a customised model has no file of its token",
+    )
 
 
 def act(args: argparse.Namespace) -> None:
@@ -22,6 +27,6 @@ def act(args: argparse.Namespace) -> None:
     log.deadline.set(args.minutes)
     arguments.join(args)
     compilation_cache.switch_on(config.run.compilation_cache)
-    abc.run(config, out)
+    abc.run(config, out, allow_missing_token=args.allow_missing_token)
     if hosts.is_first():
         print((out / ("abc.json" if args.json else "abc.md")).read_text(), end="")

@@ -37,6 +37,13 @@ class DataConfig(Section):
     model is conditioned on captions and may have none."""
     candidates: Natural | None = None
     """Training images that are scored, drawn at random; empty for all of them."""
+    order: Literal["file", "random"] = "random"
+    """Which of LAION's rows data.candidates takes: the first in the order of the file, as
+    published, or some drawn at random (abc)."""
+    customised: Literal["auto", "listed", "ti"] = "auto"
+    """Where customised models and their images are: in models and synth, as the tasks list them, or
+    in models-ti and synth-ti, of textual inversion alone; auto: in these where they are there
+    (abc)."""
     incomplete: Literal["refuse", "skip"] = "refuse"
     """A picture without its row, a value or its caption, or a row without its picture: refuse the
     data set, or leave the sample out; skipped.csv lists what was left out (folder, celeba)."""

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -191,12 +191,16 @@ class Dataset:
         return digest.hexdigest()
 
 
-def candidate_rows(total: int, count: int, seed: int) -> np.ndarray:
-    """``count`` of ``total`` training images, drawn at random and ascending."""
+def candidate_rows(
+    total: int, count: int, seed: int, order: Literal["file", "random"] = "random"
+) -> np.ndarray:
+    """``count`` of ``total`` training images, the first or drawn at random, ascending."""
     if count > total:
         raise UsageError(
             f"data.candidates={count}, but there are {total} training images; leave it empty."
         )
+    if order == "file":
+        return np.arange(count)
     return np.sort(np.random.default_rng((seed, 3)).permutation(total)[:count])
 
 

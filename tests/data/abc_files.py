@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ctrak_jax.data.abc import MAX_EXEMPLARS, TASK_KEYS, TEST_CASES
+from ctrak_jax.data.abc import TASK_KEYS, TEST_CASES
 from tests.data.samples import encoded, picture
 
 COUNT = 5
-EXEMPLARS = (1, 4, 13, MAX_EXEMPLARS)
+EXEMPLARS = (1, 4, 13, 67)
 """How many exemplars the entry that a test case's tasks ask about has, by test case."""
 CAPTIONS = ["a cat", "", "une f\u00eate\u2028in one line", "\u732b", "last"]
 

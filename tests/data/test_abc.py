@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctrak_jax.data.abc import MAX_EXEMPLARS, TASK_KEYS, TEST_CASES, read_abc
+from ctrak_jax.data.abc import TASK_KEYS, TEST_CASES, read_abc
 from ctrak_jax.errors import UsageError
 from tests.data.abc_files import COUNT, EXEMPLARS, dump, edit, put, stored, write_abc
 
@@ -186,8 +186,6 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         ("json/test_bamfg.json", b"nonsense", "not valid JSON"),
         ("laion_latents.npy", b"nonsense", "not a readable .npy file"),
         ("laion_latents.npy", b"", "not a readable .npy file"),
-        ("laion_subset/captions.txt", b"a\nb\n", "2 lines, expected 5"),
-        ("laion_subset/captions.txt", b"", "0 lines, expected 5"),
     ],
 )
 def test_a_damaged_file_is_one_clear_line(root, name, data, said):
@@ -255,11 +253,69 @@ def test_a_task_that_asks_for_something_else_is_named(root, key, value, said):
     assert said in message
 
 
-@pytest.mark.parametrize("count", [0, MAX_EXEMPLARS + 1])
-def test_exemplars_number_1_to_21(root, count):
+def test_an_entry_without_exemplars_is_named(root):
     file = root / "json" / "test_bamfg.json"
-    edit(file, lambda e: e[1].update(exemplar=e[1]["exemplar"][:1] * count))
-    assert refused(root).startswith(f"{file}: entry 1: {count} exemplars, expected 1 to 21; ")
+    edit(file, lambda e: e[1].update(exemplar=[]))
+    assert refused(root).startswith(f"{file}: entry 1: 0 exemplars, expected at least 1; ")
+
+
+def test_a_task_may_have_no_category(root):
+    edit(root / "all_tasks.json", lambda tasks: tasks[0].update(category=None))
+    assert [task.category for task in read_abc(root).tasks[:2]] == [None, "art"]
+
+
+# Models and images of textual inversion
+
+
+def inverted(root: Path) -> None:
+    for name in ("models", "synth"):
+        (root / name).mkdir(exist_ok=True)
+        shutil.copytree(root / name, root / f"{name}-ti")
+
+
+@pytest.mark.parametrize(("customised", "suffix"), [("auto", "-ti"), ("ti", "-ti"), ("listed", "")])
+def test_models_and_images_of_textual_inversion_are_taken_where_they_are(root, customised, suffix):
+    inverted(root)
+    task = read_abc(root, customised=customised).tasks[1]
+    assert task.model == root / f"models{suffix}/artchive/test_artchive-1"
+    assert task.image == root / f"synth{suffix}/artchive/object/test_artchive-1/samples/00001.png"
+    assert task.exemplars[0] == root / "exemplar/artchive/images/test_artchive-1/0.JPEG"
+
+
+@pytest.mark.parametrize("name", ["models-ti", "synth-ti"])
+def test_one_folder_of_textual_inversion_alone_is_refused(root, name):
+    inverted(root)
+    shutil.rmtree(root / name)
+    assert refused(root).startswith(f"{root / name}: no such folder")
+    assert not read_abc(root, customised="listed").tasks[0].model.is_relative_to(root / "models-ti")
+
+
+# Numbers without a header
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("rounded", [False, True])
+def test_arrays_without_a_header_are_read_by_their_values(tmp_path, dtype, rounded):
+    """Also float32 of numbers that float16 or bfloat16 holds, whose second halves are nearly all
+    zero."""
+    root = write_abc(tmp_path / "data", dtype=dtype)
+    whole = {}
+    for name in ("laion_latents.npy", "laion_text_embeddings.npy"):
+        whole[name] = np.load(root / name)
+        if rounded:
+            whole[name] = whole[name].astype("float16").astype(dtype)
+        whole[name].tofile(root / name)
+    laion = read_abc(root).laion
+    assert laion.latents.dtype == laion.text.dtype == dtype
+    np.testing.assert_array_equal(laion.text, whole["laion_text_embeddings.npy"])
+    plain = whole["laion_latents.npy"][:COUNT].transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal(laion.latents[:], plain)
+
+
+def test_numbers_without_a_header_that_are_no_latents_are_refused(root):
+    file = root / "laion_latents.npy"
+    (1e6 * stored((2 * COUNT, 4, 64, 64), "float32", 0)).tofile(file)
+    assert refused(root).startswith(f"{file}: not a readable .npy file")
 
 
 @pytest.mark.parametrize(
@@ -309,8 +365,14 @@ def test_arrays_of_another_shape_type_or_count_are_refused(root, name, shape, dt
     assert said in message
 
 
-def test_pictures_must_be_as_many_as_rows(root):
+def test_other_numbers_of_pictures_and_captions_are_said(root, caplog):
+    """Rows go by number: nothing is computed from them."""
     folder = root / "laion_subset" / "images"
     (folder / "000000002.png").unlink()
     (folder / "notes.txt").touch()
-    assert refused(root).startswith(f"{folder}: 4 pictures, expected 5, ")
+    (root / "laion_subset" / "captions.txt").write_text("a\nb\n")
+    with caplog.at_level("WARNING", "ctrak"):
+        assert len(read_abc(root).laion) == COUNT
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0].startswith(f"{root / 'laion_subset' / 'captions.txt'}: 2 lines, 5 rows in ")
+    assert lines[1].startswith(f"{folder}: 4 pictures, 5 rows in ")
