@@ -18,7 +18,7 @@ def squares(files: Sequence[Path], side: int) -> np.ndarray:
     """
     found = np.empty((len(files), side, side, 3), np.uint8)
     for place, file in enumerate(files):
-        found[place] = _square(Image.fromarray(Pictures(Files([file]))[0]), side)
+        found[place] = np.asarray(_square(Image.fromarray(Pictures(Files([file]))[0]), side))
     return found
 
 
