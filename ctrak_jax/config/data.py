@@ -30,6 +30,9 @@ class DataConfig(Section):
     """Shapes drawn (synthetic)."""
     colors: tuple[str, ...] = ("red", "blue")
     """Colours drawn (synthetic)."""
+    objects: Literal[1, 2] = 1
+    """Shapes in each picture (synthetic). Two have two colours and do not overlap; the values of
+    their attributes are pairs, such as triangle+circle and red+blue."""
     seed: Seed = 0
     """Seed of the drawn images (synthetic)."""
     condition_on: Annotated[tuple[str, ...], DISTINCT] = ("shape", "color")

@@ -1,6 +1,7 @@
 """The queries."""
 
 import difflib
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -63,5 +64,8 @@ class QueryConfig(Section):
     reward: Annotated[str, AfterValidator(_known_reward)] = "slider"
     """What the method `reward` asks by, beside Concept-TRAK's slider: python:FILE.py:function, a
     function of a picture. It adds that method to `methods`. slider: no other reward."""
+    masks: Path | None = None
+    """Folder of masks, pictures of the query images' size named QUERY@PART.png: the concepts of the
+    query image QUERY are also asked about the white part alone."""
     seed: Seed = 1_000_000
     """Seed of the generated query images."""

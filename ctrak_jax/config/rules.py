@@ -19,6 +19,8 @@ def _chunks_divide_timesteps(config: "Config") -> str | None:
 def _check_knows_images(config: "Config") -> str | None:
     kind, check = config.data.kind, config.query.check
     wrong = f"query.check={check} knows only drawn shapes; use query.check: none for data.kind="
+    if check == "shapes" and kind == "synthetic" and config.data.objects != 1:
+        return "query.check=shapes knows pictures of one shape; use query.check: none for two"
     return f"{wrong}{kind}" if kind != "synthetic" and check == "shapes" else None
 
 

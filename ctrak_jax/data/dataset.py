@@ -235,6 +235,7 @@ def build(
             shapes=data.shapes,
             colors=data.colors,
             seed=data.seed,
+            objects=data.objects,
         )
         return dataset_of(data, raw)
     survey = survey_of(data)

@@ -1,8 +1,10 @@
 """The synthetic benchmark: a white canvas, one outlined shape in one colour at a random place
-(method.md, section 7). Every image is a function of (seed, index) and the configuration alone."""
+(method.md, section 7), or two smaller ones of two colours. Every image is a function of (seed,
+index) and the configuration alone."""
 
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import combinations, combinations_with_replacement, product
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,8 +14,14 @@ from ctrak_jax.errors import UsageError
 
 RADIUS = 0.28
 """Circumscribed radius as a share of the width."""
+PAIR_RADIUS = 0.2
+"""The same of two shapes in one picture."""
 OUTLINE = 0.05
 """Width of the black outline as a share of the width."""
+PAIRS = "pairs of synthetic shapes"
+"""The name of a data set of two shapes per picture."""
+AND = "+"
+"""Between the two values that a picture of two shapes has of an attribute."""
 SUPERSAMPLE = 4
 
 COLORS: dict[str, tuple[int, int, int]] = {
@@ -76,23 +84,47 @@ SHAPES: dict[str, Distance] = {
 }
 
 
+class Figure(NamedTuple):
+    """A shape in a colour; its centre (x, y) and circumscribed radius are shares of the width."""
+
+    shape: str
+    color: str
+    center: tuple[float, float]
+    radius: float = RADIUS
+
+
 def draw(shape: str, color: str, center: tuple[float, float], size: int) -> np.ndarray:
-    """One image, uint8 [size, size, 3], drawn at 4 times the size and box-filtered.
+    """One image of one shape, uint8 [size, size, 3].
 
     ``center`` is (x, y) of the shape as shares of the width.
     """
-    fine = size * SUPERSAMPLE
+    return draw_figures([Figure(shape, color, center)], size)
+
+
+def draw_figures(figures: Sequence[Figure], size: int) -> np.ndarray:
+    """One image of figures that do not overlap, uint8 [size, size, 3], drawn at 4 times the size
+    and box-filtered."""
+    image = np.full((size, size, 3), 255.0)
+    for figure in figures:
+        black, coloured = _covered(figure, size)
+        image += np.array(COLORS[figure.color]) * coloured - 255.0 * black
+    return np.round(image).astype(np.uint8)
+
+
+def _covered(figure: Figure, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The share of each pixel that a figure covers, and that its fill covers [size, size, 1]."""
+    fine, (shape, _, center, radius) = size * SUPERSAMPLE, figure
     grid = (np.arange(fine) + 0.5) / fine
     # Beyond the circumscribed circle and its outline all is white.
-    reach = np.array([-1.0, 1.0]) * (RADIUS + OUTLINE)
+    reach = np.array([-1.0, 1.0]) * (radius + OUTLINE)
     columns, rows = (slice(*np.searchsorted(grid, middle + reach)) for middle in center)
     x, y = grid[columns][None], grid[rows][:, None]
-    distance = SHAPES[shape]((x - center[0]) / RADIUS, (y - center[1]) / RADIUS) * RADIUS
+    distance = SHAPES[shape]((x - center[0]) / radius, (y - center[1]) / radius) * radius
     outlined, filled = (np.zeros((fine, fine)) for _ in range(2))
     outlined[rows, columns] = distance < OUTLINE / 2
     filled[rows, columns] = distance < -OUTLINE / 2
     black, coloured = (_boxes(part, size)[..., None] for part in (outlined, filled))
-    return np.round(255.0 * (1.0 - black) + np.array(COLORS[color]) * coloured).astype(np.uint8)
+    return black, coloured
 
 
 def _boxes(fine: np.ndarray, size: int) -> np.ndarray:
@@ -108,13 +140,51 @@ def place_of(seed: int, index: int) -> tuple[float, float]:
     return float(x), float(y)
 
 
+def pair_of(seed: int, index: int, shape: str, color: str) -> tuple[Figure, Figure]:
+    """The two figures of a data set's image, which do not overlap.
+
+    Args:
+        seed: of the data set.
+        index: of the image.
+        shape: the value of the image's attribute, such as ``triangle+circle``.
+        color: likewise; which shape has which colour is drawn.
+    """
+    rng = np.random.default_rng((seed, 2, index))
+    reach = PAIR_RADIUS + OUTLINE / 2
+    first = second = np.zeros(2)
+    while np.hypot(*(first - second)) < 2 * (PAIR_RADIUS + OUTLINE):
+        first, second = rng.uniform(reach, 1.0 - reach, (2, 2))
+    shapes = rng.permutation(shape.split(AND))
+    one, other = (
+        Figure(str(s), c, (float(x), float(y)), PAIR_RADIUS)
+        for s, c, (x, y) in zip(shapes, color.split(AND), (first, second), strict=True)
+    )
+    return one, other
+
+
 def draw_dataset(
-    *, size: int, image_size: int, shapes: Sequence[str], colors: Sequence[str], seed: int
+    *,
+    size: int,
+    image_size: int,
+    shapes: Sequence[str],
+    colors: Sequence[str],
+    seed: int,
+    objects: int = 1,
 ) -> RawImages:
     """``size`` images, every (shape, colour) as often as any other up to one, in random order.
 
+    Args:
+        size: how many.
+        image_size: side in pixels.
+        shapes: known ones.
+        colors: known ones.
+        seed: of order and places.
+        objects: 1, or 2 for two shapes in every image. They may be the same shape and have two
+            colours; the values of the attributes are pairs then (:data:`AND`), in the order of
+            ``shapes`` and ``colors``, and do not say which shape has which colour.
+
     Raises:
-        UsageError: a shape or colour that is not known, or given twice.
+        UsageError: a shape or colour that is not known, or given twice, or one colour for two.
     """
     for field, names, known in (("shapes", shapes, SHAPES), ("colors", colors, COLORS)):
         for name in names:
@@ -122,19 +192,28 @@ def draw_dataset(
                 raise UsageError(f"data.{field}: {name!r} is not known; use {list(known)}.")
         if len(set(names)) != len(names) or not names:
             raise UsageError(f"data.{field}={list(names)} must name each value once.")
+    if objects == 2:
+        if len(colors) < 2:
+            raise UsageError(f"data.colors={list(colors)}: two objects need two colours or more.")
+        shapes = [AND.join(pair) for pair in combinations_with_replacement(shapes, 2)]
+        colors = [AND.join(pair) for pair in combinations(colors, 2)]
     combos = list(product(shapes, colors))
     order = np.random.default_rng((seed, 0)).permutation(size) % len(combos)
     images = np.empty((size, image_size, image_size, 3), np.uint8)
     for i in range(size):
         shape, color = combos[order[i]]
-        images[i] = draw(shape, color, place_of(seed, i), image_size)
+        if objects == 2:
+            images[i] = draw_figures(pair_of(seed, i, shape, color), image_size)
+        else:
+            images[i] = draw(shape, color, place_of(seed, i), image_size)
+    name = PAIRS if objects == 2 else "synthetic shapes"
     return RawImages(
-        name="synthetic shapes",
+        name=name,
         images=images,
         attributes={
             "shape": tuple(combos[c][0] for c in order),
             "color": tuple(combos[c][1] for c in order),
         },
         vocabulary={"shape": tuple(shapes), "color": tuple(colors)},
-        meta={"name": "synthetic shapes", "licence": "CC0-1.0", "source": f"drawn, seed {seed}"},
+        meta={"name": name, "licence": "CC0-1.0", "source": f"drawn, seed {seed}"},
     )

@@ -11,8 +11,9 @@ from PIL import Image
 
 from ctrak_jax.attribution import QueryBatch, mixtures
 from ctrak_jax.data import Conditions
-from ctrak_jax.errors import StoreError
+from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.base import Inputs
+from ctrak_jax.inputs.masks import fitted, read_mask
 from ctrak_jax.run.questions import Question
 
 
@@ -58,21 +59,40 @@ class QuestionInputs:
 
         Args:
             questions: all of a run.
-            groups: rows of them [image, concept]; an image's first row fixes its random numbers.
+            groups: rows of them [image, concept]; an image's first row fixes its random numbers,
+                and those of its parts.
+
+        Raises:
+            StoreError: a picture or a mask is missing, unreadable or of another size.
         """
         heads = [questions[row] for row in groups[:, 0]]
+        first = noise_numbers(questions)
         images = [
             read_image(self.folder / q.image, self.image_shape)
             if q.scope == "local"
             else np.zeros(self.image_shape, np.uint8)
             for q in heads
         ]
+        x0, mask = self.inputs.encode(np.stack(images)), None
+        if any(q.mask for q in questions):
+            masks = [fitted(self.mask(q), x0.shape[1:]) for q in heads]
+            mask = np.repeat(np.stack(masks)[:, None], groups.shape[1], axis=1)
         return QueryBatch(
-            self.inputs.encode(np.stack(images)),
+            x0,
             np.stack([self.inputs.condition(q.condition, q.prompt) for q in heads]),
             mixtures([[self._minus(questions[row]) for row in group] for group in groups]),
-            groups[:, 0].astype(np.int32),
+            np.array([first[row] for row in groups[:, 0]], np.int32),
+            mask,
         )
+
+    def mask(self, question: Question) -> np.ndarray:
+        """The part of the image that is asked about, float32 [H, W]; ones for all of it."""
+        if not question.mask:
+            return np.ones(self.image_shape[:2], np.float32)
+        try:
+            return read_mask(self.folder / question.mask, self.image_shape)
+        except UsageError as error:
+            raise StoreError(f"{error} Or delete {self.folder}, and ask anew.") from None
 
     def _minus(self, question: Question) -> np.ndarray:
         return self.minus_conditions(question.condition, question.attribute)
@@ -85,8 +105,15 @@ def in_common(found: Sequence[Alternative], attribute: str) -> dict[str, str]:
     return {name: value for name, value in found[0].values.items() if name != attribute}
 
 
+def noise_numbers(questions: Sequence[Question]) -> list[int]:
+    """What fixes the random numbers of every question: the first row about its picture."""
+    first: dict[str, int] = {}
+    return [first.setdefault(q.image, row) for row, q in enumerate(questions)]
+
+
 def by_image(questions: Sequence[Question], rows: Sequence[int]) -> np.ndarray:
-    """The rows of the questions about each image, one per concept: int [image, concept]."""
+    """The rows of the questions about each image, or part of one, one per concept: int
+    [image, concept]."""
     groups: dict[str, list[int]] = {}
     for row in rows:
         groups.setdefault(questions[row].query, []).append(row)

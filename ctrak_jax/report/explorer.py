@@ -129,8 +129,11 @@ def command(run: Path, query: QueryImage, question: Question) -> str | None:
     """The command that asks a question again; None where there is none: a global question is about
     many images, and of a model without prompts the command takes one."""
     values = query.condition
-    about = {"image": str(query.image)} if query.scope == "local" else {"scope": "global"}
-    if query.scope == "local" and not any("," in text for text in values.values()):
+    one = query.scope != "global"
+    about = {"image": str(query.image)} if one else {"scope": "global"}
+    if question.mask:
+        about["mask"] = str(query.image.parents[1] / question.mask)
+    if one and not any("," in text for text in values.values()):
         about["condition"] = ",".join(f"{name}={value}" for name, value in values.items())
         about["concept"] = question.attribute
     elif question.prompt:

@@ -54,7 +54,7 @@ _LABELS: dict[str, Label] = {
     "similarity-clip": Label("Similarity, CLIP", "cosine of embeddings", True),
 }
 
-SCOPES = ("local", "global")
+SCOPES = ("local", "part", "global")
 SCENARIOS = ("id", "ood")
 SCENARIO_NAMES = {"id": "in distribution", "ood": "out of distribution"}
 SCENARIO_SHORT = {"id": "ID", "ood": "OOD"}

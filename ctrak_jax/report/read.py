@@ -150,7 +150,7 @@ def answers_of(
         QueryImage(
             id=name,
             condition=about[0].condition,
-            scope=about[0].scope,
+            scope=about[0].about,
             scenario=about[0].scenario,
             image=run.image_file(about[0]),
             questions=tuple(about),

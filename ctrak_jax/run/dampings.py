@@ -70,7 +70,7 @@ def choose(
         }
     best = choose_damping(precision[:, validation]) if validation.any() else -1
     points = [
-        DampingPoint(r=r, split=q.split, scope=q.scope, scenario=q.scenario, precision=float(found))
+        DampingPoint(r=r, split=q.split, scope=q.about, scenario=q.scenario, precision=float(found))
         for r, row in zip(multiples, precision, strict=True)
         for q, found in zip(asked, row, strict=True)
     ]

@@ -34,6 +34,8 @@ class Question:
         image: picture, relative to the queries folder.
         prompt: what a text-to-image network is prompted with.
         minus_prompt: the same without the concept.
+        mask: picture of the part that is asked about, relative to the queries folder; empty for the
+            whole image.
     """
 
     query: str
@@ -46,6 +48,12 @@ class Question:
     image: str
     prompt: str = ""
     minus_prompt: str = ""
+    mask: str = ""
+
+    @property
+    def about(self) -> str:
+        """The scope, or ``part``: tables of results keep parts of images apart."""
+        return "part" if self.mask else self.scope
 
     @property
     def value(self) -> str:
@@ -55,8 +63,8 @@ class Question:
     @property
     def columns(self) -> dict[str, Any]:
         """The columns that tables of results say it by."""
-        names = ("query", "scope", "scenario", "attribute", "value")
-        return {name: getattr(self, name) for name in names}
+        names = ("query", "about", "scenario", "attribute", "value")
+        return {"scope" if name == "about" else name: getattr(self, name) for name in names}
 
     @property
     def key(self) -> tuple[str, str]:
@@ -79,11 +87,14 @@ class QuestionRow:
 HEADER = ("query", "condition", "concept", "minus", "scope", "scenario", "split", "image")
 TEXTS = ("prompt", "minus_prompt")
 """Further columns of a text-to-image run."""
+MASKED = ("mask",)
+"""A further column where parts of images are asked about."""
 
 
 def write_questions(path: Path, questions: Sequence[Question]) -> None:
     """Write queries.csv; condition, concept and minus are JSON objects."""
     header = (*HEADER, *TEXTS) if any(q.prompt for q in questions) else HEADER
+    header += MASKED if any(q.mask for q in questions) else ()
     rows = []
     for q in questions:
         row = asdict(q) | {"condition": _json(q.condition), "minus": _json(q.minus)}
@@ -105,14 +116,16 @@ def read_questions(path: Path) -> list[Question]:
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 of the table and the pictures of a folder of queries: what their features depend on.
+    """SHA-256 of the table, the pictures and the masks of a folder of queries: what their features
+    depend on.
 
     Raises:
         StoreError: the table or a picture is missing, or the table is damaged.
     """
     digest = hashlib.sha256()
     table = folder / "queries.csv"
-    pictures = sorted({folder / q.image for q in read_questions(table)})
+    asked = read_questions(table)
+    pictures = sorted({folder / file for q in asked for file in (q.image, q.mask) if file})
     for file in (table, *pictures):
         try:
             digest.update(file.read_bytes())
@@ -156,5 +169,5 @@ def _question(row: Mapping[str, str]) -> Question:
     if attribute not in condition:
         raise ValueError(f"the condition lacks {attribute!r}")
     parsed = {"condition": condition, "attribute": attribute, "minus": _values(row["minus"])}
-    found: dict[str, Any] = {**dict.fromkeys(TEXTS, ""), **row, **parsed}
+    found: dict[str, Any] = {**dict.fromkeys((*TEXTS, *MASKED), ""), **row, **parsed}
     return Question(**{f.name: found[f.name] for f in fields(Question)})

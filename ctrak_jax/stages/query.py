@@ -2,7 +2,9 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,6 +17,7 @@ from ctrak_jax.attribution import guidance_of, query_features
 from ctrak_jax.data.check import shape_reader
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.encoder import require_distinct_prompts
+from ctrak_jax.inputs.masks import OF, content, mask_files, read_mask
 from ctrak_jax.inputs.questions import by_image, in_common
 from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS, GradientSpec
@@ -69,6 +72,9 @@ def generate(ctx: Context, like: Context | None = None) -> None:
             "attributes there, or ask by `ctrak attribute --prompt`."
         )
     key = ctx.upstream() | settings_of(config, "query images")
+    masks = mask_files(config.query.masks)
+    if masks:
+        key["masks"] = content(masks)
     if like is not None:
         key["pictures"] = questions.fingerprint(like.folder.queries)
     if ctx.folder.fresh("query-images", key, ctx.folder.questions):
@@ -80,7 +86,9 @@ def generate(ctx: Context, like: Context | None = None) -> None:
         )
     if like is not None:
         shutil.rmtree(out, ignore_errors=True)
-        shutil.copytree(like.folder.queries / "images", out / "images")
+        for name in ("images", "masks"):
+            if (like.folder.queries / name).exists():
+                shutil.copytree(like.folder.queries / name, out / name)
         ctx.folder.finish("query-images", key)
         questions.write_questions(ctx.folder.questions, like.questions())
         return
@@ -95,6 +103,7 @@ def generate(ctx: Context, like: Context | None = None) -> None:
             for number, name in enumerate(combination_names(chosen)):
                 artist.combination(number, name, chosen[number])
                 bar.advance(1)
+        artist.ask_parts(masks)
         artist.write_sheet()
         record.samples = artist.tried
         record.extra = {"accepted": artist.kept, "generated": artist.tried}
@@ -135,6 +144,24 @@ class _Artist:
         self._sheet.append(np.concatenate(list(samples), axis=1))
         if "global" in q.scopes:
             self._ask(f"{name}-global", self._sheet[-1], values, "global", "report")
+
+    def ask_parts(self, files: Sequence[Path]) -> None:
+        """Ask about parts of images, after all others."""
+        folder, asked = self._ctx.folder.queries, list(self.asked)
+        (folder / "masks").mkdir()
+        for file in files:
+            whole = file.stem.rpartition(OF)[0]
+            found = [q for q in asked if (q.query, q.about, q.split) == (whole, "local", "report")]
+            if not found:
+                known = dict.fromkeys(q.query for q in asked if q.scope == "local")
+                raise UsageError(
+                    f"query.masks: {file}: {whole!r} is no query image that is reported; the run "
+                    f"has {', '.join(list(known)[:6])}, ..."
+                )
+            mask = read_mask(file, self._ctx.dataset.image_shape)
+            place = f"masks/{file.stem}.png"
+            Image.fromarray(np.round(255.0 * mask).astype(np.uint8)).save(folder / place)
+            self.asked += [replace(q, query=file.stem, mask=place) for q in found]
 
     def write_sheet(self) -> None:
         """A row of samples per combination."""

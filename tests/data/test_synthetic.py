@@ -156,3 +156,53 @@ def test_images_show_their_values_at_different_places_inside_the_canvas():
 def test_values_that_cannot_be_drawn_are_named(changes, words):
     with pytest.raises(UsageError, match=words):
         drawn(**changes)
+
+
+# Two shapes in a picture
+
+PAIRS = {"objects": 2, "image_size": 24, "colors": ("red", "blue", "green"), "size": 60}
+
+
+def test_a_pair_shows_its_two_colours_apart_from_each_other():
+    raw = drawn(**PAIRS)
+    assert set(raw.attributes["color"]) == {"red+blue", "red+green", "blue+green"}
+    assert set(raw.attributes["shape"]) == {
+        *("triangle+triangle", "triangle+circle", "circle+circle"),
+    }
+    reach = synthetic.PAIR_RADIUS + OUTLINE / 2
+    for i, image in enumerate(raw.images[:]):
+        pair = synthetic.pair_of(3, i, raw.attributes["shape"][i], raw.attributes["color"][i])
+        fills = {name: (image == COLORS[name]).all(-1) for name in PAIRS["colors"]}
+        assert {name for name, fill in fills.items() if fill.any()} == {f.color for f in pair}
+        for figure in pair:
+            y, x = (np.argwhere(fills[figure.color]).mean(0) + 0.5) / 24
+            assert np.hypot(x - figure.center[0], y - figure.center[1]) < 0.05
+            assert all(reach <= place <= 1 - reach for place in figure.center)
+        one, other = (np.array(figure.center) for figure in pair)
+        assert np.hypot(*(one - other)) > 2 * reach, "they do not touch"
+
+
+def test_a_pair_is_its_two_shapes_drawn_alone():
+    """What either changes of the canvas sums to what both change."""
+    pair = synthetic.pair_of(0, 7, "triangle+circle", "red+blue")
+    both, *alone = (
+        synthetic.draw_figures(figures, 24).astype(int) - 255 for figures in (pair, *zip(pair))
+    )
+    np.testing.assert_array_equal(both, sum(alone))
+    assert not (alone[0].any(-1) & alone[1].any(-1)).any()
+
+
+def test_the_colours_of_a_pair_do_not_say_which_shape_has_which():
+    shapes = [synthetic.pair_of(0, i, "triangle+circle", "red+blue")[0].shape for i in range(200)]
+    assert 60 < shapes.count("triangle") < 140
+
+
+def test_pairs_are_functions_of_seed_and_index():
+    np.testing.assert_array_equal(drawn(**PAIRS).images, drawn(**PAIRS).images)
+    other = drawn(**PAIRS, seed=4).images
+    assert (drawn(**PAIRS).images[:] != other[:]).any(axis=(1, 2, 3)).all()
+
+
+def test_a_pair_needs_two_colours():
+    with pytest.raises(UsageError, match=r"data.colors=\['red'\]: two objects need two colours"):
+        drawn(objects=2, colors=("red",))

@@ -268,6 +268,27 @@ def test_commands_of_hostile_names_are_read_back(name: str) -> None:
     assert found.condition == f"{name}=--{name}=x,color=red"
 
 
+def test_a_part_of_an_image_is_asked_by_its_mask() -> None:
+    fields: dict[str, Any] = {"condition": {"color": "red"}, "scenario": "id"}
+    asked = Question(
+        query="q@hat",
+        attribute="color",
+        minus={},
+        split="report",
+        image="images/q.png",
+        mask="masks/q@hat.png",
+        scope="local",
+        **fields,
+    )
+    image = Path("run/queries/images/q.png")
+    query = QueryImage(id="q@hat", image=image, questions=(asked,), scope=asked.about, **fields)
+    line = explorer.command(Path("run"), query, asked)
+    assert line is not None
+    found = parsed(line)
+    assert (found.image, found.mask) == (image, Path("run/queries/masks/q@hat.png"))
+    assert (found.condition, found.concept) == ("color=red", "color")
+
+
 def test_a_condition_that_no_flag_can_say_is_asked_by_its_prompt() -> None:
     condition = {"style": "ink, washed", "color": "red"}
     fields: dict[str, Any] = {"condition": condition, "scenario": "id"}

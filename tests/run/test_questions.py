@@ -52,6 +52,7 @@ def questions(draw, text=names):
         scenario=draw(st.sampled_from(["id", "ood"])),
         split=draw(st.sampled_from(["validation", "report"])),
         image=draw(text),
+        mask=draw(st.sampled_from(["", "masks/q@left.png"])),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ctrak_jax import devices
 from ctrak_jax.attribution.explanation import Parts, query_parts, train_parts
 from ctrak_jax.errors import UsageError
-from ctrak_jax.inputs.questions import by_image, read_image
+from ctrak_jax.inputs.questions import noise_numbers, read_image
 from ctrak_jax.log import meter
 from ctrak_jax.methods import METHODS
 from ctrak_jax.models import Denoiser
@@ -49,7 +49,8 @@ def by_query(ctx: Context, query: str, concept: str | None) -> Asking:
         ctx.inputs.condition(question.condition, question.prompt),
         {question.attribute: question.value},
         [inputs.minus_conditions(question.condition, question.attribute)],
-        number=int(by_image(questions, rows)[0, 0]),
+        number=noise_numbers(questions)[rows[0]],
+        mask=inputs.mask(question) if question.mask else None,
     )
 
 

@@ -46,7 +46,7 @@ def chosen_rows(
     rows = [
         row
         for row, q in enumerate(questions)
-        if (q.query in ids if ids else q.scope == scope and q.split == "report")
+        if (q.query in ids if ids else q.about == scope and q.split == "report")
         and concept in (None, q.attribute)
     ]
     if not rows:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from PIL import Image
 
 from ctrak_jax import devices, fisher
 from ctrak_jax.attribution import QueryBatch, mixtures, query_features
@@ -18,6 +17,7 @@ from ctrak_jax.data.decoding import decoded_picture, readable
 from ctrak_jax.data.reading import read_bounded
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.encoder import require_distinct_prompts
+from ctrak_jax.inputs.masks import fitted, read_mask
 from ctrak_jax.log import meter
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
@@ -55,9 +55,7 @@ class Asking(NamedTuple):
         x0, index = ctx.inputs.encode(self.image[None]), np.full(1, self.number, np.int32)
         mask = None
         if self.mask is not None:
-            height, width = x0.shape[1:3]  # of latents, where the network has them
-            small = Image.fromarray(self.mask).resize((width, height), Image.Resampling.BOX)
-            mask = np.tile(np.asarray(small), (1, len(self.concepts), 1, 1))
+            mask = np.tile(fitted(self.mask, x0.shape[1:]), (1, len(self.concepts), 1, 1))
         return QueryBatch(x0, self.cond[None], mixtures([self.minus]), index, mask)
 
 
@@ -175,19 +173,9 @@ def masked(asking: Asking, file: Path, how: Answering) -> Asking:
             "concept-trak."
         )
     try:
-        with readable(str(file)), Image.open(file) as opened:
-            found = np.asarray(opened.convert("L"), np.float32) / 255.0
+        return asking._replace(mask=read_mask(file, asking.image.shape))
     except (UsageError, StoreError) as error:
         raise UsageError(f"--mask {error}") from None
-    height, width = asking.image.shape[:2]
-    if found.shape != (height, width):
-        raise UsageError(
-            f"--mask {file}: is {found.shape[1]} x {found.shape[0]} pixels, the image {width} x "
-            f"{height}; draw it over the image."
-        )
-    if not found.any():
-        raise UsageError(f"--mask {file}: is all black; paint white what is asked about.")
-    return asking._replace(mask=found)
 
 
 def read_picture(image: Path, data: DataConfig, shape: tuple[int, int, int]) -> np.ndarray:

@@ -281,7 +281,7 @@ def asked_of(ctx: Context) -> list[int]:
     asked, limit = ctx.questions(), ctx.config.lds.questions
     images: dict[tuple[str, str], dict[str, list[int]]] = {}
     for row, q in enumerate(asked):
-        if q.split == "report":
+        if q.split == "report" and not q.mask:
             images.setdefault((q.scope, q.scenario), {}).setdefault(q.query, []).append(row)
     rows = []
     for group in images.values():
