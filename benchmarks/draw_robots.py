@@ -25,7 +25,7 @@ from PIL import Image
 from benchmarks.drawing import command
 from ctrak_jax.data import write_folder
 from ctrak_jax.data.raw import RawImages
-from ctrak_jax.errors import UsageError
+from ctrak_jax.errors import UsageError, pip_install
 
 STYLE = "bottts"
 SIZE = 32
@@ -135,7 +135,7 @@ def _installed(package: str) -> str:
     except PackageNotFoundError:
         raise UsageError(
             f"drawing robots needs the package {package}, which is not installed; "
-            "run pip install 'ctrak-jax[avatars]'."
+            f"run {pip_install('ctrak-jax[avatars]')}."
         ) from None
 
 

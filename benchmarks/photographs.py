@@ -21,7 +21,7 @@ from PIL import Image, ImageFilter
 from benchmarks.drawing import command
 from ctrak_jax.data import write_folder
 from ctrak_jax.data.raw import RawImages
-from ctrak_jax.errors import UsageError
+from ctrak_jax.errors import UsageError, pip_install
 
 SIZE = 32
 LEAST_CONTRAST = 18.0
@@ -130,7 +130,7 @@ def draw_photographs(out: Path, per_combination: int = 42, seed: int = 0) -> Non
     except PackageNotFoundError:
         raise UsageError(
             "photographs are cut from those of scikit-image, which is not installed; "
-            "run pip install --no-deps scikit-image."
+            f"run {pip_install('--no-deps', 'scikit-image')}."
         ) from None
     photos = {
         motif: Image.open(str(package.locate_file(f"skimage/data/{photo.file}"))).convert("L")

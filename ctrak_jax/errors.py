@@ -1,4 +1,14 @@
-"""The exceptions that the command line prints as one line."""
+"""The exceptions that the command line prints as one line, and the command that installs what they
+find missing."""
+
+import shlex
+import sys
+
+
+def pip_install(*arguments: str) -> str:
+    """The command that installs a package where the running interpreter finds it: the ``pip`` that
+    a shell finds first may serve another one."""
+    return shlex.join([sys.executable or "python", "-m", "pip", "install", *arguments])
 
 
 class UsageError(ValueError):

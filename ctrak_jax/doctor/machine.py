@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from ctrak_jax.doctor.checks import Check, tried
+from ctrak_jax.errors import pip_install
 
 GROUP = "machine"
 LEAST_MEMORY = 2e9
@@ -45,7 +46,7 @@ def _devices() -> Check:
     unused = [part for part, driver in DRIVERS.items() if driver.exists() and backend != part]
     if unused:
         said += f"; this machine has a {unused[0].upper()} that JAX does not use"
-        advice = f"pip install 'ctrak-jax[{unused[0]}]'"
+        advice = pip_install(f"ctrak-jax[{unused[0]}]")
         return Check(GROUP, "devices", "note", said, advice, numbers)
     return Check(GROUP, "devices", "ok", said, numbers=numbers)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ctrak_jax.doctor.checks import Check
 from ctrak_jax.doctor.versions import Requirement, installed, required, within
-from ctrak_jax.errors import UsageError
+from ctrak_jax.errors import UsageError, pip_install
 
 GROUP = "optional parts"
 
@@ -34,7 +34,7 @@ def checks() -> Iterator[Check]:
 
 
 def _part(part: str, purpose: str, wanted: list[Requirement]) -> Check:
-    advice = f"pip install 'ctrak-jax[{part}]'"
+    advice = pip_install(f"ctrak-jax[{part}]")
     if part == "tpu-plan" and (place := _file(_libtpu)):
         return Check(GROUP, part, "ok", f"{purpose}: {place}")
     if names := STAND_FOR.get(part):
@@ -64,7 +64,7 @@ def _vocabulary() -> Check:
     purpose, place = "a text-to-image model trained here", _file(vocabulary.library)
     if place is not None:
         return Check(GROUP, "vocabulary", "ok", f"{purpose}: {place}")
-    advice = "pip install --no-deps open-clip-torch"
+    advice = pip_install("--no-deps", "open-clip-torch")
     return Check(GROUP, "vocabulary", "note", f"{purpose}: not installed", advice)
 
 

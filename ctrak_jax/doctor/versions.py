@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ctrak_jax.doctor.checks import Check
+from ctrak_jax.errors import pip_install
 
 GROUP = "versions"
 PACKAGE = "ctrak-jax"
@@ -91,7 +92,7 @@ def _dependency(name: str, bounds: str) -> Check:
         beside = installed("jaxlib") if name == "jax" else None
         return Check(GROUP, name, "ok", found if beside is None else f"{found}, jaxlib {beside}")
     said = f"not installed, expected {bounds}" if found is None else f"{found}, expected {bounds}"
-    return Check(GROUP, name, "failed", said, f"pip install '{name}{bounds}'")
+    return Check(GROUP, name, "failed", said, pip_install(f"{name}{bounds}"))
 
 
 def locked(lock: str) -> Check:
@@ -111,5 +112,5 @@ def locked(lock: str) -> Check:
         )
     more = f" and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
     said = f"{len(differing)} of {compared} differ: {', '.join(differing[:SHOWN])}{more}"
-    advice = f"pip install --require-hashes -r {LOCK}"
+    advice = pip_install("--require-hashes", "-r", LOCK)
     return Check(GROUP, LOCK, "note", said, advice)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from ctrak_jax.errors import UsageError
+from ctrak_jax.errors import UsageError, pip_install
 
 GB, GIB, TERA = 1e9, 2**30, 1e12
 EXAMPLES = "v4:2x2x1, v5e:16x16, v5p:4x4x4, v6e:2x2, tpu7x:2x2x1"
@@ -55,6 +55,6 @@ def library() -> Path:
         if place.is_file():
             return place
     raise UsageError(
-        f"libtpu is not at {places[0]} and not installed; "
-        "pip install 'ctrak-jax[tpu-plan]', or run make tpu in a checkout."
+        f"libtpu is not at {places[0]} and not installed; run "
+        f"{pip_install('ctrak-jax[tpu-plan]')}, or make tpu in a checkout."
     )

@@ -1,5 +1,8 @@
 """What the package asks for, what is there, and what the lock has."""
 
+import ast
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -8,6 +11,7 @@ import pytest
 
 from ctrak_jax.doctor import parts, versions
 from ctrak_jax.doctor.versions import Requirement, parsed, within
+from ctrak_jax.errors import pip_install
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 
@@ -50,7 +54,7 @@ def test_what_is_too_old_or_missing_fails_and_says_the_command(monkeypatch):
     failed = {check.name: check for check in versions.checks() if check.outcome == "failed"}
     assert set(failed) == set(there)
     assert failed["flax"].found == "0.11.9, expected >=0.12"
-    assert failed["flax"].advice == "pip install 'flax>=0.12'"
+    assert failed["flax"].advice == pip_install("flax>=0.12")
     assert failed["pillow"].found.startswith("not installed")
 
 
@@ -66,11 +70,38 @@ def test_the_lock_s_mismatches_are_named():
 def test_a_part_says_the_command_that_installs_it(monkeypatch):
     monkeypatch.setattr(parts, "installed", lambda name: None)
     found = {check.name: check for check in parts.checks()}
-    assert (found["parquet"].outcome, found["parquet"].advice) == (
-        "note",
-        "pip install 'ctrak-jax[parquet]'",
-    )
+    assert found["parquet"].outcome == "note"
+    assert found["parquet"].advice == pip_install("ctrak-jax[parquet]")
     monkeypatch.setattr(parts, "installed", lambda name: "4.57")
     found = {check.name: check for check in parts.checks()}
     assert found["parquet"].outcome == "note", "pyarrow 4.57 is older than 20"
     assert "pyarrow 4.57, expected >=20" in found["parquet"].found
+
+
+def test_the_command_that_installs_is_the_running_interpreter_s(tmp_path, monkeypatch):
+    """A shell runs it: the folder's name has a space, and brackets and ``>`` mean something."""
+    python = tmp_path / "my envs" / "python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+    (tmp_path / "ctrak-jaxg").touch()
+    monkeypatch.setattr(sys, "executable", str(python))
+    for wanted in ("ctrak-jax[gpu]", "flax>=0.12"):
+        ran = subprocess.run(
+            pip_install(wanted), shell=True, cwd=tmp_path, capture_output=True, text=True
+        )
+        assert ran.stdout.splitlines() == ["-m", "pip", "install", wanted], ran.stderr
+
+
+@pytest.mark.parametrize("folder", ["ctrak_jax", "benchmarks"])
+def test_no_message_names_another_pip(folder):
+    root = Path(__file__).parents[2]
+    saying = {
+        f"{file.relative_to(root)}:{node.lineno}"
+        for file in (root / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Raise | ast.Assign | ast.Call | ast.Return)
+        for part in ast.walk(node)
+        if isinstance(part, ast.Constant) and "pip install" in str(part.value)
+    }
+    assert saying == set()

@@ -27,7 +27,7 @@ from PIL import Image
 from ctrak_jax.data.avatars.styles import ATTRIBUTES, STYLES, caption, options
 from ctrak_jax.data.folder import write_folder
 from ctrak_jax.data.raw import RawImages
-from ctrak_jax.errors import UsageError
+from ctrak_jax.errors import UsageError, pip_install
 from ctrak_jax.log import logger, meter
 from ctrak_jax.store.files import write_atomically
 
@@ -172,7 +172,7 @@ def installed(package: str) -> str:
     except ModuleNotFoundError:  # PackageNotFoundError is one
         raise UsageError(
             f"drawing avatars needs the package {package}, which is not installed; "
-            "run pip install 'ctrak-jax[avatars]'."
+            f"run {pip_install('ctrak-jax[avatars]')}."
         ) from None
 
 

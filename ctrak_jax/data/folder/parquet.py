@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ctrak_jax.data.reading import read_error
-from ctrak_jax.errors import UsageError
+from ctrak_jax.errors import UsageError, pip_install
 from ctrak_jax.log import logger
 
 CACHED_ROW_GROUPS = 4
@@ -143,7 +143,7 @@ def _parquet(path: Path) -> Iterator[Any]:
     except ImportError:
         raise UsageError(
             f"{path}: reading Parquet files needs pyarrow, which is not installed; run "
-            "pip install 'ctrak-jax[parquet]'."
+            f"{pip_install('ctrak-jax[parquet]')}."
         ) from None
     try:
         with ParquetFile(path) as file:

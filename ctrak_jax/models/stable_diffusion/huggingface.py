@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from ctrak_jax.errors import UsageError
+from ctrak_jax.errors import UsageError, pip_install
 
 DEPRECATED = "Flax classes are deprecated"
 
@@ -28,7 +28,7 @@ def _extra() -> Iterator[None]:
         raise UsageError(
             "a Stable Diffusion folder is read with the Flax classes of diffusers below 0.40 and "
             f"transformers below 5, which are not installed ({error}); run "
-            "pip install 'ctrak-jax[diffusers]'."
+            f"{pip_install('ctrak-jax[diffusers]')}."
         ) from None
 
 

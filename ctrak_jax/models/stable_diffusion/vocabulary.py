@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ctrak_jax.errors import UsageError
+from ctrak_jax.errors import UsageError, pip_install
 
 FILE = "bpe_simple_vocab_16e6.txt.gz"
 SIZE = 49_408
@@ -49,7 +49,7 @@ def library() -> Path:
             return place
     raise UsageError(
         f"CLIP's vocabulary is not at {places[0]} and open_clip is not installed; run "
-        "make vocabulary in a checkout, or pip install --no-deps open-clip-torch."
+        f"make vocabulary in a checkout, or {pip_install('--no-deps', 'open-clip-torch')}."
     )
 
 
