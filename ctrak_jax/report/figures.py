@@ -5,8 +5,10 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import Container
 from matplotlib.figure import Figure
 
 from ctrak_jax.attribution.lds import spearman
@@ -50,6 +52,8 @@ _LINE_STYLE = {
     ("report", "ood"): (_ACCENT, "-"),
 }
 _DPI = 160
+_LEGEND_ROW = 0.2
+"""Inches that a row of a legend takes."""
 PRECISION = "precision.png"
 """The chart of the main tables."""
 
@@ -149,16 +153,28 @@ def _bars(
             axes.errorbar(x, mean, yerr=reach, color=_INK, linewidth=1, capsize=2.5)
 
 
-def _legend(figure: Figure, entries: Sequence[tuple[str, str]]) -> None:
+def _bar_legend(figure: Figure, entries: Sequence[tuple[str, str]]) -> None:
     probe = figure.axes[0]
-    handles = [probe.bar(0, 0, color=colour, label=text) for text, colour in entries]
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=min(len(entries), 6),
-        frameon=False,
-        fontsize=9,
-    )
+    _legend(figure, [probe.bar(0, 0, color=colour, label=text) for text, colour in entries])
+
+
+def _legend(figure: Figure, handles: Sequence[Artist | Container]) -> None:
+    """Below the panels, as many entries in a row as the figure is wide for. A legend of more than
+    two rows makes the figure taller, not the panels smaller."""
+    most, size = min(len(handles), 6), figure.get_figheight()
+    for across in range(most, 0, -1):
+        legend = figure.legend(
+            handles=list(handles),
+            loc="outside lower center",
+            ncols=across,
+            frameon=False,
+            fontsize=9,
+        )
+        if across == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            rows = -(-len(handles) // across)
+            figure.set_figheight(size + _LEGEND_ROW * max(rows - 2, 0))
+            return
+        legend.remove()
 
 
 def _colour(method: str) -> str:
@@ -193,7 +209,7 @@ def _precision(results: Results) -> Figure | None:
         axes.set_visible(bool(groups))
     for axes in panels[:: len(scopes)]:
         axes.set_ylabel(f"precision@{results.k}", color=_INK)
-    _legend(figure, [(label(method).short, _colour(method)) for method in methods])
+    _bar_legend(figure, [(label(method).short, _colour(method)) for method in methods])
     return figure
 
 
@@ -218,7 +234,8 @@ def _ablation(results: Results) -> Figure | None:
     ticks = [f"{LADDER[step].short}\n{LADDER[step].note}" for step in steps]
     axes.set_xticks(range(len(steps)), [_wrap(tick) for tick in ticks], fontsize=8)
     axes.set_ylabel(f"precision@{results.k}, {shown[0].scope} queries", color=_INK)
-    _legend(figure, [(SCENARIO_SHORT[g.scenario], c) for g, c in zip(groups, colours, strict=True)])
+    entries = [(SCENARIO_SHORT[g.scenario], c) for g, c in zip(groups, colours, strict=True)]
+    _bar_legend(figure, entries)
     return figure
 
 
@@ -254,15 +271,15 @@ def _damping(dampings: Mapping[str, DampingCurve], k: int) -> Figure | None:
         axes.set_title(label(method).short, fontsize=10, color=_INK, loc="left")
     for axes in panels[::across]:
         axes.set_ylabel(f"precision@{k}", color=_INK)
-    entries = [
+    handles = [
         panels[0].plot([], [], color=colour, linestyle=style, label=text)[0]
         for text, (colour, style) in (
             (f"{split}, {SCENARIO_SHORT[scenario]}", look)
             for (split, scenario), look in _LINE_STYLE.items()
         )
     ]
-    entries.append(panels[0].plot([], [], color=_INK, linestyle=":", label="chosen r")[0])
-    figure.legend(handles=entries, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    handles.append(panels[0].plot([], [], color=_INK, linestyle=":", label="chosen r")[0])
+    _legend(figure, handles)
     return figure
 
 
@@ -308,5 +325,5 @@ def _control(
         )
         axes.set_title(SCENARIO_SHORT[scenario], fontsize=10, color=_INK, loc="left")
     panels[0].set_ylabel(what, color=_INK)
-    _legend(figure, list(colours.items()))
+    _bar_legend(figure, list(colours.items()))
     return figure
