@@ -133,8 +133,7 @@ def by_prompt(
 
 
 def answering(ctx: Context, method: str, top: int, attribute: str | None = None) -> Answering:
-    """Check what is asked for; the damping is the one that ``ctrak score`` chose where it has run,
-    else the largest: close to a plain inner product, which a Fisher of few samples cannot spoil."""
+    """Check what is asked for, and find the damping."""
     kind, usable = _kind(method), [name for name in METHODS if _kind(name) in ANSWERING]
     if kind not in ANSWERING:
         fault = "keeps no features to ask" if method in METHODS else "is not known"
@@ -146,12 +145,32 @@ def answering(ctx: Context, method: str, top: int, attribute: str | None = None)
         if method not in references_of(ctx.config):
             raise UsageError(f"--method {method!r} needs {NEEDED_BY[method]}.")
         return Answering(method, top)
-    path, damping = ctx.folder.dampings, max(ctx.config.score.damping)
-    if path.exists() and method in (chosen := read_dampings(path)):
-        damping = chosen[method].of(attribute)
+    damping = _damping(ctx, method, attribute)
     parts = {part.without: part for part in unnamed.answering(ctx, method)}
     variant = parts.get(attribute, MAIN) if attribute else MAIN
     return Answering(method, top, METHODS[method].query, damping, variant)
+
+
+def _damping(ctx: Context, method: str, attribute: str | None) -> float:
+    """Of the values of ``score.damping`` the one that ``ctrak score`` chose where it has run, else
+    the largest: close to a plain inner product, which a Fisher of few samples cannot spoil. One
+    value alone is taken as it is.
+
+    Raises:
+        UsageError: several values, and the one chosen is none of them.
+    """
+    given, path = ctx.config.score.damping, ctx.folder.dampings
+    if len(given) == 1 or not path.exists() or method not in (found := read_dampings(path)):
+        return max(given)
+    chosen = found[method].of(attribute)
+    if chosen not in given:
+        values = ", ".join(f"{r:g}" for r in given)
+        raise UsageError(
+            f"score.damping=[{values}]: {chosen:g}, which `ctrak score` chose for {method}, is "
+            f"none of these; give one value, as in --score.damping '[{given[-1]:g}]', or run "
+            "`ctrak score` with these."
+        )
+    return chosen
 
 
 def _kind(method: str) -> str:
