@@ -1,13 +1,15 @@
 """The stages of a command: which one it is at, and how long all that are left take.
 
-A later stage's seconds are those of an earlier run with the same settings on the same devices, or
-its FLOPs at the rate of FLOPs that this command has reached. Of a stage without either, nothing is
-said.
+The seconds of a later stage, and of the present one before its first piece is finished, are those
+of an earlier run with the same settings on the same devices, or its FLOPs at the rate of FLOPs that
+this command has reached. Of a stage without either, nothing is said.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from ctrak_jax.progress.compiling import Compilation, compilation
 from ctrak_jax.progress.pieces import Left, Pieces
 
 
@@ -35,11 +37,26 @@ class InAll(NamedTuple):
 
 
 class Overall:
-    """Where a command is in its stages."""
+    """Where a command is in its stages.
 
-    def __init__(self, stages: Sequence[str], basis: Basis = NOTHING) -> None:
+    Args:
+        stages: their names, in order.
+        basis: what their time can be told by.
+        clock: seconds.
+        compiling: its time is left out.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[str],
+        basis: Basis = NOTHING,
+        clock: Callable[[], float] = time.monotonic,
+        compiling: Compilation = compilation,
+    ) -> None:
         self.stages, self._basis = tuple(stages), basis
-        self.number = 0
+        self._clock, self._compiling = clock, compiling
+        self.number, self._begun = 0, clock()
+        self._part_begun = self._begun
         self._speed: float | None = None
         self._weights: tuple[float | None, ...] = (1.0,)
         self._part = 0
@@ -54,16 +71,17 @@ class Overall:
         its stages has nothing to do."""
         if stage not in self.stages:
             return
-        self.number = self.stages.index(stage) + 1
+        self.number, self._begun = self.stages.index(stage) + 1, self._clock()
         self.parts((1.0,))
 
     def parts(self, weights: Sequence[float | None]) -> None:
         """The stage has parts of so much work each; None where that is not known."""
-        self._weights, self._part = tuple(weights), 0
+        self._weights = tuple(weights)
+        self.part(0)
 
     def part(self, number: int) -> None:
         """The stage is at a part, from 0."""
-        self._part = number
+        self._part, self._part_begun = number, self._clock()
 
     def left(self, pieces: Pieces | None) -> Left:
         """What the stage has left, by the pieces of its part."""
@@ -89,7 +107,7 @@ class Overall:
         if pieces is not None:
             self.measure(pieces)
         here = self.left(pieces)
-        if here.seconds is None and self._part == 0:
+        if here.seconds is None:
             here = self._before_pieces(pieces)
         known = [here.seconds or 0.0]
         unknown = [] if here.seconds is not None and here.whole else [self.stage]
@@ -102,13 +120,19 @@ class Overall:
         return InAll(None if here.seconds is None else sum(known), tuple(filter(None, unknown)))
 
     def _before_pieces(self, pieces: Pieces | None) -> Left:
-        """What the stage has left by its FLOPs, where another one was measured before."""
-        flops, worked = self._basis.flops.get(self.stage), 0.0
-        if flops is None or not self._speed:
+        """What the stage has left of the time that it should take; unknown once that is over."""
+        expected, weights = self._expected(self.stage), [w for w in self._weights if w is not None]
+        if expected is None:
             return Left(None, whole=False)
-        if pieces is not None:
-            worked = pieces.work(pieces.started)
-        return Left(max(flops / self._speed - worked, 0.0))
+        since = self._begun
+        if len(weights) == len(self._weights) and sum(weights) > 0:
+            since = self._part_begun
+            there = pieces.first / pieces.total if pieces is not None and pieces.total else 0.0
+            later = sum(weights[self._part :]) - there * weights[self._part]
+            expected *= later / sum(weights)
+        now = self._clock()
+        worked = max(now - since - self._compiling.seconds(since, now), 0.0)
+        return Left(expected - worked) if worked < expected else Left(None, whole=False)
 
     def _expected(self, stage: str) -> float | None:
         if stage in self._basis.seconds:
