@@ -433,23 +433,38 @@ def test_one_question_to_the_store(run):
     assert scores == sorted(scores, reverse=True)
 
 
-@pytest.mark.parametrize("method", ["concept-trak", "das"])
-def test_an_explained_answer_is_the_ranking_taken_apart(run, tmp_path, method):
+def test_an_explained_answer_is_the_ranking_taken_apart(run, tmp_path):
     """The run's own question: the same images and scores, to which the parts sum."""
     question = next(q for q in open_run(run).questions if q.scope == "local")
     page = tmp_path / "page.html"
     done = ctrak_here(
         *("explain", run, "--query", question.query, "--concept", question.attribute),
-        *("--method", method, "--top", "3", "--out", page),
+        *("--top", "3", "--out", page),
     )
     assert done.returncode == 0, done.stderr
     found = read_explanation(page.with_suffix(".npz"))
-    top = read_tops(run / "top" / f"{method}.csv")[question.key][:3]
+    top = read_tops(run / "top" / "concept-trak.csv")[question.key][:3]
     assert found.index.tolist() == [hit.index for hit in top]
     np.testing.assert_allclose(found.score, [hit.score for hit in top], rtol=1e-4)
     assert found.gap < 1e-4
     assert found.maps.shape == found.query_maps.shape == (3, 16, 16)
     assert page.with_suffix(".png").exists()
+    assert page.read_text().count("<article>") == 3
+
+
+def test_an_answer_can_be_explained_at_once(run):
+    done = ctrak_here(
+        *("attribute", run, "--image", run / "queries" / "images" / "circle-red-00.png"),
+        *("--condition", "shape=circle,color=red", "--concept", "color", "--method", "das"),
+        *("--top", "3", "--explain", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    page = Path(answer["page"])
+    found = read_explanation(page.with_suffix(".npz"))
+    assert found.index.tolist() == [item["index"] for item in answer["top"]]
+    assert found.score.tolist() == [item["score"] for item in answer["top"]]
+    assert found.gap < 1e-4
     assert page.read_text().count("<article>") == 3
 
 

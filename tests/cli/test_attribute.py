@@ -49,6 +49,25 @@ def test_a_bad_question_exits_with_2(ctrak, tmp_path, changes, word):
     assert word in line
 
 
+def test_an_answer_without_gradients_is_not_explained(ctrak, tmp_path):
+    Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "image.png")
+    status, line, out = ctrak(
+        "attribute", write_config(tmp_path), "--image", "image.png", "--explain",
+        "--condition", "shape=circle,color=red", "--concept", "color", "--method", "labels",
+    )  # fmt: skip
+    assert (status, out) == (2, "")
+    assert "'labels' works by no gradients; use one of ['concept-trak'" in line
+
+
+def test_averages_that_no_run_makes_have_no_groups(ctrak, tmp_path):
+    path = write_config(tmp_path)
+    status, line, _ = ctrak("groups", path, "--by", "color", "--ensemble")
+    assert status == 2
+    assert "score.ensemble: true and several run.seeds" in line
+    status, line, _ = ctrak("groups", path, "--by", "color", "--ensemble", "--seed", "0")
+    assert (status, "--seed does not go with --ensemble" in line) == (2, True)
+
+
 def test_a_picture_is_read_as_training_pictures_are(tmp_path):
     """Larger, see-through on its right half, and turned by EXIF so that this half is above."""
     picture, exif = Image.new("RGBA", (4 * SIDE, 4 * SIDE), (255, 0, 0, 255)), Image.Exif()

@@ -15,7 +15,7 @@ from ctrak_jax.models.stable_diffusion import load_codecs
 from ctrak_jax.run.variants import CONTROLS
 from ctrak_jax.stages import references
 from ctrak_jax.stages.ask import attribute
-from ctrak_jax.stages.ask.attribute import PromptAnswer
+from ctrak_jax.stages.ask.attribute import AttributedAnswer
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.references import ReferenceQuestion
 from tests.inputs.words import encoded_by
@@ -107,7 +107,7 @@ def test_the_pictures_of_candidates_are_read_from_their_folder(ctx, data: Path):
 
 
 @pytest.fixture
-def ask(ctx, tmp_path) -> Callable[..., PromptAnswer]:
+def ask(ctx, tmp_path) -> Callable[..., AttributedAnswer]:
     """A question about two words of a prompt and a picture."""
     Image.fromarray(IMAGE).save(tmp_path / "image.png")
     return partial(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,14 +13,17 @@ from ctrak_jax.data import build
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
 from ctrak_jax.fisher import Block
+from ctrak_jax.methods import store_of
 from ctrak_jax.report.groups import write_groups
 from ctrak_jax.report.groups.picture import write_picture
+from ctrak_jax.run.dampings import Damping, write_dampings
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.questions import Question, Scope, Split, write_questions
+from ctrak_jax.run.variants import MAIN, unnamed
 from ctrak_jax.stages import score
 from ctrak_jax.stages.ask import groups
 from ctrak_jax.stages.context import Context
-from ctrak_jax.store import write_scores
+from ctrak_jax.store import FeatureStore, Place, write_scores
 from ctrak_jax.terminal.groups import groups_table
 
 
@@ -48,7 +52,7 @@ ASKED = [
 
 
 @pytest.fixture
-def scored(tmp_path, monkeypatch) -> Context:
+def scored(tmp_path) -> Context:
     """A run that kept its scores, which count as those of its settings."""
     config = cfg.Config(
         data=cfg.DataConfig(size=120, image_size=8), methods=("trak", "d-trak"), references=()
@@ -66,7 +70,6 @@ def scored(tmp_path, monkeypatch) -> Context:
     scores = np.random.default_rng(0).normal(1, 3, (len(ASKED), 90)).astype(np.float32)
     write_scores(ctx.folder.scores("trak"), scores)
     write_scores(ctx.folder.scores("d-trak"), np.full((len(ASKED), 90), np.nan))
-    monkeypatch.setattr(score, "require", lambda ctx, variant: None)
     return ctx
 
 
@@ -154,3 +157,86 @@ def test_more_groups_than_memory_holds_are_refused(scored, monkeypatch):
         groups.summed(
             iter([Block(range(0), np.zeros((1, 0)))]), 1, scored.dataset.grouped("color"), 1
         )
+
+
+DAMPINGS = {"shape": 10.0, "color": 0.5}
+WIDTH = 32
+
+
+def store(place: Place, rows: int, rng: np.random.Generator, *, errors: bool) -> None:
+    """Features that are written in chunks smaller than the data set."""
+    widths = {"features": WIDTH} | ({"errors": 4} if errors else {})
+    made = FeatureStore.create(place, {}, index=np.arange(rows), widths=widths, chunk=32)
+    for part in made.chunks:
+        drawn = {name: rng.normal(0.2, 1, (len(part), n)) for name, n in widths.items()}
+        drawn["features"] *= 1 + np.arange(WIDTH)
+        made.write(part, {name: np.abs(x) if name == "errors" else x for name, x in drawn.items()})
+    made.seal()
+
+
+@pytest.fixture
+def featurized(scored, monkeypatch) -> Context:
+    """A run that kept features and no scores: of Concept-TRAK without each attribute, too."""
+    ctx = replace(
+        scored,
+        config=cfg.Config(
+            data=scored.config.data,
+            methods=("concept-trak", "das"),
+            references=(),
+            controls=(),
+            score=cfg.ScoreConfig(keep_all=False),
+        ),
+    )
+    rng, answered = np.random.default_rng(1), [MAIN, *unnamed(ctx.config)]
+    for variant in answered:
+        place = ctx.folder.part(variant.folder).features("concept-trak")
+        store(place, 90, rng, errors=False)
+    store(ctx.folder.features(store_of("das")), 90, rng, errors=True)
+    for method in ctx.config.methods:
+        store(ctx.folder.query_features(method), len(ASKED), rng, errors=False)
+    damping = Damping(chosen=2.0, by_attribute=DAMPINGS, curve=())
+    write_dampings(ctx.folder.dampings, dict.fromkeys(ctx.config.methods, damping))
+    monkeypatch.setattr(Context, "feature_key", lambda *_: {})
+    monkeypatch.setattr(Context, "query_key", lambda *_: {})
+    return ctx
+
+
+def by_numpy(ctx: Context, method: str, row: int) -> np.ndarray:
+    """Equations (5.10) and (6.1) in float64 for one question."""
+    asked = ASKED[row]
+    parts = {v.without: v for v in unnamed(ctx.config)} if method == "concept-trak" else {}
+    found = FeatureStore.open(
+        ctx.folder.part(parts.get(asked.attribute, MAIN).folder).features(store_of(method)), {}
+    )
+    phi = found.read().astype(float)
+    query = FeatureStore.open(ctx.folder.query_features(method), {}).read()[row].astype(float)
+    gram = phi.T @ phi
+    lam = 0.1 * DAMPINGS[asked.attribute] * np.trace(gram) / WIDTH
+    scores = phi @ np.linalg.solve(gram + lam * np.eye(WIDTH), query)
+    return scores * found.read("errors").sum(1) if method == "das" else scores
+
+
+@pytest.mark.parametrize("method", ["concept-trak", "das"])
+def test_sums_from_features_are_those_of_the_scores(featurized, method):
+    """Each question at its attribute's damping, by the features that answer it."""
+    rows = [0, 1, 2]
+    table = groups.influence_of_groups(featurized, "color", rows, method, 10)
+    values = np.array(featurized.dataset.raw.attributes["color"])[featurized.dataset.train_index]
+    scores = {ASKED[row].key: by_numpy(featurized, method, row) for row in rows}
+    scores["all", "all"] = np.mean(list(scores.values()), axis=0)
+    assert len(table.rows) == 4 * 2
+    for row in table.rows:
+        found, members = scores[row.query, row.attribute], values == row.group
+        size = np.abs(found[members]).sum()
+        assert row.total == pytest.approx(found[members].sum(), abs=1e-6 * size)
+        best = np.argsort(-found, kind="stable")
+        assert row.share == pytest.approx(members[best[:10]].mean())
+        first = featurized.dataset.train_index[best[members[best]][:8]]
+        assert [hit.index for hit in row.first] == first.tolist()
+
+
+def test_scores_that_were_not_kept_need_features(featurized):
+    config = featurized.config.model_copy(update={"references": ("labels",)})
+    ctx = replace(featurized, config=config)
+    with pytest.raises(UsageError, match="'labels' has no features, and the run keeps no scores"):
+        groups.influence_of_groups(ctx, "color", [0], "labels", 10)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrak_jax.cli import arguments
-from ctrak_jax.cli.ask import questions
+from ctrak_jax.cli.ask import explained, questions
 from ctrak_jax.errors import UsageError
 
 
@@ -31,11 +31,10 @@ def act(args: argparse.Namespace) -> None:
         raise UsageError(f"--out {wanted}: expected a file that ends in .html.")
     _check(args)
     ctx = questions.context(args)
-    name = _name(args, ctx.seed)
-    page = wanted or ctx.folder.root / "explanations" / f"{name}.html"
+    concept = args.concepts[0] if args.prompt is not None else args.concept
+    page = wanted or explained.page_of(args, ctx, concept)
     from ctrak_jax.progress import Overall, tracked
-    from ctrak_jax.report.explanation import Shown, numbers, write_explained
-    from ctrak_jax.report.explanation.arrays import write_explanation
+    from ctrak_jax.report.explanation import numbers
     from ctrak_jax.stages.ask.explain import explain
     from ctrak_jax.stages.ask.question import masked
     from ctrak_jax.store.files import require_writable
@@ -46,26 +45,19 @@ def act(args: argparse.Namespace) -> None:
         asking, how = _question(args, ctx, denoiser)
         if args.mask is not None:
             asking = masked(asking, args.mask, how)
-        found = explain(ctx, denoiser, asking, how)
-    raw = ctx.dataset.raw
-    values = dict(zip(ctx.dataset.train_index.tolist(), ctx.dataset.train_values, strict=True))
-    said = [
-        raw.prompts[index] if raw.prompts else ", ".join(map(str, values[index].values()))
-        for index in found.index.tolist()
-    ]
-    images = [raw.images[index] for index in found.index.tolist()]
-    about = _about(args, how)
-    written = write_explained(page, found, Shown(asking.image, images, said, about))
-    write_explanation(page.with_suffix(".npz"), found)
+        (found,) = explain(ctx, denoiser, asking, how)
+    about = explained.about(args, how)
+    written = explained.write(ctx, page, found, asking.image, about)
     if args.json:
         print(json.dumps({"about": about, "damping": how.damping, **numbers(found)}, indent=1))
         return
     print(about)
     print(f"{'rank':>4} {'index':>8} {'score':>12} {'sum':>12}  image")
-    rows = zip(found.index, found.score, found.sums["training image"], said, strict=True)
-    for rank, (index, score, total, words) in enumerate(rows, 1):
-        print(f"{rank:4d} {index:8d} {score:12.5g} {total:12.5g}  {words}")
-    print(*(f"wrote {path}" for path in (*written, page.with_suffix(".npz"))), sep="\n")
+    words = explained.said(ctx, found)
+    rows = zip(found.index, found.score, found.sums["training image"], words, strict=True)
+    for rank, (index, score, total, said) in enumerate(rows, 1):
+        print(f"{rank:4d} {index:8d} {score:12.5g} {total:12.5g}  {said}")
+    print(*(f"wrote {path}" for path in written), sep="\n")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -84,37 +76,6 @@ def _check(args: argparse.Namespace) -> None:
         questions.check_prompt(args)
         if len(args.concepts) > 1:
             raise UsageError(f"explain takes one concept, got --concepts {args.concepts}.")
-
-
-def _name(args: argparse.Namespace, seed: int) -> str:
-    """Of the files: everything that makes a question another one."""
-    from ctrak_jax.report.contact import file_name
-
-    if args.prompt is not None:
-        image = args.image.stem if args.image else f"image-{args.image_seed or 0}"
-        parts = [args.prompt, image, *args.concepts, *args.minus]
-    elif args.query is not None:
-        parts = [args.query, args.concept or ""]
-    else:
-        parts = [args.image.stem, args.condition, args.concept]
-    parts += [f"mask-{args.mask.stem}"] if args.mask else []
-    parts += [args.method] + ([f"seed-{seed}"] if args.seed is not None else [])
-    return file_name("-".join(part for part in parts if part))[:200]
-
-
-def _about(args: argparse.Namespace, how: Any) -> str:
-    """Which question it is, and how it was answered."""
-    if args.prompt is not None:
-        asked = f"prompt {args.prompt!r}"
-    elif args.query is not None:
-        asked = f"query {args.query}"
-    else:
-        asked = f"image {args.image.name} of {args.condition}"
-    parts = [asked, f"mask {args.mask.name}"] if args.mask else [asked]
-    parts.append(f"damping r = {how.damping:g}")
-    if how.variant.without:
-        parts.append(f"the candidates' conditions do not name the {how.variant.without}")
-    return "; ".join(parts) + "."
 
 
 def _question(args: argparse.Namespace, ctx: Any, denoiser: Any) -> tuple[Any, Any]:

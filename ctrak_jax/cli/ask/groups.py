@@ -27,6 +27,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--top", type=int, default=100, metavar="K", help="share of the first K images [100]"
     )
     parser.add_argument("--seed", type=int, help="training seed of the model [the first]")
+    parser.add_argument(
+        "--ensemble", action="store_true", help="the average of all seeds (score.ensemble)"
+    )
     arguments.declare_json(parser)
 
 
@@ -36,7 +39,7 @@ def act(args: argparse.Namespace) -> None:
     args.out = None  # of the run: the folder that is given, or what its config says
     from ctrak_jax.cli.ask import questions
 
-    ctx = questions.context(args)
+    ctx = questions.averaged(args) if args.ensemble else questions.scored(args)
     from ctrak_jax.progress import Overall, tracked
     from ctrak_jax.report.contact import file_name
     from ctrak_jax.report.groups import write_groups

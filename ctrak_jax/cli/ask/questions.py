@@ -76,3 +76,33 @@ def context(args: argparse.Namespace) -> Any:
 
     compilation_cache.switch_on(config.run.compilation_cache)
     return pipeline.prepare(config, out)[seeds.index(seed)]
+
+
+def scored(args: argparse.Namespace) -> Any:
+    """The same, of a run that has scores."""
+    ctx = context(args)
+    from ctrak_jax.run.variants import MAIN
+    from ctrak_jax.stages import score
+
+    score.require(ctx, MAIN)
+    return ctx
+
+
+def averaged(args: argparse.Namespace) -> Any:
+    """The average of the models of all training seeds."""
+    from ctrak_jax.cli import arguments
+
+    config, out = arguments.load(args)
+    if args.seed is not None:
+        raise UsageError("--seed does not go with --ensemble; leave one of them out.")
+    if not config.score.ensemble:
+        raise UsageError(
+            "--ensemble needs averages of several models; run `ctrak score` with "
+            "score.ensemble: true and several run.seeds."
+        )
+    from ctrak_jax import pipeline
+    from ctrak_jax.stages import ensemble
+
+    contexts = pipeline.prepare(config, out)
+    ensemble.require(out, contexts)
+    return ensemble.context_of(out, contexts)

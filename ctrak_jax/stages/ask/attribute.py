@@ -9,24 +9,40 @@ import numpy as np
 from ctrak_jax import score
 from ctrak_jax.errors import UsageError
 from ctrak_jax.inputs.questions import in_common
-from ctrak_jax.log import meter
-from ctrak_jax.methods import GradientSpec
 from ctrak_jax.models import Denoiser
-from ctrak_jax.run.features import ranked
 from ctrak_jax.run.questions import Scope
 from ctrak_jax.stages import references
 from ctrak_jax.stages.ask.question import (
     Answering,
     Asking,
+    SolvedRanking,
     answering,
     by_attribute,
     by_prompt,
     masked,
     negative_prompts,
-    solved,
+    ranked_by_features,
     values_of,
 )
 from ctrak_jax.stages.context import Context
+
+
+class AttributedAnswer(NamedTuple):
+    """What the command prints, what was asked, and what explains it.
+
+    Attributes:
+        found: the answer.
+        asking: the question, one concept or several.
+        how: it was answered.
+        denoiser: the model that was asked.
+        solved: the ranking with what it came from; None of a reference.
+    """
+
+    found: dict[str, Any]
+    asking: Asking
+    how: Answering
+    denoiser: Denoiser
+    solved: SolvedRanking | None
 
 
 def ask(
@@ -38,7 +54,7 @@ def ask(
     concept: str,
     method: str,
     top: int,
-) -> dict[str, Any]:
+) -> AttributedAnswer:
     """The ``top`` training images for one concept (an attribute) of one image, or of the part of it
     that a mask leaves.
 
@@ -51,21 +67,16 @@ def ask(
     asking = by_attribute(ctx, image, values, concept)
     if mask is not None:
         asking = masked(asking, mask, how)
-    (found,) = _answers(ctx, ctx.load(), asking, how)
-    return {
+    denoiser = ctx.load()
+    solved, (rows,) = _answers(ctx, denoiser, asking, how)
+    found = {
         **how.about,
         "condition": values,
         "concept": {concept: values[concept]},
         "minus": in_common(ctx.question_inputs.alternatives(values, concept), concept),
-        "top": found,
+        "top": rows,
     }
-
-
-class PromptAnswer(NamedTuple):
-    """What the command prints, and the picture that was asked about."""
-
-    found: dict[str, Any]
-    picture: np.ndarray
+    return AttributedAnswer(found, asking, how, denoiser, solved)
 
 
 def ask_prompt(
@@ -80,7 +91,7 @@ def ask_prompt(
     scope: Scope,
     method: str,
     top: int,
-) -> PromptAnswer:
+) -> AttributedAnswer:
     """The ``top`` training images for each concept of a prompt.
 
     Args:
@@ -105,29 +116,31 @@ def ask_prompt(
     asking = asking._replace(scope=scope)
     if mask is not None:
         asking = masked(asking, mask, how)
-    found = _answers(ctx, denoiser, asking, how)
+    solved, found = _answers(ctx, denoiser, asking, how)
     answers = [
         {"concept": concept, "minus": text, "top": rows}
         for concept, text, rows in zip(concepts, without_each, found, strict=True)
     ]
     about = {"scope": scope, "prompt": prompt, "concepts": answers}
-    return PromptAnswer(how.about | about, asking.image)
+    return AttributedAnswer(how.about | about, asking, how, denoiser, solved)
 
 
 def _answers(
     ctx: Context, denoiser: Denoiser, asking: Asking, how: Answering
-) -> list[list[dict[str, Any]]]:
-    """The first rows of every concept."""
-    spec, damping = how.spec, how.damping
-    if spec is None or damping is None:
+) -> tuple[SolvedRanking | None, list[list[dict[str, Any]]]]:
+    """What was ranked by features, and the first rows of every concept."""
+    solved = None
+    if how.spec is None:
         ranking = _by_reference(ctx, asking, how)
     else:
-        ranking = _by_features(ctx, denoiser, asking, how, spec, damping)
+        solved = ranked_by_features(ctx, denoiser, asking, how)
+        ranking = solved.ranking
     samples, scores = (np.asarray(x).tolist() for x in (ranking.samples, ranking.score))
-    return [
+    rows = [
         [_row(ctx, rank, *found) for rank, found in enumerate(zip(*one, strict=True), 1)]
         for one in zip(samples, scores, strict=True)
     ]
+    return solved, rows
 
 
 def _by_reference(ctx: Context, asking: Asking, how: Answering) -> score.Ranking:
@@ -143,20 +156,6 @@ def _by_reference(ctx: Context, asking: Asking, how: Answering) -> score.Ranking
             "--scope local, or use similarity-text."
         )
     return score.top_k(found, how.top)
-
-
-def _by_features(
-    ctx: Context,
-    denoiser: Denoiser,
-    asking: Asking,
-    how: Answering,
-    spec: GradientSpec,
-    damping: float,
-) -> score.Ranking:
-    features, solution = solved(ctx, denoiser, asking, how.variant, how.method, spec, damping)
-    with meter("scores", features.rows.n) as bar:
-        ranking = ranked(features, solution, how.top, keep=False, advance=bar.advance).ranking
-    return score.Ranking(ranking.samples[0], ranking.score[0])
 
 
 def _row(ctx: Context, rank: int, row: int, score: float) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """Where an answer comes from: the parts of the scores of a question's first training images."""
 
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +12,21 @@ import numpy as np
 from ctrak_jax import devices
 from ctrak_jax.attribution.explanation import Parts, query_parts, train_parts
 from ctrak_jax.errors import UsageError
+from ctrak_jax.inputs.batches import TrainSamples
 from ctrak_jax.inputs.questions import noise_numbers, read_image
 from ctrak_jax.log import meter
-from ctrak_jax.methods import METHODS
+from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
 from ctrak_jax.report.explanation.arrays import Explanation
-from ctrak_jax.run.features import TrainingFeatures, ranked, solve
+from ctrak_jax.run.features import TrainingFeatures, solve
+from ctrak_jax.run.questions import Question, Scope
 from ctrak_jax.run.variants import table_of
-from ctrak_jax.stages.ask.question import Answering, Asking, solved
+from ctrak_jax.stages.ask.question import (
+    Answering,
+    Asking,
+    SolvedRanking,
+    ranked_by_features,
+)
 from ctrak_jax.stages.context import Context
 
 
@@ -43,77 +53,164 @@ def by_query(ctx: Context, query: str, concept: str | None) -> Asking:
     question = questions[wanted[0]]
     if question.scope == "global":
         raise UsageError(f"--query {query} asks about no image; explain a local question.")
+    return by_question(ctx, question, noise_numbers(questions)[wanted[0]])
+
+
+def by_question(ctx: Context, question: Question, number: int) -> Asking:
+    """A local question of the run; ``number`` fixes its noise (:func:`noise_numbers`)."""
     inputs = ctx.question_inputs
     return Asking(
         read_image(inputs.folder / question.image, inputs.image_shape),
         ctx.inputs.condition(question.condition, question.prompt),
         {question.attribute: question.value},
         [inputs.minus_conditions(question.condition, question.attribute)],
-        number=noise_numbers(questions)[rows[0]],
+        number=number,
         mask=inputs.mask(question) if question.mask else None,
     )
 
 
-def explain(ctx: Context, denoiser: Denoiser, asking: Asking, how: Answering) -> Explanation:
-    """Rank for the one concept of a question, and take the first scores apart.
+def require_explainable(ctx: Context, method: str, scope: Scope) -> None:
+    """Refuse what cannot be taken apart.
 
     Raises:
         UsageError: the method works by no gradients, or the question is about no image.
     """
-    spec = table_of(ctx.config, how.variant)[how.method].train
-    if spec is None or how.spec is None or how.damping is None:
+    if method in METHODS and METHODS[method].kind != "gradients":
         by_gradients = [name for name in ctx.config.methods if METHODS[name].kind == "gradients"]
-        raise UsageError(
-            f"--method {how.method!r} works by no gradients; use one of {by_gradients}."
-        )
-    if asking.scope == "global":
+        raise UsageError(f"--method {method!r} works by no gradients; use one of {by_gradients}.")
+    if scope == "global":
         raise UsageError("an answer about no image cannot be explained; ask with --scope local.")
-    ((concept, value),) = asking.concepts.items()
-    features, solution = solved(
-        ctx, denoiser, asking, how.variant, how.method, how.spec, how.damping
-    )
-    with meter("scores", features.rows.n) as bar:
-        found = ranked(features, solution, how.top, keep=False, advance=bar.advance).ranking
-    rows, score = np.asarray(found.samples)[0, 0], np.asarray(found.score)[0, 0]
 
-    placed, null = ctx.placed(denoiser), ctx.inputs.null
-    network, weights = placed.network, devices.put_for_one(placed.params, ctx.mesh, placed.specs)
-    recipe, query_recipe = ctx.recipe, ctx.query_recipe("local")
-    of_training = jax.jit(partial(train_parts, recipe, network, spec=spec, null=null))
-    of_query = jax.jit(partial(query_parts, query_recipe, network, spec=how.spec, null=null))
 
-    z = jnp.asarray(solution.vectors()[0, 0], jnp.float32)
-    own = solve(features, features_of(features, rows), [how.damping])
-    others = jnp.asarray(own.vectors()[0], jnp.float32)
-    guided = spec.path == "inversion" and spec.condition == "own"
-    train = ctx.samples(how.variant).batch(rows, guided=guided)
-    image = jax.tree.map(lambda leaf: leaf[0], asking.batch(ctx))
-    image = image._replace(
-        minus=jax.tree.map(lambda leaf: leaf[0], image.minus),
-        mask=None if image.mask is None else image.mask[0],
-    )
-    factor = None if features.weights is None else features.weights[rows]
-    with meter("parts of the scores", 2) as bar:
-        parts = _weighed(of_training(params=weights, batch=train, z=z), factor)
-        bar.advance(1)
-        query = _weighed(of_query(params=weights, item=image, z=others), factor)
-        bar.advance(1)
+class BothParts(NamedTuple):
+    """The parts of a ranking's scores: of the training images', and of the question's."""
 
-    times = np.asarray(recipe.grid.recorded)
-    layers = tuple(sorted(parts.layers))
-    return Explanation(
-        method=how.method,
-        concept=concept,
-        value=value or "",
-        index=np.asarray(ctx.candidates(how.variant).train_index)[rows],
-        score=score,
-        timesteps=np.tile(times, parts.pixels.shape[1] // len(times)),
-        query_timesteps=np.asarray(query_recipe.grid.recorded),
-        pixels=np.asarray(parts.pixels),
-        query_pixels=np.asarray(query.pixels),
-        layers=layers,
-        by_layer=np.stack([parts.layers[path] for path in layers], axis=1),
-    )
+    train: Parts
+    query: Parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explainer:
+    """Takes scores of one method apart, for question after question by the same programs.
+
+    Attributes:
+        ctx: the run.
+        denoiser: its model.
+        how: the method, its query gradient, and whose features it ranks by.
+        features: those.
+    """
+
+    ctx: Context
+    denoiser: Denoiser
+    how: Answering
+    features: TrainingFeatures
+
+    @cached_property
+    def spec(self) -> GradientSpec:
+        """The training gradient."""
+        found = table_of(self.ctx.config, self.how.variant)[self.how.method].train
+        assert found is not None
+        return found
+
+    @cached_property
+    def _compiled(self) -> tuple[Callable[..., Parts], Callable[..., Parts]]:
+        ctx, null = self.ctx, self.ctx.inputs.null
+        placed = ctx.placed(self.denoiser)
+        network, spec = placed.network, self.how.spec
+        assert spec is not None
+        weights = devices.put_for_one(placed.params, ctx.mesh, placed.specs)
+        train = partial(train_parts, ctx.recipe, network, spec=self.spec, null=null)
+        query = partial(query_parts, ctx.query_recipe("local"), network, spec=spec, null=null)
+        return partial(jax.jit(train), params=weights), partial(jax.jit(query), params=weights)
+
+    def parts(
+        self,
+        asking: Asking,
+        rows: np.ndarray,
+        z: np.ndarray,
+        own: np.ndarray,
+        advance: Callable[[int], object] = lambda count: None,
+    ) -> BothParts:
+        """The parts of the scores of some training images for a question about one concept.
+
+        Args:
+            asking: the question.
+            rows: of the training images.
+            z: the question's solved feature [proj].
+            own: the training images' solved features [sample, proj].
+            advance: called with 1 after each of the two.
+        """
+        of_training, of_query = self._compiled
+        guided = self.spec.path == "inversion" and self.spec.condition == "own"
+        train = self._samples.batch(rows, guided=guided)
+        image = jax.tree.map(lambda leaf: leaf[0], asking.batch(self.ctx))
+        image = image._replace(
+            minus=jax.tree.map(lambda leaf: leaf[0], image.minus),
+            mask=None if image.mask is None else image.mask[0],
+        )
+        weights = self.features.weights
+        factor = None if weights is None else weights[rows]
+        parts = _weighed(of_training(batch=train, z=jnp.asarray(z, jnp.float32)), factor)
+        advance(1)
+        query = _weighed(of_query(item=image, z=jnp.asarray(own, jnp.float32)), factor)
+        advance(1)
+        return BothParts(parts, query)
+
+    @cached_property
+    def _samples(self) -> TrainSamples:
+        return self.ctx.samples(self.how.variant)
+
+
+def explain(
+    ctx: Context,
+    denoiser: Denoiser,
+    asking: Asking,
+    how: Answering,
+    answered: SolvedRanking | None = None,
+) -> list[Explanation]:
+    """Take the first scores of every concept of a question apart.
+
+    Args:
+        ctx: the run.
+        denoiser: its model.
+        asking: the question.
+        how: it is answered.
+        answered: its ranking; ranked here where not given.
+
+    Raises:
+        UsageError: the method works by no gradients, or the question is about no image.
+    """
+    require_explainable(ctx, how.method, asking.scope)
+    assert how.damping is not None
+    answered = answered or ranked_by_features(ctx, denoiser, asking, how)
+    features, vectors = answered.features, answered.solution.vectors()[0]
+    explainer = Explainer(ctx=ctx, denoiser=denoiser, how=how, features=features)
+    samples, scores = map(np.asarray, answered.ranking)
+    index = np.asarray(ctx.candidates(how.variant).train_index)
+    times = np.asarray(ctx.recipe.grid.recorded)
+    found = []
+    with meter("parts of the scores", 2 * len(samples)) as bar:
+        for n, (concept, value) in enumerate(asking.concepts.items()):
+            rows = samples[n]
+            own = solve(features, features_of(features, rows), [how.damping]).vectors()[0]
+            one = asking.about(concept)
+            parts, query = explainer.parts(one, rows, vectors[n], own, bar.advance)
+            layers = tuple(sorted(parts.layers))
+            explained = Explanation(
+                method=how.method,
+                concept=concept,
+                value=value or "",
+                index=index[rows],
+                score=scores[n],
+                timesteps=np.tile(times, parts.pixels.shape[1] // len(times)),
+                query_timesteps=np.asarray(ctx.query_recipe("local").grid.recorded),
+                pixels=np.asarray(parts.pixels),
+                query_pixels=np.asarray(query.pixels),
+                layers=layers,
+                by_layer=np.stack([parts.layers[path] for path in layers], axis=1),
+            )
+            found.append(explained)
+    return found
 
 
 def features_of(features: TrainingFeatures, rows: np.ndarray) -> np.ndarray:

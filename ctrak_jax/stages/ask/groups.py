@@ -63,7 +63,7 @@ def influence_of_groups(
     """The influence of every group of training images on questions of the run.
 
     Args:
-        ctx: the run.
+        ctx: the run, whose scores are there, or the average of its models.
         by: a column of the data set.
         rows: of the questions.
         method: whose scores.
@@ -72,7 +72,6 @@ def influence_of_groups(
     Raises:
         UsageError: no such column or method, a bad ``depth``, too many groups, or a question that
             the method does not answer.
-        StoreError: the run has no scores.
     """
     if method not in ctx.compared():
         raise UsageError(f"--method {method!r} is none of the run's {list(ctx.compared())}.")
@@ -80,7 +79,6 @@ def influence_of_groups(
     if not 1 <= depth <= count:
         raise UsageError(f"--top {depth} must be between 1 and the {count} training images.")
     grouping = ctx.dataset.grouped(by)
-    score.require(ctx, MAIN)
     questions = ctx.questions()
     with meter("scores", count) as bar:
         blocks = _scores(ctx, method, questions, rows)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ctrak_jax import devices, fisher
+from ctrak_jax import devices, fisher, score
 from ctrak_jax.attribution import QueryBatch, mixtures, query_features
 from ctrak_jax.config import DataConfig
 from ctrak_jax.config.rules import NEEDED_BY, references_of
@@ -24,7 +24,7 @@ from ctrak_jax.models import Denoiser
 from ctrak_jax.prompts import without
 from ctrak_jax.run import model_file
 from ctrak_jax.run.dampings import read_dampings
-from ctrak_jax.run.features import TrainingFeatures, in_memory, solve
+from ctrak_jax.run.features import TrainingFeatures, in_memory, ranked, solve
 from ctrak_jax.run.questions import Scope
 from ctrak_jax.run.variants import MAIN, Variant
 from ctrak_jax.stages import unnamed
@@ -49,6 +49,12 @@ class Asking(NamedTuple):
     scope: Scope = "local"
     number: int = 0
     mask: np.ndarray | None = None
+
+    def about(self, concept: str) -> "Asking":
+        """The same about one of the concepts alone."""
+        place = list(self.concepts).index(concept)
+        concepts = {concept: self.concepts[concept]}
+        return self._replace(concepts=concepts, minus=[self.minus[place]])
 
     def batch(self, ctx: Context) -> QueryBatch:
         """The arrays of the one image and its concepts."""
@@ -217,28 +223,27 @@ def read_picture(image: Path, data: DataConfig, shape: tuple[int, int, int]) -> 
     return picture
 
 
-class Solved(NamedTuple):
-    """The features of training images, and concepts solved against them."""
+class SolvedRanking(NamedTuple):
+    """The features of training images, concepts solved against them, and the first images of each
+    concept by row [concept, rank]."""
 
     features: TrainingFeatures
     solution: fisher.Solution
+    ranking: score.Ranking
 
 
-def solved(
-    ctx: Context,
-    denoiser: Denoiser,
-    asking: Asking,
-    variant: Variant,
-    method: str,
-    spec: GradientSpec,
-    damping: float,
-) -> Solved:
-    """Featurize the concepts of a question and solve them at one damping.
+def ranked_by_features(
+    ctx: Context, denoiser: Denoiser, asking: Asking, how: Answering
+) -> SolvedRanking:
+    """Featurize the concepts of a question, solve them at the one damping, and rank.
 
     Raises:
         UsageError: the run has no features of the method.
         StoreError: they are of other settings.
     """
+    method, variant, spec = how.method, how.variant, how.spec
+    assert spec is not None
+    assert how.damping is not None
     try:
         features = in_memory(load_features(ctx, variant, method))
     except StoreError:
@@ -255,7 +260,10 @@ def solved(
     with meter("gradient of the question", 1) as bar:
         phi = np.asarray(compute(weights, asking.batch(ctx)))[0, :, 0]
         bar.advance(1)
-    return Solved(features, solve(features, phi, [damping]))
+    solution = solve(features, phi, [how.damping])
+    with meter("scores", features.rows.n) as bar:
+        ranking = ranked(features, solution, how.top, keep=False, advance=bar.advance).ranking
+    return SolvedRanking(features, solution, score.Ranking(*(part[0] for part in ranking)))
 
 
 def values_of(ctx: Context, condition: str, concept: str) -> dict[str, str]:

@@ -1,0 +1,61 @@
+"""Writing an explained answer, for the commands that give one."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def page_of(args: argparse.Namespace, ctx: Any, concept: str | None) -> Path:
+    """Where the page of a question goes: a name of everything that makes it another question."""
+    from ctrak_jax.report.contact import file_name
+
+    query = getattr(args, "query", None)
+    if args.prompt is not None:
+        image = args.image.stem if args.image else f"image-{args.image_seed or 0}"
+        parts = [args.prompt, image, concept or "", *args.minus]
+    elif query is not None:
+        parts = [query, concept or ""]
+    else:
+        parts = [args.image.stem, args.condition, concept or ""]
+    parts += [f"mask-{args.mask.stem}"] if args.mask else []
+    parts += [args.method] + ([f"seed-{ctx.seed}"] if args.seed is not None else [])
+    name = file_name("-".join(part for part in parts if part))[:200]
+    return ctx.folder.root / "explanations" / f"{name}.html"
+
+
+def about(args: argparse.Namespace, how: Any) -> str:
+    """Which question it is, and how it was answered."""
+    query = getattr(args, "query", None)
+    if args.prompt is not None:
+        asked = f"prompt {args.prompt!r}"
+    elif query is not None:
+        asked = f"query {query}"
+    else:
+        asked = f"image {args.image.name} of {args.condition}"
+    parts = [asked, f"mask {args.mask.name}"] if args.mask else [asked]
+    parts.append(f"damping r = {how.damping:g}")
+    if how.variant.without:
+        parts.append(f"the candidates' conditions do not name the {how.variant.without}")
+    return "; ".join(parts) + "."
+
+
+def said(ctx: Any, found: Any) -> list[str]:
+    """What is known of the training images of an explanation, in words."""
+    raw = ctx.dataset.raw
+    values = dict(zip(ctx.dataset.train_index.tolist(), ctx.dataset.train_values, strict=True))
+    return [
+        raw.prompts[index] if raw.prompts else ", ".join(map(str, values[index].values()))
+        for index in found.index.tolist()
+    ]
+
+
+def write(ctx: Any, page: Path, found: Any, picture: Any, text: str) -> Sequence[Path]:
+    """Write an explanation as a page, a sheet of pictures and arrays; the files."""
+    from ctrak_jax.report.explanation import Shown, write_explained
+    from ctrak_jax.report.explanation.arrays import write_explanation
+
+    images = [ctx.dataset.raw.images[index] for index in found.index.tolist()]
+    written = write_explained(page, found, Shown(picture, images, said(ctx, found), text))
+    write_explanation(page.with_suffix(".npz"), found)
+    return [*written, page.with_suffix(".npz")]
