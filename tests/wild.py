@@ -31,3 +31,13 @@ def loras() -> Path:
 def abc_mini() -> Path:
     """The AbC benchmark of that model in its released layout, with features and scores."""
     return _unpacked("abc_mini.tar.xz")
+
+
+def sd3() -> Path:
+    """Small models in the layout of Stable Diffusion 3 and 3.5, with references."""
+    return _unpacked("sd3.tar.xz")
+
+
+def flux() -> Path:
+    """Small models in the layout of FLUX.1-dev and schnell, with references."""
+    return _unpacked("flux.tar.xz")

@@ -5,12 +5,24 @@ These protocols are the whole of it: parts that satisfy them can replace the Fla
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from ctrak_jax.typing import Array, Cond, Image, Params, Timestep
+
+
+class TextCondition(NamedTuple):
+    """The condition of a network that reads a text twice, for ONE sample.
+
+    Attributes:
+        embeddings: [token, width], what it attends to.
+        pooled: [width], the text as a whole.
+    """
+
+    embeddings: Array
+    pooled: Array
 
 
 @runtime_checkable

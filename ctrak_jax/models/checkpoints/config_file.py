@@ -12,11 +12,12 @@ LARGEST = 2**26
 """Bytes of the largest that is read; a tokenizer.json has some millions."""
 COUNTS = (
     *("layers_per_block", "transformer_layers_per_block", "num_hidden_layers"),
+    *("num_layers", "num_single_layers"),
     *("down_block_types", "up_block_types", "block_out_channels"),
 )
 """Settings whose numbers, or the lengths of whose lists, say how many layers there are."""
 MOST_LAYERS = 128
-"""Of each kind. Stable Diffusion 2's text encoder has 24; all are made before weights are read."""
+"""Of each kind. FLUX.1 has 38 blocks of one kind; all are made before weights are read."""
 
 
 def read_config(file: Path) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def _require_few_layers(file: Path, settings: Mapping[str, Any]) -> None:
     for name in COUNTS:
         value = settings.get(name)
         counts = [len(value), *value] if isinstance(value, list) else [value]
-        for count in counts if name in COUNTS[:3] else counts[:1]:
+        for count in counts if name in COUNTS[:5] else counts[:1]:
             if count is not None and (type(count) is not int or not 0 < count <= MOST_LAYERS):
                 raise UsageError(
                     f"{file}: {name} is {short(value)}, expected from 1 to {MOST_LAYERS} layers; "

@@ -19,13 +19,17 @@ class Component(Generic[N]):
     params: Params
 
 
-def refuse_others(file: Path, config: Mapping[str, Any], only: Mapping[str, Any]) -> None:
-    """Refuse settings that the Flax classes would pass over in silence: those with another value
-    than ``only`` has. A setting left out is taken to have it."""
+def refuse_others(
+    file: Path,
+    config: Mapping[str, Any],
+    only: Mapping[str, Any],
+    supported: str = "a Stable Diffusion 1.x or 2.x model",
+) -> None:
+    """Refuse settings that a network would pass over in silence: those with another value than
+    ``only`` has. A setting left out is taken to have it."""
     for key, value in only.items():
         got = config.get(key, value)
         if got != value:
             raise UsageError(
-                f"{file}: {key} is {got!r}, only {value!r} is supported; use a Stable Diffusion "
-                "1.x or 2.x model."
+                f"{file}: {key} is {got!r}, only {value!r} is supported; use {supported}."
             )
