@@ -8,7 +8,7 @@ from flax.serialization import msgpack_serialize
 
 from ctrak_jax.models.clip import MEAN, STD, CLIPImage
 from ctrak_jax.models.stable_diffusion import huggingface
-from tests.tiny_model import random_like
+from tests.tiny_model import VOCABULARY, random_like, write
 
 SIDE = 16
 SMALL = {
@@ -31,4 +31,12 @@ def write_clip(folder: Path) -> Path:
     network = CLIPImage(huggingface.clip(CONFIG), SIDE, MEAN, STD)
     params = random_like(jax.eval_shape(network.init, jax.random.key(0)), 0)
     (folder / "flax_model.msgpack").write_bytes(msgpack_serialize(params))
+    return folder
+
+
+def write_words(folder: Path) -> Path:
+    """A tokenizer of twelve tokens."""
+    tokens = [*VOCABULARY, "<|startoftext|>", "<|endoftext|>"]
+    write(folder / "vocab.json", {token: number for number, token in enumerate(tokens)})
+    (folder / "merges.txt").write_text("#version: 0.2\na b\nab c</w>\n")
     return folder

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from ctrak_jax.config.base import DISTINCT, FILLED, Natural, NullByName, Positive, Section, Seed
 
-REWARDS = ("slider", "python")
+REWARDS = ("slider", "classifier", "similarity", "python")
 """What the question's reward may be (:mod:`ctrak_jax.rewards`)."""
 
 

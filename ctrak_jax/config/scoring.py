@@ -2,6 +2,7 @@
 
 import difflib
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -69,12 +70,26 @@ class UnlearningConfig(Section):
     """Training samples behind the diagonal Fisher."""
 
 
+def _template(text: str) -> str:
+    try:
+        fields = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+    except ValueError as error:
+        raise ValueError(f"is no template ({error}); write a picture of {{value}}") from None
+    if not fields or fields - {"value", "attribute"}:
+        raise ValueError("names other things than {value} and {attribute}, or none of them")
+    return text
+
+
 class SimilarityConfig(Section):
-    """Similarities that methods are compared with."""
+    """Similarities: references that methods are compared with, and a reward."""
 
     clip: Path | None = None
     """The folder of a CLIP model as transformers saves it (config.json, and flax_model.msgpack or
-    model.safetensors): gives the reference similarity-clip."""
+    model.safetensors): gives the reference similarity-clip. The reward `similarity` reads its
+    tokenizer, too."""
+    template: Annotated[str, AfterValidator(_template)] = "a picture of {value}"
+    """The text that the reward `similarity` compares a picture with; {value} and {attribute} are
+    those asked about, or both the words of a question without attributes."""
 
 
 class ScoreConfig(Section):

@@ -6,7 +6,6 @@ One row per image of the data set, by dataset index::
     text_embeddings.npy    [N, token, width]
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ctrak_jax.errors import StoreError, UsageError
+from ctrak_jax.store.files import blocks_digest
 
 LATENTS, TEXT = "latents.npy", "text_embeddings.npy"
-BLOCK, BLOCKS = 2**16, 1024
-"""Bytes of a block of the fingerprint, and blocks a file."""
 
 
 class Encoded(NamedTuple):
@@ -80,23 +78,16 @@ def read(folder: Path, count: int, latent: tuple[int, ...], text: tuple[int, ...
 
 
 def fingerprint(folder: Path, names: Sequence[str] = (LATENTS, TEXT)) -> str:
-    """SHA-256 over the sizes of the files and blocks of them, evenly spaced: to read hundreds
-    of gigabytes at every start would take longer than what it guards.
+    """:func:`ctrak_jax.store.files.blocks_digest` of files of a folder.
 
     Raises:
         StoreError: one of them is missing.
     """
-    digest = hashlib.sha256()
-    for name in names:
-        if not (folder / name).exists():
-            raise _missing(folder / name)
-        with (folder / name).open("rb") as file:
-            size = file.seek(0, 2)
-            digest.update(str(size).encode())
-            for place in np.linspace(0, max(size - BLOCK, 0), BLOCKS).astype(int):
-                file.seek(int(place))
-                digest.update(file.read(BLOCK))
-    return digest.hexdigest()
+    files = [folder / name for name in names]
+    for file in files:
+        if not file.exists():
+            raise _missing(file)
+    return blocks_digest(files)
 
 
 def _missing(file: Path) -> StoreError:

@@ -1,12 +1,14 @@
-"""CLIP's image encoder out of a folder as transformers saves it, for ONE picture."""
+"""CLIP out of a folder as transformers saves it: the embedding of ONE picture, and of ONE text."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 
 from ctrak_jax.errors import UsageError
@@ -14,6 +16,7 @@ from ctrak_jax.models.checkpoints import TRANSFORMERS, open_file, weights_in
 from ctrak_jax.models.checkpoints.config_file import read_config
 from ctrak_jax.models.stable_diffusion import huggingface, weights
 from ctrak_jax.models.stable_diffusion.config_file import Component
+from ctrak_jax.models.stable_diffusion.source.tokenizer import tokenizer_files
 from ctrak_jax.typing import Array, Params, PRNGKey
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -41,6 +44,20 @@ class CLIPImage:
         cut = np.asarray(resized.crop((left, top, left + self.size, top + self.size)), np.float32)
         return (cut / 255 - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
 
+    def seen(self, image: Float[Array, "height width 3"]) -> Float[Array, "size size 3"]:
+        """A picture in [-1, 1] as CLIP takes it, by functions that JAX differentiates: what
+        :meth:`prepare` does, without its rounding to whole colours."""
+        high, wide, channels = image.shape
+        short = min(high, wide)
+        if short != self.size:
+            scale = self.size / short
+            high, wide = (max(self.size, round(length * scale)) for length in (high, wide))
+            image = jax.image.resize(image, (high, wide, channels), "cubic", antialias=True)
+        top, left = (high - self.size) // 2, (wide - self.size) // 2
+        cut = image[top : top + self.size, left : left + self.size]
+        mean, std = (jnp.array(colors)[None, None] for colors in (self.mean, self.std))
+        return ((cut + 1) / 2 - mean) / std
+
     def apply(
         self, params: Params, image: Float[Array, "size size 3"], /
     ) -> Float[Array, " width"]:
@@ -55,6 +72,32 @@ class CLIPImage:
         return self.module.init(key, ids, image, jnp.ones_like(ids), places)["params"]
 
 
+@dataclass(frozen=True)
+class CLIPWords:
+    """CLIP's text encoder, beside :class:`CLIPImage` in one model; its tokenizer pads or cuts a
+    text to the length that the model takes."""
+
+    module: Any
+    tokens: Callable[[str], Int[np.ndarray, " token"]]
+
+    def apply(self, params: Params, tokens: Int[Array, " token"], /) -> Float[Array, " width"]:
+        """The projected embedding of a text's tokens."""
+        ids = jnp.asarray(tokens, jnp.int32)[None]
+        return self.module.apply({"params": params}, ids, method=_text_embedded)[0]
+
+
+class ImageAndText(NamedTuple):
+    """The two encoders of one CLIP model."""
+
+    image: Component[CLIPImage]
+    text: Component[CLIPWords]
+
+
+def _text_embedded(module: Any, ids: Array) -> Array:
+    places = jnp.arange(ids.shape[1])[None]
+    return module.text_projection(module.text_model(ids, jnp.ones_like(ids), places)[1])
+
+
 def _embedded(module: Any, images: Array) -> Array:
     return module.visual_projection(module.vision_model(pixel_values=images)[1])
 
@@ -65,6 +108,33 @@ def load_clip(folder: Path) -> Component[CLIPImage]:
     Raises:
         UsageError: a file is missing or damaged, or it is another kind of model.
     """
+    whole = _loaded(folder)
+    return Component(whole.network, _part(whole.params, text=False))
+
+
+def load_image_and_text(folder: Path) -> ImageAndText:
+    """Both encoders of the CLIP model in a folder, which has its tokenizer, too.
+
+    Raises:
+        UsageError: as :func:`load_clip`, or the tokenizer is missing or another model's.
+    """
+    whole = _loaded(folder)
+    config = whole.network.module.config.text_config
+    tokens = huggingface.tokenizer(tokenizer_files(folder), config.max_position_embeddings)
+    largest = max(tokens.vocabulary.values())
+    if largest >= config.vocab_size:
+        raise UsageError(
+            f"{folder}: its tokenizer numbers tokens up to {largest}, its model knows "
+            f"{config.vocab_size}; use the tokenizer and the weights of one model."
+        )
+    words = CLIPWords(whole.network.module, tokens)
+    return ImageAndText(
+        Component(whole.network, _part(whole.params, text=False)),
+        Component(words, _part(whole.params, text=True)),
+    )
+
+
+def _loaded(folder: Path) -> Component[CLIPImage]:
     config = _described(folder)
     module, about = huggingface.clip(config), {}
     if (folder / "preprocessor_config.json").is_file():
@@ -75,9 +145,13 @@ def load_clip(folder: Path) -> Component[CLIPImage]:
         tuple(map(float, about.get("image_mean", MEAN))),
         tuple(map(float, about.get("image_std", STD))),
     )
-    whole = weights.load(open_file(weights_in(folder, TRANSFORMERS)), network)
-    used = {name: part for name, part in whole.params.items() if not name.startswith("text_")}
-    return Component(network, used)
+    return weights.load(open_file(weights_in(folder, TRANSFORMERS)), network)
+
+
+def _part(params: Params, *, text: bool) -> Params:
+    """The parameters of one encoder: all but the other's."""
+    other = ("vision_", "visual_") if text else "text_"
+    return {name: part for name, part in params.items() if not name.startswith(other)}
 
 
 def clip_files(folder: Path) -> tuple[Path, Path]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ctrak_jax.config import Config
-from ctrak_jax.rewards import user_file
+from ctrak_jax.rewards import similarity, user_file
 from ctrak_jax.rewards.base import Concept, ConceptReward, Wanted
+from ctrak_jax.rewards.classifier import reward
 
 __all__ = ["KINDS", "Concept", "ConceptReward", "RewardKind", "Wanted", "key", "kind_of", "of"]
 
@@ -39,7 +40,11 @@ class RewardKind(NamedTuple):
     key: Callable[[str, Config, Path], Mapping[str, Any]]
 
 
-KINDS: dict[str, RewardKind] = {"python": RewardKind(user_file.load, user_file.key)}
+KINDS: dict[str, RewardKind] = {
+    "classifier": RewardKind(reward.load, reward.key),
+    "similarity": RewardKind(similarity.load, similarity.key),
+    "python": RewardKind(user_file.load, user_file.key),
+}
 """The rewards by kind; ``slider``, the default, is none: it asks the network itself."""
 
 

@@ -11,12 +11,12 @@ from ctrak_jax import devices
 from ctrak_jax.attribution import references
 from ctrak_jax.data.dataset import to_unit
 from ctrak_jax.errors import UsageError
-from ctrak_jax.inputs import arrays
 from ctrak_jax.inputs.batches import TrainSamples
 from ctrak_jax.inputs.questions import read_image
 from ctrak_jax.models.clip import clip_files, load_clip
 from ctrak_jax.run.questions import Question
 from ctrak_jax.stages.context import Context
+from ctrak_jax.store.files import blocks_digest
 
 READ = 256
 """Most pictures read or encoded at a time."""
@@ -91,8 +91,7 @@ def clip_key(ctx: Context) -> str:
     Raises:
         UsageError: there is none.
     """
-    files = clip_files(_clip_folder(ctx))
-    return arrays.fingerprint(files[0].parent, [file.name for file in files])
+    return blocks_digest(clip_files(_clip_folder(ctx)))
 
 
 def _places(ctx: Context, samples: TrainSamples, name: str, q: ReferenceQuestion) -> np.ndarray:

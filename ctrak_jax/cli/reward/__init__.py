@@ -1,0 +1,1 @@
+"""Commands that make what questions are asked by."""
