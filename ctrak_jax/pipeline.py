@@ -48,7 +48,8 @@ def prepare(config: Config, out: Path) -> list[Context]:
 
     Raises:
         UsageError: the data or the devices cannot be as configured, or there are fewer images than
-            ``evaluate.k``, or a pattern of ``gradient`` matches no parameter.
+            ``evaluate.k``, or a pattern of ``gradient`` matches no parameter, or a column of
+            ``report.groups`` is none.
         StoreError: the models in ``out`` were made from other settings.
     """
     contexts = _contexts(config, out)
@@ -60,6 +61,8 @@ def prepare(config: Config, out: Path) -> list[Context]:
         )
     for variant in variants(config):
         contexts[0].parameters(variant)
+    for column in config.report.groups:
+        contexts[0].dataset.grouped(column)
     if "similarity-clip" in config.compared:
         references.clip_key(contexts[0])  # refuses a folder that holds no such model
     if hosts.is_first():

@@ -17,6 +17,7 @@ from ctrak_jax.data import draw_dataset
 from ctrak_jax.methods import METHODS as METHODS_BY_NAME
 from ctrak_jax.pipeline import prepare
 from ctrak_jax.report.explanation.arrays import read_explanation
+from ctrak_jax.report.explanation.maps import read_maps
 from ctrak_jax.run.dampings import read_dampings
 from ctrak_jax.run.metrics import read_metrics
 from ctrak_jax.run.questions import read_questions
@@ -439,17 +440,47 @@ def test_an_explained_answer_is_the_ranking_taken_apart(run, tmp_path):
     page = tmp_path / "page.html"
     done = ctrak_here(
         *("explain", run, "--query", question.query, "--concept", question.attribute),
-        *("--top", "3", "--out", page),
+        *("--out", page),
     )
     assert done.returncode == 0, done.stderr
     found = read_explanation(page.with_suffix(".npz"))
-    top = read_tops(run / "top" / "concept-trak.csv")[question.key][:3]
+    top = read_tops(run / "top" / "concept-trak.csv")[question.key][:10]
     assert found.index.tolist() == [hit.index for hit in top]
-    np.testing.assert_allclose(found.score, [hit.score for hit in top], rtol=1e-4)
+    scores = np.array([hit.score for hit in top])
+    np.testing.assert_allclose(found.score, scores, atol=1e-4 * abs(scores).max())
     assert found.gap < 1e-4
-    assert found.maps.shape == found.query_maps.shape == (3, 16, 16)
+    assert found.maps.shape == found.query_maps.shape == (10, 16, 16)
     assert page.with_suffix(".png").exists()
-    assert page.read_text().count("<article>") == 3
+    assert page.read_text().count("<article>") == 10
+
+
+def test_maps_of_the_report_are_kept_and_made_once(copy):
+    """Of the run's own rankings: they sum to the scores; what fits is not made again."""
+    told = ("report", copy, "--report.maps", "2", "--report.groups", "[color]")
+    done = ctrak_here(*told)
+    assert done.returncode == 0, done.stderr
+    page = (copy / "report" / "index.html").read_text()
+    assert 'id="maps-1"' in page
+    assert "Which groups taught it?" in page
+    tops = read_tops(copy / "top" / "concept-trak.csv")
+    files = sorted((copy / "maps").glob("*.npz"))
+    assert [file.stem for file in files] == [
+        f"triangle-red-00-{attribute}-concept-trak" for attribute in ("color", "shape")
+    ]
+    for file, attribute in zip(files, ("color", "shape"), strict=True):
+        found, hits = read_maps(file), tops["triangle-red-00", attribute][:10]
+        assert found is not None
+        assert found.index.tolist() == [hit.index for hit in hits]
+        scores = np.array([hit.score for hit in hits])
+        for parts in (found.maps, found.query_maps):
+            np.testing.assert_allclose(parts.sum((1, 2)), scores, atol=1e-4 * abs(scores).max())
+    kept, other = files
+    before = kept.stat().st_mtime_ns
+    other.write_bytes(b"of a write that was cut off")
+    (copy / "report" / "index.html").unlink()
+    assert ctrak_here(*told).returncode == 0
+    assert kept.stat().st_mtime_ns == before
+    assert read_maps(other) is not None
 
 
 def test_an_answer_can_be_explained_at_once(run):

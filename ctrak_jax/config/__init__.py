@@ -15,6 +15,7 @@ from ctrak_jax.config.run import StoreConfig as StoreConfig
 from ctrak_jax.config.scoring import CounterfactualConfig as CounterfactualConfig
 from ctrak_jax.config.scoring import EvaluateConfig as EvaluateConfig
 from ctrak_jax.config.scoring import LdsConfig as LdsConfig
+from ctrak_jax.config.scoring import ReportConfig as ReportConfig
 from ctrak_jax.config.scoring import ScoreConfig as ScoreConfig
 from ctrak_jax.config.scoring import SimilarityConfig as SimilarityConfig
 from ctrak_jax.config.scoring import UnlearningConfig as UnlearningConfig

@@ -137,6 +137,18 @@ class EvaluateConfig(Section):
     """Bootstrap replicates of the confidence intervals."""
 
 
+class ReportConfig(Section):
+    """The report."""
+
+    maps: int = Field(default=0, ge=0)
+    """How many questions of the explorer get maps of where their images' scores come from, which
+    its switch "where" lays over the pictures: of the first training seed the first query of every
+    combination, then the second. Each costs seconds (docs/howto/where-in-the-picture.md)."""
+    groups: Annotated[tuple[str, ...], DISTINCT] = ()
+    """Columns of the data set, such as artist, by whose values influence is summed in a section of
+    its own."""
+
+
 class CounterfactualConfig(Section):
     """Retraining without the top samples (`ctrak counterfactual`)."""
 

@@ -20,6 +20,7 @@ from ctrak_jax.config.scoring import (
     LdsConfig,
     Methods,
     References,
+    ReportConfig,
     ScoreConfig,
     SimilarityConfig,
     UnlearningConfig,
@@ -67,6 +68,7 @@ class Config(Section):
     score: ScoreConfig = ScoreConfig()
     unnamed: UnnamedConfig = UnnamedConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
     counterfactual: CounterfactualConfig = CounterfactualConfig()
     lds: LdsConfig = LdsConfig()
 

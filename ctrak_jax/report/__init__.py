@@ -8,6 +8,8 @@ import numpy as np
 from ctrak_jax.data.raw import Images
 from ctrak_jax.errors import UsageError
 from ctrak_jax.report.contact import write_contact_sheets
+from ctrak_jax.report.explanation.maps import MapFiles
+from ctrak_jax.report.groups.section import ReportedGroups
 from ctrak_jax.report.page import write_page
 from ctrak_jax.report.read import answers_of, results_of
 from ctrak_jax.report.sheets import write_answer, write_counterfactual_sheet
@@ -27,6 +29,8 @@ def write_report(
     title: str,
     methods: Sequence[str] | None = None,
     candidates: Mapping[str | None, np.ndarray] | None = None,
+    maps: MapFiles | None = None,
+    groups: Sequence[ReportedGroups] = (),
 ) -> list[Path]:
     """Write ``out/report/``: ``index.html``, what it loads where there are many queries
     (``data/``), charts, and contact sheets of the lowest seed.
@@ -40,6 +44,8 @@ def write_report(
         methods: whose rankings are shown; None for all that the run has.
         candidates: the dataset indices that are ranked, by the attribute that their conditions do
             not name (None: main rankings), where the lowest scores are to be shown, too.
+        maps: where the scores of some questions' first images come from.
+        groups: influence by columns of the data set.
 
     Returns:
         Every file written, the page first.
@@ -86,6 +92,8 @@ def write_report(
         run=out,
         contact=sheets,
         chart=next((path for path in figures if path.name == PRECISION), None),
+        maps=maps,
+        groups=groups,
         lds=lds,
         scatters=sorted((out / "lds").glob("scatter-*.png")) if lds else (),
     )

@@ -6,6 +6,7 @@ The blocks, with ``n`` counting from 0:
 ``answers-n``   ``ANSWERS`` queries: commands, and the images that each method ranks first and last
 ``queries-n``   ``QUERIES`` queries: their pictures
 ``tiles-n``     ``TILES`` training images: thumbnails in one picture, dataset indices, attributes
+``maps-n``      one question: overlays of where its first images' scores come from
 ==============  ====================================================================================
 
 Training images are numbered as they occur, query after query, so that the images of one answer are
@@ -25,6 +26,8 @@ from ctrak_jax.data.raw import Images
 from ctrak_jax.methods import METHODS
 from ctrak_jax.report import thumbnails
 from ctrak_jax.report.blocks import Blocks, data_uri
+from ctrak_jax.report.explanation.explored import write_explored
+from ctrak_jax.report.explanation.maps import MapFiles
 from ctrak_jax.report.labels import (
     MAIN,
     SCENARIO_NAMES,
@@ -79,6 +82,7 @@ def write_explorer(
     base_rates: Mapping[tuple[str, str], float],
     *,
     run: Path,
+    maps: MapFiles,
 ) -> Explorer:
     """Write the blocks and gather the index.
 
@@ -89,13 +93,16 @@ def write_explorer(
         attributes: attribute name -> N values, by dataset index.
         base_rates: (attribute, value) -> share of training images carrying it.
         run: the run's folder, as the commands name it.
+        maps: where the scores of some questions' first images come from.
     """
     queries = [(found, query) for found in seeds for query in _sorted(found.queries)]
     methods = ordered(method for found in seeds for method in found.methods)
     numbers, drawn, form = _numbered(queries, images)
+    mapped, where = write_explored(blocks, seeds, methods, images, maps, run=run)
     for start, part in _parts(queries, ANSWERS):
         entries = [
-            _answer(found, query, methods, numbers, attributes, run) for found, query in part
+            _answer(found, query, methods, numbers, attributes, run, mapped)
+            for found, query in part
         ]
         blocks.add(f"answers-{start // ANSWERS}", {"queries": entries})
     _write_queries(blocks, [query.image for _, query in queries])
@@ -115,6 +122,7 @@ def write_explorer(
         "tile": {"width": tile[0], "height": tile[1], "columns": COLUMNS, "drawn": drawn},
         "attributes": [{"name": name, "values": list(codes[name])} for name in shown],
         "methods": [_method(method) for method in methods],
+        "maps": where,
         **_index(seeds, base_rates),
     }
     return Explorer(index=index, images=len(numbers), drawn=drawn)
@@ -197,9 +205,10 @@ def _answer(
     numbers: Mapping[int, int],
     attributes: Mapping[str, Sequence[str]],
     run: Path,
+    mapped: Mapping[tuple[int, str, str], Sequence[int]],
 ) -> list[Any]:
-    """For every question of a query: its command, what it is contrasted with, and the rankings of
-    all candidates, and of those that do not name the attribute."""
+    """For every question of a query: its command, what it is contrasted with, the rankings of all
+    candidates, and of those that do not name the attribute; and its maps, if it has any."""
 
     def ranking(question: Question, method: str, first: Found, last: Found) -> list[Any]:
         """The method, the largest score, images and scores, which of them carry the concept, and
@@ -230,6 +239,7 @@ def _answer(
             "; ".join(f"{name}={value}" for name, value in question.minus.items()),
             rankings(question, found.hits, found.lowest),
             rankings(question, found.unnamed, found.unnamed_lowest),
+            *([mapped[found.seed, *question.key]] if (found.seed, *question.key) in mapped else []),
         ]
         for question in query.questions
     ]

@@ -1,5 +1,6 @@
 """The page: ``web/page.html`` with style, script, tables and data put in; nothing from outside."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -11,7 +12,9 @@ from ctrak_jax.data.raw import Images
 from ctrak_jax.report import measures, tables
 from ctrak_jax.report.blocks import Blocks, data_uri, script_json
 from ctrak_jax.report.contact import has_all_sheets
+from ctrak_jax.report.explanation.maps import MapFiles
 from ctrak_jax.report.explorer import write_explorer
+from ctrak_jax.report.groups.section import ReportedGroups, group_views
 from ctrak_jax.report.labels import MAIN, label
 from ctrak_jax.report.read import Answers, Results, versions_of
 from ctrak_jax.run.retraining import LdsTable
@@ -26,6 +29,8 @@ def write_page(
     images: Images,
     attributes: Mapping[str, Sequence[str]],
     run: Path,
+    maps: MapFiles | None = None,
+    groups: Sequence[ReportedGroups] = (),
     contact: Sequence[Path] = (),
     chart: Path | None = None,
     lds: LdsTable | None = None,
@@ -41,6 +46,8 @@ def write_page(
         images: uint8 [N, H, W, 3], by dataset index.
         attributes: attribute name -> N values, by dataset index.
         run: the run's folder, as its commands are to name it.
+        maps: where the scores of some questions' first images come from.
+        groups: influence by columns of the data set.
         contact: the contact sheets of the first seed.
         chart: the picture of the main tables where there are both measures.
         lds: what retraining gave.
@@ -54,7 +61,9 @@ def write_page(
         lstrip_blocks=True,
     )
     blocks = Blocks(path.parent / "data")
-    explorer = write_explorer(blocks, seeds, images, attributes, results.base_rates, run=run)
+    explorer = write_explorer(
+        blocks, seeds, images, attributes, results.base_rates, run=run, maps=maps or {}
+    )
     page = environment.get_template("page.html").render(
         title=title,
         style=_own("page.css"),
@@ -76,6 +85,8 @@ def write_page(
         versions=versions_of([run, *(answers.folder for answers in seeds)]),
         main_tables=measures.main_tables(results),
         chart=data_uri(chart.read_bytes(), "png") if chart and results.unnamed else None,
+        groups=group_views(groups, images),
+        groups_command=shlex.join(["ctrak", "groups", str(run), "--by", "COLUMN"]),
         ladder=tables.ladder_table(results),
         plots=tables.plots(results.damping),
         without_embedding=tables.without_embedding(results),

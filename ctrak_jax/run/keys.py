@@ -52,7 +52,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "scores": ("methods", "references", *_TOLD, *_SCORE),
     "metrics": ("methods", "references", "controls", *_MEASURES, *_EVALUATE),
     "bootstrap": ("evaluate.bootstrap",),
-    "report": ("name", "methods", "references"),
+    "report": ("name", "methods", "references", *_of("report", "maps groups")),
     "counterfactual": _of("counterfactual", "remove methods scenarios among images"),
     "outputs": ("query.check", *_of("lds", "questions members images")),
     "lds": _of("lds", "subsets trainings share seed"),
@@ -87,7 +87,11 @@ RESULTS: dict[str, tuple[str, ...]] = {
 that it is computed from (the model's hash, the data set's fingerprint, the questions')."""
 
 
-UNSAID: dict[str, Any] = {"run.precision": "default"}
+UNSAID: dict[str, Any] = {
+    "run.precision": "default",
+    "report.maps": 0,
+    "report.groups": [],
+}
 """Settings that came later: at these values they stand in no key, so that keys without them stay as
 they are."""
 

@@ -13,6 +13,8 @@ from PIL import Image, ImageDraw
 
 from ctrak_jax.config import Config
 from ctrak_jax.report import write_report
+from ctrak_jax.report.explanation.maps import MapFiles
+from ctrak_jax.report.groups.section import ReportedGroups
 from ctrak_jax.report.page import write_page
 from ctrak_jax.report.read import Answers, Results, answers_of, results_of
 from ctrak_jax.run.dampings import DampingPoint
@@ -109,7 +111,13 @@ class FakeRun(NamedTuple):
     def results(self) -> Results:
         return results_of(read_metrics(self.out / "metrics.json"))
 
-    def page(self, *, title: str = "Synthetic") -> str:
+    def page(
+        self,
+        *,
+        title: str = "Synthetic",
+        maps: MapFiles | None = None,
+        groups: Sequence[ReportedGroups] = (),
+    ) -> str:
         """The page alone: the charts take most of a report's time."""
         path, *_ = write_page(
             self.out / "index.html",
@@ -119,6 +127,8 @@ class FakeRun(NamedTuple):
             images=self.images,
             attributes=self.attributes,
             run=self.out,
+            maps=maps,
+            groups=groups,
         )
         return path.read_text(encoding="utf-8")
 

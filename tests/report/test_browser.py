@@ -78,10 +78,10 @@ class Visit(NamedTuple):
     console: list[str]
 
 
-def visit(folder: Path, page: str, address: str, profile: Path) -> Visit:
+def visit(folder: Path, page: str, address: str, profile: Path, steps: str = STEPS) -> Visit:
     assert CHROMIUM is not None
     probed = folder / "probed.html"
-    probed.write_text(page.replace("</main>", f"</main>{STEPS}"), encoding="utf-8")
+    probed.write_text(page.replace("</main>", f"</main>{steps}"), encoding="utf-8")
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
     command += ["--window-size=390,800", "--virtual-time-budget=60000", "--dump-dom"]
     done = subprocess.run(

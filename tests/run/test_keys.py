@@ -107,6 +107,8 @@ def test_speed_memory_devices_and_evaluation_change_no_key():
         ({"evaluate": {"k": [3]}}, "metrics"),
         ({"evaluate": {"bootstrap": 200}}, "metrics"),
         ({"counterfactual": {"remove": 7}}, "counterfactual"),
+        ({"report": {"maps": 7}}, "report"),
+        ({"report": {"groups": ["artist"]}}, "report"),
         *(({"references": ["labels"]}, result) for result in ("scores", "metrics", "report")),
         ({"lds": {"images": 7}}, "outputs of a subset"),
         ({"lds": {"subsets": 7}}, "lds"),

@@ -159,6 +159,18 @@ def test_more_groups_than_memory_holds_are_refused(scored, monkeypatch):
         )
 
 
+def test_the_report_sums_the_mean_of_a_scenario_and_of_every_concept(scored):
+    config = scored.config.model_copy(update={"report": cfg.ReportConfig(groups=("color",))})
+    (found,) = groups.reported(replace(scored, config=config), averaged=False)
+    assert (found.scope, found.scenario) == ("local", "id")
+    assert list(found.concepts) == ["color: red", "shape: circle"]
+    for table, rows in zip(found.tables, ([0, 1, 2], [0, 2], [1]), strict=True):
+        assert table.k == 90
+        whole = groups.influence_of_groups(scored, "color", rows, "trak", 90)
+        assert table.rows == whole.overview
+    assert groups.reported(scored, averaged=False) == []
+
+
 DAMPINGS = {"shape": 10.0, "color": 0.5}
 WIDTH = 32
 

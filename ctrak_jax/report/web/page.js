@@ -41,21 +41,30 @@
     return (await block(`${kind}-${Math.floor(nth / size)}`))[list][nth % size];
   }
 
+  // A block with its picture, and one of the pictures that this is made of.
   const sheets = new Map();
-  function sheet(nth) {
-    if (!sheets.has(nth)) {
-      sheets.set(nth, block(`tiles-${nth}`).then(async (tiles) => {
-        if (!tiles.src) return { tiles };
+  function sheet(name) {
+    if (!sheets.has(name)) {
+      sheets.set(name, block(name).then(async (value) => {
+        if (!value.src) return { value };
         const picture = new Image();
         await new Promise((loaded, failed) => {
           picture.onload = loaded;
           picture.onerror = failed;
-          picture.src = tiles.src;
+          picture.src = value.src;
         });
-        return { tiles, picture };
+        return { value, picture };
       }));
     }
-    return sheets.get(nth);
+    return sheets.get(name);
+  }
+
+  function paint(canvas, picture, { width, height, columns }, nth) {
+    canvas.width = width;
+    canvas.height = height;
+    canvas.getContext("2d").drawImage(
+      picture, (nth % columns) * width, Math.floor(nth / columns) * height, width, height,
+      0, 0, width, height);
   }
 
   // Queries with what the index says of them; `number` counts through all seeds.
@@ -110,7 +119,8 @@
     const concept = concepts.find((c) => c.attribute === (get("attribute") || get("concept")))
       || concepts[0];
     const named = get("candidates") === "named";
-    return { run, query, concept, matching, named, method: get("method") };
+    const where = get("where") === "1";
+    return { run, query, concept, matching, named, where, method: get("method") };
   }
 
   function chip(parent, text, pressed, act) {
@@ -187,8 +197,8 @@
 
   async function fill(frame) {
     if (frame.title) return;
-    const { tile, score, place, carries } = frame.hit;
-    const { tiles, picture } = await sheet(Math.floor(tile / data.sizes.tiles));
+    const { tile, score, place, carries, map } = frame.hit;
+    const { value: tiles, picture } = await sheet(`tiles-${Math.floor(tile / data.sizes.tiles)}`);
     const nth = tile % data.sizes.tiles;
     frame.title = [
       `${place}, ${carries ? "carries the concept" : "does not carry the concept"}`,
@@ -198,14 +208,14 @@
     ].join("\n");
     const canvas = frame.firstChild;
     canvas.setAttribute("aria-label", frame.title);
-    const { width, height, columns, drawn } = data.tile;
-    if (!picture || tile >= drawn) {
+    if (map) {
+      paint(canvas, (await sheet(map.block)).picture, data.maps, map.nth);
+      frame.classList.add("mapped");
+    } else if (!picture || tile >= data.tile.drawn) {
       frame.append(make("span", "index", tiles.index[nth]));
-      return;
+    } else {
+      paint(canvas, picture, data.tile, nth);
     }
-    canvas.getContext("2d").drawImage(
-      picture, (nth % columns) * width, Math.floor(nth / columns) * height, width, height,
-      0, 0, width, height);
   }
 
   // Thumbnails are loaded when they come near the window.
@@ -229,10 +239,12 @@
     return frame;
   }
 
-  function drawRow([place, largest, tiles, scores, carriers, highs]) {
+  function drawRow([place, largest, tiles, scores, carriers, highs], maps) {
     const method = data.methods[place];
+    const mapped = maps && method.id === data.maps.method;
     const hits = tiles.map((tile, nth) => ({
       tile,
+      map: mapped && nth < highs ? { block: maps, nth } : null,
       score: (largest * scores[nth]) / data.sizes.shares,
       carries: carriers[nth] === "1",
       place: nth < highs ? `rank ${nth + 1}` : `rank ${nth - highs + 1} from the end`,
@@ -256,7 +268,52 @@
     return row;
   }
 
-  function drawRows(answer, { named, method, concept }) {
+  const quoted = (word) =>
+    (/^[\w.:=@%+,/-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`);
+
+  // Why a question has no maps to show, and the command that gives some; nothing where it has.
+  function lacking({ query, concept, run, named }, [, , , ofUnnamed, where]) {
+    const { explain, report, method, count } = data.maps;
+    if (query.scope === "global") return "A question about no image has no maps.";
+    if (where && (named || ofUnnamed.length === 0 || where[1])) return "";
+    if (where) return "These maps are of the ranking where conditions name the attribute.";
+    const words = [explain, `--query ${quoted(query.id)}`, `--concept ${quoted(concept.attribute)}`];
+    const main = data.methods.find((m) => m.id === method);
+    if (main && !main.main) words.push(`--method ${method}`);
+    if (data.runs.length > 1) words.push(`--seed ${data.runs[run].seed}`);
+    return `No maps of this question. Make a page of them: ${words.join(" ")}; or those of N `
+      + `questions in this report${count > 0 ? `, which has ${count}` : ""}: ${report} N`;
+  }
+
+  // The switch, its note, and the map over the query; gives the block of the maps to show.
+  function drawWhere(state, answer) {
+    if (!data.maps) return null;
+    const lacks = lacking(state, answer);
+    const on = state.where && !lacks;
+    at("where").checked = on;
+    at("where").disabled = Boolean(lacks);
+    at("where-switch").title = lacks || "Lay where the scores come from over the pictures (W)";
+    at("query-image").hidden = on;
+    at("query-map").hidden = !on;
+    at("where-note").replaceChildren();
+    if (!on) {
+      if (state.where) at("where-note").textContent = lacks;
+      return null;
+    }
+    const { short } = data.methods.find((m) => m.id === data.maps.method);
+    at("where-note").append(
+      make("span", "adds", "adds to the score"), make("span", "takes", "takes away"),
+      `Maps of ${short}’s first images, and of the query for all of them together; colours are `
+      + "scaled picture by picture.");
+    const name = `maps-${answer[4][0]}`;
+    sheet(name).then(({ value, picture }) => {
+      paint(at("query-map"), picture, data.maps, value.images);
+      at("query-map").setAttribute("aria-label", "where in the query the scores come from");
+    }, () => {});
+    return name;
+  }
+
+  function drawRows(answer, { named, method, concept }, maps) {
     const [, minus, ofAll, ofUnnamed] = answer;
     const notes = [];
     if (minus) notes.push(`Contrasted with ${minus}.`);
@@ -276,7 +333,7 @@
       return method ? id === method : !ablation || at("ladder").checked;
     });
     watch.disconnect();
-    at("rows").replaceChildren(...shown.map(drawRow));
+    at("rows").replaceChildren(...shown.map((ranking) => drawRow(ranking, maps)));
     if (shown.length === 0) at("rows").append(make("p", "quiet", "This method has no answer here."));
   }
 
@@ -308,7 +365,7 @@
       at("query-image").src = src;
       const answer = answers[state.query.concepts.indexOf(state.concept)];
       drawCommand(answer[0], state);
-      drawRows(answer, state);
+      drawRows(answer, state, drawWhere(state, answer));
       document.body.dataset.shown = state.query.id;
       document.body.dataset.address = location.hash;
     } catch (error) {
@@ -334,6 +391,11 @@
     const { query, concept } = read();
     const all = query ? query.concepts : [];
     if (all.length > 1) choose(all[(all.indexOf(concept) + 1) % all.length]);
+  }
+
+  function toggle() {
+    const { where } = read();
+    if (where || !at("where").disabled) go({ where: where ? "" : "1" });
   }
 
   // A filter leaves the query where it is, if it still matches.
@@ -387,12 +449,13 @@
     ArrowLeft: () => step(-1), k: () => step(-1),
     ArrowRight: () => step(1), j: () => step(1),
     c: nextConcept,
+    w: toggle,
     "/": () => { at("text").focus(); at("text").select(); },
     Escape: () => go(clear),
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.matches("select, input, textarea")) {
+    if (event.target.matches("select, input:not([type=checkbox]), textarea")) {
       if (event.key !== "Escape") return;
       event.target.blur();
       go(clear);
@@ -408,6 +471,8 @@
   at("ladder-switch").hidden = ablations === 0 || ablations === data.methods.length;
   at("ladder").checked = ablations === data.methods.length;
   at("ladder").addEventListener("change", draw);
+  at("where-switch").hidden = !data.maps;
+  at("where").addEventListener("change", toggle);
   at("previous").addEventListener("click", () => step(-1));
   at("next").addEventListener("click", () => step(1));
   at("copy").addEventListener("click", copy);

@@ -89,39 +89,49 @@ class BothParts(NamedTuple):
     query: Parts
 
 
+class Programs(NamedTuple):
+    """Equation (9.2) of training samples and of a question, compiled at their first calls.
+
+    Attributes:
+        spec: the training gradient.
+        train: (batch, z) -> the parts.
+        query: (item, z) -> the parts.
+    """
+
+    spec: GradientSpec
+    train: Callable[..., Parts]
+    query: Callable[..., Parts]
+
+
+def programs_of(ctx: Context, denoiser: Denoiser, how: Answering) -> Programs:
+    """Those of a method, as whose features it ranks by are made."""
+    spec, null = table_of(ctx.config, how.variant)[how.method].train, ctx.inputs.null
+    assert spec is not None
+    assert how.spec is not None
+    placed = ctx.placed(denoiser)
+    network, weights = placed.network, devices.put_for_one(placed.params, ctx.mesh, placed.specs)
+    train = partial(train_parts, ctx.recipe, network, spec=spec, null=null)
+    query = partial(query_parts, ctx.query_recipe("local"), network, spec=how.spec, null=null)
+    return Programs(
+        spec, partial(jax.jit(train), params=weights), partial(jax.jit(query), params=weights)
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Explainer:
     """Takes scores of one method apart, for question after question by the same programs.
 
     Attributes:
         ctx: the run.
-        denoiser: its model.
-        how: the method, its query gradient, and whose features it ranks by.
+        how: the method, and whose features it ranks by.
         features: those.
+        programs: of the method.
     """
 
     ctx: Context
-    denoiser: Denoiser
     how: Answering
     features: TrainingFeatures
-
-    @cached_property
-    def spec(self) -> GradientSpec:
-        """The training gradient."""
-        found = table_of(self.ctx.config, self.how.variant)[self.how.method].train
-        assert found is not None
-        return found
-
-    @cached_property
-    def _compiled(self) -> tuple[Callable[..., Parts], Callable[..., Parts]]:
-        ctx, null = self.ctx, self.ctx.inputs.null
-        placed = ctx.placed(self.denoiser)
-        network, spec = placed.network, self.how.spec
-        assert spec is not None
-        weights = devices.put_for_one(placed.params, ctx.mesh, placed.specs)
-        train = partial(train_parts, ctx.recipe, network, spec=self.spec, null=null)
-        query = partial(query_parts, ctx.query_recipe("local"), network, spec=spec, null=null)
-        return partial(jax.jit(train), params=weights), partial(jax.jit(query), params=weights)
+    programs: Programs
 
     def parts(
         self,
@@ -140,8 +150,8 @@ class Explainer:
             own: the training images' solved features [sample, proj].
             advance: called with 1 after each of the two.
         """
-        of_training, of_query = self._compiled
-        guided = self.spec.path == "inversion" and self.spec.condition == "own"
+        spec, of_training, of_query = self.programs
+        guided = spec.path == "inversion" and spec.condition == "own"
         train = self._samples.batch(rows, guided=guided)
         image = jax.tree.map(lambda leaf: leaf[0], asking.batch(self.ctx))
         image = image._replace(
@@ -184,7 +194,8 @@ def explain(
     assert how.damping is not None
     answered = answered or ranked_by_features(ctx, denoiser, asking, how)
     features, vectors = answered.features, answered.solution.vectors()[0]
-    explainer = Explainer(ctx=ctx, denoiser=denoiser, how=how, features=features)
+    programs = programs_of(ctx, denoiser, how)
+    explainer = Explainer(ctx=ctx, how=how, features=features, programs=programs)
     samples, scores = map(np.asarray, answered.ranking)
     index = np.asarray(ctx.candidates(how.variant).train_index)
     times = np.asarray(ctx.recipe.grid.recorded)

@@ -1,20 +1,24 @@
 """What the training images of one artist, licence or source did together."""
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import chain, product
+from typing import get_args
 
 import numpy as np
 
-from ctrak_jax import fisher
+from ctrak_jax import fisher, hosts
 from ctrak_jax.attribution import groups
 from ctrak_jax.data.dataset import Grouping
 from ctrak_jax.errors import UsageError
-from ctrak_jax.log import meter
+from ctrak_jax.log import logger, meter
 from ctrak_jax.methods import METHODS
+from ctrak_jax.report.explanation.maps import mapped_method
 from ctrak_jax.report.groups import GroupRow, GroupTable
+from ctrak_jax.report.groups.section import ReportedGroups
 from ctrak_jax.report.groups.table import ALL
 from ctrak_jax.run.dampings import read_dampings
 from ctrak_jax.run.features import in_memory, solve, weighed_scores
-from ctrak_jax.run.questions import Question, Scope
+from ctrak_jax.run.questions import Question, Scenario, Scope
 from ctrak_jax.run.tops import Hit
 from ctrak_jax.run.variants import MAIN, Variant
 from ctrak_jax.stages import score, unnamed
@@ -23,6 +27,10 @@ from ctrak_jax.store import score_blocks
 
 FIRST = 8
 """First images that are kept of every group."""
+DEPTH = 100
+"""k of the report's shares."""
+CONCEPTS = 24
+"""With more of them the report has no tables of its own for each."""
 MEMORY = 2**30
 """Bytes that a solve may take, and the sums of all groups."""
 CELLS = 2**21
@@ -58,7 +66,13 @@ def chosen_rows(
 
 
 def influence_of_groups(
-    ctx: Context, by: str, rows: Sequence[int], method: str, depth: int
+    ctx: Context,
+    by: str,
+    rows: Sequence[int],
+    method: str,
+    depth: int,
+    *,
+    each: bool = True,
 ) -> GroupTable:
     """The influence of every group of training images on questions of the run.
 
@@ -68,6 +82,7 @@ def influence_of_groups(
         rows: of the questions.
         method: whose scores.
         depth: k of the shares.
+        each: of several questions, on every one beside their mean.
 
     Raises:
         UsageError: no such column or method, a bad ``depth``, too many groups, or a question that
@@ -82,7 +97,7 @@ def influence_of_groups(
     questions = ctx.questions()
     with meter("scores", count) as bar:
         blocks = _scores(ctx, method, questions, rows)
-        found = summed(blocks, len(rows), grouping, depth, bar.advance)
+        found = summed(blocks, len(rows), grouping, depth, bar.advance, each=each)
     return GroupTable(
         by=by,
         method=method,
@@ -101,22 +116,25 @@ def summed(
     grouping: Grouping,
     depth: int,
     advance: object = None,
+    *,
+    each: bool = True,
 ) -> groups.GroupInfluence:
     """The influence of every group from scores [query, sample] in blocks; of several questions
-    first on their mean.
+    first on their mean, and then on ``each``, or on the mean alone.
 
     Raises:
         UsageError: too many groups, or a question that has no scores.
     """
     mean = queries > 1
+    kept = queries + mean if each or not mean else 1
     size = {"depth": depth, "first": FIRST}
-    needed = groups.state_bytes(queries + mean, len(grouping.names), **size)
+    needed = groups.state_bytes(kept, len(grouping.names), **size)
     if needed > MEMORY:
         raise UsageError(
             f"--by has {len(grouping.names):,} values, which take {needed / 2**30:.1f} GiB for "
             f"{queries} questions; name fewer by --query and --concept, or another column."
         )
-    sums = groups.start(queries + mean, len(grouping.names), **size)
+    sums = groups.start(kept, len(grouping.names), **size)
     step = max(1, CELLS // (queries + mean))
     for block in blocks:
         for first in range(0, len(block.rows), step):
@@ -127,7 +145,7 @@ def summed(
                     "the method does not answer every question; name others by --query."
                 )
             if mean:
-                scores = np.concatenate([scores.mean(0, keepdims=True), scores])
+                scores = np.concatenate([scores.mean(0, keepdims=True), scores])[:kept]
             inside = grouping.numbers[offset : offset + scores.shape[1]]
             sums = groups.update(sums, scores, inside, offset)
         if callable(advance):
@@ -184,8 +202,9 @@ def group_rows(
     keys: Sequence[tuple[str, str]],
     index: np.ndarray,
 ) -> list[GroupRow]:
-    """Question by question, the largest total first."""
-    named = [*([(ALL, ALL)] if len(keys) > 1 else []), *keys]
+    """Question by question, the largest total first; of several those of the mean before them, or
+    alone where ``found`` has no others."""
+    named = [*([(ALL, ALL)] if len(keys) > 1 else []), *keys][: len(found.total)]
     return [
         _row(found, place, group, name, grouping.names[group], index)
         for place, name in enumerate(named)
@@ -219,3 +238,47 @@ def _row(
         base_rate=float(found.base_rate[group]),
         first=[Hit(int(i), float(value)) for i, value in hits],
     )
+
+
+def reported(ctx: Context, *, averaged: bool) -> list[ReportedGroups]:
+    """Influence by every column of ``report.groups`` on the report questions of each scenario: on
+    their mean, and on the mean of those about each concept; of local questions where there are
+    any.
+
+    Args:
+        ctx: the run, whose scores are there, or the average of its models.
+        averaged: is it the latter?
+    """
+    columns, method = ctx.config.report.groups, mapped_method(ctx.config.methods)
+    if not columns or method is None:
+        return []
+    if hosts.count() > 1 and not ctx.config.score.keep_all:
+        logger.warning("report.groups: no scores are kept; call `ctrak report` in one process")
+        return []
+    questions = ctx.questions()
+    scope: Scope = "local" if any(q.about == "local" for q in questions) else "global"
+    depth = min(DEPTH, len(ctx.dataset.train_index))
+    found: list[ReportedGroups] = []
+    for column, scenario in product(columns, get_args(Scenario)):
+        rows: dict[str, list[int]] = {}
+        for row, q in enumerate(questions):
+            if (q.about, q.split, q.scenario) == (scope, "report", scenario):
+                rows.setdefault(f"{q.attribute}: {q.value}", []).append(row)
+        if not rows:
+            continue
+        asked = {"": sorted(chain.from_iterable(rows.values()))}
+        if 1 < len(rows) <= CONCEPTS:
+            asked |= dict(sorted(rows.items()))
+        tables = {
+            name: influence_of_groups(ctx, column, chosen, method, depth, each=False)
+            for name, chosen in asked.items()
+        }
+        one = ReportedGroups(
+            scope=scope,
+            scenario=scenario,
+            overall=tables.pop(""),
+            concepts=tables,
+            averaged=averaged,
+        )
+        found.append(one)
+    return found
