@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": "precision@k with intervals, damping curves, controls: metrics.json",
     "report": "the page and the pictures",
     "tune": "train a LoRA on a folder of images with captions (text-to-image)",
+    "customise": "teach a text-to-image model concepts as new tokens, in the layout of AbC",
     "attribute": "one question to an existing feature store",
     "explain": "where the scores of one answer come from: maps, noise levels, layers",
     "groups": "influence of an artist's, a licence's, a source's images together: groups.json",

@@ -1,6 +1,7 @@
 """Configuration: a file per group of settings with their rules, ``rules`` between them, the whole
 in ``settings``, and how it is read and written in ``file``."""
 
+from ctrak_jax.config.customise import CustomiseConfig as CustomiseConfig
 from ctrak_jax.config.data import DataConfig as DataConfig
 from ctrak_jax.config.file import RENAMED as RENAMED
 from ctrak_jax.config.file import RENAMED_VALUES as RENAMED_VALUES

@@ -8,6 +8,7 @@ from pydantic import model_validator
 from pydantic.fields import FieldInfo
 
 from ctrak_jax.config.base import Section
+from ctrak_jax.config.customise import CustomiseConfig
 from ctrak_jax.config.data import DataConfig
 from ctrak_jax.config.model import ModelConfig, ScheduleConfig
 from ctrak_jax.config.presets import PRESETS, below
@@ -58,6 +59,7 @@ class Config(Section):
     autoencoder: AutoencoderConfig = AutoencoderConfig()
     encode: EncodeConfig = EncodeConfig()
     tune: TuneConfig = TuneConfig()
+    customise: CustomiseConfig = CustomiseConfig()
     trajectory: TrajectoryConfig = TrajectoryConfig()
     gradient: GradientConfig = GradientConfig()
     projection: ProjectionConfig = ProjectionConfig()

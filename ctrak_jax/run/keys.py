@@ -35,6 +35,10 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "autoencoder": _of("autoencoder", "steps batch learning_rate adam_learning_rate kl"),
     "tuning": _of("tune", "steps batch learning_rate rank alpha include text_encoder")
     + _of("tune", "condition_dropout"),
+    "inversion of concepts": _of("customise", "vectors steps batch learning_rate seed"),
+    "customised pictures": _of("customise", "images first_seed")
+    + _of("trajectory", "steps")
+    + _of("query", "sampling_guidance"),
     "compute": ("model.dtype", "run.precision"),
     "encoding": _of("encode", "flip dtype"),
     "query-images": _SCHEDULE
@@ -69,6 +73,8 @@ RESULTS: dict[str, tuple[str, ...]] = {
     "text-to-image model": ("network", "training", "autoencoder"),
     "published model": ("network",),
     "tuned LoRA": ("compute", "tuning"),
+    "customised token": ("compute", "inversion of concepts"),
+    "customised pictures": ("compute", "customised pictures"),
     "encoded": ("encoding",),
     "query images": ("compute", "query-images"),
     "features": _FEATURES,

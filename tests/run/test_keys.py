@@ -27,10 +27,11 @@ CHANGE_NOTHING = {
 PLACES = {
     *("out", "store.url", "similarity.clip", "model.checkpoint", "model.folder", "model.vae"),
     *("model.prediction", "model.lora", "model.lora_scale"),
-    *("query.reward", "query.masks", "similarity.template"),
+    *("query.reward", "query.masks", "similarity.template", "customise.concepts"),
+    *(f"customise.{name}" for name in ("kind", "initial", "token", "train_prompt", "prompts")),
 }
 """Where something is, and how it is read; keys have the content of a checkpoint, of what is given
-beside it, of a CLIP model, of a reward's files and words, and of masks."""
+beside it, of a CLIP model, of a reward's files and words, of masks and of a concept."""
 ELSEWHERE = ("data.", "run.", "mesh.")
 """Sections that stand in keys by the data set's fingerprint and the seed, or in none."""
 LISTED = {name for names in SETTINGS.values() for name in names}

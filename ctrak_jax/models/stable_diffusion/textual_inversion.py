@@ -10,7 +10,7 @@ Source: Gal et al. 2022.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors.numpy import save_file
 
 from ctrak_jax.errors import UsageError
@@ -46,7 +46,7 @@ def add_tokens(
 ) -> Component[CLIPText]:
     """The text encoder with more tokens, numbered after those it has, by their vectors."""
     network, old = text.network, _tokenizer(text)
-    pieces = {token: _pieces(token, len(rows)) for token, rows in embeddings.items()}
+    pieces = {token: pieces_of(token, len(rows)) for token, rows in embeddings.items()}
     names = Counter([*old.vocabulary, *chain(*pieces.values())])
     for token, rows in embeddings.items():
         if not token or token.split() != [token]:
@@ -73,7 +73,8 @@ def add_tokens(
     return Component(grown, part.merge({TABLE: rows}, part.others))
 
 
-def _pieces(token: str, vectors: int) -> tuple[str, ...]:
+def pieces_of(token: str, vectors: int) -> tuple[str, ...]:
+    """The tokens that a token of several vectors stands for."""
     return (token, *(f"{token}_{number}" for number in range(1, vectors)))
 
 
@@ -120,38 +121,87 @@ def train_embedding(
     """
     if len(prompts) != len(x0):
         raise UsageError(f"{len(prompts)} prompts for {len(x0)} latents; give one prompt a latent.")
-    if vectors < 1:
-        raise UsageError(f"vectors={vectors} of token {token!r} must be at least 1.")
-    start = jnp.tile(_embedding_of(text, initial), (vectors, 1))
-    begun = add_tokens(text, {token: start})
-    network, part = begun.network, select(begun.params, (TABLE,))
-    first = len(_tokenizer(text).vocabulary)
-    numbers = np.arange(first, first + vectors)
-    tokens = np.stack([network.tokens(prompt) for prompt in prompts])
-    for prompt, row in zip(prompts, tokens, strict=True):
-        if not np.isin(numbers, row).all():
-            raise UsageError(
-                f"the prompt {prompt!r} does not hold the token {token!r} within its "
-                f"{network.length} tokens; write it there."
-            )
+    new = begin(text, token, initial, vectors)
+    tokens = np.stack([new.tokens(prompt) for prompt in prompts])
 
     def predict(rows: Params, frozen: Params, x: Image, t: Timestep, index: Array) -> Image:
         denoiser, table, others, tokens = frozen
-        encoder = part.merge({TABLE: table.at[numbers].set(rows)}, others)
-        return eps_fn(denoiser, x, t, network.apply(encoder, tokens[index]))
+        return eps_fn(denoiser, x, t, new.embed(rows, table, others, tokens[index]))
 
-    frozen = (params, part.params[TABLE], part.others, jnp.asarray(tokens))
-    tuned = tune(predict, start, frozen, schedule, rule, x0, steps=steps, batch=batch, key=key)
+    frozen = (params, *new.frozen, jnp.asarray(tokens))
+    tuned = tune(predict, new.rows, frozen, schedule, rule, x0, steps=steps, batch=batch, key=key)
     return Learned(add_tokens(text, {token: tuned.params}), *tuned)
 
 
-def _embedding_of(text: Component[CLIPText], word: str) -> Float[Array, " width"]:
-    _, end, *_ = text.network.tokens("")
-    tokens = text.network.tokens(word)[1:].tolist()
+class NewToken(NamedTuple):
+    """A text encoder with a token that is to be trained.
+
+    Attributes:
+        token: as it is written in prompts.
+        network: the encoder, whose tokenizer knows the token.
+        numbers: of the token's vectors, int [vector].
+        rows: its vectors at the start [vector, width].
+        frozen: the embedding table, whose rows ``numbers`` are not read, and all other parameters.
+        merge: the selection's.
+    """
+
+    token: str
+    network: CLIPText
+    numbers: np.ndarray
+    rows: Float[Array, "vector width"]
+    frozen: tuple[Array, dict[str, Array]]
+    merge: Callable[[dict[str, Array], dict[str, Array]], Params]
+
+    def tokens(self, prompt: str) -> Int[np.ndarray, " token"]:
+        """Token numbers of a prompt.
+
+        Raises:
+            UsageError: the token is not among them.
+        """
+        found = self.network.tokens(prompt)
+        if not np.isin(self.numbers, found).all():
+            raise UsageError(
+                f"the prompt {prompt!r} does not hold the token {self.token!r} within its "
+                f"{self.network.length} tokens; write it there."
+            )
+        return found
+
+    def embed(
+        self, rows: Array, table: Array, others: Params, tokens: Int[Array, " token"]
+    ) -> Float[Array, "token width"]:
+        """The embedding of a text; a function of the vectors."""
+        params = self.merge({TABLE: jnp.asarray(table).at[self.numbers].set(rows)}, others)
+        return self.network.apply(params, tokens)
+
+
+def begin(text: Component[CLIPText], token: str, initial: str, vectors: int = 1) -> NewToken:
+    """A new token, whose vectors are all the embedding of the word ``initial``."""
+    if vectors < 1:
+        raise UsageError(f"vectors={vectors} of token {token!r} must be at least 1.")
+    rows = jnp.tile(_embedding_of(text, initial), (vectors, 1))
+    begun, first = add_tokens(text, {token: rows}), len(_tokenizer(text).vocabulary)
+    part = select(begun.params, (TABLE,))
+    frozen, numbers = (part.params[TABLE], part.others), np.arange(first, first + vectors)
+    return NewToken(token, begun.network, numbers, rows, frozen, part.merge)
+
+
+def token_of(tokenize: huggingface.Tokenizer, word: str) -> int:
+    """The number of a word that is one token.
+
+    Raises:
+        UsageError: it is none, or several.
+    """
+    _, end, *_ = tokenize("")
+    tokens = tokenize(word)[1:].tolist()
     found = tokens[: tokens.index(end)] if end in tokens else tokens
     if len(found) != 1:
         raise UsageError(
             f"initial={word!r} is {len(found)} tokens of the text encoder, expected one; try a "
             "common word such as 'toy'."
         )
-    return jnp.asarray(select(text.params, (TABLE,)).params[TABLE])[found[0]]
+    return found[0]
+
+
+def _embedding_of(text: Component[CLIPText], word: str) -> Float[Array, " width"]:
+    table = select(text.params, (TABLE,)).params[TABLE]
+    return jnp.asarray(table)[token_of(_tokenizer(text), word)]

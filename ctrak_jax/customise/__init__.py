@@ -1,0 +1,308 @@
+"""Textual inversion of many concepts, written in AbC's own layout: what `ctrak abc` reads.
+
+A concept's token and its generated pictures are each made again where their inputs have changed,
+and skipped where not. The list of tasks names the concepts that are finished.
+"""
+
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from safetensors.numpy import save
+
+from ctrak_jax.config import Config, dump
+from ctrak_jax.config.recipes import grid_of
+from ctrak_jax.customise import layout
+from ctrak_jax.customise.concepts import Concept, read_concepts
+from ctrak_jax.customise.layout import ConceptFiles
+from ctrak_jax.customise.training import Illustrator, TokenTrainer
+from ctrak_jax.data.abc.squares import squares
+from ctrak_jax.devices import local_mesh
+from ctrak_jax.errors import UsageError
+from ctrak_jax.inputs.encoder import BatchEncoder
+from ctrak_jax.log import deadline, logger, meter, stage
+from ctrak_jax.models import Denoiser
+from ctrak_jax.models.architecture import Architecture, architecture_of, model_files_of
+from ctrak_jax.models.stable_diffusion import ModelFiles, load_network, text_tokenizer
+from ctrak_jax.models.stable_diffusion.embedding_files import load_embeddings
+from ctrak_jax.models.stable_diffusion.textual_inversion import add_tokens, pieces_of, token_of
+from ctrak_jax.precision import policy_of
+from ctrak_jax.progress import Meter, Overall, tracked
+from ctrak_jax.run.keys import published_key, settings_of
+from ctrak_jax.run.model_file import parameter_sha256
+from ctrak_jax.store.files import plain, require_writable, write_atomically
+
+__all__ = ["Customised", "run"]
+
+SIDE_BY_SIDE = 8
+"""Pictures encoded, generated and decoded at once."""
+
+
+class Customised(NamedTuple):
+    """A concept in the folder, and the loss of the same batches before and after its training."""
+
+    concept: Concept
+    before: float
+    after: float
+
+
+def run(config: Config, out: Path) -> list[Customised]:
+    """Customise the model of a config to its concepts, and write ``out``.
+
+    Raises:
+        UsageError: there is no model or no concept, or a concept cannot be trained on the model.
+        OutOfTime: the command's time is up; finished concepts are kept.
+    """
+    files = _base(config)
+    concepts = read_concepts(config.customise)
+    _require_tokens(files, concepts, config.customise.vectors)
+    layout.refuse_others(out)
+    work = _Workshop(config, files, out)
+    exemplars = {concept: _Exemplars(concept, work.side) for concept in concepts}
+    require_writable(out)
+    write_atomically(out / "customise.json", json.dumps(work.about, indent=1) + "\n")
+    for concept, found in exemplars.items():
+        ConceptFiles(out, concept).copy_exemplars(found.contents)
+    layout.write_entries(out, concepts, work.seeds)
+    todo = {c: work.missing(c, exemplars[c]) for c in concepts}
+    done = [concept for concept in concepts if not todo[concept]]
+    layout.write_tasks(out, concepts, work.seeds, done)
+    total = {
+        "step": sum("token" in parts for parts in todo.values()) * config.customise.steps,
+        "picture": sum("pictures" in parts for parts in todo.values()) * len(work.seeds),
+    }
+    with tracked(out, "customise", Overall(("customise",))) as overall:
+        overall.begin("customise")
+        if len(done) < len(concepts):
+            with (
+                stage(out, "customise", work.mesh.size) as record,
+                meter("customise", total) as bar,
+            ):
+                for concept in [c for c in concepts if todo[c]]:
+                    if record.samples:
+                        deadline.check()
+                    work.complete(concept, exemplars[concept], todo[concept], bar)
+                    done = [c for c in concepts if c in done or c is concept]
+                    layout.write_tasks(out, concepts, work.seeds, done)
+                    record.samples += 1
+    write_atomically(out / "customise.yaml", dump(config))
+    return [work.told(concept) for concept in concepts]
+
+
+def _base(config: Config) -> ModelFiles:
+    """The files of the model that is customised."""
+    model = config.model
+    if model.kind != "text-to-image" or model.checkpoint is None:
+        raise UsageError(
+            "customise trains tokens on a text-to-image model.checkpoint, there is none; give a "
+            "Stable Diffusion, or the model of an earlier run: --model.kind text-to-image "
+            "--model.checkpoint runs/text-to-image/model."
+        )
+    return model_files_of(model, model.checkpoint)
+
+
+def _require_tokens(files: ModelFiles, concepts: Sequence[Concept], vectors: int) -> None:
+    """Refuse what the text encoder's vocabulary stands against, before anything is read."""
+    tokenize = text_tokenizer(files)
+    for concept in concepts:
+        try:
+            token_of(tokenize, concept.initial)
+        except UsageError as error:
+            raise UsageError(f"concept {concept.name!r}: {error}") from None
+        for piece in pieces_of(concept.token, vectors):
+            if piece in tokenize.vocabulary:
+                raise UsageError(
+                    f"concept {concept.name!r}: token {piece!r} exists already; give the new one "
+                    "another name, such as '<cat-toy>'."
+                )
+
+
+class _Exemplars:
+    """A concept's pictures: the files' bytes, and the pixels that the model is given."""
+
+    def __init__(self, concept: Concept, side: int) -> None:
+        """Read and decode them all: an unreadable one is found before anything is computed."""
+        self.contents = [file.read_bytes() for file in concept.pictures]
+        self.images = squares(concept.pictures, side)
+
+    @property
+    def hashes(self) -> list[str]:
+        return [hashlib.sha256(content).hexdigest() for content in self.contents]
+
+
+class _Workshop:
+    """Makes what a concept's folders hold."""
+
+    def __init__(self, config: Config, files: ModelFiles, out: Path) -> None:
+        self._config, self._files, self._out = config, files, out
+        self._settings = settings = config.customise
+        self.mesh = local_mesh(config.run.devices)
+        if settings.batch % self.mesh.size:
+            raise UsageError(
+                f"customise.batch={settings.batch} must be a multiple of the {self.mesh.size} "
+                "devices."
+            )
+        self.seeds = range(settings.first_seed, settings.first_seed + settings.images)
+        self._encoder = BatchEncoder(files, self.mesh, SIDE_BY_SIDE)
+
+    @cached_property
+    def side(self) -> int:
+        """Of a picture, in pixels."""
+        return self._architecture.sample[0] * self._encoder.codecs.image.network.shrink
+
+    @cached_property
+    def _model(self) -> dict[str, Any]:
+        """What the model is: a key's part."""
+        text, image = self._encoder.codecs
+        parts = {"unet": self._denoiser.params, "text": text.params, "vae": image.params}
+        hashes = {name: parameter_sha256(params) for name, params in parts.items()}
+        return {**published_key(self._config), **hashes}
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the folder says of itself."""
+        return {
+            "written_by": "ctrak customise",
+            "model": plain(self._model),
+            "settings": self._config.customise.model_dump(mode="json"),
+        }
+
+    def missing(self, concept: Concept, exemplars: _Exemplars) -> tuple[str, ...]:
+        """What of a concept is to be made: its token, its pictures, both or nothing."""
+        files, key = ConceptFiles(self._out, concept), self._token_key(concept, exemplars)
+        record = _record(files.record)
+        there = [files.embedding, *(files.picture(seed) for seed in self.seeds)]
+        fresh = record.get("made_from") == key and _sha256(there[0]) == record.get("sha256")
+        if record and not fresh:
+            changed = [k for k in key if record.get("made_from", {}).get(k) != key[k]]
+            reason = f"other inputs ({', '.join(changed)})" if changed else "a file since changed"
+            logger.info("concept %s was made from %s: it is made again", concept.name, reason)
+        if not fresh:
+            return "token", "pictures"
+        pictures = _record(files.pictures_record)
+        key = self._pictures_key(concept, record["sha256"])
+        return (
+            ()
+            if pictures.get("made_from") == key and all(file.is_file() for file in there)
+            else ("pictures",)
+        )
+
+    def complete(
+        self, concept: Concept, exemplars: _Exemplars, parts: Sequence[str], bar: Meter
+    ) -> None:
+        """Make what is missing of a concept; its record comes last."""
+        files = ConceptFiles(self._out, concept)
+        if "token" in parts:
+            files.record.unlink(missing_ok=True)
+            latents = self._encoder.encode(exemplars.images)
+            found = self._trainer.train(concept, latents, bar)
+            content = save({concept.token: found.rows})
+            write_atomically(files.embedding, content)
+            said = {
+                "made_from": self._token_key(concept, exemplars),
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "loss": {"before": found.before, "after": found.after},
+            }
+            write_atomically(files.record, json.dumps(said, indent=1) + "\n")
+            logger.info("%s: loss %.4f -> %.4f", concept.name, found.before, found.after)
+        self._draw(concept, files, bar)
+
+    def told(self, concept: Concept) -> Customised:
+        """What there is to say of a finished concept."""
+        loss = _record(ConceptFiles(self._out, concept).record)["loss"]
+        return Customised(concept, loss["before"], loss["after"])
+
+    def _draw(self, concept: Concept, files: ConceptFiles, bar: Meter) -> None:
+        shutil.rmtree(files.pictures_record.parent, ignore_errors=True)
+        if not self.seeds:
+            images = np.zeros((0, self.side, self.side, 3), np.uint8)
+        else:
+            text = add_tokens(self._encoder.codecs.text, load_embeddings(files.embedding))
+            prompts = [layout.prompt_of(concept, n) for n in range(len(self.seeds))]
+            images = self._illustrator.draw(text, prompts, self.seeds)
+        for seed, image in zip(self.seeds, images, strict=True):
+            content = io.BytesIO()
+            Image.fromarray(image).save(content, "PNG")
+            write_atomically(files.picture(seed), content.getvalue())
+        key = self._pictures_key(concept, _sha256(files.embedding))
+        write_atomically(files.pictures_record, json.dumps({"made_from": key}, indent=1) + "\n")
+        bar.advance(len(self.seeds), "picture")
+
+    def _token_key(self, concept: Concept, exemplars: _Exemplars) -> dict[str, Any]:
+        """What a token's vectors depend on."""
+        found = {
+            **self._model,
+            **settings_of(self._config, "customised token"),
+            **{name: getattr(concept, name) for name in ("name", "token", "initial")},
+            "train_prompt": concept.train_prompt,
+            "pictures": exemplars.hashes,
+        }
+        return plain(found)
+
+    def _pictures_key(self, concept: Concept, embedding: str | None) -> dict[str, Any]:
+        """What the generated pictures depend on."""
+        found = {
+            **self._model,
+            **settings_of(self._config, "customised pictures"),
+            "embedding": embedding,
+            "prompts": concept.prompts,
+        }
+        return plain(found)
+
+    @cached_property
+    def _architecture(self) -> Architecture:
+        config = self._config
+        return architecture_of(
+            config.model,
+            config.schedule,
+            files=self._files,
+            image_shape=(0, 0, 3),
+            condition_size=0,
+            precision=policy_of(config.run.precision),
+        )
+
+    @cached_property
+    def _denoiser(self) -> Denoiser:
+        architecture = self._architecture
+        params = load_network(self._files, architecture.compute).params
+        return architecture.denoiser(params, self.mesh)
+
+    @cached_property
+    def _trainer(self) -> TokenTrainer:
+        where = self._encoder.codecs.text, self._architecture.schedule
+        return TokenTrainer(self._denoiser, *where, self._settings, self.mesh)
+
+    @cached_property
+    def _illustrator(self) -> Illustrator:
+        architecture, config = self._architecture, self._config
+        schedule = architecture.schedule
+        return Illustrator(
+            self._denoiser,
+            self._encoder,
+            schedule,
+            grid_of(config, schedule),
+            config.query.sampling_guidance,
+            architecture.sample,
+            self.mesh,
+            min(SIDE_BY_SIDE, len(self.seeds)),
+        )
+
+
+def _record(file: Path) -> Mapping[str, Any]:
+    """A record, or an empty one where it is missing or damaged: what it is of is made again."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _sha256(file: Path) -> str | None:
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
