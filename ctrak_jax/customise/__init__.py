@@ -9,7 +9,7 @@ import io
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from ctrak_jax.config import Config, dump
 from ctrak_jax.config.recipes import grid_of
 from ctrak_jax.customise import layout
-from ctrak_jax.customise.concepts import Concept, read_concepts
+from ctrak_jax.customise.concepts import NewConcept, read_concepts
 from ctrak_jax.customise.layout import ConceptFiles
 from ctrak_jax.customise.training import Illustrator, TokenTrainer
 from ctrak_jax.data.abc.squares import squares
@@ -48,7 +48,7 @@ SIDE_BY_SIDE = 8
 class Customised(NamedTuple):
     """A concept in the folder, and the loss of the same batches before and after its training."""
 
-    concept: Concept
+    concept: NewConcept
     before: float
     after: float
 
@@ -65,7 +65,7 @@ def run(config: Config, out: Path) -> list[Customised]:
     _require_tokens(files, concepts, config.customise.vectors)
     layout.refuse_others(out)
     work = _Workshop(config, files, out)
-    exemplars = {concept: _Exemplars(concept, work.side) for concept in concepts}
+    exemplars = {concept: _Pictures(concept, work.side) for concept in concepts}
     require_writable(out)
     write_atomically(out / "customise.json", json.dumps(work.about, indent=1) + "\n")
     for concept, found in exemplars.items():
@@ -74,26 +74,38 @@ def run(config: Config, out: Path) -> list[Customised]:
     todo = {c: work.missing(c, exemplars[c]) for c in concepts}
     done = [concept for concept in concepts if not todo[concept]]
     layout.write_tasks(out, concepts, work.seeds, done)
-    total = {
-        "step": sum("token" in parts for parts in todo.values()) * config.customise.steps,
-        "picture": sum("pictures" in parts for parts in todo.values()) * len(work.seeds),
-    }
     with tracked(out, "customise", Overall(("customise",))) as overall:
         overall.begin("customise")
         if len(done) < len(concepts):
-            with (
-                stage(out, "customise", work.mesh.size) as record,
-                meter("customise", total) as bar,
-            ):
-                for concept in [c for c in concepts if todo[c]]:
-                    if record.samples:
-                        deadline.check()
-                    work.complete(concept, exemplars[concept], todo[concept], bar)
-                    done = [c for c in concepts if c in done or c is concept]
-                    layout.write_tasks(out, concepts, work.seeds, done)
-                    record.samples += 1
+            _complete(work, exemplars, todo)
     write_atomically(out / "customise.yaml", dump(config))
     return [work.told(concept) for concept in concepts]
+
+
+def _complete(
+    work: "_Workshop",
+    exemplars: Mapping[NewConcept, "_Pictures"],
+    todo: Mapping[NewConcept, tuple[str, ...]],
+) -> None:
+    """Make what is missing of every concept; the list of tasks grows by each."""
+    concepts, steps = list(todo), work.config.customise.steps
+    total = {
+        "step": sum("token" in parts for parts in todo.values()) * steps,
+        "picture": sum("pictures" in parts for parts in todo.values()) * len(work.seeds),
+    }
+    done = {concept for concept in concepts if not todo[concept]}
+    with (
+        stage(work.out, "customise", work.mesh.size) as record,
+        meter("customise", total) as bar,
+    ):
+        for concept in [c for c in concepts if todo[c]]:
+            if record.samples:
+                deadline.check()
+            work.complete(concept, exemplars[concept], todo[concept], bar)
+            done.add(concept)
+            finished = [c for c in concepts if c in done]
+            layout.write_tasks(work.out, concepts, work.seeds, finished)
+            record.samples += 1
 
 
 def _base(config: Config) -> ModelFiles:
@@ -108,7 +120,7 @@ def _base(config: Config) -> ModelFiles:
     return model_files_of(model, model.checkpoint)
 
 
-def _require_tokens(files: ModelFiles, concepts: Sequence[Concept], vectors: int) -> None:
+def _require_tokens(files: ModelFiles, concepts: Sequence[NewConcept], vectors: int) -> None:
     """Refuse what the text encoder's vocabulary stands against, before anything is read."""
     tokenize = text_tokenizer(files)
     for concept in concepts:
@@ -124,10 +136,10 @@ def _require_tokens(files: ModelFiles, concepts: Sequence[Concept], vectors: int
                 )
 
 
-class _Exemplars:
+class _Pictures:
     """A concept's pictures: the files' bytes, and the pixels that the model is given."""
 
-    def __init__(self, concept: Concept, side: int) -> None:
+    def __init__(self, concept: NewConcept, side: int) -> None:
         """Read and decode them all: an unreadable one is found before anything is computed."""
         self.contents = [file.read_bytes() for file in concept.pictures]
         self.images = squares(concept.pictures, side)
@@ -141,7 +153,7 @@ class _Workshop:
     """Makes what a concept's folders hold."""
 
     def __init__(self, config: Config, files: ModelFiles, out: Path) -> None:
-        self._config, self._files, self._out = config, files, out
+        self.config, self._files, self.out = config, files, out
         self._settings = settings = config.customise
         self.mesh = local_mesh(config.run.devices)
         if settings.batch % self.mesh.size:
@@ -163,7 +175,7 @@ class _Workshop:
         text, image = self._encoder.codecs
         parts = {"unet": self._denoiser.params, "text": text.params, "vae": image.params}
         hashes = {name: parameter_sha256(params) for name, params in parts.items()}
-        return {**published_key(self._config), **hashes}
+        return {**published_key(self.config), **hashes}
 
     @property
     def about(self) -> dict[str, Any]:
@@ -171,12 +183,12 @@ class _Workshop:
         return {
             "written_by": "ctrak customise",
             "model": plain(self._model),
-            "settings": self._config.customise.model_dump(mode="json"),
+            "settings": self.config.customise.model_dump(mode="json"),
         }
 
-    def missing(self, concept: Concept, exemplars: _Exemplars) -> tuple[str, ...]:
+    def missing(self, concept: NewConcept, exemplars: _Pictures) -> tuple[str, ...]:
         """What of a concept is to be made: its token, its pictures, both or nothing."""
-        files, key = ConceptFiles(self._out, concept), self._token_key(concept, exemplars)
+        files, key = ConceptFiles(self.out, concept), self._token_key(concept, exemplars)
         record = _record(files.record)
         there = [files.embedding, *(files.picture(seed) for seed in self.seeds)]
         fresh = record.get("made_from") == key and _sha256(there[0]) == record.get("sha256")
@@ -195,14 +207,14 @@ class _Workshop:
         )
 
     def complete(
-        self, concept: Concept, exemplars: _Exemplars, parts: Sequence[str], bar: Meter
+        self, concept: NewConcept, exemplars: _Pictures, parts: Sequence[str], bar: Meter
     ) -> None:
         """Make what is missing of a concept; its record comes last."""
-        files = ConceptFiles(self._out, concept)
+        files = ConceptFiles(self.out, concept)
         if "token" in parts:
             files.record.unlink(missing_ok=True)
             latents = self._encoder.encode(exemplars.images)
-            found = self._trainer.train(concept, latents, bar)
+            found = self._trainer.train(concept, latents, partial(bar.advance, kind="step"))
             content = save({concept.token: found.rows})
             write_atomically(files.embedding, content)
             said = {
@@ -214,12 +226,12 @@ class _Workshop:
             logger.info("%s: loss %.4f -> %.4f", concept.name, found.before, found.after)
         self._draw(concept, files, bar)
 
-    def told(self, concept: Concept) -> Customised:
+    def told(self, concept: NewConcept) -> Customised:
         """What there is to say of a finished concept."""
-        loss = _record(ConceptFiles(self._out, concept).record)["loss"]
+        loss = _record(ConceptFiles(self.out, concept).record)["loss"]
         return Customised(concept, loss["before"], loss["after"])
 
-    def _draw(self, concept: Concept, files: ConceptFiles, bar: Meter) -> None:
+    def _draw(self, concept: NewConcept, files: ConceptFiles, bar: Meter) -> None:
         shutil.rmtree(files.pictures_record.parent, ignore_errors=True)
         if not self.seeds:
             images = np.zeros((0, self.side, self.side, 3), np.uint8)
@@ -235,22 +247,22 @@ class _Workshop:
         write_atomically(files.pictures_record, json.dumps({"made_from": key}, indent=1) + "\n")
         bar.advance(len(self.seeds), "picture")
 
-    def _token_key(self, concept: Concept, exemplars: _Exemplars) -> dict[str, Any]:
+    def _token_key(self, concept: NewConcept, exemplars: _Pictures) -> dict[str, Any]:
         """What a token's vectors depend on."""
         found = {
             **self._model,
-            **settings_of(self._config, "customised token"),
+            **settings_of(self.config, "customised token"),
             **{name: getattr(concept, name) for name in ("name", "token", "initial")},
             "train_prompt": concept.train_prompt,
             "pictures": exemplars.hashes,
         }
         return plain(found)
 
-    def _pictures_key(self, concept: Concept, embedding: str | None) -> dict[str, Any]:
+    def _pictures_key(self, concept: NewConcept, embedding: str | None) -> dict[str, Any]:
         """What the generated pictures depend on."""
         found = {
             **self._model,
-            **settings_of(self._config, "customised pictures"),
+            **settings_of(self.config, "customised pictures"),
             "embedding": embedding,
             "prompts": concept.prompts,
         }
@@ -258,7 +270,7 @@ class _Workshop:
 
     @cached_property
     def _architecture(self) -> Architecture:
-        config = self._config
+        config = self.config
         return architecture_of(
             config.model,
             config.schedule,
@@ -281,7 +293,7 @@ class _Workshop:
 
     @cached_property
     def _illustrator(self) -> Illustrator:
-        architecture, config = self._architecture, self._config
+        architecture, config = self._architecture, self.config
         schedule = architecture.schedule
         return Illustrator(
             self._denoiser,

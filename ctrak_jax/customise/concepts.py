@@ -30,7 +30,7 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 TOKEN = re.compile(r"<[^<>\s]+>")
 
 
-class Concept(NamedTuple):
+class NewConcept(NamedTuple):
     """A concept and its exemplars; prompts hold its token."""
 
     name: str
@@ -42,7 +42,7 @@ class Concept(NamedTuple):
     prompts: tuple[str, ...]
 
 
-def read_concepts(settings: CustomiseConfig) -> tuple[Concept, ...]:
+def read_concepts(settings: CustomiseConfig) -> tuple[NewConcept, ...]:
     """The concepts of a config, in order.
 
     Raises:
@@ -98,7 +98,9 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{path}: entry {number}", row | lists
 
 
-def _concept(row: Mapping[str, Any], base: Path, place: str, settings: CustomiseConfig) -> Concept:
+def _concept(
+    row: Mapping[str, Any], base: Path, place: str, settings: CustomiseConfig
+) -> NewConcept:
     unknown = [key for key in row if key not in KEYS]
     if unknown:
         raise UsageError(f"{place}: unknown key {unknown[0]!r}, expected {', '.join(KEYS)}.")
@@ -122,7 +124,7 @@ def _concept(row: Mapping[str, Any], base: Path, place: str, settings: Customise
     prompts = [
         _prompt(text, token, initial, place) for text in (template, *(said["prompts"] or ()))
     ]
-    return Concept(
+    return NewConcept(
         name=name,
         kind=said["kind"],
         pictures=_pictures(said.get("pictures", ()), base, f"{place}: concept {name!r}"),

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ctrak_jax.customise.concepts import Concept
+from ctrak_jax.customise.concepts import NewConcept
 from ctrak_jax.errors import UsageError
 from ctrak_jax.store.files import write_atomically
 
@@ -41,7 +41,7 @@ class ConceptFiles(NamedTuple):
     """The files of a concept below ``root``, and what the lists call them."""
 
     root: Path
-    concept: Concept
+    concept: NewConcept
 
     @property
     def case(self) -> AbcCase:
@@ -112,7 +112,7 @@ def refuse_others(root: Path) -> None:
         )
 
 
-def write_entries(root: Path, concepts: Sequence[Concept], seeds: Sequence[int]) -> None:
+def write_entries(root: Path, concepts: Sequence[NewConcept], seeds: Sequence[int]) -> None:
     """The lists of the concepts, each with its exemplars and its pictures of some seeds."""
     for kind, case in CASES.items():
         files = [ConceptFiles(root, concept) for concept in concepts if concept.kind == kind]
@@ -133,7 +133,7 @@ def write_entries(root: Path, concepts: Sequence[Concept], seeds: Sequence[int])
 
 
 def write_tasks(
-    root: Path, concepts: Sequence[Concept], seeds: Sequence[int], done: Iterable[Concept]
+    root: Path, concepts: Sequence[NewConcept], seeds: Sequence[int], done: Iterable[NewConcept]
 ) -> None:
     """The questions: the pictures of the concepts that are ``done``."""
     places = {
@@ -158,6 +158,6 @@ def write_tasks(
     write_atomically(root / TASKS, json.dumps(tasks, indent=1) + "\n")
 
 
-def prompt_of(concept: Concept, number: int) -> str:
+def prompt_of(concept: NewConcept, number: int) -> str:
     """The prompt of a concept's picture of some number."""
     return concept.prompts[number % len(concept.prompts)]

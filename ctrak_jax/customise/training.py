@@ -6,7 +6,7 @@ resumed command can change them.
 """
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from jaxtyping import Float
 from ctrak_jax import devices
 from ctrak_jax.attribution import guidance_of
 from ctrak_jax.config import CustomiseConfig
-from ctrak_jax.customise.concepts import Concept
+from ctrak_jax.customise.concepts import NewConcept
 from ctrak_jax.data import ShuffledRows
 from ctrak_jax.errors import StoreError
 from ctrak_jax.inputs.encoder import BatchEncoder
@@ -28,7 +28,6 @@ from ctrak_jax.models import Denoiser
 from ctrak_jax.models.stable_diffusion import CLIPText, Component
 from ctrak_jax.models.stable_diffusion.textual_inversion import NewToken, begin
 from ctrak_jax.models.training import OptimizerSpec, optimizer
-from ctrak_jax.progress import Meter
 from ctrak_jax.schedule import Schedule, add_noise
 from ctrak_jax.trajectory import Grid, sample
 from ctrak_jax.typing import Array, Params, PRNGKey
@@ -68,8 +67,13 @@ class TokenTrainer:
         self._frozen: Any = None
         self._step: Any = None
 
-    def train(self, concept: Concept, latents: np.ndarray, bar: Meter) -> LearnedToken:
+    def train(
+        self, concept: NewConcept, latents: np.ndarray, advance: Callable[[int], None]
+    ) -> LearnedToken:
         """Train a concept's token on its exemplars' latents [picture, h, w, c].
+
+        Args:
+            advance: told how many steps are done.
 
         Raises:
             StoreError: the loss is not finite.
@@ -99,11 +103,11 @@ class TokenTrainer:
                 state, loss = self._step(self._frozen, state, tokens, batch, step_key)
                 losses.append(loss)
             _require_finite(jnp.stack(losses), concept, first + count)
-            bar.advance(count, "step")
+            advance(count)
         return LearnedToken(np.asarray(state[0], np.float32), before, judged(state))
 
     def _batches(
-        self, concept: Concept, latents: np.ndarray, first: int, count: int
+        self, concept: NewConcept, latents: np.ndarray, first: int, count: int
     ) -> Iterator[Array]:
         """Latents [batch, h, w, c] of some steps."""
         settings = self._settings
@@ -113,7 +117,7 @@ class TokenTrainer:
             spec = devices.samples_spec(self._mesh)
             yield devices.put(jnp.asarray(latents[step_rows]), self._mesh, spec)
 
-    def _key(self, concept: Concept) -> PRNGKey:
+    def _key(self, concept: NewConcept) -> PRNGKey:
         name = zlib.crc32(concept.name.encode())
         return jax.random.fold_in(jax.random.key(self._settings.seed), name)
 
@@ -147,7 +151,7 @@ class TokenTrainer:
         self._step = step
 
 
-def _require_finite(losses: Float[Array, " step"], concept: Concept, step: int) -> None:
+def _require_finite(losses: Float[Array, " step"], concept: NewConcept, step: int) -> None:
     if not np.isfinite(np.asarray(losses)).all():
         raise StoreError(
             f"concept {concept.name!r}: the loss is not finite before step {step}; lower "
