@@ -131,6 +131,25 @@ def test_a_block_has_every_overlay_and_that_of_the_query(
     assert pointing == [(0, MAPPED[0], [0, 0])]
 
 
+def test_maps_of_latents_lie_over_the_whole_picture(run: FakeRun, tmp_path: Path) -> None:
+    """A quarter of the resolution; positive on the left alone."""
+    files = with_maps(run, tmp_path)
+    (path,) = files.values()
+    whole = read_maps(path)
+    assert whole is not None
+    maps = np.zeros((10, SIZE // 4, SIZE // 4), np.float32)
+    maps[..., : SIZE // 8] = 1.0
+    write_maps(path, "key", QuestionMaps(index=whole.index, maps=maps, query_maps=maps))
+    block = inline(run.page(maps=files)).blocks["maps-0"]
+    picture = Image.open(io.BytesIO(base64.b64decode(block["src"].split(",")[1]))).convert("RGB")
+    sheet = np.asarray(picture).astype(int)
+    for nth in range(11):
+        y, x = SIZE * (nth // 4), SIZE * (nth % 4)
+        tile = sheet[y : y + SIZE, x : x + SIZE]
+        assert np.abs(tile[:, : SIZE // 4] - POSITIVE).max() <= 4
+        assert np.ptp(tile[:, -SIZE // 4 :], axis=-1).max() <= 4  # grey
+
+
 def test_maps_of_other_images_are_not_shown(run: FakeRun, tmp_path: Path) -> None:
     files = with_maps(run, tmp_path)
     (path,) = files.values()

@@ -20,7 +20,8 @@ from ctrak_jax.run.dampings import Damping, write_dampings
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.questions import Question, Scope, Split, write_questions
 from ctrak_jax.run.variants import MAIN, unnamed
-from ctrak_jax.stages import score
+from ctrak_jax.score import standardised
+from ctrak_jax.stages import ensemble, score
 from ctrak_jax.stages.ask import groups
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store import FeatureStore, Place, write_scores
@@ -169,6 +170,23 @@ def test_the_report_sums_the_mean_of_a_scenario_and_of_every_concept(scored):
         whole = groups.influence_of_groups(scored, "color", rows, "trak", 90)
         assert table.rows == whole.overview
     assert groups.reported(scored, averaged=False) == []
+
+
+def test_sums_of_averages_are_above_or_below_the_mean_image(scored, tmp_path):
+    """Averaged scores are standardised: all groups of a question add up to 0."""
+    ctx = ensemble.context_of(tmp_path, [scored])
+    assert ctx.folder.root == tmp_path / "ensemble"
+    write_questions(ctx.folder.questions, ASKED)
+    kept = score.read_scores(scored.folder.scores("trak"))
+    write_scores(ctx.folder.scores("trak"), np.asarray(standardised(kept)))
+    table = groups.influence_of_groups(ctx, "color", [0, 2], "trak", 10)
+    values = np.array(scored.dataset.raw.attributes["color"])[scored.dataset.train_index]
+    for name in ("one", "two"):
+        of = {row.group: row.total for row in table.rows if row.query == name}
+        own = kept[[q.query for q in ASKED].index(name)].astype(float)
+        red = ((own - own.mean()) / own.std())[values == "red"].sum()
+        assert of["red"] == pytest.approx(red, abs=1e-4)
+        assert of["red"] + of["blue"] == pytest.approx(0, abs=1e-4)
 
 
 DAMPINGS = {"shape": 10.0, "color": 0.5}
