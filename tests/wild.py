@@ -41,3 +41,13 @@ def sd3() -> Path:
 def flux() -> Path:
     """Small models in the layout of FLUX.1-dev and schnell, with references."""
     return _unpacked("flux.tar.xz")
+
+
+def dit_xl() -> Path:
+    """A small class-conditional model in the layout of DiT-XL/2, with references."""
+    return _unpacked("dit_xl.tar.xz")
+
+
+def sdxl() -> Path:
+    """A small model in the layout of Stable Diffusion XL, with references."""
+    return _unpacked("sdxl.tar.xz")
