@@ -18,17 +18,23 @@ class GradientSpec(NamedTuple):
     """What makes up the gradient of a training sample or a query.
 
     Attributes:
-        loss: a name in :mod:`ctrak_jax.reward`; ``slider`` is the concept's.
+        loss: a name in :mod:`ctrak_jax.reward`; ``slider`` is the concept's, ``reward`` any other
+            reward of the concept.
         path: ``forward`` noising or DDIM ``inversion``.
         normalise: divide each timestep's gradient by its norm before summing.
         condition: what a training sample is denoised under, its own or the null condition; a query
             always has its own.
     """
 
-    loss: Literal["dsm", "l2", "l1", "mean", "dps", "slider"]
+    loss: Literal["dsm", "l2", "l1", "mean", "dps", "slider", "reward"]
     path: StatePath
     normalise: bool
     condition: Told = "own"
+
+    @property
+    def knows_concept(self) -> bool:
+        """Is the gradient another one for every concept of an image? It has a target shift then."""
+        return self.loss in ("slider", "reward")
 
 
 class Method(NamedTuple):
@@ -56,6 +62,10 @@ _SLIDER_FORWARD = GradientSpec("slider", "forward", False)
 _SLIDER_INVERSION = GradientSpec("slider", "inversion", False)
 
 _SLIDER_NORMALISED = GradientSpec("slider", "inversion", True)
+_REWARD = GradientSpec("reward", "inversion", True)
+
+CONCEPT_METHODS = ("concept-trak", "reward")
+"""Concept-TRAK as its questions are asked: by the slider, or by another reward."""
 
 
 def concept_trak(path: StatePath, condition: Told) -> Method:
@@ -65,8 +75,15 @@ def concept_trak(path: StatePath, condition: Told) -> Method:
     return Method(GradientSpec("dps", path, True, condition), _SLIDER_NORMALISED)
 
 
+def concept_methods(path: StatePath, condition: Told) -> dict[str, Method]:
+    """The same, and the questions by another reward to the same training features."""
+    slider = concept_trak(path, condition)
+    methods = (slider, slider._replace(query=_REWARD))
+    return dict(zip(CONCEPT_METHODS, methods, strict=True))
+
+
 METHODS: dict[str, Method] = {
-    "concept-trak": concept_trak("forward", "null"),
+    **concept_methods("forward", "null"),
     "trak": Method(_DSM, _DSM),
     "d-trak": Method(_L2, _L2),
     "das": Method(_L1, _L1, error_weight="sum"),

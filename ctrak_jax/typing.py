@@ -65,3 +65,6 @@ class LayersFn(Protocol):
 
 Reward = Callable[[Image], Scalar]
 """A differentiable reward of one image (or latent): larger means more of the concept."""
+
+TargetReward = Callable[[Image, Any], Scalar]
+"""A :data:`Reward` that is told which concept is meant, by arrays (its target)."""

@@ -32,7 +32,7 @@ from ctrak_jax.precision import EXACT
 from ctrak_jax.projection.transpose import transpose_leaves
 from ctrak_jax.reward import linearise
 from ctrak_jax.trajectory import Path
-from ctrak_jax.typing import Array, Cond, Image, Params, Timestep
+from ctrak_jax.typing import Array, Cond, Image, Params, TargetReward, Timestep
 
 
 class Parts(NamedTuple):
@@ -109,6 +109,7 @@ def query_parts(
     z: Float[Array, "sample proj"],
     *,
     null: Cond | None = None,
+    reward: TargetReward | None = None,
 ) -> Parts:
     """Equation (9.2) for one question: which part of its image each training sample accounts for,
     mean over the question's members.
@@ -121,6 +122,7 @@ def query_parts(
         item: ONE image and ONE concept: the fields of :class:`QueryBatch` without their first axes.
         z: the solved features of training samples.
         null: the condition that guidance is against, where there is guidance.
+        reward: as for :func:`ctrak_jax.query_features`.
 
     Returns:
         parts that sum to <phi, z> of every sample, to rounding.
@@ -131,7 +133,7 @@ def query_parts(
         key = member_key(recipe, item, number)
         drawn = query_member(recipe, functions.exact_fn, chosen, item, null, key)
         terms = query_terms(
-            recipe, network, functions, chosen, drawn, item.cond, item.minus, item.mask, [spec]
+            recipe, network, functions, chosen, drawn, item.cond, item.concepts, [spec], reward
         )
 
         states = states_of(functions, chosen, terms[spec], spec.normalise, recipe.time_chunk)

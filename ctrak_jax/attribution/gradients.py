@@ -15,7 +15,7 @@ from ctrak_jax.projection import Projection, project_leaves
 from ctrak_jax.reward import Contrast, Loss
 from ctrak_jax.schedule import Schedule, implied_prediction
 from ctrak_jax.trajectory import Path
-from ctrak_jax.typing import Array, Cond, EpsFn, Image, LayersFn, Params
+from ctrak_jax.typing import Array, Cond, EpsFn, Image, LayersFn, Params, Reward
 
 
 def loss_of(
@@ -25,9 +25,18 @@ def loss_of(
     minus: Cond,
     scale: float,
     contrast: Contrast | None = None,
+    rated: Reward | None = None,
 ) -> Loss:
-    """A loss of the method table for one sample; all after ``x0`` is the slider's alone
-    (:func:`ctrak_jax.reward.slider`)."""
+    """A loss of the method table for one sample; ``minus``, ``scale`` and ``contrast`` are the
+    slider's alone (:func:`ctrak_jax.reward.slider`), ``rated`` is the reward of ``reward``.
+
+    Raises:
+        ValueError: ``reward`` without one.
+    """
+    if loss == "reward":
+        if rated is None:
+            raise ValueError("a gradient of the loss reward needs a reward: pass reward.")
+        return reward.reward_x0(rated, schedule)
     losses = {
         "dsm": lambda: reward.dsm(schedule, x0),
         "l2": reward.l2,

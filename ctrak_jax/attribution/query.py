@@ -15,7 +15,7 @@ from ctrak_jax.attribution.recipe import QueryRecipe, guidance_of
 from ctrak_jax.methods import GradientSpec
 from ctrak_jax.reward import Mixture, contrast_of, within
 from ctrak_jax.trajectory import Path, forward_path, invert, sample
-from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, PRNGKey
+from ctrak_jax.typing import Array, Cond, EpsFn, Image, Params, PRNGKey, TargetReward
 
 
 class QueryBatch(NamedTuple):
@@ -28,7 +28,8 @@ class QueryBatch(NamedTuple):
         index: numbers that fix their noise [image].
         mask: the part of the image that each concept is asked about, 1 inside and 0 outside
             [image, concept, height, width] at the resolution of ``x0``; None for all of it. It
-            restricts the slider alone, the one gradient that knows the concept.
+            restricts the gradients that know the concept alone, which have a target shift.
+        target: what tells a reward each concept [image, concept, ...]; None without a reward.
     """
 
     x0: Any
@@ -36,6 +37,20 @@ class QueryBatch(NamedTuple):
     minus: Mixture
     index: Any
     mask: Any = None
+    target: Any = None
+
+    @property
+    def concepts(self) -> "AskedConcept":
+        """What is asked about, of an image or of several."""
+        return AskedConcept(self.minus, self.mask, self.target)
+
+
+class AskedConcept(NamedTuple):
+    """A concept that is asked about: ``minus``, ``mask`` and ``target`` of :class:`QueryBatch`."""
+
+    minus: Any
+    mask: Any = None
+    target: Any = None
 
 
 def mixtures(groups: Sequence[Sequence[Array]]) -> Mixture:
@@ -113,20 +128,21 @@ def query_terms(
     chosen: dict[str, Any],
     member: Member,
     cond: Cond,
-    minus: Cond,
-    mask: Array | None,
+    asked: AskedConcept,
     specs: Sequence[GradientSpec],
+    reward: TargetReward | None = None,
 ) -> dict[GradientSpec, Term]:
     """What the gradients of one member of a question are taken of."""
     contrast = None
     if network.mixed:
-        contrast = contrast_of(functions.exact_fn, chosen, cond, minus)
+        contrast = contrast_of(functions.exact_fn, chosen, cond, asked.minus)
+    rated = None if reward is None else lambda x0_hat: reward(x0_hat, asked.target)
 
     def term(spec: GradientSpec) -> Term:
         x0, path = member.x0, member.paths[spec.path]
-        loss = loss_of(spec.loss, recipe.schedule, x0, minus, recipe.scale, contrast)
-        if mask is not None and spec.loss == "slider":
-            loss = within(loss, mask)
+        loss = loss_of(spec.loss, recipe.schedule, x0, asked.minus, recipe.scale, contrast, rated)
+        if asked.mask is not None and spec.knows_concept:
+            loss = within(loss, asked.mask)
         return Term(loss, path, cond)
 
     return {spec: term(spec) for spec in specs}
@@ -139,10 +155,12 @@ def query_features(
     specs: Sequence[GradientSpec],
     batch: QueryBatch,
     null: Cond | None = None,
+    reward: TargetReward | None = None,
 ) -> Float[Array, "image concept spec proj"]:
     """Features of a batch of queries: mean over members of the gradient summed over time.
 
-    Only the slider knows the concept; every other gradient is one for all concepts of an image.
+    Only the slider and a reward know the concept; every other gradient is one for all concepts of
+    an image.
 
     Args:
         recipe: schedule, grid, projection, scope and members.
@@ -151,9 +169,14 @@ def query_features(
         specs: the query gradients, such as ``METHODS["concept-trak"].query``.
         batch: the images and concepts.
         null: the condition that guidance is against, where there is guidance.
+        reward: of what the network sees, told the concept by ``batch.target``; for the gradients
+            whose loss is ``reward``.
+
+    Raises:
+        ValueError: there is such a gradient, and no reward.
     """
-    shared = [spec for spec in specs if spec.loss != "slider"]
-    by_concept = [spec for spec in specs if spec.loss == "slider"]
+    shared = [spec for spec in specs if not spec.knows_concept]
+    by_concept = [spec for spec in specs if spec.knows_concept]
     chosen, functions = params.chosen, network.given(params.others)
 
     def one(item: QueryBatch) -> dict[GradientSpec, Any]:
@@ -161,11 +184,9 @@ def query_features(
             key = member_key(recipe, item, number)
             member = query_member(recipe, functions.exact_fn, chosen, item, null, key)
 
-            def of(
-                wanted: Sequence[GradientSpec], minus: Cond, mask: Array | None
-            ) -> dict[GradientSpec, Any]:
+            def of(wanted: Sequence[GradientSpec], asked: AskedConcept) -> dict[GradientSpec, Any]:
                 terms = query_terms(
-                    recipe, network, functions, chosen, member, item.cond, minus, mask, wanted
+                    recipe, network, functions, chosen, member, item.cond, asked, wanted, reward
                 )
                 return gradients_of(
                     functions.layers_fn,
@@ -176,9 +197,8 @@ def query_features(
                     network.precision.gradients,
                 )
 
-            alone = jax.tree.map(lambda leaf: leaf[None], of(shared, item.cond, None))
-            by_mask = partial(of, by_concept)
-            return alone | jax.vmap(by_mask)(item.minus, item.mask)
+            alone = jax.tree.map(lambda leaf: leaf[None], of(shared, AskedConcept(item.cond)))
+            return alone | jax.vmap(partial(of, by_concept))(item.concepts)
 
         return _mean_over(gradients, recipe.members)
 

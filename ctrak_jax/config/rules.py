@@ -129,6 +129,18 @@ def _unnamed_candidates_are_enough(config: "Config") -> str | None:
     return f"{wrong}lower evaluate.k" if count is not None and count < deepest else None
 
 
+def _reward_is_given(config: "Config") -> str | None:
+    wrong = "methods has reward, but query.reward=slider names no other reward; write "
+    needed = "reward" in config.methods and config.query.reward == "slider"
+    return f"{wrong}query.reward: python:FILE.py:function, or leave it out" if needed else None
+
+
+def _reward_is_asked(config: "Config") -> str | None:
+    needed = config.data.kind == "abc" and config.query.reward != "slider"
+    wrong = "data.kind=abc asks by its tasks' prompts, so query.reward is not used; leave it out"
+    return wrong if needed else None
+
+
 def _ensemble_has_several_models(config: "Config") -> str | None:
     if not config.score.ensemble:
         return None
@@ -145,6 +157,7 @@ RULES: tuple[Callable[["Config"], str | None], ...] = (
     _unnamed_attributes_are_asked_about,
     *(_top_lists_are_deep_enough, _wrong_label_has_scores),
     _references_are_possible,
+    *(_reward_is_given, _reward_is_asked),
     *(_hidden_carriers_have_scores, _unlabelled_are_hidden),
     *(_unnamed_candidates_are_enough, _ensemble_has_several_models),
 )

@@ -29,7 +29,7 @@ from ctrak_jax.config.scoring import (
 )
 from ctrak_jax.config.training import AutoencoderConfig, EncodeConfig, TrainConfig, TuneConfig
 from ctrak_jax.config.trajectory import GradientConfig, ProjectionConfig, TrajectoryConfig
-from ctrak_jax.methods import METHODS, Method, concept_trak
+from ctrak_jax.methods import CONCEPT_METHODS, METHODS, Method, concept_methods
 
 
 class Config(Section):
@@ -90,7 +90,8 @@ class Config(Section):
     def guided(self) -> bool:
         """Are training samples inverted under their own condition, guided against negatives?"""
         t = self.trajectory
-        if "concept-trak" in self.methods and t.path == "inversion" and t.condition != "null":
+        asked = any(name in self.methods for name in CONCEPT_METHODS)
+        if asked and t.path == "inversion" and t.condition != "null":
             return True
         specs = [self.table[name].train for name in self.methods]
         return any(s.path == "inversion" and s.condition == "own" for s in specs if s is not None)
@@ -109,9 +110,7 @@ class Config(Section):
         """Everything that ranks, with Concept-TRAK as this config sets it where no attribute is
         left out."""
         t = self.trajectory
-        return METHODS | {
-            "concept-trak": concept_trak(t.path, "own" if t.condition == "own" else "null")
-        }
+        return METHODS | concept_methods(t.path, "own" if t.condition == "own" else "null")
 
     @property
     def timesteps(self) -> int:
@@ -123,6 +122,18 @@ class Config(Section):
     def _above_preset(cls, given: Any) -> Any:
         preset = given.get("preset") if isinstance(given, dict) else None
         return below(preset, given) if isinstance(preset, str) and preset in PRESETS else given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_the_reward(cls, given: Any) -> Any:
+        """A reward is asked by the method of that name."""
+        query = given.get("query") if isinstance(given, dict) else None
+        asked = query.get("reward") if isinstance(query, dict) else getattr(query, "reward", None)
+        if asked in (None, "slider"):
+            return given
+        methods = given.get("methods", cls.model_fields["methods"].default)
+        named = not isinstance(methods, (list, tuple)) or "reward" in methods
+        return given if named else given | {"methods": [*methods, "reward"]}
 
     def problems(self) -> Iterator[str]:
         yield from filter(None, (rule(self) for rule in RULES))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ctrak_jax.attribution.train import passes
 from ctrak_jax.config import Config
-from ctrak_jax.methods import GradientSpec, Method, concept_trak, train_specs
+from ctrak_jax.methods import GradientSpec, Method, concept_methods, train_specs
 
 
 class Variant(NamedTuple):
@@ -84,7 +84,7 @@ def table_of(config: Config, variant: Variant = MAIN) -> dict[str, Method]:
     t = config.trajectory
     if variant.without is None or t.condition != "unnamed":
         return config.table
-    return config.table | {"concept-trak": concept_trak(t.path, "own")}
+    return config.table | concept_methods(t.path, "own")
 
 
 def featurized_in(config: Config, method: str, variant: Variant, count: int) -> Variant:

@@ -7,6 +7,7 @@ concept that is no attribute is asked of the main features, under the null condi
 
 from dataclasses import replace
 
+from ctrak_jax.methods import CONCEPT_METHODS
 from ctrak_jax.run.dampings import Damping, mean_curve, read_dampings
 from ctrak_jax.run.tops import read_tops, write_tops
 from ctrak_jax.run.variants import Variant, unnamed
@@ -17,7 +18,7 @@ from ctrak_jax.store import read_scores, write_scores
 def answering(ctx: Context, method: str) -> list[Variant]:
     """The variants that answer a method's main questions: those that rank all candidates."""
     config = ctx.config
-    if method != "concept-trak" or config.trajectory.condition != "unnamed":
+    if method not in CONCEPT_METHODS or config.trajectory.condition != "unnamed":
         return []
     count = len(ctx.dataset.train_index)
     return [variant for variant in unnamed(config) if variant.ranks_all(count)]

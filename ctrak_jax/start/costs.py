@@ -98,7 +98,7 @@ def questions(config: Config, side: int, images: int, concepts: int) -> float:
     specs = [spec for name in config.methods if (spec := METHODS[name].query) is not None]
     passes = config.trajectory.steps
     for spec in specs:
-        asked = concepts if spec.loss == "slider" else 1
+        asked = concepts if spec.knows_concept else 1
         repeated = config.query.repetitions if spec.path == "inversion" else 1
         path = inverted if spec.path == "inversion" else 0
         passes += repeated * (path + asked * times * (GRADIENT + 1))

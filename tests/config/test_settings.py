@@ -17,13 +17,15 @@ SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
 # Round trip
 
+METHODS = [name for name in ATTRIBUTION if name != "reward"]
+"""Those that need no further setting."""
 positive = st.floats(1e-6, 1e12)
 words = st.text(min_size=1, max_size=8)
 configs = st.builds(
     Config,
     name=st.text(max_size=20),
     out=st.none() | st.just(Path("some/where")),
-    methods=st.lists(st.sampled_from(list(ATTRIBUTION)), min_size=1, unique=True).map(tuple),
+    methods=st.lists(st.sampled_from(METHODS), min_size=1, unique=True).map(tuple),
     controls=st.sampled_from([(), ("wrong-label",), ("no-condition-embedding", "wrong-label")]),
     run=st.builds(
         cfg.RunConfig, seeds=st.lists(st.integers(0, 99), min_size=1, unique=True).map(tuple)
@@ -81,3 +83,19 @@ def test_shipped_configs_load(path):
 def test_a_config_cannot_be_changed(holder, field, value):
     with pytest.raises(pydantic.ValidationError):
         setattr(holder, field, value)
+
+
+@pytest.mark.parametrize(
+    ("methods", "expected"),
+    [
+        (None, ("concept-trak", "trak", "d-trak", "das", "reward")),
+        (["trak"], ("trak", "reward")),
+        (["reward", "trak"], ("reward", "trak")),
+    ],
+)
+def test_another_reward_than_the_slider_is_a_method(methods, expected):
+    found = Config.model_validate(
+        {"query": {"reward": "python:a.py:f"}} | ({"methods": methods} if methods else {})
+    )
+    assert found.methods == expected
+    assert found.table["reward"].train == found.table["concept-trak"].train
