@@ -37,6 +37,8 @@ from ctrak_jax.stages import (
     train,
     tune,
 )
+from ctrak_jax.stages.ask.classifier import fit_for_run
+from ctrak_jax.stages.ask.rewards import check_for_run
 from ctrak_jax.stages.context import Context
 from ctrak_jax.start import costs
 from ctrak_jax.store.files import require_writable, write_atomically
@@ -230,6 +232,9 @@ def run(
     overall = Overall(needed, _basis(config, out, contexts))
     command = command or ("run" if len(stages) > 1 else stages[0])
     with tracked(out, command, overall, hosts.this()):
+        if "query" in stages:
+            fit_for_run(contexts)
+            check_for_run(contexts[0])
         for name in stages:
             if log.records():  # something was done
                 log.deadline.check()

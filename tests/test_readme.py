@@ -75,6 +75,10 @@ def test_a_new_reward_is_asked_of_the_same_features():
     projected = ct.project(flat, page["recipe"].projection)[0]
     assert jnp.allclose(projected, page["phi"][3], atol=1e-4)
     assert page["ranking"].score[0, 0] > 0
+    blue = jnp.full((2, 2, 3), -1.0).at[..., 2].set(1.0)
+    assert page["color"](blue, "blue") == 2.0
+    assert page["color"](blue, "red") == -1.0
+    assert page["color"](blue, "green") is None
 
 
 @pytest.mark.slow

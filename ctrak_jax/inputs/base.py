@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from ctrak_jax.rewards import ConceptReward
 from ctrak_jax.typing import Array
 
 
@@ -75,6 +76,10 @@ class Inputs(SampleInputs):
     @abstractmethod
     def decode(self, samples: Array) -> np.ndarray:
         """Samples [n, ...] -> images uint8 [n, H, W, 3]."""
+
+    def reward_of_samples(self, reward: ConceptReward) -> ConceptReward:
+        """A reward of pictures as one of samples, through the decoder where they are latents."""
+        return reward
 
     @abstractmethod
     def prompt(self, values: Mapping[str, str]) -> str:

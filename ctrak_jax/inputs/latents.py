@@ -12,7 +12,8 @@ from ctrak_jax.inputs import arrays
 from ctrak_jax.inputs.base import Inputs, NegativeRule
 from ctrak_jax.inputs.encoder import BatchEncoder
 from ctrak_jax.prompts import unnamed, without, words_of
-from ctrak_jax.typing import Array
+from ctrak_jax.rewards import ConceptReward
+from ctrak_jax.typing import Array, Params, Scalar
 
 
 def require_captions(dataset: Dataset) -> None:
@@ -114,6 +115,15 @@ class Latents(Inputs):
 
     def decode(self, samples: Array) -> np.ndarray:
         return self._encoder.decode(samples)
+
+    def reward_of_samples(self, reward: ConceptReward) -> ConceptReward:
+        decoder = self._encoder.codecs.image
+
+        def fn(params: Params, latent: Array, target: Array, /) -> Scalar:
+            judge, decoding = params
+            return reward.fn(judge, decoder.network.decode(decoding, latent), target)
+
+        return reward._replace(fn=fn, params=(reward.params, decoder.params))
 
     def prompt(self, values: Mapping[str, str]) -> str:
         """The caption of the first image with these values."""

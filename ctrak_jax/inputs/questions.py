@@ -14,6 +14,7 @@ from ctrak_jax.data import Conditions
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.base import Inputs
 from ctrak_jax.inputs.masks import fitted, read_mask
+from ctrak_jax.rewards import Concept, ConceptReward
 from ctrak_jax.run.questions import Question
 
 
@@ -54,13 +55,19 @@ class QuestionInputs:
             [self.inputs.condition(*found) for found in self.alternatives(values, attribute)]
         )
 
-    def batch(self, questions: Sequence[Question], groups: np.ndarray) -> QueryBatch:
+    def batch(
+        self,
+        questions: Sequence[Question],
+        groups: np.ndarray,
+        reward: ConceptReward | None = None,
+    ) -> QueryBatch:
         """The arrays of a batch of images; global questions have no image of their own.
 
         Args:
             questions: all of a run.
             groups: rows of them [image, concept]; an image's first row fixes its random numbers,
                 and those of its parts.
+            reward: what the concepts are targets of, if any.
 
         Raises:
             StoreError: a picture or a mask is missing, unreadable or of another size.
@@ -73,16 +80,20 @@ class QuestionInputs:
             else np.zeros(self.image_shape, np.uint8)
             for q in heads
         ]
-        x0, mask = self.inputs.encode(np.stack(images)), None
+        x0, mask, target = self.inputs.encode(np.stack(images)), None, None
         if any(q.mask for q in questions):
             masks = [fitted(self.mask(q), x0.shape[1:]) for q in heads]
             mask = np.repeat(np.stack(masks)[:, None], groups.shape[1], axis=1)
+        if reward is not None:
+            of = [[reward.target(concept_of(questions[row])) for row in g] for g in groups]
+            target = np.array(of)
         return QueryBatch(
             x0,
             np.stack([self.inputs.condition(q.condition, q.prompt) for q in heads]),
             mixtures([[self._minus(questions[row]) for row in group] for group in groups]),
             np.array([first[row] for row in groups[:, 0]], np.int32),
             mask,
+            target,
         )
 
     def mask(self, question: Question) -> np.ndarray:
@@ -96,6 +107,11 @@ class QuestionInputs:
 
     def _minus(self, question: Question) -> np.ndarray:
         return self.minus_conditions(question.condition, question.attribute)
+
+
+def concept_of(question: Question) -> Concept:
+    """What a question is about, as rewards have it."""
+    return Concept(question.attribute, question.value)
 
 
 def in_common(found: Sequence[Alternative], attribute: str) -> dict[str, str]:

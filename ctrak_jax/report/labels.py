@@ -33,6 +33,7 @@ LADDER: dict[str, Label] = {
 # The order is the order of every table and chart: ours, its rivals, the ladder's steps, references.
 _LABELS: dict[str, Label] = {
     MAIN: Label("Concept-TRAK", ""),
+    "reward": Label("Concept-TRAK, reward", "asked by query.reward"),
     "das": Label("DAS", ""),
     "das-paper": Label("DAS (paper form)", ""),
     "d-trak": Label("D-TRAK", ""),

@@ -11,10 +11,23 @@ from typing import Any, NamedTuple, Protocol
 
 from ctrak_jax.config import Config
 from ctrak_jax.rewards import similarity, user_file
-from ctrak_jax.rewards.base import Concept, ConceptReward, Wanted
+from ctrak_jax.rewards.base import Concept, ConceptReward, Wanted, params_of, rated
+from ctrak_jax.rewards.check import check
 from ctrak_jax.rewards.classifier import reward
 
-__all__ = ["KINDS", "Concept", "ConceptReward", "RewardKind", "Wanted", "key", "kind_of", "of"]
+__all__ = [
+    "KINDS",
+    "Concept",
+    "ConceptReward",
+    "RewardKind",
+    "Wanted",
+    "check",
+    "key",
+    "kind_of",
+    "of",
+    "params_of",
+    "rated",
+]
 
 
 class LoadReward(Protocol):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 
 from ctrak_jax.config import Config
-from ctrak_jax.typing import Array, Params, Scalar
+from ctrak_jax.typing import Array, Params, Scalar, TargetReward
 
 Picture = Float[Array, "height width 3"]
 """One picture in [-1, 1], float32."""
@@ -36,11 +36,30 @@ class ConceptReward(NamedTuple):
         params: a pytree of arrays, an argument of the compiled programs.
         targets: concept -> what tells ``fn`` the concept, arrays of one shape and dtype: the index
             of a class, the embedding of a text. A concept that is not there is not answered.
+        about: what messages call it, such as the file and line of a function.
     """
 
     fn: PictureReward
     params: Params
     targets: Mapping[Concept, Array]
+    about: str = "query.reward"
+
+    def target(self, concept: Concept) -> Array:
+        """What tells ``fn`` a concept; of one that is not answered, any other's."""
+        return self.targets.get(concept, next(iter(self.targets.values())))
+
+
+def params_of(reward: ConceptReward | None) -> Params:
+    """The parameters of a reward; None without one."""
+    return None if reward is None else reward.params
+
+
+def rated(reward: ConceptReward | None, params: Params) -> TargetReward | None:
+    """A reward as the mathematics takes it, with parameters that may be traced."""
+    if reward is None:
+        return None
+    fn = reward.fn
+    return lambda picture, target: fn(params, picture, target)
 
 
 class Wanted(NamedTuple):

@@ -24,9 +24,6 @@ class FunctionPlace(NamedTuple):
     file: Path
     name: str
 
-    def __str__(self) -> str:
-        return f"{self.file}:{self.name}"
-
 
 def load(place: str, wanted: Wanted) -> ConceptReward:
     """The reward ``FILE.py:function``.
@@ -38,20 +35,22 @@ def load(place: str, wanted: Wanted) -> ConceptReward:
         UsageError: no such file or function, an exception in it, or another result.
     """
     where = function_place(place)
-    told = _told(where, _function(where))
+    function = _function(where)
+    about = _about(where, function)
+    told = _told(where.file, about, function)
     picture = jax.ShapeDtypeStruct(wanted.image_shape, jnp.float32)
     functions = {concept: told(concept) for concept in wanted.concepts}
-    judged = {c: found for c, found in functions.items() if _judges(where, found, c, picture)}
+    judged = {c: found for c, found in functions.items() if _judges(about, found, c, picture)}
     if not judged:
         asked = ", ".join(map(str, wanted.concepts))
-        raise UsageError(f"{where} returns None for all that is asked about ({asked}).")
+        raise UsageError(f"{about} returns None for all that is asked about ({asked}).")
     branches = list(judged.values())
 
     def fn(_: Params, picture: Picture, target: Array, /) -> Scalar:
         return jax.lax.switch(target, branches, picture)
 
     numbers = [np.asarray(number, np.int32) for number in range(len(branches))]
-    return ConceptReward(fn, (), dict(zip(judged, numbers, strict=True)))
+    return ConceptReward(fn, (), dict(zip(judged, numbers, strict=True)), about)
 
 
 def key(place: str, config: Config, folder: Path) -> Mapping[str, Any]:
@@ -102,8 +101,15 @@ def _function(where: FunctionPlace) -> Callable[..., Any]:
     return found
 
 
+def _about(where: FunctionPlace, function: Callable[..., Any]) -> str:
+    """``FILE.py:LINE: function``, where it is a plain one, also below decorators."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    line = f":{code.co_firstlineno}" if code is not None else ""
+    return f"{where.file}{line}: {where.name}"
+
+
 def _told(
-    where: FunctionPlace, function: Callable[..., Any]
+    file: Path, about: str, function: Callable[..., Any]
 ) -> Callable[[Concept], Callable[[Picture], Any]]:
     """Tells the function the concept, where it takes two arguments, and says where it fails."""
     parameters = inspect.signature(function).parameters.values()
@@ -111,7 +117,7 @@ def _told(
     needed = [p for p in parameters if p.kind in plain and p.default is p.empty]
     if not 1 <= len(needed) <= 2:
         raise UsageError(
-            f"{where} takes {len(needed)} arguments; a reward takes the picture, or the picture "
+            f"{about} takes {len(needed)} arguments; a reward takes the picture, or the picture "
             "and the value asked about."
         )
 
@@ -122,9 +128,15 @@ def _told(
         def of_picture(picture: Picture) -> Any:
             try:
                 found = function(picture, *more)
-                return found if found is None else jnp.asarray(found, jnp.float32)
             except Exception as error:
-                raise _fault(where.file, error) from None
+                raise _fault(file, error) from None
+            if found is None:
+                return None
+            try:
+                return jnp.asarray(found, jnp.float32)
+            except (TypeError, ValueError):
+                kind = type(found).__name__
+                raise UsageError(f"{about} returns a {kind}; a reward is one number.") from None
 
         return of_picture
 
@@ -132,7 +144,7 @@ def _told(
 
 
 def _judges(
-    where: FunctionPlace,
+    about: str,
     of_picture: Callable[[Picture], Any],
     concept: Concept,
     picture: jax.ShapeDtypeStruct,
@@ -147,7 +159,7 @@ def _judges(
         return False
     if found.shape != ():
         raise UsageError(
-            f"{where} returns an array of shape {found.shape} for {concept}; a reward is one "
+            f"{about} returns an array of shape {found.shape} for {concept}; a reward is one "
             "number, such as its mean()."
         )
     return True

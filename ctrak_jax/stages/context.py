@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from ctrak_jax import rewards
 from ctrak_jax.attribution import QueryRecipe, Recipe
 from ctrak_jax.config import Config
 from ctrak_jax.config.recipes import query_recipe_of, recipe_of
@@ -19,12 +20,13 @@ from ctrak_jax.inputs.batches import TrainSamples, relabelled_samples, train_sam
 from ctrak_jax.inputs.encoder import BatchEncoder
 from ctrak_jax.inputs.latents import Latents
 from ctrak_jax.inputs.pixels import Pixels
-from ctrak_jax.inputs.questions import QuestionInputs
-from ctrak_jax.methods import GradientSpec, store_of
+from ctrak_jax.inputs.questions import QuestionInputs, concept_of
+from ctrak_jax.methods import METHODS, GradientSpec, store_of
 from ctrak_jax.models import Denoiser
 from ctrak_jax.models.architecture import Architecture, architecture_of, model_files_of
 from ctrak_jax.models.stable_diffusion import ModelFiles, UNet
 from ctrak_jax.precision import policy_of
+from ctrak_jax.rewards import Concept, ConceptReward
 from ctrak_jax.run import keys, model_file, questions
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.network import PlacedNetwork, placed, split
@@ -140,6 +142,30 @@ class Context:
         part in a control that leaves parameters out."""
         return self.config.methods if variant.exclude else self.config.compared
 
+    @cached_property
+    def concepts(self) -> list[Concept]:
+        """Every value that the run's questions may be about."""
+        known = self.dataset.conditions.vocabulary
+        return [Concept(name, value) for name, values in known.items() for value in values]
+
+    @cached_property
+    def reward(self) -> ConceptReward | None:
+        """The reward of the network's samples by which the run's questions are asked; None for the
+        slider."""
+        found = self.reward_for(self.concepts)
+        return None if found is None else self.inputs.reward_of_samples(found)
+
+    def reward_for(self, concepts: Sequence[Concept]) -> ConceptReward | None:
+        """The config's reward of pictures for some concepts."""
+        return rewards.of(self.config, concepts, self.dataset.image_shape, self.folder.root)
+
+    def answered(self, method: str, asked: Sequence[Question]) -> np.ndarray:
+        """Which questions a method that works by gradients answers: bool [question]."""
+        query = METHODS[method].query
+        if query is None or query.loss != "reward" or self.reward is None:
+            return np.ones(len(asked), bool)
+        return np.array([concept_of(question) in self.reward.targets for question in asked])
+
     def load(self) -> Denoiser:
         """The model."""
         return model_file.load(self.folder.model, self.model_source, self.architecture, self.mesh)
@@ -184,7 +210,9 @@ class Context:
 
     def query_key(self, spec: GradientSpec, variant: Variant) -> dict[str, Any]:
         """What the features of questions depend on."""
-        asked = {"questions": questions.fingerprint(self.folder.queries)}
+        asked: dict[str, Any] = {"questions": questions.fingerprint(self.folder.queries)}
+        if spec.loss == "reward":
+            asked["reward"] = rewards.key(self.config, self.folder.root)
         return self._key(asked, spec, variant, query=True)
 
     def _key(

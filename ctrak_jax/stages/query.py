@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ctrak_jax import devices
-from ctrak_jax.attribution import guidance_of, query_features
+from ctrak_jax.attribution import QueryBatch, guidance_of, query_features
 from ctrak_jax.data.check import shape_reader
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.encoder import require_distinct_prompts
@@ -23,6 +23,7 @@ from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
 from ctrak_jax.precision import described
+from ctrak_jax.rewards import params_of, rated
 from ctrak_jax.run import questions
 from ctrak_jax.run.fill import Computed, FillJob, fill
 from ctrak_jax.run.keys import settings_of
@@ -322,16 +323,23 @@ def _dispatcher(
     network, params, placing = ctx.placed(ctx.load(), variant)
     weights, null = devices.put(params, ctx.mesh, placing), ctx.inputs.null
     specs = sorted(set(wanted.values()))
+    reward = ctx.reward if any(spec.loss == "reward" for spec in specs) else None
+    judge = devices.put_replicated(params_of(reward), ctx.mesh)
 
     @cache
     def program(scope: Scope) -> jax.stages.Wrapped:
         step = partial(query_features, ctx.query_recipe(scope), network)
-        return devices.over_samples(lambda w, b: step(w, specs, b, null), ctx.mesh, placing)
+
+        def of_batch(given: tuple[Any, Any], batch: QueryBatch) -> Any:
+            weights, judge = given
+            return step(weights, specs, batch, null, rated(reward, judge))
+
+        return devices.over_samples(of_batch, ctx.mesh, (placing, devices.WHOLE))
 
     def dispatch(job: FillJob) -> Callable[[], Computed]:
         images, scope = np.array([list(chunk) for chunk in job.chunks]), asked[job.first].scope
-        batch = ctx.question_inputs.batch(asked, devices.padded(images, sizes[scope]))
-        found = program(scope)(weights, batch)
+        batch = ctx.question_inputs.batch(asked, devices.padded(images, sizes[scope]), reward)
+        found = program(scope)((weights, judge), batch)
 
         def fetch() -> Computed:
             rows = np.asarray(found)[: len(images)].reshape(job.rows, len(specs), -1)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from ctrak_jax import devices, fisher, hosts, metrics, score
+from ctrak_jax import devices, fisher, hosts, metrics, rewards, score
 from ctrak_jax.errors import StoreError
 from ctrak_jax.log import meter, stage
 from ctrak_jax.methods import METHODS, READ_CONDITIONS
@@ -137,10 +137,11 @@ def require(ctx: Context, variant: Variant) -> None:
 
 def key(ctx: Context, variant: Variant) -> dict[str, Any]:
     """What the scores depend on."""
-    clip = "similarity-clip" in ctx.compared(variant)
+    clip, reward = (name in ctx.compared(variant) for name in ("similarity-clip", "reward"))
     return {
         **ctx.upstream(),
         **({"clip": references.clip_key(ctx)} if clip else {}),
+        **({"reward": rewards.key(ctx.config, ctx.folder.root)} if reward else {}),
         "questions": questions.fingerprint(ctx.folder.queries),
         "variant": ctx.variant_key(variant),
         "answered by": [part.without for part in unnamed.answering(ctx, "concept-trak")],
@@ -184,7 +185,7 @@ def _by_features(
     solution: fisher.Solution,
 ) -> tuple[Scored, Damping]:
     """Scores at the chosen damping, and the choice with its curve."""
-    wanted = ctx.config.score
+    wanted, answered = ctx.config.score, ctx.answered(method, asked)
     depth = min(wanted.top, features.rows.n)
     ranking, scores = ranked(features, solution, depth, keep=wanted.keep_all)
     if variant.relabel:  # the control changes labels only: the damping stays the main experiment's
@@ -201,12 +202,16 @@ def _by_features(
                 for samples in rows
             ]
         )
-        damping = choose(asked, precision, wanted.damping, wanted.damping_for)
+        judged = [q for q, there in zip(asked, answered, strict=True) if there]
+        damping = choose(judged, precision[:, answered], wanted.damping, wanted.damping_for)
     # What is found at one damping per question.
     at = np.array([wanted.damping.index(damping.of(q.attribute)) for q in asked])
     every = np.arange(len(asked))
     chosen = score.Ranking(*(np.asarray(part)[at, every] for part in ranking))
+    chosen.score[~answered] = np.nan
     kept = None if scores is None else scores[at, every]
+    if kept is not None:
+        kept[~answered] = np.nan
     if kept is not None and features.shared:
         kept = hosts.joined_up(kept, 1)
     return Scored(chosen, kept), damping

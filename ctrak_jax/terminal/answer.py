@@ -11,7 +11,8 @@ def text(answer: Mapping[str, Any]) -> str:
         return "\n".join([*damping, *_table(answer["top"])])
     lines = [f"prompt   {answer['prompt']}", *damping]
     for one in answer["concepts"]:
-        lines += ["", f"concept  {one['concept']}", f"without  {one['minus'] or '(no words)'}"]
+        lines += ["", f"concept  {one['concept']}"]
+        lines += [] if "reward" in answer else [f"without  {one['minus'] or '(no words)'}"]
         lines += _table(one["top"])
     return "\n".join(lines)
 

@@ -11,10 +11,9 @@ from ctrak_jax.methods import GradientSpec
 from ctrak_jax.schedule import level
 from tests.tiny import make_tiny
 
-REWARD, SLIDER = ct.METHODS["reward"].query, ct.METHODS["concept-trak"].query
-assert REWARD is not None
-assert SLIDER is not None
-PLAIN = REWARD._replace(normalise=False, path="forward")
+REWARD = GradientSpec("reward", "inversion", True)
+SLIDER = GradientSpec("slider", "inversion", True)
+PLAIN = GradientSpec("reward", "forward", False)
 SHAPE = (4, 4, 3)
 RECIPE = ct.QueryRecipe(
     schedule=ct.schedule.linear(), grid=ct.grid(steps=6, every=3), projection=ct.Projection(64)

@@ -26,6 +26,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def act(args: argparse.Namespace) -> None:
     """Ask, and print the top training images."""
+    questions.settle(args)
     _check(args)
     ctx = questions.context(args)
     from ctrak_jax.progress import Overall, tracked

@@ -29,6 +29,7 @@ def act(args: argparse.Namespace) -> None:
     args.out = None  # of the run: the folder that is given, or what its config says
     if wanted is not None and wanted.suffix != ".html":
         raise UsageError(f"--out {wanted}: expected a file that ends in .html.")
+    questions.settle(args)
     _check(args)
     ctx = questions.context(args)
     concept = args.concepts[0] if args.prompt is not None else args.concept
@@ -36,7 +37,7 @@ def act(args: argparse.Namespace) -> None:
     from ctrak_jax.progress import Overall, tracked
     from ctrak_jax.report.explanation import numbers
     from ctrak_jax.stages.ask.explain import explain
-    from ctrak_jax.stages.ask.question import masked
+    from ctrak_jax.stages.ask.question import judged, masked
     from ctrak_jax.store.files import require_writable
 
     require_writable(page.absolute().parent)
@@ -45,7 +46,7 @@ def act(args: argparse.Namespace) -> None:
         asking, how = _question(args, ctx, denoiser)
         if args.mask is not None:
             asking = masked(asking, args.mask, how)
-        (found,) = explain(ctx, denoiser, asking, how)
+        (found,) = explain(ctx, denoiser, judged(ctx, asking, how), how)
     about = explained.about(args, how)
     written = explained.write(ctx, page, found, asking.image, about)
     if args.json:
@@ -88,10 +89,13 @@ def _question(args: argparse.Namespace, ctx: Any, denoiser: Any) -> tuple[Any, A
         return asking, question.answering(ctx, args.method, args.top, attribute)
     if args.prompt is not None:
         how = question.answering(ctx, args.method, args.top)
-        (text,) = question.negative_prompts(ctx, args.prompt, args.concepts, args.minus)
+        (text,) = question.negative_prompts(ctx, args.prompt, args.concepts, args.minus, how)
         concepts = {args.concepts[0]: text}
         seed = args.image_seed or 0
         return question.by_prompt(ctx, denoiser, args.prompt, concepts, args.image, seed), how
+    if args.condition is None:
+        how = question.answering(ctx, args.method, args.top)
+        return question.without_condition(ctx, args.image, args.concept), how
     values = question.values_of(ctx, args.condition, args.concept)
     how = question.answering(ctx, args.method, args.top, args.concept)
     return question.by_attribute(ctx, args.image, values, args.concept), how

@@ -19,6 +19,7 @@ def page_of(args: argparse.Namespace, ctx: Any, concept: str | None) -> Path:
     else:
         parts = [args.image.stem, args.condition, concept or ""]
     parts += [f"mask-{args.mask.stem}"] if args.mask else []
+    parts += [args.reward.rpartition(":")[2]] if args.reward else []
     parts += [args.method] + ([f"seed-{ctx.seed}"] if args.seed is not None else [])
     name = file_name("-".join(part for part in parts if part))[:200]
     return ctx.folder.root / "explanations" / f"{name}.html"
@@ -32,8 +33,10 @@ def about(args: argparse.Namespace, how: Any) -> str:
     elif query is not None:
         asked = f"query {query}"
     else:
-        asked = f"image {args.image.name} of {args.condition}"
+        asked = f"image {args.image.name}"
+        asked += f" of {args.condition}" if args.condition else ""
     parts = [asked, f"mask {args.mask.name}"] if args.mask else [asked]
+    parts += [f"reward {args.reward}"] if args.reward else []
     parts.append(f"damping r = {how.damping:g}")
     if how.variant.without:
         parts.append(f"the candidates' conditions do not name the {how.variant.without}")

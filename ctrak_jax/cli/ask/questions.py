@@ -1,6 +1,7 @@
 """The arguments of a question of one's own, by attributes or by words of a prompt."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,27 @@ def declare(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group.add_argument(
         "--image-seed", type=int, help="where no --image is given, generate this one [0]"
     )
-    parser.add_argument("--method", default="concept-trak", help="[concept-trak]")
+    parser.add_argument("--method", help="[concept-trak; reward with --reward]")
+    parser.add_argument(
+        "--reward",
+        metavar="REWARD",
+        help="ask by this one, such as python:FILE.py:function (query.reward); the image then "
+        "needs no --condition",
+    )
     parser.add_argument("--top", type=int, default=10, help="how many training images [10]")
     parser.add_argument("--seed", type=int, help="training seed of the model [the first]")
     return group
+
+
+def settle(args: argparse.Namespace) -> None:
+    """Let ``--reward`` stand for the method and the setting of that name."""
+    if args.reward is not None:
+        if args.method not in (None, "reward"):
+            raise UsageError(
+                f"--reward asks by --method reward, got --method {args.method}; leave one out."
+            )
+        setattr(args, "query.reward", json.dumps(args.reward))
+    args.method = args.method or ("reward" if args.reward is not None else "concept-trak")
 
 
 def check_attributes(args: argparse.Namespace, *also: str) -> None:
@@ -45,7 +63,9 @@ def check_attributes(args: argparse.Namespace, *also: str) -> None:
     for flag in ("concepts", "minus", "image-seed", *also):
         if getattr(args, flag.replace("-", "_")) not in (None, ()):
             raise UsageError(f"--{flag} goes with --prompt; give one, or leave it out.")
-    if None in (args.image, args.condition, args.concept):
+    if args.method == "reward" and args.condition is None and args.image is not None:
+        args.concept = args.concept or "reward"
+    elif None in (args.image, args.condition, args.concept):
         raise UsageError(
             f"{args.command} needs --image, --condition and --concept, or --prompt and --concepts."
         )

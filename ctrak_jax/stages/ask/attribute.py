@@ -19,10 +19,12 @@ from ctrak_jax.stages.ask.question import (
     answering,
     by_attribute,
     by_prompt,
+    judged,
     masked,
     negative_prompts,
     ranked_by_features,
     values_of,
+    without_condition,
 )
 from ctrak_jax.stages.context import Context
 
@@ -50,32 +52,35 @@ def ask(
     *,
     image: Path,
     mask: Path | None = None,
-    condition: str,
+    condition: str | None,
     concept: str,
     method: str,
     top: int,
 ) -> AttributedAnswer:
     """The ``top`` training images for one concept (an attribute) of one image, or of the part of it
-    that a mask leaves.
+    that a mask leaves; by a reward also of an image of no known condition.
 
     Raises:
-        UsageError: an unknown attribute, value or method, an unreadable image or mask, a bad
-            ``top``.
+        UsageError: an unknown attribute, value or method, an unreadable image or mask, a reward
+            that cannot be asked by, a bad ``top``.
     """
-    values = values_of(ctx, condition, concept)
-    how = answering(ctx, method, top, concept)
-    asking = by_attribute(ctx, image, values, concept)
+    if condition is None:
+        how, asking = answering(ctx, method, top), without_condition(ctx, image, concept)
+        about: dict[str, Any] = {"condition": {}, "concept": concept, "minus": {}}
+    else:
+        values = values_of(ctx, condition, concept)
+        how = answering(ctx, method, top, concept)
+        asking = by_attribute(ctx, image, values, concept)
+        minus = in_common(ctx.question_inputs.alternatives(values, concept), concept)
+        about = {"condition": values, "concept": {concept: values[concept]}, "minus": minus}
     if mask is not None:
         asking = masked(asking, mask, how)
+    asking = judged(ctx, asking, how)  # refuses a reward before the model is read
     denoiser = ctx.load()
     solved, (rows,) = _answers(ctx, denoiser, asking, how)
-    found = {
-        **how.about,
-        "condition": values,
-        "concept": {concept: values[concept]},
-        "minus": in_common(ctx.question_inputs.alternatives(values, concept), concept),
-        "top": rows,
-    }
+    if how.by_reward:
+        about["minus"], about["reward"] = {}, ctx.config.query.reward
+    found = {**how.about, **about, "top": rows}
     return AttributedAnswer(found, asking, how, denoiser, solved)
 
 
@@ -108,7 +113,7 @@ def ask_prompt(
             an unreadable image or mask, a bad ``top``.
     """
     how = answering(ctx, method, top)
-    without_each = negative_prompts(ctx, prompt, concepts, minus)
+    without_each = negative_prompts(ctx, prompt, concepts, minus, how)
     denoiser = ctx.load()
     asking = by_prompt(
         ctx, denoiser, prompt, dict(zip(concepts, without_each, strict=True)), image, image_seed
@@ -116,12 +121,15 @@ def ask_prompt(
     asking = asking._replace(scope=scope)
     if mask is not None:
         asking = masked(asking, mask, how)
+    asking = judged(ctx, asking, how)
     solved, found = _answers(ctx, denoiser, asking, how)
     answers = [
         {"concept": concept, "minus": text, "top": rows}
         for concept, text, rows in zip(concepts, without_each, found, strict=True)
     ]
     about = {"scope": scope, "prompt": prompt, "concepts": answers}
+    if how.by_reward:
+        about["reward"] = ctx.config.query.reward
     return AttributedAnswer(how.about | about, asking, how, denoiser, solved)
 
 

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ctrak_jax import devices
+from ctrak_jax.attribution import QueryBatch
 from ctrak_jax.attribution.explanation import Parts, query_parts, train_parts
 from ctrak_jax.errors import UsageError
 from ctrak_jax.inputs.batches import TrainSamples
@@ -18,6 +19,7 @@ from ctrak_jax.log import meter
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
 from ctrak_jax.report.explanation.arrays import Explanation
+from ctrak_jax.rewards import ConceptReward, params_of, rated
 from ctrak_jax.run.features import TrainingFeatures, solve
 from ctrak_jax.run.questions import Question, Scope
 from ctrak_jax.run.variants import table_of
@@ -96,14 +98,18 @@ class Programs(NamedTuple):
         spec: the training gradient.
         train: (batch, z) -> the parts.
         query: (item, z) -> the parts.
+        reward: of the network's samples, which questions are asked by; None for the slider.
     """
 
     spec: GradientSpec
     train: Callable[..., Parts]
     query: Callable[..., Parts]
+    reward: ConceptReward | None
 
 
-def programs_of(ctx: Context, denoiser: Denoiser, how: Answering) -> Programs:
+def programs_of(
+    ctx: Context, denoiser: Denoiser, how: Answering, reward: ConceptReward | None
+) -> Programs:
     """Those of a method, as whose features it ranks by are made."""
     spec, null = table_of(ctx.config, how.variant)[how.method].train, ctx.inputs.null
     assert spec is not None
@@ -112,9 +118,14 @@ def programs_of(ctx: Context, denoiser: Denoiser, how: Answering) -> Programs:
     network, weights = placed.network, devices.put_for_one(placed.params, ctx.mesh, placed.specs)
     train = partial(train_parts, ctx.recipe, network, spec=spec, null=null)
     query = partial(query_parts, ctx.query_recipe("local"), network, spec=how.spec, null=null)
-    return Programs(
-        spec, partial(jax.jit(train), params=weights), partial(jax.jit(query), params=weights)
-    )
+    judge = devices.put_for_one(params_of(reward), ctx.mesh, devices.WHOLE)
+
+    @jax.jit
+    def of_query(params: Any, judge: Any, item: QueryBatch, z: jax.Array) -> Parts:
+        return query(params=params, item=item, z=z, reward=rated(reward, judge))
+
+    of_training = partial(jax.jit(train), params=weights)
+    return Programs(spec, of_training, partial(of_query, weights, judge), reward)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,13 +161,14 @@ class Explainer:
             own: the training images' solved features [sample, proj].
             advance: called with 1 after each of the two.
         """
-        spec, of_training, of_query = self.programs
+        spec, of_training, of_query, reward = self.programs
         guided = spec.path == "inversion" and spec.condition == "own"
         train = self._samples.batch(rows, guided=guided)
-        image = jax.tree.map(lambda leaf: leaf[0], asking.batch(self.ctx))
+        image = jax.tree.map(lambda leaf: leaf[0], asking._replace(reward=reward).batch(self.ctx))
         image = image._replace(
             minus=jax.tree.map(lambda leaf: leaf[0], image.minus),
             mask=None if image.mask is None else image.mask[0],
+            target=None if image.target is None else image.target[0],
         )
         weights = self.features.weights
         factor = None if weights is None else weights[rows]
@@ -194,7 +206,7 @@ def explain(
     assert how.damping is not None
     answered = answered or ranked_by_features(ctx, denoiser, asking, how)
     features, vectors = answered.features, answered.solution.vectors()[0]
-    programs = programs_of(ctx, denoiser, how)
+    programs = programs_of(ctx, denoiser, how, asking.reward)
     explainer = Explainer(ctx=ctx, how=how, features=features, programs=programs)
     samples, scores = map(np.asarray, answered.ranking)
     index = np.asarray(ctx.candidates(how.variant).train_index)

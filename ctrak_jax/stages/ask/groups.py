@@ -192,8 +192,10 @@ def _from_features(
     features = in_memory(score.load_features(ctx, variant, method, MEMORY))
     solution = solve(features, score.load_query_features(ctx, MAIN, method)[rows], values)
     at, every = [values.index(r) for r in wanted], np.arange(len(rows))
+    answered = ctx.answered(method, [questions[row] for row in rows])
     for block in weighed_scores(features, solution):
-        yield fisher.Block(block.rows, np.asarray(block.features)[at, every])
+        scores = np.asarray(block.features)[at, every]
+        yield fisher.Block(block.rows, np.where(answered[:, None], scores, np.nan))
 
 
 def group_rows(

@@ -150,7 +150,8 @@ def _computed(
         how = Answering(method, TOP, METHODS[method].query, variant=variant)
         spec = table_of(ctx.config, variant)[method].train
         if spec not in compiled:
-            compiled[spec] = programs_of(ctx, denoiser, how)
+            reward = ctx.reward if how.by_reward else None
+            compiled[spec] = programs_of(ctx, denoiser, how, reward)
         explainer = Explainer(ctx=ctx, how=how, features=features, programs=compiled[spec])
         for start in range(0, len(asked), TOGETHER):
             yield from _explained(explainer, phi, asked[start : start + TOGETHER])

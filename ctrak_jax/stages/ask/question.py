@@ -22,15 +22,18 @@ from ctrak_jax.log import meter
 from ctrak_jax.methods import METHODS, GradientSpec
 from ctrak_jax.models import Denoiser
 from ctrak_jax.prompts import without
+from ctrak_jax.rewards import Concept, ConceptReward, params_of, rated
 from ctrak_jax.run import model_file
 from ctrak_jax.run.dampings import read_dampings
 from ctrak_jax.run.features import TrainingFeatures, in_memory, ranked, solve
 from ctrak_jax.run.questions import Scope
 from ctrak_jax.run.variants import MAIN, Variant
 from ctrak_jax.stages import unnamed
+from ctrak_jax.stages.ask.rewards import reward_for_image
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.query import sampler
 from ctrak_jax.stages.score import load_features
+from ctrak_jax.typing import Array
 
 ANSWERING = ("gradients", "reference")
 """What answers a question at once."""
@@ -39,8 +42,9 @@ ANSWERING = ("gradients", "reference")
 class Asking(NamedTuple):
     """A query image, uint8 [H, W, 3], its condition, for each concept its value (None for words)
     and the conditions without it [alternative, ...], whether the image or the model's own samples
-    are meant, the number that fixes the noise, and the part of the image that is asked about [H, W]
-    (1 inside, None for all of it)."""
+    are meant, the number that fixes the noise, the part of the image that is asked about [H, W]
+    (1 inside, None for all of it), and the reward of the network's samples that is asked by (None
+    for the slider)."""
 
     image: np.ndarray
     cond: np.ndarray
@@ -49,6 +53,7 @@ class Asking(NamedTuple):
     scope: Scope = "local"
     number: int = 0
     mask: np.ndarray | None = None
+    reward: ConceptReward | None = None
 
     def about(self, concept: str) -> "Asking":
         """The same about one of the concepts alone."""
@@ -62,7 +67,11 @@ class Asking(NamedTuple):
         mask = None
         if self.mask is not None:
             mask = np.tile(fitted(self.mask, x0.shape[1:]), (1, len(self.concepts), 1, 1))
-        return QueryBatch(x0, self.cond[None], mixtures([self.minus]), index, mask)
+        target = None
+        if self.reward is not None:
+            of = [self.reward.target(Concept(*found)) for found in self.concepts.items()]
+            target = np.stack(of)[None]
+        return QueryBatch(x0, self.cond[None], mixtures([self.minus]), index, mask, target)
 
 
 class Answering(NamedTuple):
@@ -76,9 +85,33 @@ class Answering(NamedTuple):
     variant: Variant = MAIN
 
     @property
+    def by_reward(self) -> bool:
+        """Is the question asked by a reward other than the slider?"""
+        return self.spec is not None and self.spec.loss == "reward"
+
+    @property
     def about(self) -> dict[str, Any]:
         """What an answer says of it."""
         return {"method": self.method} | ({"damping": self.damping} if self.damping else {})
+
+
+def judged(ctx: Context, asking: Asking, how: Answering) -> Asking:
+    """The question with the config's reward, where it is asked by one.
+
+    Raises:
+        UsageError: as :func:`ctrak_jax.stages.ask.rewards.reward_for_image`.
+    """
+    if not how.by_reward:
+        return asking
+    concepts = [Concept(*found) for found in asking.concepts.items()]
+    return asking._replace(reward=reward_for_image(ctx, concepts, asking.image))
+
+
+def without_condition(ctx: Context, image: Path, concept: str) -> Asking:
+    """A question by a reward about an image of no known condition; the concept is a name, or words
+    that the reward reads."""
+    picture, null = read_picture(image, ctx.config.data, ctx.dataset.image_shape), ctx.inputs.null
+    return Asking(picture, null, {concept: None}, [null[None]])
 
 
 def by_attribute(ctx: Context, image: Path, values: Mapping[str, str], concept: str) -> Asking:
@@ -92,9 +125,10 @@ def by_attribute(ctx: Context, image: Path, values: Mapping[str, str], concept: 
 
 
 def negative_prompts(
-    ctx: Context, prompt: str, concepts: Sequence[str], minus: Sequence[str]
+    ctx: Context, prompt: str, concepts: Sequence[str], minus: Sequence[str], how: Answering
 ) -> list[str]:
-    """The prompt without each concept: as given, or by :func:`ctrak_jax.prompts.without`.
+    """The prompt without each concept: as given, or by :func:`ctrak_jax.prompts.without`; a reward
+    needs none, and its concepts need not be words of the prompt.
 
     Raises:
         UsageError: no text-to-image model, a concept that is not in the prompt or that the text
@@ -105,6 +139,10 @@ def negative_prompts(
             "--prompt needs a text-to-image model (model.kind); ask this one by --condition and "
             "--concept."
         )
+    if how.by_reward:
+        if minus:
+            raise UsageError("--minus is for the slider; a reward compares no two prompts.")
+        return [prompt] * len(concepts)
     if minus and len(minus) != len(concepts):
         raise UsageError(
             f"--minus has {len(minus)} prompts for {len(concepts)} concepts; give one each, or "
@@ -166,7 +204,13 @@ def _damping(ctx: Context, method: str, attribute: str | None) -> float:
         UsageError: several values, and the one chosen is none of them.
     """
     given, path = ctx.config.score.damping, ctx.folder.dampings
-    if len(given) == 1 or not path.exists() or method not in (found := read_dampings(path)):
+    if len(given) == 1 or not path.exists():
+        return max(given)
+    found = read_dampings(path)
+    # A reward asks the features of Concept-TRAK; one that the run did not score has its damping.
+    if method == "reward" and method not in found:
+        method = "concept-trak"
+    if method not in found:
         return max(given)
     chosen = found[method].of(attribute)
     if chosen not in given:
@@ -192,10 +236,10 @@ def masked(asking: Asking, file: Path, how: Answering) -> Asking:
     """
     if asking.scope == "global":
         raise UsageError("--mask is about one image; ask with --scope local.")
-    if how.spec is None or how.spec.loss != "slider":
+    if how.spec is None or not how.spec.knows_concept:
         raise UsageError(
             f"--mask restricts a concept's target shift, and --method {how.method!r} has none; use "
-            "concept-trak."
+            "concept-trak, or a reward."
         )
     try:
         return asking._replace(mask=read_mask(file, asking.image.shape))
@@ -255,10 +299,15 @@ def ranked_by_features(
         ) from None
     network, params, specs = ctx.placed(denoiser)
     weights = devices.put_for_one(params, ctx.mesh, specs)
+    judge = devices.put_for_one(params_of(asking.reward), ctx.mesh, devices.WHOLE)
     step, null = partial(query_features, ctx.query_recipe(asking.scope), network), ctx.inputs.null
-    compute = jax.jit(lambda weights, batch: step(weights, [spec], batch, null))
+
+    @jax.jit
+    def compute(weights: Any, judge: Any, batch: QueryBatch) -> Array:
+        return step(weights, [spec], batch, null, rated(asking.reward, judge))
+
     with meter("gradient of the question", 1) as bar:
-        phi = np.asarray(compute(weights, asking.batch(ctx)))[0, :, 0]
+        phi = np.asarray(compute(weights, judge, asking.batch(ctx)))[0, :, 0]
         bar.advance(1)
     solution = solve(features, phi, [how.damping])
     with meter("scores", features.rows.n) as bar:
