@@ -58,7 +58,7 @@ def choose(
         multiples: the dampings.
         each: one for all questions, or for every attribute, too.
     """
-    validation = np.array([q.split == "validation" for q in asked])
+    validation = np.array([q.split == "validation" for q in asked], bool)
     if not validation.any():
         logger.warning("no validation question: the largest damping is taken")
     by_attribute = {}

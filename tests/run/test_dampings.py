@@ -53,3 +53,9 @@ def test_the_curve_has_all_questions_and_the_choice_those_of_validation():
     }
     assert choose(asked, precision, (1.0, 10.0), "method").by_attribute == {}
     assert choose(asked[2:], precision[:, 2:], (1.0, 10.0), "attribute").chosen == 10.0
+
+
+def test_without_any_question_the_damping_is_the_largest():
+    """As of a reward that answers none of a variant's questions."""
+    found = choose([], np.zeros((2, 0)), [1.0, 10.0], "attribute")
+    assert (found.chosen, found.by_attribute, found.curve) == (10.0, {}, ())
