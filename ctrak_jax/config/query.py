@@ -62,8 +62,10 @@ class QueryConfig(Section):
     """The condition without the concept: the mean over all other values of its attribute, one of
     them, or the null value; of a text, their captions, or the caption without the value's words."""
     reward: Annotated[str, AfterValidator(_known_reward)] = "slider"
-    """What the method `reward` asks by, beside Concept-TRAK's slider: python:FILE.py:function, a
-    function of a picture. It adds that method to `methods`. slider: no other reward."""
+    """What the method `reward` asks by, beside Concept-TRAK's slider. It adds that method to
+    `methods`. classifier: one that the run fits on its attributes; classifier:FILE: one of
+    `ctrak reward fit`; similarity, or similarity:FOLDER: of picture and words, by CLIP
+    (`similarity.clip`); python:FILE.py:function: a function of a picture; slider: no other."""
     masks: Path | None = None
     """Folder of masks, pictures of the query images' size named QUERY@PART.png: the concepts of the
     query image QUERY are also asked about the white part alone."""

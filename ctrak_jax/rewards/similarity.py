@@ -40,7 +40,8 @@ def load(place: str, wanted: Wanted, /) -> ConceptReward:
         return np.asarray(unit(embed(text.params, text.network.tokens(words(template, concept)))))
 
     targets = {concept: target(concept) for concept in wanted.concepts}
-    return ConceptReward(cosine(image.network), image.params, targets)
+    about = f"similarity by the CLIP model {folder}"
+    return ConceptReward(cosine(image.network), image.params, targets, about)
 
 
 def key(place: str, config: Config, folder: Path, /) -> Mapping[str, Any]:

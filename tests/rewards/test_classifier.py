@@ -221,7 +221,9 @@ def test_a_name_may_be_an_attribute_and_its_value(tmp_path):
     assert reward.load(place, wanted(red, Concept("color", "blue"))).targets == {red: 1}
 
 
-def test_what_a_classifier_does_not_know_is_refused(kept):
+def test_what_a_classifier_does_not_know_is_refused(kept, tmp_path):
+    with pytest.raises(UsageError, match=r"knows hat, and nothing of what .*\(scarf\)"):
+        reward.load(write_examples(tmp_path / "h.safetensors", "hat"), wanted(Concept("scarf")))
     with pytest.raises(UsageError, match=r"knows shape=triangle.*nothing of what.*\(hat=yes\)"):
         reward.load(str(kept), wanted(Concept("hat", "yes")))
 

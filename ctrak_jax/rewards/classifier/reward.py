@@ -42,12 +42,18 @@ def load(place: str, wanted: Wanted, /) -> ConceptReward:
     }
     if not targets:
         asked = ", ".join(map(str, wanted.concepts))
-        known = [f"{attribute}={value}" for attribute, value in found.classifier.places]
+        known = [
+            head.attribute if value == YES else f"{head.attribute}={value}"
+            for head in found.classifier.heads
+            for value in head.values
+            if YES not in head.values or value == YES
+        ]
         raise UsageError(
             f"the classifier {where} knows {', '.join(known)}, and nothing of what is asked about "
             f"({asked}); fit one that does."
         )
-    return ConceptReward(found.classifier.log_probability, found.params, targets)
+    about = f"the classifier {where}"
+    return ConceptReward(found.classifier.log_probability, found.params, targets, about)
 
 
 def key(place: str, config: Config, folder: Path, /) -> Mapping[str, Any]:
