@@ -16,6 +16,9 @@ class CustomiseConfig(Section):
     concepts: Path | None = None
     """A folder with one folder of 1 to 21 pictures per concept, or a list of concepts (.json,
     .csv)."""
+    candidates: Path | None = None
+    """A data set of pictures with captions that becomes AbC's LAION files, the candidates beside
+    the exemplars. Empty where DIR has them, or they come later."""
     kind: Literal["object", "style"] = "object"
     """What the concepts are. Styles are written as AbC's test_artchive, objects as its
     test_observed_imagenet."""

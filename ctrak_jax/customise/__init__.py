@@ -20,9 +20,16 @@ from safetensors.numpy import save
 from ctrak_jax.config import Config, dump
 from ctrak_jax.config.recipes import grid_of
 from ctrak_jax.customise import layout
+from ctrak_jax.customise.candidates import (
+    are_there,
+    key_of,
+    open_candidates,
+    write_candidates,
+)
 from ctrak_jax.customise.concepts import NewConcept, read_concepts
 from ctrak_jax.customise.layout import ConceptFiles
 from ctrak_jax.customise.training import Illustrator, TokenTrainer
+from ctrak_jax.data import Dataset
 from ctrak_jax.data.abc.squares import squares
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
@@ -66,6 +73,7 @@ def run(config: Config, out: Path) -> list[Customised]:
     layout.refuse_others(out)
     work = _Workshop(config, files, out)
     exemplars = {concept: _Pictures(concept, work.side) for concept in concepts}
+    others = work.candidates()
     require_writable(out)
     write_atomically(out / "customise.json", json.dumps(work.about, indent=1) + "\n")
     for concept, found in exemplars.items():
@@ -74,7 +82,12 @@ def run(config: Config, out: Path) -> list[Customised]:
     todo = {c: work.missing(c, exemplars[c]) for c in concepts}
     done = [concept for concept in concepts if not todo[concept]]
     layout.write_tasks(out, concepts, work.seeds, done)
-    with tracked(out, "customise", Overall(("customise",))) as overall:
+    stages = ("customise",) if others is None else ("candidates", "customise")
+    with tracked(out, "customise", Overall(stages)) as overall:
+        if others is not None:
+            overall.begin("candidates")
+            write_candidates(out, others.data, work.encoder, others.key)
+            deadline.check()
         overall.begin("customise")
         if len(done) < len(concepts):
             _complete(work, exemplars, todo)
@@ -149,6 +162,13 @@ class _Pictures:
         return [hashlib.sha256(content).hexdigest() for content in self.contents]
 
 
+class _Candidates(NamedTuple):
+    """A data set that is to become the candidates' files, and what these depend on."""
+
+    data: Dataset
+    key: dict[str, Any]
+
+
 class _Workshop:
     """Makes what a concept's folders hold."""
 
@@ -162,17 +182,17 @@ class _Workshop:
                 "devices."
             )
         self.seeds = range(settings.first_seed, settings.first_seed + settings.images)
-        self._encoder = BatchEncoder(files, self.mesh, SIDE_BY_SIDE)
+        self.encoder = BatchEncoder(files, self.mesh, SIDE_BY_SIDE)
 
     @cached_property
     def side(self) -> int:
         """Of a picture, in pixels."""
-        return self._architecture.sample[0] * self._encoder.codecs.image.network.shrink
+        return self._architecture.sample[0] * self.encoder.codecs.image.network.shrink
 
     @cached_property
     def _model(self) -> dict[str, Any]:
         """What the model is: a key's part."""
-        text, image = self._encoder.codecs
+        text, image = self.encoder.codecs
         parts = {"unet": self._denoiser.params, "text": text.params, "vae": image.params}
         hashes = {name: parameter_sha256(params) for name, params in parts.items()}
         return {**published_key(self.config), **hashes}
@@ -185,6 +205,15 @@ class _Workshop:
             "model": plain(self._model),
             "settings": self.config.customise.model_dump(mode="json"),
         }
+
+    def candidates(self) -> "_Candidates | None":
+        """The data set whose rows are to be written, if any."""
+        path = self._settings.candidates
+        if path is None:
+            return None
+        data = open_candidates(path, self.side)
+        key = key_of(data, self._model)
+        return None if are_there(self.out, key) else _Candidates(data, key)
 
     def missing(self, concept: NewConcept, exemplars: _Pictures) -> tuple[str, ...]:
         """What of a concept is to be made: its token, its pictures, both or nothing."""
@@ -213,7 +242,7 @@ class _Workshop:
         files = ConceptFiles(self.out, concept)
         if "token" in parts:
             files.record.unlink(missing_ok=True)
-            latents = self._encoder.encode(exemplars.images)
+            latents = self.encoder.encode(exemplars.images)
             found = self._trainer.train(concept, latents, partial(bar.advance, kind="step"))
             content = save({concept.token: found.rows})
             write_atomically(files.embedding, content)
@@ -236,7 +265,7 @@ class _Workshop:
         if not self.seeds:
             images = np.zeros((0, self.side, self.side, 3), np.uint8)
         else:
-            text = add_tokens(self._encoder.codecs.text, load_embeddings(files.embedding))
+            text = add_tokens(self.encoder.codecs.text, load_embeddings(files.embedding))
             prompts = [layout.prompt_of(concept, n) for n in range(len(self.seeds))]
             images = self._illustrator.draw(text, prompts, self.seeds)
         for seed, image in zip(self.seeds, images, strict=True):
@@ -288,7 +317,7 @@ class _Workshop:
 
     @cached_property
     def _trainer(self) -> TokenTrainer:
-        where = self._encoder.codecs.text, self._architecture.schedule
+        where = self.encoder.codecs.text, self._architecture.schedule
         return TokenTrainer(self._denoiser, *where, self._settings, self.mesh)
 
     @cached_property
@@ -297,7 +326,7 @@ class _Workshop:
         schedule = architecture.schedule
         return Illustrator(
             self._denoiser,
-            self._encoder,
+            self.encoder,
             schedule,
             grid_of(config, schedule),
             config.query.sampling_guidance,

@@ -1,6 +1,7 @@
 """Tokens are trained, pictures drawn, and written as `ctrak abc` reads them."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from ctrak_jax.abc.inputs import exemplars_of, question_of
 from ctrak_jax.abc.tokens import require_tokens
 from ctrak_jax.config import Config
 from ctrak_jax.customise.training import Illustrator, TokenTrainer
+from ctrak_jax.data.abc import read_abc
 from ctrak_jax.data.abc.tasks import read_tasks
-from ctrak_jax.errors import OutOfTime
+from ctrak_jax.data.dataset import to_unit
+from ctrak_jax.errors import OutOfTime, UsageError
 from ctrak_jax.gradient import select
+from ctrak_jax.inputs.encoder import BatchEncoder
 from ctrak_jax.models import stable_diffusion as sd
 from ctrak_jax.models.stable_diffusion.embedding_files import load_embeddings
 from ctrak_jax.models.stable_diffusion.textual_inversion import TABLE, add_tokens
@@ -75,6 +79,16 @@ def settings(base: Path, pictures: Path, out: Path, **more: Any) -> dict[str, An
         }
         | more,
     }
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory) -> Path:
+    """A data set of twelve pictures with captions."""
+    folder = tmp_path_factory.mktemp("others")
+    for number in range(10, 22):
+        picture(folder / "images", (20, 16), number)
+    (folder / "prompts.txt").write_text("".join(f"{'abc'[n % 3]} b\n" for n in range(12)))
+    return folder
 
 
 def run(base: Path, pictures: Path, out: Path, **more: Any) -> list[customise.Customised]:
@@ -201,6 +215,36 @@ def test_the_time_is_up_between_two_concepts(base, pictures, tmp_path):
         log.deadline.set(float("inf"))
     assert len(json.loads((tmp_path / "all_tasks.json").read_text())) == 1
     assert len(run(base, pictures, tmp_path, steps=1, images=1)) == 2
+
+
+def test_a_data_set_becomes_the_candidates(base, pictures, others, made, tmp_path, monkeypatch):
+    found = shutil.copytree(made, tmp_path / "abc")
+    whole = settings(base, pictures, found, candidates=str(others))
+    config = Config.model_validate(whole)
+    customise.run(config, found)
+    read = read_abc(found, latent=(4, 8, 8), text=(77, 32))
+    codecs = sd.load_codecs(base)
+    second = np.asarray(Image.open(found / "laion_subset/images/000000001.png"))
+    for stored, image in ((read.laion.latents, second), (read.laion.flipped, second[:, ::-1])):
+        latent = codecs.image.network.encode(codecs.image.params, to_unit(image))
+        np.testing.assert_allclose(stored[1], latent, atol=1e-4)
+    text = codecs.text.network
+    wanted = text.apply(codecs.text.params, text.tokens("b b"))
+    np.testing.assert_allclose(read.laion.text[1], wanted, atol=1e-4)
+    assert (found / "laion_subset/captions.txt").read_text().splitlines()[1] == "b b"
+    first = content(found)
+    (found / "laion_subset" / "customise.json").write_text('{"made_from": null}')  # as by a kill
+    customise.run(config, found)
+    assert content(found) == first
+    monkeypatch.setattr(BatchEncoder, "encode", lambda *_: pytest.fail("encoded twice"))
+    customise.run(config, found)
+    assert content(found) == first
+    monkeypatch.undo()
+    (found / "laion_subset" / "customise.json").unlink()
+    with pytest.raises(
+        UsageError, match=r"laion_latents\.npy was not written by `ctrak customise`"
+    ):
+        customise.run(config, found)
 
 
 # Errors

@@ -29,6 +29,7 @@ PLACES = {
     *("model.prediction", "model.lora", "model.lora_scale"),
     *("query.reward", "query.masks", "similarity.template", "customise.concepts"),
     *(f"customise.{name}" for name in ("kind", "initial", "token", "train_prompt", "prompts")),
+    "customise.candidates",
 }
 """Where something is, and how it is read; keys have the content of a checkpoint, of what is given
 beside it, of a CLIP model, of a reward's files and words, of masks and of a concept."""
