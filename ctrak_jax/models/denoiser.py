@@ -30,7 +30,8 @@ class Compute(NamedTuple):
         remat: keep only the outputs named :data:`BLOCK` for the backward pass and compute again
             what lies between them: about a third more work, one block's memory instead of all.
         efficient_attention: over chunks of queries, whose weights are never whole (Rabe & Staats
-            2021); a UNet's.
+            2021); a UNet's, and a pretrained transformer's, which on a GPU in bfloat16 takes
+            cuDNN's (:mod:`ctrak_jax.models.attention`).
         precision: of the products of float32 arrays.
     """
 
