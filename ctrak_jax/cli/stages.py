@@ -34,6 +34,7 @@ def act(args: argparse.Namespace) -> None:
     elif args.json:
         print(json.dumps(log.records()))
     elif name == "run":
-        print(
-            "no attribute to ask about; ask in words: ctrak attribute --prompt ... --concepts ..."
-        )
+        words = "in words: ctrak attribute --prompt ... --concepts ..."
+        if config.model.kind == "dit":
+            words = f"by a reward: ctrak attribute {out} --image FILE --method reward"
+        print(f"no attribute to ask about; ask {words}")

@@ -48,8 +48,9 @@ def _abc_has_no_attributes(config: "Config") -> str | None:
 
 def _dit_has_a_condition(config: "Config") -> str | None:
     needed = config.model.kind == "dit" and not config.data.condition_on
-    wrong = "data.condition_on is empty, and a dit has no other condition; give at least one, or "
-    return f"{wrong}model.kind: text-to-image where there are captions" if needed else None
+    wrong = "data.condition_on is empty, so a dit has no condition: a reward alone can ask it; "
+    advice = "give at least one, or query.reward, or model.kind: text-to-image where there are "
+    return f"{wrong}{advice}captions" if needed and config.query.reward == "slider" else None
 
 
 def _negatives_have_attributes(config: "Config") -> str | None:

@@ -189,7 +189,8 @@ class DiT(nn.Module):
 
         c = dense(self.width, kernel_init=LECUN, name="time_embedding_0")(timestep_features(t))
         c = dense(self.width, kernel_init=LECUN, name="time_embedding_1")(nn.silu(c))
-        c = c + dense(self.width, kernel_init=CONDITION, name="condition_embedding")(cond)
+        if cond.size:  # a model without conditions has no such layer
+            c = c + dense(self.width, kernel_init=CONDITION, name="condition_embedding")(cond)
 
         angles = rotary_angles(rows, self.width // self.heads)
         for i in range(self.depth):

@@ -121,7 +121,7 @@ def trainer(
 ) -> Trainer:
     """The training run of a class-conditional denoiser on batches x0 and cond, by equation (B.1);
     ``blocks`` says which attribute each coordinate of a condition belongs to, int [condition]."""
-    attributes = int(blocks.max()) + 1
+    attributes = int(blocks.max(initial=-1)) + 1
 
     def sample_loss(params: Params, key: PRNGKey, x0: Array, cond: Array) -> Array:
         time_key, noise_key, drop_key = jax.random.split(key, 3)

@@ -59,11 +59,11 @@ def choose(
         each: one for all questions, or for every attribute, too.
     """
     validation = np.array([q.split == "validation" for q in asked], bool)
-    if not validation.any():
+    if asked and not validation.any():
         logger.warning("no validation question: the largest damping is taken")
     by_attribute = {}
     if each == "attribute":
-        attributes = np.array([q.attribute for q in asked])
+        attributes = np.array([q.attribute for q in asked], str)
         by_attribute = {
             name: multiples[choose_damping(precision[:, validation & (attributes == name)])]
             for name in dict.fromkeys(attributes[validation].tolist())
