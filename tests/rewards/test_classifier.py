@@ -21,6 +21,7 @@ from ctrak_jax.rewards.classifier.fitting import (
     degrade,
     fit,
     split,
+    steps_for,
 )
 from ctrak_jax.rewards.classifier.network import (
     AttributeHead,
@@ -131,6 +132,11 @@ def test_a_fifth_of_every_combination_is_held_out():
     np.testing.assert_array_equal(np.bincount(values[rest] @ [2, 1], minlength=4), [10, 4, 0, 1])
     np.testing.assert_array_equal(split(values, 3)[1], rest)
     assert set(split(values, 4)[1]) != set(rest)
+
+
+@pytest.mark.parametrize(("count", "steps"), [(10, 400), (4000, 400), (10_000, 1000)])
+def test_a_fit_sees_every_picture_eight_times_and_has_400_steps_at_least(count, steps):
+    assert steps_for(count) == steps
 
 
 def few(values: np.ndarray, side: int = 8) -> Examples:

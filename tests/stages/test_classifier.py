@@ -22,7 +22,8 @@ Contexts = Callable[..., list[Context]]
 @pytest.fixture
 def contexts(tmp_path, monkeypatch) -> Contexts:
     """Those of two training seeds; a fit takes two steps."""
-    monkeypatch.setattr(classifier, "FitSettings", partial(FitSettings, steps=2, batch=4))
+    monkeypatch.setattr(classifier, "FitSettings", partial(FitSettings, batch=4))
+    monkeypatch.setattr(classifier, "steps_for", lambda count: 2)
 
     def made(reward: str = "classifier", seed: int = 0) -> list[Context]:
         query = cfg.QueryConfig(reward=reward)

@@ -20,7 +20,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, metavar="FILE", required=True, help="the classifier: FILE.safetensors")
     add("--name", help="what it is called: words, or ATTRIBUTE=VALUE of a run [that of --positive]")
     add("--size", type=int, default=32, help="side in pixels at which it sees pictures [32]")
-    add("--steps", type=int, default=400, help="steps of the fit [400]")
+    add("--steps", type=int, help="steps of the fit [400, or 8 rounds of the pictures]")
     add("--seed", type=int, default=0, help="of its parameters and of what is held out [0]")
     arguments.declare_json(parser)
 
@@ -30,12 +30,12 @@ def act(args: argparse.Namespace) -> None:
     _check(args)
     from ctrak_jax.log import meter
     from ctrak_jax.rewards.classifier import examples, file
-    from ctrak_jax.rewards.classifier.fitting import FitSettings, fit
+    from ctrak_jax.rewards.classifier.fitting import FitSettings, fit, steps_for
     from ctrak_jax.rewards.classifier.network import AttributeHead, Classifier
 
     name = args.name or args.positive.resolve().name
-    settings = FitSettings(steps=args.steps, seed=args.seed)
     found, folders = examples.of_folders(args.positive, args.negative, args.size)
+    settings = FitSettings(args.steps or steps_for(len(found.values)), seed=args.seed)
     classifier = Classifier((AttributeHead(name, examples.VALUES),), args.size)
     with meter("classifier", settings.steps) as bar:
         fitted = fit(classifier, found, settings, bar.advance)
@@ -58,7 +58,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"--out {args.out}: expected a file that ends in .safetensors.")
     if not SMALLEST <= args.size <= LARGEST:
         raise UsageError(f"--size {args.size}: expected {SMALLEST} to {LARGEST} pixels.")
-    if args.steps < 1:
+    if args.steps is not None and args.steps < 1:
         raise UsageError(f"--steps {args.steps}: expected 1 or more.")
     if args.seed < 0:
         raise UsageError(f"--seed {args.seed}: expected 0 or more.")

@@ -23,6 +23,8 @@ from ctrak_jax.typing import Array, Params, PRNGKey, Scalar
 
 HELD_OUT = 0.2
 """Share of the pictures of every value that are not fitted, and whose accuracy is told."""
+STEPS, ROUNDS = 400, 8
+"""Steps of a fit at least, and how often every picture is seen at least."""
 LOOK = 50
 """Steps between two looks at the loss."""
 READ = 256
@@ -40,7 +42,7 @@ class FitSettings(NamedTuple):
         seed: of the parameters, of every random number, and of what is held out.
     """
 
-    steps: int = 400
+    steps: int = STEPS
     batch: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
@@ -82,6 +84,11 @@ class Fitted(NamedTuple):
     params: Params
     sharp: tuple[Right, ...]
     degraded: tuple[Right, ...]
+
+
+def steps_for(count: int) -> int:
+    """Steps by which so many examples are fitted."""
+    return max(STEPS, ROUNDS * round((1 - HELD_OUT) * count) // FitSettings().batch)
 
 
 def accuracy(counts: tuple[Right, ...]) -> dict[str, float]:

@@ -11,7 +11,14 @@ from ctrak_jax.data import Dataset
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.rewards.classifier import examples, file
-from ctrak_jax.rewards.classifier.fitting import UNKNOWN, FitSettings, Fitted, accuracy, fit
+from ctrak_jax.rewards.classifier.fitting import (
+    UNKNOWN,
+    FitSettings,
+    Fitted,
+    accuracy,
+    fit,
+    steps_for,
+)
 from ctrak_jax.rewards.classifier.network import LARGEST, Classifier, classifier_of
 from ctrak_jax.rewards.classifier.reward import file_of
 from ctrak_jax.stages.context import Context
@@ -37,8 +44,10 @@ def fit_for_run(contexts: Sequence[Context]) -> None:
 
 
 def _fit_and_keep(contexts: Sequence[Context]) -> None:
-    ctx, settings = contexts[0], FitSettings(seed=contexts[0].seed)
+    ctx = contexts[0]
     data, files = ctx.training_set, [file_of("", one.folder.root) for one in contexts]
+    steps = steps_for(min(len(data.train_index), examples.MOST))
+    settings = FitSettings(steps, seed=ctx.seed)
     classifier = classifier_of(
         {name: data.conditions.vocabulary[name] for name in data.conditions.attributes},
         min(*data.image_shape[:2], LARGEST),
