@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,6 +17,7 @@ from ctrak_jax.data.raw import RawImages
 from ctrak_jax.inputs.base import NegativeRule
 from ctrak_jax.inputs.encoder import BatchEncoder
 from ctrak_jax.inputs.latents import Latents
+from ctrak_jax.rewards import Concept, ConceptReward
 
 SHAPE = (3, 2)
 """Tokens and width of an embedding."""
@@ -91,3 +95,32 @@ def test_a_negative_lacks_the_words_of_an_attribute_that_has_no_other_value(tmp_
         wanted = words.texts([f"ab {tail}", f"a ab {other}"])
         order = np.argsort(found[row, :, 0, 0] == wanted[0, 0, 0])[::-1]
         np.testing.assert_array_equal(found[row][order], wanted)
+
+
+class Decodes(Words):
+    """Its autoencoder's decoder is linear: a latent of one number times a picture."""
+
+    @property
+    def codecs(self) -> Any:
+        network = SimpleNamespace(decode=lambda picture, latent: picture * latent[0, 0, 0])
+        picture = jax.random.normal(jax.random.key(0), (4, 4, 3))
+        return SimpleNamespace(image=SimpleNamespace(network=network, params=picture))
+
+
+def test_a_reward_of_pictures_is_one_of_latents_through_the_decoder(tmp_path):
+    """R(D(z)) = (s z <P, T>)^2 for a decoder D(z) = z P, with s among the reward's parameters, has
+    the derivative 2 s^2 z <P, T>^2."""
+    data, encoder, red = dataset(("a", "b")), Decodes(), Concept("color", "red")
+    inputs = latents(tmp_path, data, encoder, data, np.float32)
+    target = np.linspace(-1.0, 1.0, 48, dtype=np.float32).reshape(4, 4, 3)
+    reward = ConceptReward(
+        lambda scale, picture, target: (scale * jnp.vdot(picture, target)) ** 2,
+        jnp.float32(0.5),
+        {red: target},
+    )
+    found = inputs.reward_of_samples(reward)
+    inner = float(np.vdot(encoder.codecs.image.params, target))
+    latent = jnp.full((1, 1, 1), 3.0)
+    value, slope = jax.value_and_grad(found.fn, 1)(found.params, latent, found.target(red))
+    np.testing.assert_allclose(value, (0.5 * 3.0 * inner) ** 2, rtol=1e-5)
+    np.testing.assert_allclose(slope, [[[2 * 0.25 * 3.0 * inner**2]]], rtol=1e-5)

@@ -27,6 +27,7 @@ from ctrak_jax.run.questions import read_questions
 from ctrak_jax.run.variants import unnamed
 from ctrak_jax.stages import encode, query, train
 from ctrak_jax.stages.ask import attribute
+from ctrak_jax.stages.ask.explain import explain
 from ctrak_jax.stages.context import Context
 from tests.command import ctrak_here
 from tests.inputs.words import EACH, PAIRS, VALUES, config, encoded_by
@@ -295,6 +296,24 @@ def test_words_that_are_not_heard_are_refused(run, data, model_folder, prompt, c
     asked |= {"image_seed": 0, "scope": "local", "method": "concept-trak", "top": 3}
     with pytest.raises(UsageError, match="does not know the words between them, or they come"):
         attribute.ask_prompt(ctx, **asked)
+
+
+@pytest.mark.slow
+def test_a_prompt_is_asked_by_a_reward_of_the_decoded_picture(run, data, model_folder, tmp_path):
+    """Its concept need not be words of the prompt."""
+    file = tmp_path / "mine.py"
+    file.write_text("def energy(image, words):\n    return (image**2).mean() * len(words)\n")
+    settings = config(data, model_folder, query={"reward": f"python:{file}:energy"})
+    (ctx,) = pipeline.prepare(settings, run)
+    asked: dict[str, Any] = {"prompt": "a ab c", "concepts": ["loud"], "minus": (), "image": None}
+    asked |= {"image_seed": 0, "scope": "local", "method": "reward", "top": 3}
+    answer = attribute.ask_prompt(ctx, **asked)
+    assert answer.found["reward"] == settings.query.reward
+    (found,) = explain(ctx, answer.denoiser, answer.asking, answer.how, answer.solved)
+    scale = np.abs(found.score).max()
+    assert scale > 0
+    for total in found.sums.values():
+        np.testing.assert_allclose(total, found.score, rtol=1e-3, atol=1e-4 * scale)
 
 
 @pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
