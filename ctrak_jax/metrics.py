@@ -24,7 +24,7 @@ def precision_at_k(ranked: Array, relevant: Array, k: int) -> float:
 
 
 def recall_at_k(ranked: Array, relevant: Array, k: int) -> float:
-    """Share of the relevant samples among the first ``k`` ranked ones: equation (7.3).
+    """Share of the relevant samples among the first ``k`` ranked ones: Found@k of equation (7.3).
 
     Args:
         ranked: sample numbers, best first [rank].

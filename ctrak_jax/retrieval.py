@@ -6,12 +6,14 @@ before any other candidate of its score. What follows depends on the exemplars' 
 .. math::
     r_i = 1 + \sum_j [s_j \gt s_i] + \sum_{j \lt i} [s_j = s_i]                           \tag{7.2}
 .. math::
-    \text{Recall@}k = \frac{1}{E} \sum_i [r_i \le k]                                      \tag{7.3}
+    \text{Recall@}k = \frac{1}{\min(k, E)} \sum_i [r_i \le k], \qquad
+    \text{Found@}k = \frac{1}{E} \sum_i [r_i \le k]                                       \tag{7.3}
 .. math::
     \text{AP} = \frac{1}{E} \sum_i i / r_{(i)}, \qquad r_{(1)} \lt r_{(2)} \lt \dots      \tag{7.4}
 
-so scores may come block by block and no ranking is ever made. The mean of equation (7.4) over tasks
-is the mean average precision.
+so scores may come block by block and no ranking is ever made. Recall is what Concept-TRAK reports,
+Found what AbC's own evaluation calls recall. The mean of equation (7.4) over tasks is the mean
+average precision.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,9 +38,10 @@ class Places(NamedTuple):
 
 
 class Retrieval(NamedTuple):
-    """How well one task went: Recall@k by depth, and average precision."""
+    """How well one task went: Recall@k and Found@k by depth, and average precision."""
 
     recall: dict[int, float]
+    found: dict[int, float]
     average_precision: float
 
 
@@ -64,8 +67,11 @@ def retrieval(places: Places, depths: Sequence[int] = DEPTHS) -> Retrieval:
     for k in depths:
         if not 1 <= k <= places.candidates:
             raise ValueError(f"recall@{k} needs at least {k} candidates, got {places.candidates}.")
-    recall = {k: float(np.mean(ranks <= k)) for k in depths}
-    return Retrieval(recall, float(np.mean(np.arange(1, len(ranks) + 1) / ranks)))
+    hits = {k: int(np.sum(ranks <= k)) for k in depths}
+    recall = {k: count / min(k, len(ranks)) for k, count in hits.items()}
+    found = {k: count / len(ranks) for k, count in hits.items()}
+    precision = float(np.mean(np.arange(1, len(ranks) + 1) / ranks))
+    return Retrieval(recall, found, precision)
 
 
 class TaskResult(NamedTuple):
@@ -89,6 +95,7 @@ class Summary(NamedTuple):
     value: str
     tasks: int
     recall: dict[int, Interval]
+    found: dict[int, Interval]
     mean_average_precision: Interval
 
 
@@ -109,8 +116,9 @@ def summarise(results: Iterable[TaskResult], replicates: int = 10_000) -> list[S
             if any(tuple(one.recall) != depths for one in found):
                 raise ValueError(f"{method}: results of differing depths; compute all at the same.")
             recall = {k: _mean([one.recall[k] for one in found], replicates) for k in depths}
+            share = {k: _mean([one.found[k] for one in found], replicates) for k in depths}
             precision = _mean([one.average_precision for one in found], replicates)
-            rows.append(Summary(method, group, value, len(found), recall, precision))
+            rows.append(Summary(method, group, value, len(found), recall, share, precision))
     return rows
 
 

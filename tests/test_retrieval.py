@@ -28,15 +28,17 @@ def test_recall_and_average_precision_worked_out_by_hand():
     np.testing.assert_array_equal(places.ranks, [1, 3, 7])
     assert places.candidates == 9
     found = retrieval(places, (1, 2, 3, 6, 7, 9))
-    assert found.recall == pytest.approx({1: 1 / 3, 2: 1 / 3, 3: 2 / 3, 6: 2 / 3, 7: 1.0, 9: 1.0})
+    assert found.found == pytest.approx({1: 1 / 3, 2: 1 / 3, 3: 2 / 3, 6: 2 / 3, 7: 1.0, 9: 1.0})
+    assert found.recall == pytest.approx({1: 1.0, 2: 1 / 2, 3: 2 / 3, 6: 2 / 3, 7: 1.0, 9: 1.0})
     assert found.average_precision == pytest.approx((1 / 1 + 2 / 3 + 3 / 7) / 3)
 
 
-def test_recall_is_of_the_number_of_exemplars_not_of_the_depth():
+def test_recall_is_of_what_fits_and_found_of_all():
     """21 exemplars on top of 200: five of them fit into the first five."""
     places = places_by_score(np.full(21, 1.0), np.zeros(179))
     found = retrieval(places)
-    assert found.recall == pytest.approx({5: 5 / 21, 10: 10 / 21, 100: 1.0})
+    assert found.found == pytest.approx({5: 5 / 21, 10: 10 / 21, 100: 1.0})
+    assert found.recall == {5: 1.0, 10: 1.0, 100: 1.0}
     assert found.average_precision == 1.0
 
 
@@ -57,7 +59,9 @@ def test_places_are_those_of_the_stable_ranking(exemplars, others, cut):
         depths = tuple(range(1, len(every) + 1))
         found = retrieval(places, depths)
         for k in depths:
-            assert found.recall[k] == pytest.approx(relevant[:k].sum() / len(exemplars))
+            assert found.found[k] == pytest.approx(relevant[:k].sum() / len(exemplars))
+            fitting = min(k, len(exemplars))
+            assert found.recall[k] == pytest.approx(relevant[:k].sum() / fitting)
         precisions = [relevant[:rank].mean() for rank in ranks]
         assert found.average_precision == pytest.approx(np.mean(precisions))
 
@@ -117,7 +121,8 @@ def test_scores_and_rankings_that_cannot_be_judged_are_refused(call, said):
 
 
 def result(method: str, case: str, category: str, recall: float, ap: float) -> TaskResult:
-    found = Retrieval({5: recall / 2, 10: recall, 100: 1.0}, ap)
+    values = {5: recall / 2, 10: recall, 100: 1.0}
+    found = Retrieval(values, {k: value / 4 for k, value in values.items()}, ap)
     return TaskResult(method, {"test_case": case, "category": category}, found)
 
 
@@ -138,6 +143,7 @@ def test_means_by_group_and_over_all_worked_out_by_hand():
     assert every.tasks == 3
     assert every.recall[10].mean == pytest.approx((0.0 + 0.5 + 0.4) / 3)
     assert every.recall[5].mean == pytest.approx(0.15)
+    assert every.found[10].mean == pytest.approx(0.9 / 12)
     assert every.mean_average_precision.mean == pytest.approx(0.2)
     art = rows["concept-trak", "category", "art"]
     assert (art.tasks, art.recall[10].mean) == (2, 1.0)
@@ -156,7 +162,7 @@ def test_intervals_are_over_tasks():
 
 
 def test_results_of_differing_depths_are_refused():
-    other = TaskResult("trak", {}, Retrieval({5: 1.0}, 1.0))
+    other = TaskResult("trak", {}, Retrieval({5: 1.0}, {5: 1.0}, 1.0))
     with pytest.raises(ValueError, match="trak: results of differing depths"):
         summarise([RESULTS[0], other], 10)
     rows = summarise([RESULTS[3], other], 10)

@@ -9,7 +9,7 @@ as it must be to compare exemplars with LAION.
     DIR/features/<store>/              LAION, by method's training gradient
     DIR/exemplars/features/<store>/    the exemplars
     DIR/queries/<method>/              the tasks
-    DIR/scores/<method>.npy            float32 [task, LAION row]
+    DIR/scores/<method>.npy            float32 [damping, task, LAION row]
     DIR/exemplars/<method>.csv         score and rank of every exemplar
     DIR/abc.json, abc.csv, abc.md      the measures
 """

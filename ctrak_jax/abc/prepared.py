@@ -1,12 +1,15 @@
 """The benchmark read and put in words: what every part of a run works with."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
 
+from ctrak_jax.abc.imported import METHOD, Imported, read_imported
 from ctrak_jax.abc.inputs import (
     APART,
     AbcInputs,
@@ -19,6 +22,7 @@ from ctrak_jax.abc.inputs import (
     question_of,
 )
 from ctrak_jax.abc.looks import latent_factor, require_pictures
+from ctrak_jax.abc.seeds import seed_of
 from ctrak_jax.abc.tokens import require_tokens
 from ctrak_jax.attribution import Recipe
 from ctrak_jax.config import Config
@@ -37,6 +41,7 @@ from ctrak_jax.models.checkpointed import refuse_other
 from ctrak_jax.models.denoiser import Denoiser
 from ctrak_jax.models.stable_diffusion import ModelFiles
 from ctrak_jax.precision import policy_of
+from ctrak_jax.projection import Projection
 from ctrak_jax.run import model_file
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.keys import feature_key, published_key
@@ -64,11 +69,17 @@ class Benchmark(NamedTuple):
     encoder: TaskEncoder
     rows: np.ndarray
     factor: float
+    imported: Imported | None = None
 
     @property
     def damping(self) -> float:
         """The largest of ``score.damping``: there are no validation questions to choose by."""
         return max(self.config.score.damping)
+
+    @property
+    def dampings(self) -> tuple[float, ...]:
+        """That one and those of ``score.oracle``, ascending."""
+        return tuple(sorted({self.damping, *self.config.score.oracle}))
 
     def leave_model(self) -> None:
         """Write model.json, which results are keyed to.
@@ -100,19 +111,38 @@ class Benchmark(NamedTuple):
     @property
     def recipe(self) -> Recipe:
         """How candidates are featurized."""
-        return recipe_of(self.config, self.architecture.schedule)
+        recipe = recipe_of(self.config, self.architecture.schedule)
+        return replace(recipe, projection=self.on_imported(recipe.projection))
+
+    def on_imported(self, projection: Projection) -> Projection:
+        """The projection at the coordinates of imported features, where there are some."""
+        chosen = None if self.imported is None else self.imported.coordinates
+        return projection if chosen is None else projection._replace(coordinates=chosen)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the parameters that are differentiated, by path."""
+        gradient = self.config.gradient
+        whole = self.architecture.denoiser(self.architecture.template, self.mesh)
+        found = split(whole, gradient.include, gradient.exclude, self.recipe.projection)
+        return {path: leaf.shape for path, leaf in found.params.chosen.items()}
+
+    @property
+    def size(self) -> int:
+        """d, the number of those parameters."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
 
     def key(self, spec: GradientSpec, made_by: Mapping[str, Any], *, query: bool) -> dict[str, Any]:
         """What features of a gradient depend on, beside ``made_by`` the model."""
-        config, gradient, recipe = self.config, self.config.gradient, self.recipe
-        shapes = self.architecture.denoiser(self.architecture.template, self.mesh)
-        found = split(shapes, gradient.include, gradient.exclude, recipe.projection)
+        config, recipe = self.config, self.recipe
+        if self.imported is not None:
+            made_by = {**made_by, "coordinates": self.imported.projection}
         return feature_key(
             config,
             spec,
             made_by={**model_file.key(self.folder.model, config.model.dtype), **made_by},
             timesteps=np.asarray(recipe.grid.recorded).tolist(),
-            parameters=found.params.size,
+            parameters=self.size,
             query=query,
         )
 
@@ -151,6 +181,9 @@ class Candidates(NamedTuple):
     def key(self, spec: GradientSpec) -> dict[str, Any]:
         """What their features depend on."""
         made_by = {"dataset": digest([self.name, self.rows.tolist()]), **self.inputs.key}
+        imported, released = self.benchmark.imported, self.benchmark.config.table[METHOD].train
+        if imported is not None and spec == released and self.name == "LAION":
+            made_by["imported"] = imported.features
         return self.benchmark.key(spec, made_by, query=False)
 
     def featurize(self) -> None:
@@ -217,7 +250,10 @@ def prepare(config: Config, out: Path, *, allow_missing_token: bool = False) -> 
     mesh = local_mesh(config.run.devices, config.mesh.model)
     encoder = BatchEncoder(files, mesh, config.gradient.batch)
     rows, exemplars = _laion_rows(config, len(abc.laion)), exemplars_of(abc.tasks)
-    require_pictures([*exemplars.files, *(task.image for task in abc.tasks)])
+    images = [task.image for task in abc.tasks]
+    require_pictures([*exemplars.files, *images])
+    for image in images if config.query.path == "resample" else []:
+        seed_of(image)
     scaling = files.config("vae")[0].get("scaling_factor", 0.18215)
     return Benchmark(
         config=config,
@@ -231,6 +267,7 @@ def prepare(config: Config, out: Path, *, allow_missing_token: bool = False) -> 
         encoder=TaskEncoder(encoder, (height, width, channels)),
         rows=rows,
         factor=latent_factor(path / LATENTS, abc.laion.latents, rows, scaling),
+        imported=read_imported(out),
     )
 
 

@@ -1,6 +1,7 @@
 """The features of the tasks' questions."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from ctrak_jax import devices
 from ctrak_jax.abc.inputs import TaskPrompt, content, prompt_key
 from ctrak_jax.abc.prepared import Benchmark
+from ctrak_jax.abc.seeds import noise_of, seed_of
 from ctrak_jax.attribution import QueryBatch, mixtures, query_features
 from ctrak_jax.config.recipes import query_recipe_of
 from ctrak_jax.log import stage
@@ -27,7 +29,9 @@ def query_key(bench: Benchmark, method: str) -> dict[str, Any]:
     images = [content(task.image) for task in bench.abc.tasks]
     words = [[prompt_key(q.prompt), prompt_key(q.minus)] for q in bench.asked]
     codecs = model_file.about(bench.folder.model)["codecs"]
-    return bench.key(spec, {"tasks": digest([codecs, images, words])}, query=True)
+    again = bench.config.query.path == "resample"
+    seeds = [[seed_of(task.image) for task in bench.abc.tasks]] if again else []
+    return bench.key(spec, {"tasks": digest([codecs, images, words, *seeds])}, query=True)
 
 
 def ask(bench: Benchmark) -> None:
@@ -68,6 +72,7 @@ def _dispatcher(
     network, params, placing = bench.placed()
     weights, specs = devices.put(params, bench.mesh, placing), sorted(set(wanted.values()))
     recipe = query_recipe_of(bench.config, bench.architecture.schedule, "local")
+    recipe = replace(recipe, projection=bench.on_imported(recipe.projection))
     step, null = partial(query_features, recipe, network), bench.encoder.embedding(TaskPrompt(""))
     program = devices.over_samples(lambda w, b: step(w, specs, b, null), bench.mesh, placing)
 
@@ -86,10 +91,13 @@ def _dispatcher(
 
 def _batch(bench: Benchmark, numbers: np.ndarray) -> QueryBatch:
     """The arrays of some tasks."""
-    asked = [bench.asked[n] for n in numbers]
+    asked, again = [bench.asked[n] for n in numbers], bench.config.query.path == "resample"
+    images = [bench.abc.tasks[n].image for n in numbers]
+    sample = bench.architecture.sample
     return QueryBatch(
-        bench.encoder.latents([bench.abc.tasks[n].image for n in numbers]),
+        bench.encoder.latents(images),
         np.stack([bench.encoder.embedding(q.prompt) for q in asked]),
         mixtures([[bench.encoder.embedding(q.minus)[None]] for q in asked]),
         numbers.astype(np.int32),
+        noise=np.stack([noise_of(seed_of(image), sample) for image in images]) if again else None,
     )

@@ -1,6 +1,7 @@
 """Scores of all candidates: equation (7.5)."""
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +53,8 @@ def write_scores(bench: Benchmark) -> None:
 
 
 class ScoreFiles(NamedTuple):
-    """Scores of a method: of LAION [task, row], and of every task's exemplars end to end."""
+    """Scores of a method: of LAION [damping, task, row], and of every task's exemplars end to end
+    [damping, exemplar]."""
 
     laion: Path
     exemplars: Path
@@ -67,7 +69,7 @@ def _read(bench: Benchmark, method: str) -> CandidateScores:
     """A method's scores from disk, those of LAION mapped."""
     out = bench.folder.root
     files, counts = _files(out, method), [len(task.exemplars) for task in bench.abc.tasks]
-    own = np.split(np.load(files.exemplars), np.cumsum(counts)[:-1])
+    own = np.split(np.load(files.exemplars), np.cumsum(counts)[:-1], axis=1)
     solver = read_json(out / "scores" / "solvers.json", "abc")[method]
     return CandidateScores(own, np.lib.format.open_memmap(files.laion, "r"), solver)
 
@@ -82,12 +84,13 @@ def _key(bench: Benchmark, laion: Candidates, exemplars: Candidates) -> dict[str
             [content(task.image), prompt_key(q.prompt), prompt_key(q.minus), *map(str, task)]
             for task, q in zip(bench.abc.tasks, bench.asked, strict=True)
         ],
+        "dampings": list(bench.dampings),
         **settings_of(bench.config, "abc scores"),
     }
 
 
 def _score(bench: Benchmark, laion: Candidates, exemplars: Candidates, method: str) -> str:
-    """Equation (7.5) for every task; the scores go to disk.
+    """Equation (7.5) for every task and damping; the scores go to disk.
 
     Returns:
         The solver.
@@ -95,39 +98,65 @@ def _score(bench: Benchmark, laion: Candidates, exemplars: Candidates, method: s
     file, own_file = _files(bench.folder.root, method)
     if hosts.is_first():
         file.parent.mkdir(parents=True, exist_ok=True)
-        shape = (len(bench.asked), len(laion.rows))
+        shape = (len(bench.dampings), len(bench.asked), len(laion.rows))
         np.lib.format.open_memmap(file, "w+", np.float32, shape).flush()
     hosts.barrier("scores begun")
-    solver = bench.config.score.solver
+    config = bench.config
+    solver = config.score.solver
     own_rows = [slice(r.start, r.stop) for r in bench.exemplars.of]
     features = open_features(laion.store(method), bench.mesh, None if solver == "auto" else solver)
-    if features.solver == "spectrum" and features.rows.n < features.rows.k:
-        features = features._replace(solver="dual")  # the spectrum's scores no other rows
     if features.solver in IN_MEMORY and not hosts.is_first():
         return features.solver
     features, own = in_memory(features), exemplars.store(method).read()
     asked = FeatureStore.open(bench.folder.query_features(method), query_key(bench, method)).read()
-    solution, tasks = solve(features, np.concatenate([asked, own]), [bench.damping]), len(asked)
-    among = np.concatenate(
-        [np.asarray(block.features)[0] for block in solution.scores(fisher.Matrix(own))], axis=1
-    )
-    rests = [
-        _shares(among[n, rows], among[tasks:][rows][:, rows]) for n, rows in enumerate(own_rows)
-    ]
+    solution, tasks = solve(features, np.concatenate([asked, own]), bench.dampings), len(asked)
+    among = np.concatenate([b.features for b in _scored(solution, fisher.Matrix(own))], axis=2)
+    alone = config.score.kernel == "laion"
+    own_scores = [_own(found, own_rows, alone=alone) for found in among]
     weights, own_weights = _weights(laion, exemplars, method)
     scores = np.lib.format.open_memmap(file, "r+")
-    for block in solution.scores(features.rows):
-        part, found = slice(block.rows.start, block.rows.stop), np.asarray(block.features)[0]
-        for number, rows in enumerate(own_rows):
-            influence = found[number] - rests[number] @ found[tasks:][rows]
-            scores[number, part] = influence * weights[part]
+    for block in _scored(solution, features.rows):
+        part = slice(block.rows.start, block.rows.stop)
+        for place, found in enumerate(np.asarray(block.features)):
+            for number, rows in enumerate(own_rows):
+                influence = found[number]
+                if not alone:
+                    influence = influence - own_scores[place][number] @ found[tasks:][rows]
+                scores[place, number, part] = influence * weights[part]
     scores.flush()
     if features.shared:
         hosts.barrier("scores written")
     if hosts.is_first():
-        mine = [rest * own_weights[rows] for rest, rows in zip(rests, own_rows, strict=True)]
-        np.save(own_file, np.concatenate(mine).astype(np.float32))
+        weighed = [
+            [mine * own_weights[rows] for mine, rows in zip(found, own_rows, strict=True)]
+            for found in own_scores
+        ]
+        np.save(own_file, np.stack([np.concatenate(f) for f in weighed]).astype(np.float32))
     return solution.solver
+
+
+def _scored(solution: fisher.Solution, rows: fisher.Rows) -> Iterator[fisher.Block]:
+    """Scores [damping, query, row] of any rows, block by block; those of the spectrum, which keeps
+    those of its own rows alone, by z of equation (5.10) in float64."""
+    if isinstance(solution, fisher.Vectors):
+        yield from solution.scores(rows)
+        return
+    z = solution.vectors()
+    for block in rows.blocks():
+        yield fisher.Block(block.rows, z @ np.asarray(block.features, np.float64).T)
+
+
+def _own(among: np.ndarray, own_rows: Sequence[slice], *, alone: bool) -> list[np.ndarray]:
+    """Every task's scores of its own exemplars, by equation (7.5), or ``alone`` by LAION's Fisher.
+
+    Args:
+        among: S of the tasks, then of all exemplars, with all exemplars.
+        own_rows: each task's exemplars.
+        alone: without them in the Fisher.
+    """
+    exemplars = among[len(own_rows) :]
+    found = [(among[n, rows], exemplars[rows][:, rows]) for n, rows in enumerate(own_rows)]
+    return [query if alone else _shares(query, own) for query, own in found]
 
 
 def _shares(query: np.ndarray, among: np.ndarray) -> np.ndarray:

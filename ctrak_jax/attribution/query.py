@@ -28,8 +28,14 @@ class QueryBatch(NamedTuple):
         index: numbers that fix their noise [image].
         mask: the part of the image that each concept is asked about, 1 inside and 0 outside
             [image, concept, height, width] at the resolution of ``x0``; None for all of it. It
+<<<<<<< HEAD
             restricts the gradients that know the concept alone, which have a target shift.
         target: what tells a reward each concept [image, concept, ...]; None without a reward.
+=======
+            restricts the slider alone, the one gradient that knows the concept.
+        noise: what the images were generated from [image, ...], for a recipe that samples them
+            again.
+>>>>>>> 81e0806 (AbC in the published protocol, and released features as a run's own)
     """
 
     x0: Any
@@ -37,6 +43,7 @@ class QueryBatch(NamedTuple):
     minus: Mixture
     index: Any
     mask: Any = None
+<<<<<<< HEAD
     target: Any = None
 
     @property
@@ -51,6 +58,13 @@ class AskedConcept(NamedTuple):
     minus: Any
     mask: Any = None
     target: Any = None
+=======
+    noise: Any = None
+
+
+ONE_TIMESTEP = 2**16
+"""The random stream of a member's timestep, apart from those of its path."""
+>>>>>>> 81e0806 (AbC in the published protocol, and released features as a run's own)
 
 
 def mixtures(groups: Sequence[Sequence[Array]]) -> Mixture:
@@ -104,6 +118,22 @@ def query_member(
         noise = jax.random.normal(noise_key, item.x0.shape)
         drawn = sample(eps_fn, params, schedule, grid, noise, item.cond, guidance=guidance)
         x0, inversion = drawn.x0, drawn.path
+    elif recipe.path == "resample":
+        x0, drawn = (
+            item.x0,
+            sample(
+                eps_fn,
+                params,
+                schedule,
+                grid,
+                item.noise,
+                item.cond,
+                guidance=guidance,
+                eta=recipe.eta,
+                key=path_key,
+            ),
+        )
+        inversion = drawn.path
     else:
         x0 = item.x0
         inversion = invert(
@@ -118,7 +148,12 @@ def query_member(
             key=path_key,
         )
     forward = forward_path(schedule, x0, grid.recorded, noise_key)
-    return Member(x0, {"forward": forward, "inversion": inversion})
+    paths = {"forward": forward, "inversion": inversion}
+    if recipe.timesteps == "one":
+        drawn_by = jax.random.fold_in(key, ONE_TIMESTEP)
+        place = jax.random.randint(drawn_by, (), 0, len(grid.recorded))
+        paths = {name: Path(p.x[place][None], p.t[place][None]) for name, p in paths.items()}
+    return Member(x0, paths)
 
 
 def query_terms(
@@ -193,7 +228,7 @@ def query_features(
                     chosen,
                     terms,
                     recipe.projection,
-                    recipe.time_chunk,
+                    1 if recipe.timesteps == "one" else recipe.time_chunk,
                     network.precision.gradients,
                 )
 

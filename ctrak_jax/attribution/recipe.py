@@ -40,6 +40,9 @@ class QueryRecipe:
         grid: the timesteps of a trajectory and which of its states are recorded.
         projection: that of the training samples.
         scope: local, states of one image; global, the model's own sampling trajectories.
+        path: where the local states on an ``inversion`` path come from, the image's inversion, or
+            sampling it again from the noise that it was generated from.
+        timesteps: gradients are summed over all, or taken at one of a member's, drawn at random.
         members: what a feature is the mean of: inversions of the image, or trajectories.
         guidance: scale, against the null condition, of the inversions or of the sampling.
         eta: share of fresh noise in the inversions.
@@ -52,6 +55,8 @@ class QueryRecipe:
     grid: Grid
     projection: Projection
     scope: Literal["local", "global"] = "local"
+    path: Literal["inversion", "resample"] = "inversion"
+    timesteps: Literal["all", "one"] = "all"
     members: int = 1
     guidance: float = 1.0
     eta: float = 0.0

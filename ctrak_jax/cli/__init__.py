@@ -38,6 +38,7 @@ COMMANDS = {
     "counterfactual": "retrain without the top samples: is the concept lost? counterfactual.json",
     "lds": "retrain on random halves: do scores predict the models? lds.json",
     "abc": "the AbC benchmark: exemplars among LAION images, recall and mAP: abc.json",
+    "abc import": "released features of LAION's rows as a run's own, checked by a few made here",
     "config": "print the full resolved config",
     "data": "write a config's data set in the folder format; `data check`, `data avatars`",
     "data check": "look at every picture, row and caption of a data set once: a table of faults",

@@ -52,8 +52,14 @@ class QueryConfig(Section):
     none."""
     guidance: float = Field(default=1.0, ge=0)
     """Guidance scale of the query's own inversion; 1 for none."""
+    path: Literal["inversion", "resample"] = "inversion"
+    """States of local queries on an inversion path: the image's inversion, or those of sampling it
+    again from the noise of its seed, the number in its file's name (resample: abc)."""
+    timesteps: Literal["all", "one"] = "all"
+    """Timesteps of a repetition, or of a global trajectory: all, or one drawn at random."""
     eta: float = Field(default=0.0, ge=0)
-    """DDIM's eta: the share of fresh noise in the query's inversion; 0.1 as published."""
+    """DDIM's eta: the share of fresh noise in the query's inversion or its sampling again; 0.1 as
+    published."""
     repetitions: Natural = 1
     """Inversions that a query is averaged over (1 is enough at eta 0)."""
     scale: Positive = 7.5

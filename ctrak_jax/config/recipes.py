@@ -44,6 +44,8 @@ def query_recipe_of(
         grid=grid_of(config, schedule),
         projection=projection_of(config),
         scope=scope,
+        path=q.path,
+        timesteps=q.timesteps,
         members=q.repetitions if local else q.trajectories,
         guidance=q.guidance if local else q.sampling_guidance,
         eta=q.eta,

@@ -46,6 +46,12 @@ def _abc_has_no_attributes(config: "Config") -> str | None:
     return f"{wrong} null, other or prompt" if changed else None
 
 
+def _resampled_images_have_seeds(config: "Config") -> str | None:
+    needed = config.query.path == "resample" and config.data.kind != "abc"
+    wrong = "query.path=resample needs images whose names are their seeds, data.kind="
+    return f"{wrong}{config.data.kind} has none; use inversion" if needed else None
+
+
 def _dit_has_a_condition(config: "Config") -> str | None:
     needed = config.model.kind == "dit" and not config.data.condition_on
     wrong = "data.condition_on is empty, so a dit has no condition: a reward alone can ask it; "
@@ -153,7 +159,8 @@ def _ensemble_has_several_models(config: "Config") -> str | None:
 
 RULES: tuple[Callable[["Config"], str | None], ...] = (
     *(_chunks_divide_timesteps, _check_knows_images, _text_has_captions),
-    *(_abc_has_a_model, _abc_has_no_attributes, _dit_has_a_condition),
+    *(_abc_has_a_model, _abc_has_no_attributes, _resampled_images_have_seeds),
+    _dit_has_a_condition,
     *(_negatives_have_attributes, _negative_prompt_is_read),
     _unnamed_attributes_are_asked_about,
     *(_top_lists_are_deep_enough, _wrong_label_has_scores),

@@ -100,6 +100,12 @@ class ScoreConfig(Section):
     damping_for: Literal["method", "attribute"] = "attribute"
     """One damping per method, or one per method and attribute, chosen on the validation queries
     about it."""
+    oracle: Annotated[tuple[Positive, ...], AfterValidator(_ascending)] = ()
+    """Damping multiples of which, beside score.damping, each task is also measured at the one that
+    is best for itself: the published choice, an oracle that knows the answers (abc)."""
+    kernel: Literal["all", "laion"] = "all"
+    """What the Fisher of an AbC task sums over: LAION and the task's exemplars, or LAION alone as
+    published."""
     solver: Literal["auto", "spectrum", "cg"] = "auto"
     """spectrum: exact, in memory; cg: iterates over features on disk; auto: by size and memory,
     among these, Cholesky and the dual."""

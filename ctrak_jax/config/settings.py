@@ -38,7 +38,8 @@ class Config(Section):
     name: str = "run"
     """Title of the report."""
     preset: Literal["published"] | None = None
-    """Other defaults than these: published, the paper's settings and its projection."""
+    """Other defaults than these: published, the paper's settings and its projection, for AbC those
+    of the published code."""
     out: Path | None = None
     """Where results go, unless `--out` says; empty for runs/NAME with a config NAME.yaml."""
     methods: Methods = ("concept-trak", "trak", "d-trak", "das")

@@ -42,6 +42,8 @@ class Projection(NamedTuple):
         tile: rows of R per step, for memory and speed alone (``sjlt`` takes k / 4, ``mask`` and
             kernels none); by default 1,024, or what ``TILES`` has for the backend.
         implementation: ``auto`` takes the backend's kernel where that serves the kind.
+        coordinates: what ``mask`` takes, k ascending numbers, without a factor; by default it
+            chooses by seed.
     """
 
     k: int
@@ -49,6 +51,7 @@ class Projection(NamedTuple):
     seed: int = 0
     tile: int | None = None
     implementation: Implementation = "auto"
+    coordinates: Any = None
 
 
 def project(
@@ -110,7 +113,10 @@ def project(
         case "srht":
             return srht.project(g, k=k, seed=seed, tile=tile, first_row=first_row)
         case "mask":
-            return mask.project(g, k=k, seed=seed, first_row=first_row, rows=rows or last)
+            given = projection.coordinates
+            return mask.project(
+                g, k=k, seed=seed, first_row=first_row, rows=rows or last, given=given
+            )
         case "rademacher" | "gaussian":
             half = backend == "gpu"
             return xla.project(

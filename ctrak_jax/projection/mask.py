@@ -13,13 +13,20 @@ from ctrak_jax.typing import Array
 
 
 def project(
-    g: Float[Array, "sample param"], *, k: int, seed: int, first_row: int = 0, rows: int
+    g: Float[Array, "sample param"],
+    *,
+    k: int,
+    seed: int,
+    first_row: int = 0,
+    rows: int,
+    given: Int64[np.ndarray, " proj"] | None = None,
 ) -> Float[Array, "sample proj"]:
-    """g R, where R has ``rows`` rows in all."""
-    chosen = coordinates(seed, k, rows)
+    """g R, where R has ``rows`` rows in all; ``given`` coordinates are taken without a factor."""
+    chosen = coordinates(seed, k, rows) if given is None else given
     first, last = np.searchsorted(chosen, [first_row, first_row + g.shape[1]])
     taken = g[:, chosen[first:last] - first_row].astype(jnp.float32)
-    return jnp.pad(taken, ((0, 0), (first, k - last))) * np.float32(np.sqrt(rows / k))
+    padded = jnp.pad(taken, ((0, 0), (first, k - last)))
+    return padded * np.float32(np.sqrt(rows / k)) if given is None else padded
 
 
 def coordinates(seed: int, k: int, rows: int) -> Int64[np.ndarray, " proj"]:

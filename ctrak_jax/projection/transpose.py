@@ -65,7 +65,7 @@ def transpose(
                 np.float32(NONZEROS)
             )
         case "mask":
-            return _chosen(z, seed, d, first_row, rows or first_row + d)
+            return _chosen(z, projection, d, first_row, rows or first_row + d)
         case "factored":
             raise ValueError(
                 "Projection.kind='factored' goes by layer; use transpose_leaves with the "
@@ -144,9 +144,12 @@ def _sparse(z: Array, seed: int, block: int) -> Rows:
     return rows
 
 
-def _chosen(z: Array, seed: int, d: int, first_row: int, rows: int) -> Float[Array, " param"]:
-    k = z.shape[0]
-    chosen = mask.coordinates(seed, k, rows)
+def _chosen(
+    z: Array, projection: Projection, d: int, first_row: int, rows: int
+) -> Float[Array, " param"]:
+    k, chosen = z.shape[0], projection.coordinates
+    factor = np.float32(np.sqrt(rows / k) if chosen is None else 1.0)
+    chosen = mask.coordinates(projection.seed, k, rows) if chosen is None else chosen
     first, last = np.searchsorted(chosen, [first_row, first_row + d])
-    met = z[first:last].astype(jnp.float32) * np.float32(np.sqrt(rows / k))
+    met = z[first:last].astype(jnp.float32) * factor
     return jnp.zeros(d).at[chosen[first:last] - first_row].set(met)

@@ -51,7 +51,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "features": ("store.dtype",),
     "query-features": _GRID
     + _of("query", "scopes trajectories sampling_guidance guidance eta repetitions scale minus")
-    + ("query.seed",),
+    + _of("query", "seed path timesteps"),
     "unlearning": _GRID + _of("unlearning", "learning_rate fisher_samples"),
     "scores": ("methods", "references", *_TOLD, *_SCORE),
     "metrics": ("methods", "references", "controls", *_MEASURES, *_EVALUATE),
@@ -60,7 +60,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "counterfactual": _of("counterfactual", "remove methods scenarios among images"),
     "outputs": ("query.check", *_of("lds", "questions members images")),
     "lds": _of("lds", "subsets trainings share seed"),
-    "abc-scores": ("methods", *_TOLD, "score.damping", "score.solver"),
+    "abc-scores": ("methods", *_TOLD, *_of("score", "damping oracle kernel solver")),
     "abc-measures": ("name", "preset", "evaluate.bootstrap"),
 }
 """Lists of settings by name; :data:`RESULTS` says who uses them."""
@@ -97,6 +97,10 @@ UNSAID: dict[str, Any] = {
     "run.precision": "default",
     "report.maps": 0,
     "report.groups": [],
+    "query.path": "inversion",
+    "query.timesteps": "all",
+    "score.oracle": [],
+    "score.kernel": "all",
 }
 """Settings that came later: at these values they stand in no key, so that keys without them stay as
 they are."""

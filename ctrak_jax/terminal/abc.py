@@ -21,9 +21,10 @@ PUBLISHED_RECALL_AT_10 = {
 """The ablation on AbC, by method."""
 
 
-def benchmark_table(rows: Sequence[Summary], group: str = "all") -> str:
+def benchmark_table(rows: Sequence[Summary], group: str = "all", *, found: bool = False) -> str:
     """Rows are methods, columns Recall at every depth and mean average precision; by another
-    ``group``, such as "test_case", every value of it has a row for each method.
+    ``group``, such as "test_case", every value of it has a row for each method. With ``found``
+    Found at every depth takes the place of Recall.
 
     Raises:
         ValueError: no row of this group, or rows of differing depths.
@@ -36,14 +37,15 @@ def benchmark_table(rows: Sequence[Summary], group: str = "all") -> str:
     if any(tuple(row.recall) != depths for row in chosen):
         raise ValueError("results of differing depths; compute all at the same.")
     first = [] if group == "all" else [group.replace("_", " ")]
-    header = [*first, "method", "tasks", *(f"Recall@{k}" for k in depths), "mAP"]
+    name = "Found" if found else "Recall"
+    header = [*first, "method", "tasks", *(f"{name}@{k}" for k in depths), "mAP"]
     places = {method: place for place, method in enumerate(ordered(r.method for r in chosen))}
     body = [
         [
             *([row.value] if first else []),
             label(row.method).short,
             str(row.tasks),
-            *(_cell(row.recall[k]) for k in depths),
+            *(_cell((row.found if found else row.recall)[k]) for k in depths),
             _cell(row.mean_average_precision),
         ]
         for row in sorted(chosen, key=lambda r: (r.value, places[r.method]))

@@ -33,6 +33,8 @@ EXEMPLARS = {"one": 2, "two": 1}
 TASKS = (("one", "ab <new1> c"), ("one", "c <new1> b"), ("two", "b <new1> c"))
 K, DAMPING = 32, 0.5
 METHODS = ("concept-trak", "ablation-base")
+ORACLE = (1e-3, 1.0, 1e3)
+DAMPINGS = (1e-3, DAMPING, 1.0, 1e3)
 
 INVERTED = {"path": "inversion", "condition": "own"}
 
@@ -95,7 +97,7 @@ def settings(data: Path, model: Path) -> dict[str, Any]:
         "projection": {"k": K},
         "store": {"chunk": 4},
         "query": {"check": "none", "repetitions": 1},
-        "score": {"damping": [DAMPING]},
+        "score": {"damping": [DAMPING], "oracle": list(ORACLE)},
         "evaluate": {"bootstrap": 100},
     }
 
@@ -149,8 +151,11 @@ def rows_of(task: int) -> slice:
     return slice(2, 3) if TASKS[task][0] == "two" else slice(0, 2)
 
 
-def by_hand(out: Path, method: str) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Scores of LAION [task, row] and of exemplars, by the matrix itself in float64."""
+def by_hand(
+    out: Path, method: str, damping: float, *, alone: bool = False
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Scores of LAION [task, row] and of exemplars, by the matrix itself in float64; ``alone``:
+    of LAION."""
     laion, exemplars, queries = (
         opened(folder).read().astype(np.float64)
         for folder in (
@@ -159,11 +164,11 @@ def by_hand(out: Path, method: str) -> tuple[np.ndarray, list[np.ndarray]]:
             out / "queries" / method,
         )
     )
-    lam = DAMPING * 0.1 * np.trace(laion.T @ laion) / K
+    lam = damping * 0.1 * np.trace(laion.T @ laion) / K
     among, mine = [], []
     for number, query in enumerate(queries):
         own = exemplars[rows_of(number)]
-        g = laion.T @ laion + own.T @ own + lam * np.eye(K)
+        g = laion.T @ laion + (not alone) * own.T @ own + lam * np.eye(K)
         z = np.linalg.solve(g, query)
         among.append(laion @ z)
         mine.append(own @ z)
@@ -192,12 +197,22 @@ def test_every_row_has_its_feature(run):
             assert np.all(np.linalg.norm(features, axis=1) > 0)
 
 
+def require_scores(out: Path, method: str, *, alone: bool) -> None:
+    found = np.load(out / "scores" / f"{method}.npy")
+    exemplars = np.load(out / "scores" / f"{method}-exemplars.npy")
+    for damping, laion, own in zip(DAMPINGS, found, exemplars, strict=True):
+        among, mine = by_hand(out, method, damping, alone=alone)
+        scale = np.abs(among).max()
+        np.testing.assert_allclose(laion, among, rtol=1e-3, atol=1e-3 * scale)
+        scale = np.abs(np.concatenate(mine)).max()
+        np.testing.assert_allclose(own, np.concatenate(mine), rtol=1e-3, atol=1e-3 * scale)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_scores_are_those_of_the_matrix_with_the_exemplars_in_it(run, method):
-    among, mine = by_hand(run, method)
+    require_scores(run, method, alone=False)
+    among, mine = by_hand(run, method, DAMPING)
     scale = np.abs(among).max()
-    found = np.load(run / "scores" / f"{method}.npy")
-    np.testing.assert_allclose(found, among, rtol=1e-3, atol=1e-3 * scale)
     rows = exemplar_rows(run, method)
     for number, scores in enumerate(mine):
         written = [float(row["score"]) for row in rows if int(row["task"]) == number]
@@ -212,22 +227,59 @@ def test_measures_are_those_of_the_scores(run):
     assert len(document["rows"]) == len(table) == len(METHODS) * len(TASKS)
     for row, cells in zip(document["rows"], table, strict=True):
         number, method = row["task"], row["method"]
-        laion = np.load(run / "scores" / f"{method}.npy")[number]
+        laion = np.load(run / "scores" / f"{method}.npy")[DAMPINGS.index(DAMPING), number]
         mine = [float(r["score"]) for r in exemplar_rows(run, method) if int(r["task"]) == number]
         ranked = sorted([(-s, 0) for s in mine] + [(-float(s), 1) for s in laion])
         hits = [place for place, (_, other) in enumerate(ranked, 1) if not other]
         for k in (5, 10):
-            recall = sum(place <= k for place in hits) / len(hits)
+            found = sum(place <= k for place in hits)
+            share, recall = found / len(hits), found / min(k, len(hits))
             assert row["recall"][str(k)] == float(cells[f"recall@{k}"]) == recall
+            assert row["found"][str(k)] == float(cells[f"found@{k}"]) == share
         precision = np.mean([i / place for i, place in enumerate(hits, 1)])
         assert row["average_precision"] == pytest.approx(precision)
         assert row["candidates"] == COUNT + len(mine)
     for row in document["summary"]:
         measured = [r for r in document["rows"] if r["method"] == row["method"]]
-        expected = np.mean([r["recall"]["10"] for r in measured])
-        assert row["recall"]["10"]["mean"] == pytest.approx(expected)
+        for name in ("recall", "found"):
+            expected = np.mean([r[name]["10"] for r in measured])
+            if row["group"] == "all":
+                assert row[name]["10"]["mean"] == pytest.approx(expected)
     assert document["settings"]["tasks_with_learned_token"] == 1
     assert "| Concept-TRAK | as configured " in (run / "abc.md").read_text()
+
+
+def recall_of(out: Path, method: str, damping: float, task: int) -> float:
+    """Recall@10 by the matrix itself."""
+    among, mine = by_hand(out, method, damping)
+    every = np.concatenate([mine[task], among[task]])
+    first = np.argsort(-every, kind="stable")[:10]
+    return np.sum(first < len(mine[task])) / min(10, len(mine[task]))
+
+
+def test_the_oracle_is_the_best_damping_of_each_task(run):
+    document = json.loads((run / "abc.json").read_text())
+    for row in document["rows"]:
+        found = [recall_of(run, row["method"], r, row["task"]) for r in ORACLE]
+        assert row["oracle"]["recall"]["10"] == max(found)
+        assert row["oracle"]["damping"] == ORACLE[int(np.argmax(found))]
+    for row in document["oracle_summary"]:
+        measured = [r for r in document["rows"] if r["method"] == row["method"]]
+        expected = np.mean([r["oracle"]["average_precision"] for r in measured])
+        if row["group"] == "all":
+            assert row["mean_average_precision"]["mean"] == pytest.approx(expected)
+    assert "knows the answers" in (run / "abc.md").read_text()
+
+
+def test_scores_by_laion_alone(run, config, tmp_path):
+    out = shutil.copytree(run, tmp_path / "out")
+    changed = config.score.model_copy(update={"kernel": "laion"})
+    abc.run(config.model_copy(update={"score": changed}), out, allow_missing_token=True)
+    for method in METHODS:
+        require_scores(out, method, alone=True)
+    assert json.loads((out / "abc.json").read_text())["settings"]["fisher"].startswith(
+        "LAION alone"
+    )
 
 
 def test_questions_leave_the_token_out(run):
@@ -291,7 +343,7 @@ def test_exemplars_with_the_questions_own_features_come_first(run, config, tmp_p
     store.write(chunk, {"features": queries[[0, 1, 2]]})  # task 0 and 1 share exemplars 0 and 1
     store.flush()
     # Close to a plain inner product, which is largest with itself among rows of about one norm.
-    changed = config.score.model_copy(update={"damping": (1e6,)})
+    changed = config.score.model_copy(update={"damping": (1e6,), "oracle": ()})
     abc.run(config.model_copy(update={"score": changed}), out, allow_missing_token=True)
     rows = exemplar_rows(out, "concept-trak")
     best = {int(row["task"]): row for row in reversed(rows)}

@@ -46,6 +46,11 @@ INVERTED = {
     "trajectory.condition": "own",
 }
 RULES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
+    "resample": (
+        {"query.path": "resample"},
+        "query.path=resample needs images whose names are their seeds",
+        {"query.path": "inversion"},
+    ),
     "k": ({"projection.k": "100"}, "projection.k=100", {"projection.k": "96"}),
     **{
         f"a kernel for {kind}": (

@@ -56,6 +56,6 @@ def test_the_ablation_stands_beside_the_published_figures():
 def test_an_ablation_without_a_step_or_a_depth_is_refused():
     with pytest.raises(ValueError, match="no result of a step of the ablation"):
         ablation_table(summarise(RESULTS[:1], 10))
-    shallow = TaskResult("ablation-a", {}, Retrieval({5: 1.0}, 1.0))
+    shallow = TaskResult("ablation-a", {}, Retrieval({5: 1.0}, {5: 1.0}, 1.0))
     with pytest.raises(ValueError, match=r"ablation-a: no Recall@10, got the depths \[5\]"):
         ablation_table(summarise([shallow], 10))
