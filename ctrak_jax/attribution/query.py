@@ -28,14 +28,10 @@ class QueryBatch(NamedTuple):
         index: numbers that fix their noise [image].
         mask: the part of the image that each concept is asked about, 1 inside and 0 outside
             [image, concept, height, width] at the resolution of ``x0``; None for all of it. It
-<<<<<<< HEAD
             restricts the gradients that know the concept alone, which have a target shift.
         target: what tells a reward each concept [image, concept, ...]; None without a reward.
-=======
-            restricts the slider alone, the one gradient that knows the concept.
         noise: what the images were generated from [image, ...], for a recipe that samples them
             again.
->>>>>>> 81e0806 (AbC in the published protocol, and released features as a run's own)
     """
 
     x0: Any
@@ -43,8 +39,8 @@ class QueryBatch(NamedTuple):
     minus: Mixture
     index: Any
     mask: Any = None
-<<<<<<< HEAD
     target: Any = None
+    noise: Any = None
 
     @property
     def concepts(self) -> "AskedConcept":
@@ -58,13 +54,10 @@ class AskedConcept(NamedTuple):
     minus: Any
     mask: Any = None
     target: Any = None
-=======
-    noise: Any = None
 
 
 ONE_TIMESTEP = 2**16
 """The random stream of a member's timestep, apart from those of its path."""
->>>>>>> 81e0806 (AbC in the published protocol, and released features as a run's own)
 
 
 def mixtures(groups: Sequence[Sequence[Array]]) -> Mixture:
@@ -119,21 +112,18 @@ def query_member(
         drawn = sample(eps_fn, params, schedule, grid, noise, item.cond, guidance=guidance)
         x0, inversion = drawn.x0, drawn.path
     elif recipe.path == "resample":
-        x0, drawn = (
-            item.x0,
-            sample(
-                eps_fn,
-                params,
-                schedule,
-                grid,
-                item.noise,
-                item.cond,
-                guidance=guidance,
-                eta=recipe.eta,
-                key=path_key,
-            ),
-        )
-        inversion = drawn.path
+        x0 = item.x0
+        inversion = sample(
+            eps_fn,
+            params,
+            schedule,
+            grid,
+            item.noise,
+            item.cond,
+            guidance=guidance,
+            eta=recipe.eta,
+            key=path_key,
+        ).path
     else:
         x0 = item.x0
         inversion = invert(
