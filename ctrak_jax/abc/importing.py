@@ -53,9 +53,7 @@ class ReleasedRows:
             some = part[max(rows.start - first, 0) : max(rows.stop - first, 0)]
             zero = np.flatnonzero(~some.any(axis=1))
             if len(zero):
-                raise UsageError(
-                    f"{file}: row {zero[0]} of those read is all zero; fetch it again."
-                )
+                raise UsageError(f"{file}: row {zero[0]} of those read is zero; fetch it again.")
             found.append(some)
             first += len(part)
         return np.concatenate(found)
