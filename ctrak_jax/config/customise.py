@@ -37,6 +37,8 @@ class CustomiseConfig(Section):
     """Pictures generated with every token."""
     first_seed: Seed = 0
     """Seed of a concept's first picture; the next ones follow. A picture's name is its seed."""
+    loss: Literal["velocity", "noise"] = "velocity"
+    """What is compared: the velocity, which gives steps of much noise more weight, or the noise."""
     steps: Natural = 500
     """Optimiser steps (Adam) per concept."""
     batch: Natural = 8

@@ -28,7 +28,7 @@ from ctrak_jax.models import Denoiser
 from ctrak_jax.models.stable_diffusion import CLIPText, Component
 from ctrak_jax.models.stable_diffusion.textual_inversion import NewToken, begin
 from ctrak_jax.models.training import OptimizerSpec, optimizer
-from ctrak_jax.schedule import Schedule, add_noise
+from ctrak_jax.schedule import Schedule, add_noise, level
 from ctrak_jax.trajectory import Grid, sample
 from ctrak_jax.typing import Array, Params, PRNGKey
 
@@ -36,6 +36,12 @@ STRETCH = 10
 """Steps between two looks at the loss."""
 JUDGED = 16
 """Batches whose loss is taken before and after the training, by the same noise."""
+
+FAINTEST = 0.01
+"""The squared error of the velocity is that of the noise over the signal's power, which is taken
+for this where it is less. Of the noise's own error almost all lies where little noise is left, and
+a token comes to be worse than no text where a picture's composition is decided (small Stable
+Diffusion, t = 900: .0028 against .0022 without a text)."""
 
 
 class LearnedToken(NamedTuple):
@@ -47,7 +53,7 @@ class LearnedToken(NamedTuple):
 
 
 class TokenTrainer:
-    """Trains the tokens of some concepts, equation (B.6)."""
+    """Trains the tokens of some concepts, equation (B.6), each step weighed by ``settings.loss``."""
 
     def __init__(
         self,
@@ -127,6 +133,7 @@ class TokenTrainer:
             return
         self._frozen = devices.put_replicated((self._denoiser.params, *new.frozen), self._mesh)
         eps_fn, schedule, rule = self._denoiser.eps_fn, self._schedule, self._rule
+        faintest = FAINTEST if self._settings.loss == "velocity" else 1.0
 
         def loss(rows: Array, frozen: Params, tokens: Array, batch: Array, key: PRNGKey) -> Array:
             denoiser, table, others = frozen
@@ -137,7 +144,8 @@ class TokenTrainer:
                 t = jax.random.randint(time_key, (), 0, schedule.steps)
                 noise = jax.random.normal(noise_key, latent.shape)
                 x = add_noise(schedule, latent, t, noise)
-                return jnp.mean((noise - eps_fn(denoiser, x, t, cond)) ** 2)
+                error = jnp.mean((noise - eps_fn(denoiser, x, t, cond)) ** 2)
+                return error / jnp.maximum(level(schedule, t)[0] ** 2, faintest)
 
             return jnp.mean(jax.vmap(one)(batch, jax.random.split(key, len(batch))))
 

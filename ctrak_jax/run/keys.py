@@ -35,7 +35,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "autoencoder": _of("autoencoder", "steps batch learning_rate adam_learning_rate kl"),
     "tuning": _of("tune", "steps batch learning_rate rank alpha include text_encoder")
     + _of("tune", "condition_dropout"),
-    "inversion of concepts": _of("customise", "vectors steps batch learning_rate seed"),
+    "inversion of concepts": _of("customise", "vectors loss steps batch learning_rate seed"),
     "customised pictures": _of("customise", "images first_seed")
     + _of("trajectory", "steps")
     + _of("query", "sampling_guidance"),

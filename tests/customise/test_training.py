@@ -67,9 +67,10 @@ def brightness(text, found: LearnedToken) -> float:
     return float(value(PARAMS, cond))
 
 
-def test_a_token_comes_to_mean_its_pictures(text):
+@pytest.mark.parametrize("loss", ["velocity", "noise"])
+def test_a_token_comes_to_mean_its_pictures(text, loss):
     """Both concepts by one trainer, each the picture's own brightness: any number of pictures."""
-    work, bar = trainer(text, steps=120), Counter()
+    work, bar = trainer(text, steps=120, loss=loss), Counter()
     for name, wanted, count in (("bright", 0.5, 1), ("dark", -0.5, 3)):
         found = work.train(concept(name), np.full((count, *SHAPE), wanted, np.float32), bar)
         assert found.rows.shape == (2, 32)
