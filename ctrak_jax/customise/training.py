@@ -53,7 +53,7 @@ class LearnedToken(NamedTuple):
 
 
 class TokenTrainer:
-    """Trains the tokens of some concepts, equation (B.6), each step weighed by ``settings.loss``."""
+    """Trains the tokens of some concepts, equation (B.6), weighed by ``settings.loss``."""
 
     def __init__(
         self,
