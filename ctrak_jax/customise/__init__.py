@@ -323,6 +323,7 @@ class _Workshop:
     @cached_property
     def _illustrator(self) -> Illustrator:
         architecture, config = self._architecture, self.config
+        height, width, channels = architecture.sample
         schedule = architecture.schedule
         return Illustrator(
             self._denoiser,
@@ -330,7 +331,7 @@ class _Workshop:
             schedule,
             grid_of(config, schedule),
             config.query.sampling_guidance,
-            architecture.sample,
+            (height, width, channels),
             self.mesh,
             min(SIDE_BY_SIDE, len(self.seeds)),
         )

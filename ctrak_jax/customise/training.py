@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from ctrak_jax import devices
+from ctrak_jax.abc.seeds import noise_of
 from ctrak_jax.attribution import guidance_of
 from ctrak_jax.config import CustomiseConfig
 from ctrak_jax.customise.concepts import NewConcept
@@ -168,7 +169,7 @@ def _require_finite(losses: Float[Array, " step"], concept: NewConcept, step: in
 
 
 class Illustrator:
-    """Generates pictures, each from the noise of its seed, ``size`` side by side."""
+    """Generates pictures, each from PyTorch's noise of its seed, ``size`` side by side."""
 
     def __init__(
         self,
@@ -177,7 +178,7 @@ class Illustrator:
         schedule: Schedule,
         grid: Grid,
         guidance: float,
-        shape: tuple[int, ...],
+        shape: tuple[int, int, int],
         mesh: Mesh,
         size: int,
     ) -> None:
@@ -185,8 +186,9 @@ class Illustrator:
         self._params = devices.put_replicated(denoiser.params, mesh)
         null = jnp.asarray(encoder.texts([""])[0])
 
-        def one(params: Params, cond: Array, seed: Array) -> Array:
-            noise = jax.random.normal(jax.random.key(seed), shape)
+        self._shape = shape
+
+        def one(params: Params, cond: Array, noise: Array) -> Array:
             guided = guidance_of(guidance, null)
             return sample(
                 denoiser.exact_fn, params, schedule, grid, noise, cond, guidance=guided
@@ -200,9 +202,10 @@ class Illustrator:
         self, text: Component[CLIPText], prompts: Sequence[str], seeds: Sequence[int]
     ) -> np.ndarray:
         """Pictures uint8 [n, H, W, 3] of prompts, each by its seed."""
-        cond, numbers = self._encoder.texts(prompts, text), np.asarray(seeds, np.uint32)
+        cond = self._encoder.texts(prompts, text)
+        noise = np.stack([noise_of(seed, self._shape) for seed in seeds])
 
         def some(rows: np.ndarray) -> Array:
-            return self._draw(self._params, (cond[rows], numbers[rows]))
+            return self._draw(self._params, (cond[rows], noise[rows]))
 
         return self._encoder.decode(jnp.asarray(devices.in_batches(some, len(seeds), self._size)))
