@@ -19,6 +19,8 @@ class Label(NamedTuple):
 
 
 MAIN = "concept-trak"
+OURS = (MAIN, "reward")
+"""Concept-TRAK, by whatever its questions are asked: no rivals of one another."""
 
 # The paper's last step, D, is C with per-timestep normalisation. Concept-TRAK is D in the published
 # setting; by default its training samples are on other states and under another condition.

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ctrak_jax.metrics import Interval
 from ctrak_jax.report.labels import (
     MAIN,
+    OURS,
     SCENARIO_NAMES,
     SCENARIO_SHORT,
     SCOPES,
@@ -111,7 +112,7 @@ def _headline(rows: Iterable[PrecisionSummary], order: Iterable[Column]) -> Head
         row
         for (method, where), row in table.items()
         if where == column
-        and method != MAIN
+        and method not in OURS
         and not (is_ablation(method) or label(method).reference)
     ]
     best = max((row.precision for row in rivals), default=None)

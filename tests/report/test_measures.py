@@ -102,6 +102,17 @@ def test_both_figures_of_the_sentence_are_of_the_same_questions(run):
     assert both.unnamed.column == both.named.column == ("local", "id")
 
 
+def test_concept_trak_asked_by_a_reward_is_no_rival_of_it(run):
+    better = tuple(
+        replace(row, method="reward", precision=0.99) if row.method == "trak" else row
+        for row in found(run).unnamed.summary
+    )
+    rewrite(run, unnamed=PrecisionTable(rows=(), summary=better))
+    first = measures.headlines(run.results).unnamed
+    assert first is not None
+    assert not set(first.rivals) & {"Concept-TRAK", "Concept-TRAK, reward", "TRAK"}
+
+
 def test_without_unnamed_precision_the_page_says_nothing_of_it(run):
     rewrite(run, unnamed=NOTHING)
     page = run.page()
