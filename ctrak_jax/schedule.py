@@ -110,7 +110,8 @@ def rectified_flow(shift: float = 1.0, steps: int = 1000) -> Schedule:
     .. math::
         s_t = \frac{k u}{1 + (k - 1) u}, \qquad u = t / T                                  \tag{1.7}
 
-    Stable Diffusion 3 has k = 3; of FLUX.1 :func:`flux_shift` is k.
+    Stable Diffusion 3 has k = 3; of FLUX.1-dev :func:`flux_shift` is k, of
+    FLUX.1-schnell 1.
 
     Returns:
         A schedule of ``steps`` + 1 levels; ``grid(steps + 1)`` walks it evenly in u.

@@ -135,7 +135,7 @@ def test_a_loss_in_velocity_is_that_in_noise_times_a_function_of_the_level(tiny,
         )
 
 
-def test_the_training_loss_of_a_sample_is_dsm(tiny):
+def test_l2_of_the_velocity_has_another_direction(tiny):
     """D-TRAK's mean v^2 has another direction than mean n_hat^2."""
     velocity, noise = steps_of(tiny, 600)
     mine, other = reward.l2()(velocity), reward.l2()(noise)

@@ -19,14 +19,17 @@ _NAME = re.compile(rf"[^{OF}]+{OF}[A-Za-z0-9._+-]+")
 
 
 def read_mask(file: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """A mask of an image [H, W, ...]: float32 [H, W], 1 inside.
+    """A mask of an image [H, W, ...]: float32 [H, W], 1 inside. What is transparent is outside.
 
     Raises:
         UsageError: unreadable, of another size than the image, or all black.
         StoreError: the machine cannot read it now.
     """
     with readable(str(file)), Image.open(file) as opened:
-        found = np.asarray(opened.convert("L"), np.float32) / 255.0
+        drawn = opened.convert("RGBA")
+        black = Image.new("RGBA", drawn.size, "black")
+        found = Image.alpha_composite(black, drawn).convert("L")
+    found = np.asarray(found, np.float32) / 255.0
     height, width = shape[:2]
     if found.shape != (height, width):
         raise UsageError(
@@ -54,7 +57,7 @@ def mask_files(folder: Path | None) -> list[Path]:
     """The masks of a folder, named ``QUERY@PART.png`` or by another suffix of pictures.
 
     Raises:
-        UsageError: no such folder, or a picture of another name.
+        UsageError: no such folder, a picture of another name, or two of one name.
     """
     if folder is None:
         return []
@@ -68,6 +71,13 @@ def mask_files(folder: Path | None) -> list[Path]:
                 f"query.masks: {file}: expected the id of a query image, {OF} and a name of letters"
                 f" and digits, such as triangle-red-00{OF}left.png; rename it."
             )
+    twice = [
+        file for file, before in zip(files[1:], files, strict=False) if file.stem == before.stem
+    ]
+    if twice:
+        raise UsageError(
+            f"query.masks: {twice[0]}: another file is called so, too; keep one of them."
+        )
     if not files:
         raise UsageError(f"query.masks={folder}: holds no picture; put masks there, or leave out.")
     return files

@@ -149,7 +149,8 @@ class _Artist:
     def ask_parts(self, files: Sequence[Path]) -> None:
         """Ask about parts of images, after all others."""
         folder, asked = self._ctx.folder.queries, list(self.asked)
-        (folder / "masks").mkdir()
+        if files:
+            (folder / "masks").mkdir()
         for file in files:
             whole = file.stem.rpartition(OF)[0]
             found = [q for q in asked if (q.query, q.about, q.split) == (whole, "local", "report")]

@@ -31,8 +31,7 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
     }
     if whole.fresh("report", key, out / "report" / "index.html"):
         return
-    shown_first = min(contexts, key=lambda ctx: ctx.seed)
-    found = maps.run(shown_first, first.config.report.maps)
+    found = maps.run(_lowest(contexts), first.config.report.maps)
     together = _groups(out, contexts)
     with stage(out, "report"):
         write_report(
@@ -52,6 +51,11 @@ def run(out: Path, contexts: Sequence[Context]) -> None:
     whole.finish("report", key)
 
 
+def _lowest(contexts: Sequence[Context]) -> Context:
+    """The seed whose maps and groups are shown."""
+    return min(contexts, key=lambda ctx: ctx.seed)
+
+
 def _scores_key(contexts: Sequence[Context]) -> dict[str, Any]:
     """What maps and groups depend on beside the rest; nothing where the report shows none."""
     first, wanted = contexts[0], contexts[0].config.report
@@ -66,8 +70,8 @@ def _scores_key(contexts: Sequence[Context]) -> dict[str, Any]:
 
 
 def _groups(out: Path, contexts: Sequence[Context]) -> list[ReportedGroups]:
-    """Influence by group, of the average of all seeds where there is one, else of the first."""
-    first = contexts[0]
+    """Influence by group, of the average of all seeds where there is one, else of the lowest."""
+    first = _lowest(contexts)
     if not first.config.report.groups:
         return []
     if not first.config.score.ensemble:

@@ -22,6 +22,13 @@ def test_white_is_one_black_is_none_and_grey_counts_in_part(tmp_path):
     np.testing.assert_allclose(read_mask(tmp_path / "m.png", (*SIZE, 3)), mask[..., 0] / 255)
 
 
+def test_what_is_transparent_is_outside(tmp_path):
+    mask = np.zeros((*SIZE, 4))
+    mask[..., :3], mask[:3, :, 3], mask[3, :, 3] = 255, 255, 51
+    write(tmp_path / "m.png", mask)
+    np.testing.assert_allclose(read_mask(tmp_path / "m.png", (*SIZE, 3)), mask[..., 3] / 255)
+
+
 @pytest.mark.parametrize(
     ("mask", "words"),
     [
@@ -74,4 +81,11 @@ def test_a_folder_without_masks_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no such folder"):
         mask_files(tmp_path / "none")
     with pytest.raises(UsageError, match="holds no picture"):
+        mask_files(tmp_path)
+
+
+def test_two_masks_of_one_name_are_refused(tmp_path):
+    for name in ("a-00@left.png", "a-00@left.webp"):
+        write(tmp_path / name, np.full(SIZE, 255))
+    with pytest.raises(UsageError, match=r"a-00@left.webp: another file is called so"):
         mask_files(tmp_path)
