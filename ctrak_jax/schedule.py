@@ -167,8 +167,8 @@ def implied_prediction(schedule: Schedule, x: Image, t: Timestep, x0: Image) -> 
     return (x - signal * x0) / sigma
 
 
-def told(schedule: Schedule, prediction: str, t: Timestep) -> Timestep | Float[Array, ""]:
-    """What a network is told of the timestep: t, or the level s of a rectified ``flow``."""
+def network_time(schedule: Schedule, prediction: str, t: Timestep) -> Timestep | Float[Array, ""]:
+    """A network's own argument for the timestep: t, or the level s of a rectified ``flow``."""
     return schedule.noise[t] if prediction == "flow" else t
 
 
@@ -185,7 +185,7 @@ def predicted_noise(
 
 def as_eps_fn(network: EpsFn, schedule: Schedule, prediction: str) -> EpsFn:
     """Wrap a network that predicts ``eps``, ``v`` or ``x0`` as a noise prediction, or one that
-    predicts the velocity of a rectified ``flow``, which is told the level s in place of t.
+    predicts the velocity of a rectified ``flow``, whose argument is the level s in place of t.
 
     Raises:
         ValueError: any other prediction, or one that is not of this schedule.
@@ -200,7 +200,7 @@ def as_eps_fn(network: EpsFn, schedule: Schedule, prediction: str) -> EpsFn:
         raise ValueError(f"prediction={prediction!r} with a schedule of a {kind}; use {advice}.")
 
     def eps_fn(params: Params, x: Image, t: Timestep, cond: Cond, /) -> Image:
-        output = network(params, x, told(schedule, prediction, t), cond)
+        output = network(params, x, network_time(schedule, prediction, t), cond)
         return predicted_noise(schedule, prediction, x, t, output)
 
     return eps_fn

@@ -17,7 +17,13 @@ from ctrak_jax.models.dit import DiT
 from ctrak_jax.models.network import DenoiserModule, RecastableModule
 from ctrak_jax.models.published import convert
 from ctrak_jax.precision import GIVEN, MatmulPolicy, computing
-from ctrak_jax.schedule import Prediction, Schedule, as_eps_fn, predicted_noise, told
+from ctrak_jax.schedule import (
+    Prediction,
+    Schedule,
+    as_eps_fn,
+    network_time,
+    predicted_noise,
+)
 from ctrak_jax.typing import Array, Cond, EpsFn, Image, LayersFn, LayerTrace, Params, Timestep
 
 
@@ -84,7 +90,7 @@ def layers_fn_of(network: DenoiserModule, schedule: Schedule, prediction: Predic
             return y + taps[name] if name in taps else y
 
         with nn.intercept_methods(watch):
-            time = told(schedule, prediction, t)
+            time = network_time(schedule, prediction, t)
             output = cast(jax.Array, network.apply({"params": params}, x, time, cond))
         once = [name for name, count in uses.items() if count == 1]
         return LayerTrace(

@@ -7,7 +7,7 @@ import pytest
 
 from ctrak_jax.models import attention
 
-SIZES = [(7, 7, 1, 3), (12, 5, 2, 4), (16, 16, 3, 8)]
+SIZES = [(7, 7, 1, 3), (12, 5, 2, 4), (16, 16, 3, 8), (attention.CHUNK + 7, 6, 1, 2)]
 FORMS = {
     "jax": lambda q, k, v: attention.attend(q, k, v, efficient=False),
     "efficient": lambda q, k, v: attention.attend(q, k, v, efficient=True),
