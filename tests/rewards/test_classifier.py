@@ -2,7 +2,9 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,6 +78,22 @@ def test_the_reward_of_a_picture_is_higher_for_what_it_shows(fitted):
             for v in (value, other)
         ]
         assert np.mean((at[0] > at[1]) == shown) >= 0.9
+
+
+def test_a_layer_is_normalised_over_the_whole_picture():
+    """Not row by row: the network is that of a batch of one picture."""
+    classifier = Classifier((AttributeHead("a", ("x", "y")),), 8)
+    params: Any = classifier.init(jax.random.key(0))
+    picture = jnp.asarray(RNG.uniform(-1, 1, (8, 8, 3)) * np.linspace(0, 2, 8)[:, None, None])
+    x = picture.astype(jnp.float32)[None]
+    for number, width in enumerate((32, 64)):
+        x = nn.Conv(width, (3, 3), number + 1).apply({"params": params[f"Conv_{number}"]}, x)
+        x = nn.GroupNorm(8).apply({"params": params[f"GroupNorm_{number}"]}, x)
+        x = nn.silu(jnp.asarray(x))
+    hidden, last = params["Dense_0"], params["Dense_1"]
+    x = nn.silu(x.mean((0, 1, 2)) @ hidden["kernel"] + hidden["bias"])
+    found = classifier.logits(params, picture.astype(jnp.float32))
+    np.testing.assert_allclose(found, x @ last["kernel"] + last["bias"], atol=1e-5)
 
 
 def test_log_probabilities_are_those_of_a_softmax_of_each_head():
@@ -246,6 +264,15 @@ def test_bad_files_are_refused_by_one_line(kept, tmp_path):
         bad.write_bytes(content)
         with pytest.raises(UsageError, match="is no classifier of"):
             file.read(bad)
+
+
+def test_a_file_of_another_network_is_refused(kept, tmp_path):
+    old, entry = tmp_path / "old.safetensors", b'\\"network\\": '
+    content = kept.read_bytes()
+    assert entry + b"2" in content
+    old.write_bytes(content.replace(entry + b"2", entry + b"1"))
+    with pytest.raises(UsageError, match=r"version 1 of the network, not 2.*fit it again"):
+        file.read(old)
 
 
 def test_the_key_is_the_file_s_content(kept, fitted, tmp_path):

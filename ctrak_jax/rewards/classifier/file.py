@@ -14,7 +14,7 @@ from safetensors.numpy import save
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.checkpoints import safe
 from ctrak_jax.rewards.classifier.fitting import Fitted, accuracy
-from ctrak_jax.rewards.classifier.network import AttributeHead, Classifier
+from ctrak_jax.rewards.classifier.network import NETWORK, AttributeHead, Classifier
 from ctrak_jax.store.files import plain, write_atomically
 from ctrak_jax.typing import Params
 
@@ -45,6 +45,7 @@ def write(file: Path, fitted: Fitted, made_from: Mapping[str, Any]) -> None:
     about = {
         "heads": [[head.attribute, list(head.values)] for head in fitted.classifier.heads],
         "side": fitted.classifier.side,
+        "network": NETWORK,
         "made_from": plain(made_from),
         "held_out": told(fitted),
     }
@@ -70,6 +71,8 @@ def read(file: Path) -> ClassifierFile:
     try:
         found = safe.read(file)
         about = json.loads(found.metadata[ABOUT])
+        if about.get("network") != NETWORK:
+            raise ValueError(f"version {about.get('network', 1)} of the network, not {NETWORK}")
         heads = tuple(AttributeHead(name, tuple(values)) for name, values in about["heads"])
         classifier = Classifier(heads, int(about["side"]))
         template: dict[str, Any] = flatten_dict(_template(classifier), sep="/")

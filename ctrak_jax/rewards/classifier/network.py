@@ -29,6 +29,9 @@ LAST = 4
 LARGEST = 32
 """Larger pictures are seen at this side unless another is asked for."""
 GROUPS = 8
+NETWORK = 2
+"""Version of the function that parameters belong to; another function by the same shapes has
+another number. Version 1 normalised every row of a picture by itself."""
 
 
 class AttributeHead(NamedTuple):
@@ -49,7 +52,8 @@ class _Network(nn.Module):
         for number in range(self.halvings + 1):
             width = WIDTH * 2 ** min(number, 2)
             x = nn.Conv(width, (3, 3), 2 if number else 1)(x)
-            x = nn.silu(nn.GroupNorm(GROUPS)(x))
+            # Axis 0 is a row, no batch: without the axes flax normalises each row by itself.
+            x = nn.silu(nn.GroupNorm(GROUPS, reduction_axes=(0, 1, 2))(x))
         x = x.mean((0, 1))
         x = nn.silu(nn.Dense(len(x))(x))
         return nn.Dense(self.outputs)(x)

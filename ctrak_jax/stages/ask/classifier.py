@@ -19,7 +19,7 @@ from ctrak_jax.rewards.classifier.fitting import (
     fit,
     steps_for,
 )
-from ctrak_jax.rewards.classifier.network import LARGEST, Classifier, classifier_of
+from ctrak_jax.rewards.classifier.network import LARGEST, NETWORK, Classifier, classifier_of
 from ctrak_jax.rewards.classifier.reward import file_of
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store.files import plain
@@ -52,7 +52,7 @@ def _fit_and_keep(contexts: Sequence[Context]) -> None:
         {name: data.conditions.vocabulary[name] for name in data.conditions.attributes},
         min(*data.image_shape[:2], LARGEST),
     )
-    made_from = {"data": data.fingerprint, "fit": settings._asdict()}
+    made_from = {"data": data.fingerprint, "fit": settings._asdict(), "network": NETWORK}
     if all(place.exists() and _made_from(place) == plain(made_from) for place in files):
         return
     with stage(ctx.folder.root, "reward", 1) as record:
