@@ -37,21 +37,24 @@ from ctrak_jax.stages import (
     train,
     tune,
 )
-from ctrak_jax.stages.ask.classifier import fit_for_run
+from ctrak_jax.stages.ask.classifier import fit_for_run, is_fitted
 from ctrak_jax.stages.ask.rewards import check_for_run
 from ctrak_jax.stages.context import Context
 from ctrak_jax.start import costs
 from ctrak_jax.store.files import require_writable, write_atomically
 
 
-def prepare(config: Config, out: Path) -> list[Context]:
+def prepare(config: Config, out: Path, *, asking: bool = False) -> list[Context]:
     """The data set, and one context per training seed. Writes the resolved config of a new run;
     that of an earlier one stays until a stage has gone through under this one (:func:`run`).
+
+    Args:
+        asking: a reward is looked at, too, unless the run fits it.
 
     Raises:
         UsageError: the data or the devices cannot be as configured, or there are fewer images than
             ``evaluate.k``, or a pattern of ``gradient`` matches no parameter, or a column of
-            ``report.groups`` is none.
+            ``report.groups`` is none, or questions cannot be asked with the reward.
         StoreError: the models in ``out`` were made from other settings.
     """
     contexts = _contexts(config, out)
@@ -67,6 +70,8 @@ def prepare(config: Config, out: Path) -> list[Context]:
         contexts[0].dataset.grouped(column)
     if "similarity-clip" in config.compared:
         references.clip_key(contexts[0])  # refuses a folder that holds no such model
+    if asking and not is_fitted(config):
+        check_for_run(contexts[0])
     if hosts.is_first():
         _list_skipped(out, contexts[0].training_set)
         _warn_of_words(contexts[0].training_set)
@@ -226,13 +231,13 @@ def run(
     Raises:
         OutOfTime: the command's time is up, and stages are left.
     """
-    contexts = _in_folder(out, lambda: prepare(config, out))
+    contexts = _in_folder(out, lambda: prepare(config, out, asking="query" in stages))
     words = config.model.kind == "text-to-image"
     needed = [name for name in stages if words or name != "encode"]
     overall = Overall(needed, _basis(config, out, contexts))
     command = command or ("run" if len(stages) > 1 else stages[0])
     with tracked(out, command, overall, hosts.this()):
-        if "query" in stages:
+        if "query" in stages and is_fitted(config):
             fit_for_run(contexts)
             check_for_run(contexts[0])
         for name in stages:

@@ -43,12 +43,12 @@ class QueryBatch(NamedTuple):
     noise: Any = None
 
     @property
-    def concepts(self) -> "AskedConcept":
+    def concepts(self) -> "ConceptQuestion":
         """What is asked about, of an image or of several."""
-        return AskedConcept(self.minus, self.mask, self.target)
+        return ConceptQuestion(self.minus, self.mask, self.target)
 
 
-class AskedConcept(NamedTuple):
+class ConceptQuestion(NamedTuple):
     """A concept that is asked about: ``minus``, ``mask`` and ``target`` of :class:`QueryBatch`."""
 
     minus: Any
@@ -153,7 +153,7 @@ def query_terms(
     chosen: dict[str, Any],
     member: Member,
     cond: Cond,
-    asked: AskedConcept,
+    asked: ConceptQuestion,
     specs: Sequence[GradientSpec],
     reward: TargetReward | None = None,
 ) -> dict[GradientSpec, Term]:
@@ -209,7 +209,9 @@ def query_features(
             key = member_key(recipe, item, number)
             member = query_member(recipe, functions.exact_fn, chosen, item, null, key)
 
-            def of(wanted: Sequence[GradientSpec], asked: AskedConcept) -> dict[GradientSpec, Any]:
+            def of(
+                wanted: Sequence[GradientSpec], asked: ConceptQuestion
+            ) -> dict[GradientSpec, Any]:
                 terms = query_terms(
                     recipe, network, functions, chosen, member, item.cond, asked, wanted, reward
                 )
@@ -222,7 +224,7 @@ def query_features(
                     network.precision.gradients,
                 )
 
-            alone = jax.tree.map(lambda leaf: leaf[None], of(shared, AskedConcept(item.cond)))
+            alone = jax.tree.map(lambda leaf: leaf[None], of(shared, ConceptQuestion(item.cond)))
             return alone | jax.vmap(partial(of, by_concept))(item.concepts)
 
         return _mean_over(gradients, recipe.members)

@@ -34,7 +34,7 @@ COMMANDS = {
     "attribute": "one question to an existing feature store",
     "explain": "where the scores of one answer come from: maps, noise levels, layers",
     "groups": "influence of an artist's, a licence's, a source's images together: groups.json",
-    "reward fit": "a classifier of what two folders of pictures show, to ask by",
+    "reward fit": "a classifier of what two folders of pictures show, to ask with",
     "counterfactual": "retrain without the top samples: is the concept lost? counterfactual.json",
     "lds": "retrain on random halves: do scores predict the models? lds.json",
     "abc": "the AbC benchmark: exemplars among LAION images, recall and mAP: abc.json",

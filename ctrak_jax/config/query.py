@@ -12,9 +12,15 @@ REWARDS = ("slider", "classifier", "similarity", "python")
 """What the question's reward may be (:mod:`ctrak_jax.rewards`)."""
 
 
+def kind_of(spec: str) -> tuple[str, str]:
+    """KIND and PLACE of a reward's name."""
+    kind, _, place = spec.partition(":")
+    return kind, place
+
+
 def _known_reward(spec: str) -> str:
     """``KIND`` or ``KIND:PLACE``."""
-    kind, _, place = spec.partition(":")
+    kind, place = kind_of(spec)
     if kind not in REWARDS:
         near = difflib.get_close_matches(kind, REWARDS, 1)
         advice = f"did you mean {near[0]!r}" if near else f"use one of {list(REWARDS)}"
@@ -68,7 +74,7 @@ class QueryConfig(Section):
     """The condition without the concept: the mean over all other values of its attribute, one of
     them, or the null value; of a text, their captions, or the caption without the value's words."""
     reward: Annotated[str, AfterValidator(_known_reward)] = "slider"
-    """What the method `reward` asks by, beside Concept-TRAK's slider. It adds that method to
+    """What the method `reward` asks with, beside Concept-TRAK's slider. It adds that method to
     `methods`. classifier: one that the run fits on its attributes; classifier:FILE: one of
     `ctrak reward fit`; similarity, or similarity:FOLDER: of picture and words, by CLIP
     (`similarity.clip`); python:FILE.py:function: a function of a picture; slider: no other."""

@@ -148,6 +148,12 @@ def _reward_is_asked(config: "Config") -> str | None:
     return wrong if needed else None
 
 
+def _classifier_has_attributes(config: "Config") -> str | None:
+    needed = config.query.reward == "classifier" and not config.data.condition_on
+    wrong = "query.reward=classifier is fitted on attributes and data.condition_on is empty; give "
+    return f"{wrong}at least one, or classifier:FILE of `ctrak reward fit`" if needed else None
+
+
 def _ensemble_has_several_models(config: "Config") -> str | None:
     if not config.score.ensemble:
         return None
@@ -165,7 +171,7 @@ RULES: tuple[Callable[["Config"], str | None], ...] = (
     _unnamed_attributes_are_asked_about,
     *(_top_lists_are_deep_enough, _wrong_label_has_scores),
     _references_are_possible,
-    *(_reward_is_given, _reward_is_asked),
+    *(_reward_is_given, _reward_is_asked, _classifier_has_attributes),
     *(_hidden_carriers_have_scores, _unlabelled_are_hidden),
     *(_unnamed_candidates_are_enough, _ensemble_has_several_models),
 )

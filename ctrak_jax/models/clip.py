@@ -44,7 +44,7 @@ class CLIPImage:
         cut = np.asarray(resized.crop((left, top, left + self.size, top + self.size)), np.float32)
         return (cut / 255 - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
 
-    def seen(self, image: Float[Array, "height width 3"]) -> Float[Array, "size size 3"]:
+    def preprocessed(self, image: Float[Array, "height width 3"]) -> Float[Array, "size size 3"]:
         """A picture in [-1, 1] as CLIP takes it, by functions that JAX differentiates: what
         :meth:`prepare` does, without its rounding to whole colours."""
         high, wide, channels = image.shape
@@ -73,7 +73,7 @@ class CLIPImage:
 
 
 @dataclass(frozen=True)
-class CLIPWords:
+class CLIPTextProjection:
     """CLIP's text encoder, beside :class:`CLIPImage` in one model; its tokenizer pads or cuts a
     text to the length that the model takes."""
 
@@ -90,7 +90,7 @@ class ImageAndText(NamedTuple):
     """The two encoders of one CLIP model."""
 
     image: Component[CLIPImage]
-    text: Component[CLIPWords]
+    text: Component[CLIPTextProjection]
 
 
 def _text_embedded(module: Any, ids: Array) -> Array:
@@ -127,7 +127,7 @@ def load_image_and_text(folder: Path) -> ImageAndText:
             f"{folder}: its tokenizer numbers tokens up to {largest}, its model knows "
             f"{config.vocab_size}; use the tokenizer and the weights of one model."
         )
-    words = CLIPWords(whole.network.module, tokens)
+    words = CLIPTextProjection(whole.network.module, tokens)
     return ImageAndText(
         Component(whole.network, _part(whole.params, text=False)),
         Component(words, _part(whole.params, text=True)),

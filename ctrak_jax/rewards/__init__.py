@@ -1,4 +1,4 @@
-"""Rewards that questions are asked by, beside the slider (method.md, section 2).
+"""Rewards that questions are asked with, beside the slider (method.md, section 2).
 
 A reward says how much of a concept a PICTURE shows. ``query.reward`` names it, ``KIND`` or
 ``KIND:PLACE``, and :data:`KINDS` says who makes it. A kind is two functions: one loads the reward
@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ctrak_jax.config import Config
+from ctrak_jax.config.query import kind_of
 from ctrak_jax.rewards import similarity, user_file
-from ctrak_jax.rewards.base import Concept, ConceptReward, Wanted, params_of, rated
+from ctrak_jax.rewards.base import Concept, ConceptReward, RewardRequest, params_of, rated
 from ctrak_jax.rewards.check import check
 from ctrak_jax.rewards.classifier import reward
 
@@ -20,7 +21,7 @@ __all__ = [
     "Concept",
     "ConceptReward",
     "RewardKind",
-    "Wanted",
+    "RewardRequest",
     "check",
     "key",
     "kind_of",
@@ -37,7 +38,7 @@ class LoadReward(Protocol):
         UsageError: there is none at that place, or none that fits what is wanted.
     """
 
-    def __call__(self, place: str, wanted: Wanted, /) -> ConceptReward: ...
+    def __call__(self, place: str, request: RewardRequest, /) -> ConceptReward: ...
 
 
 class RewardKind(NamedTuple):
@@ -61,19 +62,13 @@ KINDS: dict[str, RewardKind] = {
 """The rewards by kind; ``slider``, the default, is none: it asks the network itself."""
 
 
-def kind_of(spec: str) -> tuple[str, str]:
-    """KIND and PLACE of a reward's name."""
-    kind, _, place = spec.partition(":")
-    return kind, place
-
-
 def of(
     config: Config,
     concepts: Sequence[Concept],
     image_shape: tuple[int, int, int],
     folder: Path,
 ) -> ConceptReward | None:
-    """The reward that a config asks by; None for the slider.
+    """The reward that a config asks with; None for the slider.
 
     Args:
         config: ``query.reward`` names it.
@@ -87,7 +82,7 @@ def of(
     kind, place = kind_of(config.query.reward)
     if kind == "slider":
         return None
-    return KINDS[kind].load(place, Wanted(config, tuple(concepts), image_shape, folder))
+    return KINDS[kind].load(place, RewardRequest(config, tuple(concepts), image_shape, folder))
 
 
 def key(config: Config, folder: Path) -> dict[str, Any]:

@@ -17,6 +17,10 @@ PictureReward = Callable[[Params, Picture, Array], Scalar]
 of ONE picture, differentiable by JAX, traced inside compiled programs."""
 
 
+YES, NO = "yes", "no"
+"""Values of a concept that a picture shows, or does not."""
+
+
 class Concept(NamedTuple):
     """What a question is about: an attribute and its value, or words (and no value)."""
 
@@ -62,7 +66,7 @@ def rated(reward: ConceptReward | None, params: Params) -> TargetReward | None:
     return lambda picture, target: fn(params, picture, target)
 
 
-class Wanted(NamedTuple):
+class RewardRequest(NamedTuple):
     """What a reward is loaded for.
 
     Attributes:

@@ -21,7 +21,7 @@ DIRECTIONS = 4
 def check(
     reward: ConceptReward, concepts: Sequence[Concept], pictures: Sequence[np.ndarray]
 ) -> None:
-    """Refuse a reward that cannot be asked by.
+    """Refuse a reward that cannot be asked with.
 
     Args:
         reward: of pictures.

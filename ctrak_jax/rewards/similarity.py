@@ -17,29 +17,37 @@ from ctrak_jax.config import Config
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.clip import CLIPImage, clip_files, load_image_and_text
 from ctrak_jax.models.stable_diffusion.source.tokenizer import tokenizer_files
-from ctrak_jax.rewards.base import Concept, ConceptReward, Picture, PictureReward, Wanted
+from ctrak_jax.rewards.base import (
+    NO,
+    YES,
+    Concept,
+    ConceptReward,
+    Picture,
+    PictureReward,
+    RewardRequest,
+)
 from ctrak_jax.store.files import blocks_digest, digest
 from ctrak_jax.typing import Array, Params, Scalar
 
 
-def load(place: str, wanted: Wanted, /) -> ConceptReward:
+def load(place: str, request: RewardRequest, /) -> ConceptReward:
     """The cosine of a picture's embedding and that of a concept's words.
 
     Args:
         place: the folder of a CLIP model; empty for that of ``similarity.clip``.
-        wanted: what is asked about.
+        request: what is asked about.
 
     Raises:
         UsageError: no such model, or one without its tokenizer.
     """
-    folder, template = folder_of(place, wanted.config), wanted.config.similarity.template
+    folder, template = folder_of(place, request.config), request.config.similarity.template
     image, text = load_image_and_text(folder)
     embed = jax.jit(text.network.apply)
 
     def target(concept: Concept) -> np.ndarray:
         return np.asarray(unit(embed(text.params, text.network.tokens(words(template, concept)))))
 
-    targets = {concept: target(concept) for concept in wanted.concepts}
+    targets = {concept: target(concept) for concept in request.concepts}
     about = f"similarity by the CLIP model {folder}"
     return ConceptReward(cosine(image.network), image.params, targets, about)
 
@@ -78,7 +86,7 @@ def words(template: str, concept: Concept) -> str:
     with the words asked about as both. The value "yes" is said by the attribute, "no" by "no" and
     the attribute."""
     name = concept.name.replace("_", " ")
-    said = {None: name, "yes": name, "no": f"no {name}"}.get(concept.value, concept.value) or name
+    said = {None: name, YES: name, NO: f"no {name}"}.get(concept.value, concept.value) or name
     return template.format(value=said.replace("_", " "), attribute=name)
 
 
@@ -87,7 +95,7 @@ def cosine(network: CLIPImage) -> PictureReward:
     one."""
 
     def fn(params: Params, picture: Picture, target: Array, /) -> Scalar:
-        return jnp.vdot(unit(network.apply(params, network.seen(picture))), target)
+        return jnp.vdot(unit(network.apply(params, network.preprocessed(picture))), target)
 
     return fn
 

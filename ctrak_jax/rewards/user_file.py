@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import traceback
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import numpy as np
 
 from ctrak_jax.config import Config
 from ctrak_jax.errors import UsageError
-from ctrak_jax.rewards.base import Concept, ConceptReward, Picture, Wanted
+from ctrak_jax.rewards.base import Concept, ConceptReward, Picture, RewardRequest
 from ctrak_jax.typing import Array, Params, Scalar
 
 
@@ -25,7 +26,7 @@ class FunctionPlace(NamedTuple):
     name: str
 
 
-def load(place: str, wanted: Wanted) -> ConceptReward:
+def load(place: str, request: RewardRequest) -> ConceptReward:
     """The reward ``FILE.py:function``.
 
     The function takes a picture [H, W, 3] in [-1, 1], and may take a second argument, the value (or
@@ -37,20 +38,20 @@ def load(place: str, wanted: Wanted) -> ConceptReward:
     where = function_place(place)
     function = _function(where)
     about = _about(where, function)
-    told = _told(where.file, about, function)
-    picture = jax.ShapeDtypeStruct(wanted.image_shape, jnp.float32)
-    functions = {concept: told(concept) for concept in wanted.concepts}
+    by_concept = _by_concept(where.file, about, function)
+    picture = jax.ShapeDtypeStruct(request.image_shape, jnp.float32)
+    functions = {concept: by_concept(concept) for concept in request.concepts}
     judged = {c: found for c, found in functions.items() if _judges(about, found, c, picture)}
     if not judged:
-        asked = ", ".join(map(str, wanted.concepts))
+        asked = ", ".join(map(str, request.concepts))
         raise UsageError(f"{about} returns None for all that is asked about ({asked}).")
-    branches = list(judged.values())
+    branches = list(dict.fromkeys(judged.values()))  # under vmap all of them are evaluated
 
     def fn(_: Params, picture: Picture, target: Array, /) -> Scalar:
         return jax.lax.switch(target, branches, picture)
 
-    numbers = [np.asarray(number, np.int32) for number in range(len(branches))]
-    return ConceptReward(fn, (), dict(zip(judged, numbers, strict=True)), about)
+    targets = {c: np.asarray(branches.index(found), np.int32) for c, found in judged.items()}
+    return ConceptReward(fn, (), targets, about)
 
 
 def key(place: str, config: Config, folder: Path) -> Mapping[str, Any]:
@@ -108,10 +109,11 @@ def _about(where: FunctionPlace, function: Callable[..., Any]) -> str:
     return f"{where.file}{line}: {where.name}"
 
 
-def _told(
+def _by_concept(
     file: Path, about: str, function: Callable[..., Any]
 ) -> Callable[[Concept], Callable[[Picture], Any]]:
-    """Tells the function the concept, where it takes two arguments, and says where it fails."""
+    """The function of a picture by concept, one and the same where the text that the function gets
+    is; where it fails, the error says."""
     parameters = inspect.signature(function).parameters.values()
     plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     needed = [p for p in parameters if p.kind in plain and p.default is p.empty]
@@ -121,10 +123,8 @@ def _told(
             "and the value asked about."
         )
 
-    def of_concept(concept: Concept) -> Callable[[Picture], Any]:
-        text = concept.name if concept.value is None else concept.value
-        more = (text,) if len(needed) == 2 else ()
-
+    @cache
+    def of_text(*more: str) -> Callable[[Picture], Any]:
         def of_picture(picture: Picture) -> Any:
             try:
                 found = function(picture, *more)
@@ -139,6 +139,10 @@ def _told(
                 raise UsageError(f"{about} returns a {kind}; a reward is one number.") from None
 
         return of_picture
+
+    def of_concept(concept: Concept) -> Callable[[Picture], Any]:
+        text = concept.name if concept.value is None else concept.value
+        return of_text(text) if len(needed) == 2 else of_text()
 
     return of_concept
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ctrak_jax import cli
 from ctrak_jax.config import Config
-from ctrak_jax.rewards.base import Concept, Wanted
+from ctrak_jax.rewards.base import Concept, RewardRequest
 from ctrak_jax.rewards.classifier import file, reward
 
 RNG = np.random.default_rng(0)
@@ -44,7 +44,7 @@ def test_two_folders_become_a_classifier(tmp_path, folders, capsys):
     assert cli.main([*words(folders, out), *few]) == 0
     said = capsys.readouterr().out
     assert f"{folders[0]}: {COUNT} pictures, 1 repeated ones left out" in said
-    assert "held out: 2 of 2 that show it and 2 of 2 that do not are told rightly" in said
+    assert "held out: 2 of 2 that show it and 2 of 2 that do not are classified correctly" in said
     found = file.read(out)
     assert found.about["made_from"]["folders"] == {str(f): COUNT for f in folders}
     assert found.about["made_from"]["fit"]["seed"] == 3
@@ -53,7 +53,7 @@ def test_two_folders_become_a_classifier(tmp_path, folders, capsys):
     assert json.loads(capsys.readouterr().out)["accuracy"] == {"color=red": 1.0}
     assert out.read_bytes() != first  # by its name alone
     asked = Concept("color", "red")
-    loaded = reward.load(str(out), Wanted(Config(), (asked,), (SIDE, SIDE, 3), tmp_path))
+    loaded = reward.load(str(out), RewardRequest(Config(), (asked,), (SIDE, SIDE, 3), tmp_path))
     shown = [np.full((SIDE, SIDE, 3), -1.0, np.float32) for _ in range(2)]
     shown[0][..., 0] = shown[1][..., 2] = 0.5
     red, blue = (float(loaded.fn(loaded.params, one, loaded.targets[asked])) for one in shown)

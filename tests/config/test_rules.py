@@ -51,6 +51,11 @@ RULES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
         "query.path=resample needs images whose names are their seeds",
         {"query.path": "inversion"},
     ),
+    "a classifier without attributes": (
+        {"data.condition_on": "[]", "query.reward": "classifier", "controls": "[]"},
+        "give at least one, or classifier:FILE of `ctrak reward fit`",
+        {"data.condition_on": "[]", "query.reward": "classifier:a.safetensors", "controls": "[]"},
+    ),
     "k": ({"projection.k": "100"}, "projection.k=100", {"projection.k": "96"}),
     **{
         f"a kernel for {kind}": (

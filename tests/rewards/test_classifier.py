@@ -12,8 +12,8 @@ import pytest
 
 from ctrak_jax.config import Config, load
 from ctrak_jax.data import build
-from ctrak_jax.errors import StoreError, UsageError
-from ctrak_jax.rewards.base import Concept, Wanted
+from ctrak_jax.errors import UsageError
+from ctrak_jax.rewards.base import Concept, RewardRequest
 from ctrak_jax.rewards.classifier import examples, file, reward
 from ctrak_jax.rewards.classifier.fitting import (
     UNKNOWN,
@@ -28,9 +28,9 @@ from ctrak_jax.rewards.classifier.fitting import (
 from ctrak_jax.rewards.classifier.network import (
     AttributeHead,
     Classifier,
+    centred_square,
     classifier_of,
     log_probabilities,
-    seen,
 )
 from ctrak_jax.stages.ask.classifier import values_of
 
@@ -127,9 +127,9 @@ def test_the_gradient_is_that_of_finite_differences(fitted):
 
 def test_a_picture_is_seen_by_its_centred_square():
     picture = jnp.asarray(RNG.uniform(-1, 1, (8, 12, 3)), jnp.float32)
-    np.testing.assert_array_equal(seen(picture, 8), picture[:, 2:10])
-    np.testing.assert_allclose(seen(jnp.full((30, 20, 3), 0.3), 8), 0.3, rtol=1e-6)
-    halved = seen(picture, 4)
+    np.testing.assert_array_equal(centred_square(picture, 8), picture[:, 2:10])
+    np.testing.assert_allclose(centred_square(jnp.full((30, 20, 3), 0.3), 8), 0.3, rtol=1e-6)
+    halved = centred_square(picture, 4)
     assert halved.shape == (4, 4, 3)
     np.testing.assert_allclose(halved.mean(), picture[:, 2:10].mean(), atol=0.05)
 
@@ -155,6 +155,15 @@ def test_a_fifth_of_every_combination_is_held_out():
 @pytest.mark.parametrize(("count", "steps"), [(10, 400), (4000, 400), (10_000, 1000)])
 def test_a_fit_sees_every_picture_eight_times_and_has_400_steps_at_least(count, steps):
     assert steps_for(count) == steps
+
+
+def test_an_attribute_of_one_value_has_no_head():
+    """Its log-probability is 0 whatever the picture, and so is the gradient."""
+    found = classifier_of({"kind": ("drawing",), **HEADS}, 16)
+    assert [head.attribute for head in found.heads] == list(HEADS)
+    assert values_of(drawn(), found).shape == (400, 2)
+    with pytest.raises(UsageError, match="each of kind, place has one value"):
+        classifier_of({"kind": ("drawing",), "place": ("here",)}, 16)
 
 
 def few(values: np.ndarray, side: int = 8) -> Examples:
@@ -198,8 +207,11 @@ def test_a_loss_that_is_no_number_stops_the_fit():
         Classifier((AttributeHead("a", ("x", "y")),), 8),
         few(np.arange(12)[:, None] % 2),
     )
-    with jax.debug_nans(False), pytest.raises(StoreError, match="loss became nan"):
-        fit(classifier, found, FitSettings(2, 4, learning_rate=float("nan")))
+    diverging = FitSettings(2, 4, learning_rate=float("nan"))
+    with jax.debug_nans(False), pytest.raises(UsageError, match=r"became nan.*another --seed"):
+        fit(classifier, found, diverging)
+    with jax.debug_nans(False), pytest.raises(UsageError, match=r"try another run\.seeds"):
+        fit(classifier, found, diverging, seed_setting="run.seeds")
 
 
 def test_a_file_gives_back_the_classifier(fitted, kept):
@@ -213,8 +225,8 @@ def test_a_file_gives_back_the_classifier(fitted, kept):
     assert found.about["held_out"]["right"]["shape=circle"][1] == 40
 
 
-def wanted(*concepts: Concept) -> Wanted:
-    return Wanted(Config(), concepts, (16, 16, 3), Path())
+def wanted(*concepts: Concept) -> RewardRequest:
+    return RewardRequest(Config(), concepts, (16, 16, 3), Path())
 
 
 def test_concepts_are_the_heads_values(fitted, kept):

@@ -15,7 +15,7 @@ from ctrak_jax.config import Config, load
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.clip import MEAN, STD, load_clip
 from ctrak_jax.rewards import similarity
-from ctrak_jax.rewards.base import Concept, Wanted
+from ctrak_jax.rewards.base import Concept, RewardRequest
 from tests.tiny_clip import SIDE, write_clip, write_words
 
 RNG = np.random.default_rng(0)
@@ -27,9 +27,9 @@ def folder(tmp_path_factory) -> Path:
     return write_words(write_clip(tmp_path_factory.mktemp("clip")))
 
 
-def wanted(folder: Path | None, template: str = "a {value}") -> Wanted:
+def wanted(folder: Path | None, template: str = "a {value}") -> RewardRequest:
     given = {"similarity": {"clip": folder, "template": template}}
-    return Wanted(Config.model_validate(given), CONCEPTS, (SIDE, SIDE, 3), Path())
+    return RewardRequest(Config.model_validate(given), CONCEPTS, (SIDE, SIDE, 3), Path())
 
 
 def test_the_reward_is_the_cosine_of_transformers(folder):
@@ -75,7 +75,7 @@ def test_the_gradient_is_that_of_finite_differences(folder):
 def test_a_picture_is_seen_as_clip_prepares_it(folder, shape):
     network = load_clip(folder).network
     rough = RNG.integers(60, 200, (*shape, 3), np.uint8)  # bicubic overshoots stay within 0..255
-    found = network.seen(jnp.asarray(rough / np.float32(127.5) - 1))
+    found = network.preprocessed(jnp.asarray(rough / np.float32(127.5) - 1))
     rounding = 2 / 255 / np.array(STD)  # of rows, then of columns
     assert (np.abs(np.asarray(found) - network.prepare(rough)) <= rounding).all()
 

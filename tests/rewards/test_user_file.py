@@ -9,6 +9,7 @@ import pytest
 
 from ctrak_jax import rewards
 from ctrak_jax.config import Config
+from ctrak_jax.config.query import REWARDS
 from ctrak_jax.errors import UsageError
 from ctrak_jax.rewards import Concept
 
@@ -70,6 +71,22 @@ def test_a_function_that_is_told_the_value_judges_each_by_its_own(file):
     x = np.asarray(picture())
     np.testing.assert_allclose(value(found, RED), x[..., 0].mean(), rtol=1e-6)
     np.testing.assert_allclose(value(found, BLUE), x[..., 2].mean(), rtol=1e-6)
+
+
+def test_of_concepts_by_the_same_text_one_function_is_traced(file):
+    """Under vmap every branch of a switch is evaluated."""
+    shown = [Concept(name, "yes") for name in ("hat", "beard")]
+    alike = load(file, "def reward(image):\n    return image.mean()\n", RED, BLUE, ROUND)
+    by_text = load(file, "def reward(image, text):\n    return image.mean() * len(text)\n", *shown)
+    for found in (alike, by_text):
+        assert {int(target) for target in found.targets.values()} == {0}
+        targets = jnp.stack(list(found.targets.values()))
+        traced = jax.make_jaxpr(jax.vmap(found.fn, (None, None, 0)))((), picture(), targets)
+        assert str(traced).count("reduce_sum") == 1
+
+
+def test_the_kinds_are_those_of_the_config():
+    assert set(REWARDS) == {"slider", *rewards.KINDS}
 
 
 def test_words_are_told_as_they_are(file):

@@ -1,4 +1,4 @@
-"""A run that is also asked by a reward in a user's file."""
+"""A run that is also asked with a reward in a user's file."""
 
 from pathlib import Path
 
@@ -131,4 +131,4 @@ def test_a_wrong_reward_is_refused_before_any_work(tmp_path):
     file.write_text("def color(image):\n    return (image > 0).mean()\n")
     with pytest.raises(UsageError, match=f"{file}:1: color: for shape=.*gradient is 0"):
         pipeline.run(config(file), out)
-    assert not (out / "model").exists()
+    assert not out.exists()

@@ -2,12 +2,17 @@
 
 import argparse
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+STEM = 200
+"""Bytes of a page's name before its digest; file systems take 255 with the suffixes."""
+
 
 def page_of(args: argparse.Namespace, ctx: Any, concept: str | None) -> Path:
-    """Where the page of a question goes: a name of everything that makes it another question."""
+    """Where the page of a question goes: a name of everything that makes it another question, cut,
+    with a digest of all of it."""
     from ctrak_jax.report.contact import file_name
 
     query = getattr(args, "query", None)
@@ -19,9 +24,14 @@ def page_of(args: argparse.Namespace, ctx: Any, concept: str | None) -> Path:
     else:
         parts = [args.image.stem, args.condition, concept or ""]
     parts += [f"mask-{args.mask.stem}"] if args.mask else []
-    parts += [args.reward.rpartition(":")[2]] if args.reward else []
+    parts += [args.reward] if args.reward else []
     parts += [args.method] + ([f"seed-{ctx.seed}"] if args.seed is not None else [])
-    name = file_name("-".join(part for part in parts if part))[:200]
+    damping = ctx.config.score.damping
+    if hasattr(args, "score.damping") and len(damping) == 1:  # of several it is the chosen one
+        parts.append(f"r-{damping[0]:g}")
+    stem = file_name("-".join(part for part in parts if part)).encode()[:STEM]
+    digest = sha256("\n".join([*parts, str(args.image), str(args.mask)]).encode()).hexdigest()[:8]
+    name = f"{stem.decode(errors='ignore')}-{digest}"
     return ctx.folder.root / "explanations" / f"{name}.html"
 
 

@@ -39,7 +39,7 @@ def declare(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     parser.add_argument(
         "--reward",
         metavar="REWARD",
-        help="ask by this one, such as python:FILE.py:function (query.reward); the image then "
+        help="ask with this one, such as python:FILE.py:function (query.reward); the image then "
         "needs no --condition",
     )
     parser.add_argument("--top", type=int, default=10, help="how many training images [10]")
@@ -52,7 +52,7 @@ def settle(args: argparse.Namespace) -> None:
     if args.reward is not None:
         if args.method not in (None, "reward"):
             raise UsageError(
-                f"--reward asks by --method reward, got --method {args.method}; leave one out."
+                f"--reward asks with --method reward, got --method {args.method}; leave one out."
             )
         setattr(args, "query.reward", json.dumps(args.reward))
     args.method = args.method or ("reward" if args.reward is not None else "concept-trak")

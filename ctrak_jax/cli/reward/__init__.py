@@ -1,1 +1,1 @@
-"""Commands that make what questions are asked by."""
+"""Commands that make what questions are asked with."""

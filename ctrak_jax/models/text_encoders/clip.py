@@ -185,7 +185,7 @@ class CLIPTextModule(nn.Module):
 
 
 @dataclass(frozen=True)
-class ProjectedCLIP:
+class CLIPTextEncoder:
     """CLIP's text transformer of token numbers, at most ``length``.
 
     Attributes:
@@ -209,7 +209,7 @@ class ProjectedCLIP:
         return self.module.init(key, jnp.zeros(1, jnp.int32))["params"]
 
 
-def clip_text_of(config: Mapping[str, Any], file: Path) -> ProjectedCLIP:
+def clip_text_of(config: Mapping[str, Any], file: Path) -> CLIPTextEncoder:
     """The network that a ``text_encoder/config.json`` describes; errors name ``file``."""
     found = positive(file, config, NEEDED, SUPPORTED)
     refuse_others(file, config, {"model_type": "clip_text_model"}, SUPPORTED)
@@ -238,14 +238,14 @@ def clip_text_of(config: Mapping[str, Any], file: Path) -> ProjectedCLIP:
         "end": int(config.get("eos_token_id", LARGEST)),
     }
     module = CLIPTextModule(transformer, projection)
-    return ProjectedCLIP(module, transformer["places"], width)
+    return CLIPTextEncoder(module, transformer["places"], width)
 
 
-def clip_text_from(part: Part) -> Component[ProjectedCLIP]:
+def clip_text_from(part: Part) -> Component[CLIPTextEncoder]:
     """The encoder with its parameters (float32)."""
     return weights.load(part.weights(), clip_text_of(part.config, part.file))
 
 
-def load_clip_text(folder: Path) -> Component[ProjectedCLIP]:
+def load_clip_text(folder: Path) -> Component[CLIPTextEncoder]:
     """The encoder in ``folder`` (config.json and weights)."""
     return clip_text_from(part_in(folder, TRANSFORMERS))

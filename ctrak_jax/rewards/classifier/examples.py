@@ -11,8 +11,9 @@ import numpy as np
 from ctrak_jax.data.dataset import to_uint8, to_unit
 from ctrak_jax.data.decoding import SUFFIXES, WHITE, decoded_picture, readable
 from ctrak_jax.errors import UsageError
+from ctrak_jax.rewards.base import NO, YES
 from ctrak_jax.rewards.classifier.fitting import Examples
-from ctrak_jax.rewards.classifier.network import seen
+from ctrak_jax.rewards.classifier.network import centred_square
 
 FEWEST = 5
 """Pictures of a folder."""
@@ -20,7 +21,7 @@ MOST = 50_000
 """Pictures of a data set that are read; of a larger one so many are drawn at random."""
 READ = 256
 """Pictures of a data set read at a time."""
-VALUES = ("no", "yes")
+VALUES = (NO, YES)
 """The values of a concept that two folders show: that of the negative folder comes first."""
 
 
@@ -77,7 +78,7 @@ def of_pictures(
     rows = np.arange(len(values))
     if len(rows) > MOST:
         rows = np.sort(np.random.default_rng((seed, 2)).permutation(rows)[:MOST])
-    small = jax.jit(jax.vmap(lambda image: seen(image, side)))
+    small = jax.jit(jax.vmap(lambda image: centred_square(image, side)))
     blocks = (images(rows[i : i + READ]) for i in range(0, len(rows), READ))
     read = [
         block if block.shape[1:3] == (side, side) else to_uint8(np.asarray(small(to_unit(block))))

@@ -13,7 +13,7 @@ from safetensors.numpy import save
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.checkpoints import safe
-from ctrak_jax.rewards.classifier.fitting import Fitted, accuracy
+from ctrak_jax.rewards.classifier.fitting import ClassifierFit, accuracy
 from ctrak_jax.rewards.classifier.network import NETWORK, AttributeHead, Classifier
 from ctrak_jax.store.files import plain, write_atomically
 from ctrak_jax.typing import Params
@@ -32,7 +32,7 @@ class ClassifierFile(NamedTuple):
     about: dict[str, Any]
 
 
-def write(file: Path, fitted: Fitted, made_from: Mapping[str, Any]) -> None:
+def write(file: Path, fitted: ClassifierFit, made_from: Mapping[str, Any]) -> None:
     """Keep a fitted classifier.
 
     Args:
@@ -47,13 +47,13 @@ def write(file: Path, fitted: Fitted, made_from: Mapping[str, Any]) -> None:
         "side": fitted.classifier.side,
         "network": NETWORK,
         "made_from": plain(made_from),
-        "held_out": told(fitted),
+        "held_out": held_out_summary(fitted),
     }
     write_atomically(file, save(tensors, {ABOUT: json.dumps(about, sort_keys=True)}))
 
 
-def told(fitted: Fitted) -> dict[str, Any]:
-    """What is told of the held-out pictures: the accuracy by attribute, of sharp and of degraded
+def held_out_summary(fitted: ClassifierFit) -> dict[str, Any]:
+    """What the held-out pictures show: the accuracy by attribute, of sharp and of degraded
     ones, and the counts of the sharp ones by value."""
     return {
         "accuracy": accuracy(fitted.sharp),

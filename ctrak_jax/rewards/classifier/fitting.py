@@ -2,9 +2,8 @@
 
 A posterior mean of much noise shows no edges, and a classifier that has seen sharp pictures alone
 has gradients there that mean less. Every training picture is therefore blurred and overlaid with
-noise, each by a strength of its own between none and the most. How strong was chosen by the
-accuracy on posterior means of held-out portraits (docs/howto/reward-classifier.md): more blur loses
-glasses and beards. Every random number of step s comes from ``fold_in(key, s)``.
+noise, each by a strength of its own between none and the most. A strong blur would hide small
+things, such as glasses. Every random number of step s comes from ``fold_in(key, s)``.
 """
 
 from collections.abc import Callable
@@ -17,12 +16,12 @@ import numpy as np
 import optax
 from jaxtyping import Float, Int, UInt8
 
-from ctrak_jax.errors import StoreError
+from ctrak_jax.errors import UsageError
 from ctrak_jax.rewards.classifier.network import Classifier, log_probabilities
 from ctrak_jax.typing import Array, Params, PRNGKey, Scalar
 
 HELD_OUT = 0.2
-"""Share of the pictures of every value that are not fitted, and whose accuracy is told."""
+"""Share of the pictures of every value that are not fitted, and whose accuracy is measured."""
 STEPS, ROUNDS = 400, 8
 """Steps of a fit at least, and how often every picture is seen at least."""
 LOOK = 50
@@ -67,7 +66,7 @@ class Examples(NamedTuple):
         return Examples(self.images[rows], self.values[rows])
 
 
-class Right(NamedTuple):
+class ValueCount(NamedTuple):
     """How many held-out pictures of a value are classified as it, of how many."""
 
     attribute: str
@@ -76,14 +75,14 @@ class Right(NamedTuple):
     total: int
 
 
-class Fitted(NamedTuple):
+class ClassifierFit(NamedTuple):
     """A fitted classifier, and what it does on pictures that it was not fitted on: as they are, and
     blurred and overlaid with noise as in the fit."""
 
     classifier: Classifier
     params: Params
-    sharp: tuple[Right, ...]
-    degraded: tuple[Right, ...]
+    sharp: tuple[ValueCount, ...]
+    degraded: tuple[ValueCount, ...]
 
 
 def steps_for(count: int) -> int:
@@ -91,7 +90,7 @@ def steps_for(count: int) -> int:
     return max(STEPS, ROUNDS * round((1 - HELD_OUT) * count) // FitSettings().batch)
 
 
-def accuracy(counts: tuple[Right, ...]) -> dict[str, float]:
+def accuracy(counts: tuple[ValueCount, ...]) -> dict[str, float]:
     """The share that is right by attribute: the mean over its values that were held out."""
     shares: dict[str, list[float]] = {}
     for one in counts:
@@ -105,45 +104,48 @@ def fit(
     examples: Examples,
     settings: FitSettings,
     advance: Callable[[int], None] = lambda count: None,
-) -> Fitted:
+    *,
+    seed_setting: str = "--seed",
+) -> ClassifierFit:
     """Fit a classifier on all examples but those held out.
 
     Args:
         classifier: its attributes and side.
         examples: pictures, some of every value.
         settings: how.
-        advance: is told of steps that are done.
+        advance: is called with the number of steps just done.
+        seed_setting: the setting to change where the loss is not finite.
 
     Raises:
-        StoreError: the loss is not finite.
+        UsageError: the loss is not finite.
     """
     fitted, rest = split(examples.values, settings.seed)
     key = jax.random.key(settings.seed)
     start, noise = jax.random.split(key)
     params = classifier.init(start)
-    rule = optax.chain(
+    optimizer = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adamw(
             optax.cosine_decay_schedule(settings.learning_rate, settings.steps),
             weight_decay=settings.weight_decay,
         ),
     )
-    step = _step(classifier, rule, settings, _weights(classifier, examples.values[fitted]))
-    state, loss = rule.init(params), None
+    step = _step(classifier, optimizer, settings, _weights(classifier, examples.values[fitted]))
+    state, loss = optimizer.init(params), None
     for number, rows in enumerate(_order(fitted, settings)):
         batch = examples.at(rows)
         params, state, loss = step(params, state, jax.random.fold_in(noise, number), *batch)
         done = number + 1
         if done % LOOK == 0 or done == settings.steps:
             if not np.isfinite(float(loss)):
-                raise StoreError(
-                    f"the classifier's loss became {float(loss)} before step {done}; fit it with "
-                    "another seed."
+                raise UsageError(
+                    f"the classifier's loss became {float(loss)} before step {done}; try another "
+                    f"{seed_setting}."
                 )
             advance(done % LOOK or LOOK)
     held_out = examples.at(rest)
-    told = partial(_right, classifier, params, held_out, settings)
-    return Fitted(classifier, params, told(degraded=False), told(degraded=True))
+    counts = partial(_value_counts, classifier, params, held_out, settings)
+    return ClassifierFit(classifier, params, counts(degraded=False), counts(degraded=True))
 
 
 def split(values: Int[np.ndarray, "sample head"], seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -181,7 +183,7 @@ def degrade(
 
 def _step(
     classifier: Classifier,
-    rule: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation,
     settings: FitSettings,
     weights: Float[np.ndarray, " value"],
 ) -> Callable[..., tuple[Params, optax.OptState, Scalar]]:
@@ -201,7 +203,7 @@ def _step(
     @jax.jit
     def step(params, state, key, images, values):
         found, slope = jax.value_and_grad(loss)(params, key, images, values)
-        change, state = rule.update(slope, state, params)
+        change, state = optimizer.update(slope, state, params)
         return optax.apply_updates(params, change), state, found
 
     return step
@@ -225,14 +227,14 @@ def _order(rows: np.ndarray, settings: FitSettings) -> np.ndarray:
     return np.concatenate(rounds)[:wanted].reshape(settings.steps, settings.batch)
 
 
-def _right(
+def _value_counts(
     classifier: Classifier,
     params: Params,
     examples: Examples,
     settings: FitSettings,
     *,
     degraded: bool,
-) -> tuple[Right, ...]:
+) -> tuple[ValueCount, ...]:
     """The counts of some pictures."""
 
     @jax.jit
@@ -257,7 +259,7 @@ def _right(
         said, true = found[:, first:last].argmax(1), examples.values[:, number]
         for place, value in enumerate(head.values):
             rightly = int((said[true == place] == place).sum())
-            counts.append(Right(head.attribute, value, rightly, int((true == place).sum())))
+            counts.append(ValueCount(head.attribute, value, rightly, int((true == place).sum())))
     return tuple(counts)
 
 

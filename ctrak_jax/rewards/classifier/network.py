@@ -20,14 +20,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from ctrak_jax.errors import UsageError
 from ctrak_jax.typing import Array, Params, PRNGKey, Scalar
 
 WIDTH = 32
 """Channels of the first layer; every halving of the picture doubles them, twice."""
 LAST = 4
 """Side of the last feature map, which is averaged: where in the picture a value shows is open."""
-LARGEST = 32
-"""Larger pictures are seen at this side unless another is asked for."""
+DEFAULT_SIDE = 32
+"""Larger pictures are resized to this side unless another is asked for."""
 GROUPS = 8
 NETWORK = 2
 """Version of the function that parameters belong to; another function by the same shapes has
@@ -83,7 +84,9 @@ class Classifier(NamedTuple):
         self, params: Params, image: Float[Array, "height width 3"]
     ) -> Float[Array, " value"]:
         """The logits of all heads, of one picture in [-1, 1] of any size."""
-        return jnp.asarray(self._network.apply({"params": params}, seen(image, self.side)))
+        return jnp.asarray(
+            self._network.apply({"params": params}, centred_square(image, self.side))
+        )
 
     def log_probability(
         self,
@@ -113,12 +116,22 @@ class Classifier(NamedTuple):
 
 
 def classifier_of(values: Mapping[str, Sequence[str]], side: int) -> Classifier:
-    """The classifier of some attributes by their values, for pictures of this side."""
-    heads = tuple(AttributeHead(name, tuple(known)) for name, known in values.items())
-    return Classifier(heads, min(side, LARGEST))
+    """The classifier of the attributes that have more than one value, for pictures of this side: of
+    one value the log-probability is 0 whatever the picture.
+
+    Raises:
+        UsageError: there is no such attribute.
+    """
+    heads = [AttributeHead(name, tuple(known)) for name, known in values.items() if len(known) > 1]
+    if not heads:
+        raise UsageError(
+            f"a classifier tells values apart, and each of {', '.join(values)} has one value; give "
+            "an attribute of two values in data.condition_on, or another query.reward."
+        )
+    return Classifier(tuple(heads), min(side, DEFAULT_SIDE))
 
 
-def seen(image: Float[Array, "height width 3"], side: int) -> Float[Array, "side side 3"]:
+def centred_square(image: Float[Array, "height width 3"], side: int) -> Float[Array, "side side 3"]:
     """The centred square of a picture at a side; pixels are averaged, not left out."""
     short = min(image.shape[:2])
     top, left = ((length - short) // 2 for length in image.shape[:2])

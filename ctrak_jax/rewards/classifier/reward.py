@@ -8,19 +8,19 @@ import numpy as np
 
 from ctrak_jax.config import Config
 from ctrak_jax.errors import UsageError
-from ctrak_jax.rewards.base import Concept, ConceptReward, Wanted
+from ctrak_jax.rewards.base import YES, Concept, ConceptReward, RewardRequest
 from ctrak_jax.rewards.classifier import file
 from ctrak_jax.rewards.classifier.network import Classifier
 from ctrak_jax.typing import Array
 
 OWN = "classifier"
-"""The file of the classifier that a run fits on its own attributes, without its suffix."""
-YES = "yes"
+"""``query.reward`` of a classifier that the run fits on its own attributes, and the name of its
+file without the suffix."""
 ANY = "reward"
 """The concept of a question that names none."""
 
 
-def load(place: str, wanted: Wanted, /) -> ConceptReward:
+def load(place: str, request: RewardRequest, /) -> ConceptReward:
     """The reward log p(value | picture) of a fitted classifier.
 
     It answers ATTRIBUTE=VALUE of its heads. Of a head with the value "yes", as those of two folders
@@ -28,20 +28,20 @@ def load(place: str, wanted: Wanted, /) -> ConceptReward:
 
     Args:
         place: the classifier's file; empty for the run's own.
-        wanted: what is asked about.
+        request: what is asked about.
 
     Raises:
         UsageError: no such file, or it knows nothing of what is asked about.
     """
-    where = file_of(place, wanted.folder)
+    where = file_of(place, request.folder)
     found = file.read(where)
     targets = {
         concept: target
-        for concept in wanted.concepts
+        for concept in request.concepts
         if (target := _target(found.classifier, concept)) is not None
     }
     if not targets:
-        asked = ", ".join(map(str, wanted.concepts))
+        asked = ", ".join(map(str, request.concepts))
         known = [
             head.attribute if value == YES else f"{head.attribute}={value}"
             for head in found.classifier.heads

@@ -62,7 +62,7 @@ def ask(
 
     Raises:
         UsageError: an unknown attribute, value or method, an unreadable image or mask, a reward
-            that cannot be asked by, a bad ``top``.
+            that cannot be asked with, a bad ``top``.
     """
     if condition is None:
         how, asking = answering(ctx, method, top), without_condition(ctx, image, concept)

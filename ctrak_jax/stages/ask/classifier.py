@@ -7,20 +7,21 @@ from typing import Any
 import numpy as np
 
 from ctrak_jax import hosts
+from ctrak_jax.config import Config
 from ctrak_jax.data import Dataset
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger, meter, stage
 from ctrak_jax.rewards.classifier import examples, file
 from ctrak_jax.rewards.classifier.fitting import (
     UNKNOWN,
+    ClassifierFit,
     FitSettings,
-    Fitted,
     accuracy,
     fit,
     steps_for,
 )
-from ctrak_jax.rewards.classifier.network import LARGEST, NETWORK, Classifier, classifier_of
-from ctrak_jax.rewards.classifier.reward import file_of
+from ctrak_jax.rewards.classifier.network import NETWORK, Classifier, classifier_of
+from ctrak_jax.rewards.classifier.reward import OWN, file_of
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store.files import plain
 
@@ -28,15 +29,20 @@ POOR = 0.8
 """Accuracy below which a run is warned: such a classifier's gradient says little of the value."""
 
 
+def is_fitted(config: Config) -> bool:
+    """Is the reward a classifier that the run fits?"""
+    return config.query.reward == OWN
+
+
 def fit_for_run(contexts: Sequence[Context]) -> None:
     """Leave the classifier of ``query.reward: classifier`` with every training seed, fitted on the
     training set unless it is there.
 
     Raises:
-        StoreError: the loss is not finite.
+        UsageError: no attribute has two values, or the loss is not finite.
     """
     config = contexts[0].config
-    if config.query.reward != "classifier" or not config.data.condition_on:
+    if not is_fitted(config):
         return
     if hosts.is_first():
         _fit_and_keep(contexts)
@@ -50,7 +56,7 @@ def _fit_and_keep(contexts: Sequence[Context]) -> None:
     settings = FitSettings(steps, seed=ctx.seed)
     classifier = classifier_of(
         {name: data.conditions.vocabulary[name] for name in data.conditions.attributes},
-        min(*data.image_shape[:2], LARGEST),
+        min(data.image_shape[:2]),
     )
     made_from = {"data": data.fingerprint, "fit": settings._asdict(), "network": NETWORK}
     if all(place.exists() and _made_from(place) == plain(made_from) for place in files):
@@ -63,10 +69,10 @@ def _fit_and_keep(contexts: Sequence[Context]) -> None:
             settings.seed,
         )
         with meter("classifier", settings.steps) as bar:
-            fitted = fit(classifier, found, settings, bar.advance)
+            fitted = fit(classifier, found, settings, bar.advance, seed_setting="run.seeds")
         record.samples = settings.steps * settings.batch
-        record.extra = {"held_out": file.told(fitted)}
-        _tell(fitted)
+        record.extra = {"held_out": file.held_out_summary(fitted)}
+        _log_accuracy(fitted)
         for place in files:
             file.write(place, fitted, made_from)
 
@@ -89,7 +95,7 @@ def _made_from(place: Path) -> Any:
         return None
 
 
-def _tell(fitted: Fitted) -> None:
+def _log_accuracy(fitted: ClassifierFit) -> None:
     shares = accuracy(fitted.sharp)
     said = ", ".join(f"{name} {share:.3f}" for name, share in shares.items())
     logger.info("classifier: accuracy on pictures held out: %s", said)

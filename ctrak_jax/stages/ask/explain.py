@@ -98,7 +98,7 @@ class Programs(NamedTuple):
         spec: the training gradient.
         train: (batch, z) -> the parts.
         query: (item, z) -> the parts.
-        reward: of the network's samples, which questions are asked by; None for the slider.
+        reward: of the network's samples, which questions are asked with; None for the slider.
     """
 
     spec: GradientSpec

@@ -43,7 +43,7 @@ class Asking(NamedTuple):
     """A query image, uint8 [H, W, 3], its condition, for each concept its value (None for words)
     and the conditions without it [alternative, ...], whether the image or the model's own samples
     are meant, the number that fixes the noise, the part of the image that is asked about [H, W]
-    (1 inside, None for all of it), and the reward of the network's samples that is asked by (None
+    (1 inside, None for all of it), and the reward of the network's samples that is asked with (None
     for the slider)."""
 
     image: np.ndarray
@@ -86,7 +86,7 @@ class Answering(NamedTuple):
 
     @property
     def by_reward(self) -> bool:
-        """Is the question asked by a reward other than the slider?"""
+        """Is the question asked with a reward other than the slider?"""
         return self.spec is not None and self.spec.loss == "reward"
 
     @property
@@ -96,7 +96,7 @@ class Answering(NamedTuple):
 
 
 def judged(ctx: Context, asking: Asking, how: Answering) -> Asking:
-    """The question with the config's reward, where it is asked by one.
+    """The question with the config's reward, where it is asked with one.
 
     Raises:
         UsageError: as :func:`ctrak_jax.stages.ask.rewards.reward_for_image`.

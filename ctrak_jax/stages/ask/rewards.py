@@ -1,4 +1,4 @@
-"""Rewards that questions are asked by: looked at before any work is done by them."""
+"""Rewards that questions are asked with: looked at before any work is done with them."""
 
 import numpy as np
 
@@ -13,8 +13,8 @@ SHOWN = 3
 
 
 def check_for_run(ctx: Context) -> None:
-    """Refuse a reward that the run's questions cannot be asked by; at training images, before there
-    is a model.
+    """Refuse a reward that the run's questions cannot be asked with; at training images, before
+    there is a model.
 
     Raises:
         UsageError: as :func:`ctrak_jax.rewards.of` and :func:`ctrak_jax.rewards.check`.

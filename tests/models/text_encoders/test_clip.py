@@ -9,7 +9,7 @@ import pytest
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.stable_diffusion import Component
-from ctrak_jax.models.text_encoders import ProjectedCLIP, clip_text_of, load_clip_text
+from ctrak_jax.models.text_encoders import CLIPTextEncoder, clip_text_of, load_clip_text
 from tests.references import difference, reference
 from tests.wild import flux, sd3, sdxl
 
@@ -20,7 +20,7 @@ KINDS = ("", "_minus", "_empty")
 
 
 @cache
-def model(name: str, folder: str) -> Component[ProjectedCLIP]:
+def model(name: str, folder: str) -> Component[CLIPTextEncoder]:
     return load_clip_text(ROOTS[name]() / name / folder)
 
 
