@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.sharding import Mesh
 
+from ctrak_jax.abc.checks import latent_factor, require_pictures
 from ctrak_jax.abc.imported import METHOD, Imported, read_imported
 from ctrak_jax.abc.inputs import (
     APART,
@@ -21,8 +22,7 @@ from ctrak_jax.abc.inputs import (
     exemplars_of,
     question_of,
 )
-from ctrak_jax.abc.looks import latent_factor, require_pictures
-from ctrak_jax.abc.seeds import seed_of
+from ctrak_jax.abc.seeds import require_noise, seed_of
 from ctrak_jax.abc.tokens import require_tokens
 from ctrak_jax.attribution import Recipe
 from ctrak_jax.config import Config
@@ -209,11 +209,12 @@ def prepare(config: Config, out: Path, *, allow_missing_token: bool = False) -> 
     Args:
         config: of the run.
         out: its folder.
-        allow_missing_token: go on where a model folder has no file of its token.
+        allow_missing_token: continue where a model folder has no file of its token.
 
     Raises:
         UsageError: another kind of data set, a method without features, a concept that the text
-            encoder does not know, or too few LAION rows.
+            encoder does not know, an image or a latent without a seed's noise, or too few LAION
+            rows.
     """
     _require_able(config)
     checkpoint, path = config.model.checkpoint, config.data.path
@@ -229,6 +230,8 @@ def prepare(config: Config, out: Path, *, allow_missing_token: bool = False) -> 
         precision=policy_of(config.run.precision),
     )
     height, width, channels = architecture.sample
+    if config.query.path == "resample":
+        require_noise(architecture.sample, "use query.path: inversion")
     token, embedding = architecture.condition
     abc = read_abc(
         path,

@@ -4,6 +4,7 @@ The number in the file's name is the seed of ``torch.Generator().manual_seed(see
 generator on a GPU gives other noise.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +14,38 @@ from ctrak_jax.errors import UsageError
 
 BLOCK = 16
 """Numbers that PyTorch makes of as many uniform ones, eight pairs side by side."""
+SEEDS = 2**32
+"""A seed is below."""
 
 
 def seed_of(image: Path) -> int:
     """The seed that an image was generated with.
 
     Raises:
-        UsageError: the file is not named by a number.
+        UsageError: the file is not named by a number below 2^32.
     """
     if not (image.stem.isascii() and image.stem.isdecimal()):
         raise UsageError(
             f"{image}: the name is no number, which would be the seed that query.path=resample "
             "samples from; use query.path: inversion."
         )
+    if len(image.stem.lstrip("0")) > 10 or int(image.stem) >= SEEDS:
+        raise UsageError(f"{image}: {image.stem} is no seed below 2^32; use query.path: inversion.")
     return int(image.stem)
+
+
+def require_noise(shape: tuple[int, ...], advice: str) -> None:
+    """Latents [h, w, c] of a shape can be drawn by seed.
+
+    Raises:
+        UsageError: :func:`noise_of` cannot make as many numbers; ``advice`` says what to do.
+    """
+    count = math.prod(shape)
+    if count % BLOCK:
+        raise UsageError(
+            f"a latent of the model has {count} numbers, and noise by seed is made of multiples of "
+            f"{BLOCK}; {advice}."
+        )
 
 
 def noise_of(seed: int, shape: tuple[int, ...]) -> Float[np.ndarray, "h w c"]:

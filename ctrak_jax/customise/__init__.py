@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save
 
+from ctrak_jax.abc.seeds import SEEDS, require_noise
 from ctrak_jax.config import Config, dump
 from ctrak_jax.config.recipes import grid_of
 from ctrak_jax.customise import layout
@@ -182,6 +183,13 @@ class _Workshop:
                 "devices."
             )
         self.seeds = range(settings.first_seed, settings.first_seed + settings.images)
+        if self.seeds and self.seeds[-1] >= SEEDS:
+            raise UsageError(
+                f"customise.first_seed={settings.first_seed}: {self.seeds[-1]}, that of the last "
+                "picture, is no seed below 2^32; lower it."
+            )
+        if self.seeds:
+            require_noise(self._architecture.sample, "use customise.images: 0")
         self.encoder = BatchEncoder(files, self.mesh, SIDE_BY_SIDE)
 
     @cached_property

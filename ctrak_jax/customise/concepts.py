@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from ctrak_jax.abc.tokens import TOKEN
 from ctrak_jax.config import CustomiseConfig
 from ctrak_jax.data.pictures import SUFFIXES
 from ctrak_jax.errors import UsageError
@@ -27,7 +28,6 @@ MOST = 21
 """Pictures of a concept."""
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 """A name that is a folder's, too."""
-TOKEN = re.compile(r"<[^<>\s]+>")
 
 
 class NewConcept(NamedTuple):

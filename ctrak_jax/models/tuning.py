@@ -1,4 +1,5 @@
-"""The noise loss over a few parameters, equation (B.4); all others stay as they are."""
+"""The noise loss, and its minimum over a few parameters, equation (B.4); all others stay as they
+are."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,12 +20,25 @@ class Tuned(NamedTuple):
     losses: Float[Array, " step"]
 
 
+def noise_loss(
+    predict: Callable[[Image, Timestep], Image],
+    schedule: Schedule,
+    x0: Image,
+    t: Timestep,
+    noise: Image,
+) -> Float[Array, ""]:
+    """The mean squared error of a prediction (x_t, t) of one sample: a term of equations (B.4) and
+    (B.6)."""
+    prediction = predict(add_noise(schedule, x0, t, noise), t)
+    return jnp.mean((target(schedule, x0, noise) - prediction) ** 2)
+
+
 def tune(
     predict: Callable[[Params, Params, Image, Timestep, Int[Array, ""]], Image],
     chosen: Params,
     frozen: Params,
     schedule: Schedule,
-    rule: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation,
     x0: Float[Array, "sample ..."],
     *,
     steps: int,
@@ -44,9 +58,9 @@ def tune(
         time_key, noise_key = jax.random.split(key)
         t = jax.random.randint(time_key, (), 0, schedule.steps)
         noise = jax.random.normal(noise_key, x0.shape[1:])
-        x = add_noise(schedule, x0[index], t, noise)
-        wanted = target(schedule, x0[index], noise)
-        return jnp.mean((wanted - predict(chosen, frozen, x, t, index)) ** 2)
+        return noise_loss(
+            lambda x, t: predict(chosen, frozen, x, t, index), schedule, x0[index], t, noise
+        )
 
     def batch_loss(chosen: Params, frozen: Params, key: PRNGKey) -> Array:
         index_key, sample_key = jax.random.split(key)
@@ -57,13 +71,14 @@ def tune(
     @jax.jit
     def run(chosen: Params, frozen: Params) -> Tuned:
         def step(state: tuple[Params, optax.OptState], number: Array) -> Any:
-            chosen, optimizer = state
+            chosen, moments = state
             step_key = jax.random.fold_in(key, number)
             loss, gradient = jax.value_and_grad(batch_loss)(chosen, frozen, step_key)
-            updates, optimizer = rule.update(gradient, optimizer, chosen)
-            return (optax.apply_updates(chosen, updates), optimizer), loss
+            updates, moments = optimizer.update(gradient, moments, chosen)
+            return (optax.apply_updates(chosen, updates), moments), loss
 
-        (chosen, _), losses = jax.lax.scan(step, (chosen, rule.init(chosen)), jnp.arange(steps))
+        state = chosen, optimizer.init(chosen)
+        (chosen, _), losses = jax.lax.scan(step, state, jnp.arange(steps))
         return Tuned(chosen, losses)
 
     return run(chosen, frozen)

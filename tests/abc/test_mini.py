@@ -252,6 +252,18 @@ def test_latents_of_another_size_are_refused(root, deviation):
     assert refused(root).startswith(f"{file}: latents of standard deviation ")
 
 
+def test_an_image_is_sampled_again_from_a_seed_alone(root, tmp_path):
+    again = {"path": "resample", "check": "none"}
+    assert prepared(root, query=again).asked
+    (odd := tmp_path / "odd").mkdir()
+    shutil.copytree(forms() / "formats" / "sd_fp16", odd, dirs_exist_ok=True)
+    file = odd / "unet" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"sample_size": 9}))
+    model = {"checkpoint": str(odd)}
+    said = refused(root, query=again, model=model)
+    assert "multiples of 16; use query.path: inversion." in said
+
+
 def test_latents_that_are_not_finite_are_refused(root):
     file = root / "laion_latents.npy"
     latents = np.load(file)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctrak_jax.abc.seeds import noise_of, seed_of
+from ctrak_jax.abc.seeds import noise_of, require_noise, seed_of
 from ctrak_jax.errors import UsageError
 
 RANDN = [
@@ -36,5 +36,19 @@ def test_seeds_are_the_numbers_of_the_files():
     assert seed_of(Path("synth/gpt/monet/samples/00172.png")) == 172
     with pytest.raises(UsageError, match=r"cat\.png: the name is no number"):
         seed_of(Path("samples/cat.png"))
+
+
+def test_seeds_end_at_two_to_the_32():
+    assert seed_of(Path("0004294967295.png")) == 2**32 - 1
+    assert noise_of(2**32 - 1, (1, 1, 16)).shape == (1, 1, 16)
+    for name in ("4294967296", "00004294967296", "9" * 5000):
+        with pytest.raises(UsageError, match=rf"a/{name}\.png: {name} is no seed below 2\^32; use"):
+            seed_of(Path(f"a/{name}.png"))
+
+
+def test_numbers_are_multiples_of_16():
+    require_noise((2, 2, 4), "use less")
+    with pytest.raises(UsageError, match=r"has 36 numbers, .* multiples of 16; use less\.$"):
+        require_noise((3, 3, 4), "use less")
     with pytest.raises(ValueError, match="no multiple of 16"):
         noise_of(0, (1, 1, 8))

@@ -250,6 +250,13 @@ def test_a_data_set_becomes_the_candidates(base, pictures, others, made, tmp_pat
 # Errors
 
 
+def _odd(base: Path, folder: Path) -> None:
+    """The model with latents of 9 x 9 x 4 numbers."""
+    shutil.copytree(base, folder)
+    file = folder / "unet" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"sample_size": 9}))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -258,6 +265,10 @@ def test_a_data_set_becomes_the_candidates(base, pictures, others, made, tmp_pat
         ({"customise": {"concepts": "exists.json"}}, "token '<|endoftext|>' exists already"),
         ({"customise": {"concepts": "broken.json"}}, "bad.png: "),
         ({"customise": {"concepts": None}}, "customise.concepts is empty"),
+        ({"customise": {"concepts": "none"}}, "concept 'none': 0 pictures, expected 1 to 21"),
+        ({"customise": {"concepts": "many.json"}}, "concept 'one': 22 pictures, expected 1 to 21"),
+        ({"customise": {"first_seed": 2**32 - 2}}, "first_seed=4294967294: 4294967296, that of"),
+        ({"model": {"checkpoint": "odd"}}, "324 numbers, and noise by seed is made of multiples"),
         ({"model": {"checkpoint": None}}, "model.checkpoint"),
         ({"data": {"kind": "folder"}}, "customise writes the files of an AbC benchmark"),
         ({"data": {"path": "theirs"}}, "was not written by `ctrak customise`"),
@@ -271,6 +282,10 @@ def test_errors_are_one_line(base, pictures, tmp_path, capsys, monkeypatch, chan
     row = {"name": "one", "pictures": str(pictures / "one")}
     (tmp_path / "exists.json").write_text(json.dumps([row | {"token": "<|endoftext|>"}]))
     (tmp_path / "broken.json").write_text(json.dumps([row | {"pictures": "bad.png"}]))
+    (tmp_path / "none").mkdir()
+    many = [str(pictures / "one")] * 11
+    (tmp_path / "many.json").write_text(json.dumps([row | {"pictures": many}]))
+    _odd(base, tmp_path / "odd")
     monkeypatch.chdir(tmp_path)
     found = settings(base, pictures, tmp_path / "out")
     for section, values in changes.items():

@@ -14,7 +14,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-missing-token",
         action="store_true",
-        help="go on where the folder of a customised model has no file of its token",
+        help="continue where the folder of a customised model has no file of its token",
     )
 
 

@@ -20,7 +20,7 @@ TEXT = (77, 768)
 LATENTS, EMBEDDINGS = "laion_latents.npy", "laion_text_embeddings.npy"
 SAMPLED = 16
 """Rows by which the dtype of numbers without a header is told."""
-LARGEST = 100.0
+MAGNITUDE = 100.0
 """No latent and no text embedding is as large; float32 that is read as float16 is."""
 
 
@@ -127,7 +127,7 @@ def _without_header(file: Path, row: tuple[int, ...]) -> np.ndarray | None:
             continue
         mapped = np.memmap(file, dtype, "r", shape=(count, *row))
         sample = mapped[np.unique(np.linspace(0, count - 1, SAMPLED).astype(int))]
-        plausible = np.isfinite(sample).all() and np.abs(sample).max() < LARGEST
+        plausible = np.isfinite(sample).all() and np.abs(sample).max() < MAGNITUDE
         if plausible and (sample == 0).mean() < 0.4:
             return mapped
     return None

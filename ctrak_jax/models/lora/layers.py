@@ -183,7 +183,7 @@ def train_adapters(
     eps_fn: EpsFn,
     params: Params,
     schedule: Schedule,
-    rule: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation,
     x0: Float[Array, "sample ..."],
     cond: Cond,
     *,
@@ -201,5 +201,5 @@ def train_adapters(
         return eps_fn(part.merge(chosen, others), x, t, condition)
 
     trained = (predict, part.params, part.others)
-    tuned = tune(*trained, schedule, rule, x0, steps=steps, batch=batch, key=key)
+    tuned = tune(*trained, schedule, optimizer, x0, steps=steps, batch=batch, key=key)
     return tuned._replace(params=part.merge(tuned.params, part.others))

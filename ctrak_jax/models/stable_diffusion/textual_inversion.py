@@ -100,7 +100,7 @@ def train_embedding(
     params: Params,
     text: Component[CLIPText],
     schedule: Schedule,
-    rule: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation,
     x0: Float[Array, "sample ..."],
     prompts: Sequence[str],
     *,
@@ -129,7 +129,8 @@ def train_embedding(
         return eps_fn(denoiser, x, t, new.embed(rows, table, others, tokens[index]))
 
     frozen = (params, *new.frozen, jnp.asarray(tokens))
-    tuned = tune(predict, new.rows, frozen, schedule, rule, x0, steps=steps, batch=batch, key=key)
+    trained = (predict, new.rows, frozen)
+    tuned = tune(*trained, schedule, optimizer, x0, steps=steps, batch=batch, key=key)
     return Learned(add_tokens(text, {token: tuned.params}), *tuned)
 
 
