@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from ctrak_jax import abc, cli
 from ctrak_jax.abc.coordinates import placed, read_coordinates
-from ctrak_jax.abc.importing import _featurized, read_released
+from ctrak_jax.abc.importing import read_released
 from ctrak_jax.abc.prepared import prepare
 from ctrak_jax.config import Config
 from ctrak_jax.errors import UsageError
@@ -104,21 +104,12 @@ def test_the_store_is_the_released_rows(run, reference):
     about = json.loads((run / "imported" / "manifest.json").read_text())
     assert about["source"] == str(abc_mini() / GRADS)
     assert about["coordinates"]["name"] == "sm132"
+    # Of rows made here: as near as the networks are, since Flax's GELU is an approximation.
     assert about["correlation"]["sm132"] > 0.999
     assert abs(about["correlation"]["another"]) < 0.3
     assert about["taken_as"]["trajectory"]["guidance"] == 7.5
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert "featurize" not in {line["stage"] for line in log}
-
-
-def test_rows_made_here_are_the_released_ones(run):
-    """As near as the networks are: Flax's GELU is an approximation of PyTorch's."""
-    bench = prepare(Config.model_validate(settings(abc_mini())), run)
-    assert bench.imported is not None
-    found = _featurized(bench, np.array([0, 39]), bench.imported.coordinates)
-    stored = features(run / "features" / "concept-trak")[[0, 39]]
-    for mine, theirs in zip(found, stored, strict=True):
-        assert cosine(mine, theirs) > 0.999
 
 
 def test_exemplars_and_questions_have_the_same_coordinates(run, reference):
