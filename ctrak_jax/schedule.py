@@ -46,12 +46,12 @@ class Schedule(NamedTuple):
     Attributes:
         signal: the share of the clean image, decreasing, one per timestep.
         noise: the share of the unit normal noise, increasing.
-        velocity: 0 where the noise n is predicted, 1 where the velocity n - x0 of a rectified flow.
+        velocity: is the velocity n - x0 of a rectified flow predicted, or the noise n?
     """
 
     signal: Float[Array, " steps"]
     noise: Float[Array, " steps"]
-    velocity: float = 0.0
+    velocity: bool = False
 
     @property
     def steps(self) -> int:
@@ -123,7 +123,7 @@ def rectified_flow(shift: float = 1.0, steps: int = 1000) -> Schedule:
         raise ValueError(f"shift={shift} must be positive; 1 leaves the levels evenly spaced.")
     u = np.arange(steps + 1) / steps
     s = shift * u / (1.0 + (shift - 1.0) * u)
-    return Schedule(jnp.asarray(1.0 - s, jnp.float32), jnp.asarray(s, jnp.float32), 1.0)
+    return Schedule(jnp.asarray(1.0 - s, jnp.float32), jnp.asarray(s, jnp.float32), True)
 
 
 def flux_shift(tokens: int) -> float:
@@ -141,7 +141,7 @@ def split(schedule: Schedule, t: Int[Array, "*n"] | int) -> Level:
     """The shares of the clean image and of what is predicted at timestep(s) ``t``: those of
     :func:`level` where it is the noise, 1 and s for the velocity of a rectified flow."""
     signal, sigma = level(schedule, t)
-    return Level(signal + schedule.velocity * sigma, sigma)
+    return Level(signal + sigma, sigma) if schedule.velocity else Level(signal, sigma)
 
 
 def add_noise(schedule: Schedule, x0: Image, t: Timestep, noise: Image) -> Image:
@@ -158,7 +158,7 @@ def posterior_mean(schedule: Schedule, x: Image, t: Timestep, eps: Image) -> Ima
 
 def target(schedule: Schedule, x0: Image, noise: Image) -> Image:
     """What is to be predicted of a state made of ``x0`` and ``noise``."""
-    return noise - schedule.velocity * x0
+    return noise - x0 if schedule.velocity else noise
 
 
 def implied_prediction(schedule: Schedule, x: Image, t: Timestep, x0: Image) -> Image:
@@ -194,7 +194,7 @@ def as_eps_fn(network: EpsFn, schedule: Schedule, prediction: str) -> EpsFn:
         known = ", ".join(map(repr, get_args(Prediction)))
         raise ValueError(f"prediction={prediction!r} is not known; use one of {known}.")
     flow = prediction == "flow"
-    if flow != bool(schedule.velocity):
+    if flow != schedule.velocity:
         kind = "rectified flow" if schedule.velocity else "diffusion"
         advice = "schedule.rectified_flow" if flow else "'flow'"
         raise ValueError(f"prediction={prediction!r} with a schedule of a {kind}; use {advice}.")

@@ -135,7 +135,7 @@ def ddim_step(
     kept = (high.signal * low.noise) / (low.signal * high.noise)
     variance = (eta * low.noise) ** 2 * (1.0 - kept**2)
     direction = jnp.sqrt(jnp.maximum(sigma**2 - variance, 0.0))
-    predicted = eps + schedule.velocity * x0_hat
+    predicted = eps + x0_hat if schedule.velocity else eps
     return signal * x0_hat + direction * predicted + jnp.sqrt(variance) * noise
 
 

@@ -17,7 +17,7 @@ from ctrak_jax.trajectory import ddim_step, grid, invert, sample
 
 MEAN, SPREAD = 0.3, 0.5
 FLOW = schedules.rectified_flow(3.0)
-AS_NOISE = FLOW._replace(velocity=0.0)
+AS_NOISE = FLOW._replace(velocity=False)
 """The same states, of which the noise is predicted."""
 
 

@@ -96,7 +96,7 @@ def test_inversions(name, stored, scale):
 def test_sampling_by_the_pipelines_levels():
     kept, (_, _, found) = arrays(SD3), network(SD3)
     levels = jnp.asarray(kept["sample/sigmas"][::-1].copy())
-    schedule = Schedule(1.0 - levels, levels, 1.0)
+    schedule = Schedule(1.0 - levels, levels, True)
     last = len(levels) - 1
     steps = Grid(np.arange(last + 1), every=last, kept=0)
     made = sample(
