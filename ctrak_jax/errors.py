@@ -17,8 +17,8 @@ class UsageError(ValueError):
 
 
 class StoreError(RuntimeError):
-    """Something on disk is damaged, incomplete or was made from other inputs. The command line
-    prints it as one line and exits with status 1."""
+    """Something on disk is damaged, incomplete or was made from other inputs, or what was computed
+    is not finite. The command line prints it as one line and exits with status 1."""
 
 
 class OutOfTime(KeyboardInterrupt):

@@ -31,7 +31,7 @@ from ctrak_jax.models.mmdit.layers import (
     Tokens,
     normalised,
 )
-from ctrak_jax.models.mmdit.settings import positive
+from ctrak_jax.models.mmdit.settings import positive, require_patches
 from ctrak_jax.models.sinusoids import HALF, NoiseLevel, level_waves, place_table
 from ctrak_jax.models.stable_diffusion import weights
 from ctrak_jax.models.stable_diffusion.config_file import Component, refuse_others
@@ -204,11 +204,7 @@ class LatentDiTDenoiser:
         """The table of places of a latent: 0, 1, ... at the size of training, and as far apart as
         others need to cover the same."""
         patch, (side, _, _) = self.module.patch, self.latent_shape
-        if height % patch or width % patch:
-            raise UsageError(
-                f"latents of {height} x {width} do not fit: expected multiples of {patch}; use "
-                "images of another size."
-            )
+        require_patches(height, width, patch)
         rows, columns = (np.arange(size // patch) * (side / size) for size in (height, width))
         return place_table(rows, columns, self.module.width)
 

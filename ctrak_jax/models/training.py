@@ -21,7 +21,8 @@ from jaxtyping import Float, Int
 
 from ctrak_jax.models.dit import CONDITIONING
 from ctrak_jax.models.rows import one_product_a_layer
-from ctrak_jax.schedule import Schedule, add_noise, target
+from ctrak_jax.models.tuning import noise_loss
+from ctrak_jax.schedule import Schedule
 from ctrak_jax.typing import Array, EpsFn, Params, PRNGKey
 
 
@@ -130,8 +131,7 @@ def trainer(
         keep = jax.random.bernoulli(drop_key, 1.0 - attribute_dropout, (attributes,))
         none = jax.random.bernoulli(jax.random.fold_in(drop_key, 1), condition_dropout)
         cond = cond * keep[blocks] * (1.0 - none)
-        x = add_noise(schedule, x0, t, noise)
-        return jnp.mean((target(schedule, x0, noise) - eps_fn(params, x, t, cond)) ** 2)
+        return noise_loss(lambda x, t: eps_fn(params, x, t, cond), schedule, x0, t, noise)
 
     return trainer_of(sample_loss, rule, ema=ema)
 

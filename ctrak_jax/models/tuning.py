@@ -27,8 +27,8 @@ def noise_loss(
     t: Timestep,
     noise: Image,
 ) -> Float[Array, ""]:
-    """The mean squared error of a prediction (x_t, t) of one sample: a term of equations (B.4) and
-    (B.6)."""
+    """The mean squared error of a prediction (x_t, t) of one sample: a term of equations (B.1),
+    (B.3), (B.4) and (B.6)."""
     prediction = predict(add_noise(schedule, x0, t, noise), t)
     return jnp.mean((target(schedule, x0, noise) - prediction) ** 2)
 

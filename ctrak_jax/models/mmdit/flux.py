@@ -39,7 +39,7 @@ from ctrak_jax.models.mmdit.layers import (
     projected,
     turned,
 )
-from ctrak_jax.models.mmdit.settings import positive
+from ctrak_jax.models.mmdit.settings import positive, require_patches
 from ctrak_jax.models.network import TextCondition
 from ctrak_jax.models.sinusoids import BASE, NoiseLevel
 from ctrak_jax.models.stable_diffusion import weights
@@ -218,11 +218,7 @@ class FluxDenoiser:
         /,
     ) -> Float[Array, "h w c"]:
         height, width, _ = x.shape
-        if height % PATCH or width % PATCH:
-            raise UsageError(
-                f"latents of {height} x {width} do not fit: expected multiples of {PATCH}; use "
-                "images of another size."
-            )
+        require_patches(height, width, PATCH)
         found = self.module.apply(variables, x, level, cond, self.guidance)
         assert isinstance(found, jax.Array)
         return found

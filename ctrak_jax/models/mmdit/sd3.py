@@ -33,7 +33,7 @@ from ctrak_jax.models.mmdit.layers import (
     Vector,
     normalised,
 )
-from ctrak_jax.models.mmdit.settings import positive
+from ctrak_jax.models.mmdit.settings import positive, require_patches
 from ctrak_jax.models.network import TextCondition
 from ctrak_jax.models.sinusoids import NoiseLevel, place_table
 from ctrak_jax.models.stable_diffusion import weights
@@ -174,11 +174,7 @@ class SD3Denoiser:
     def places(self, height: int, width: int) -> Float[np.ndarray, "row column width"]:
         """The middle of the table, for a latent of this height and width."""
         most, patch = self.most_places, self.module.patch
-        if height % patch or width % patch or max(height, width) > most * patch:
-            raise UsageError(
-                f"latents of {height} x {width} do not fit: expected multiples of {patch}, up to "
-                f"{most * patch}; use images of another size."
-            )
+        require_patches(height, width, patch, most)
         top, left = (most - height // patch) // 2, (most - width // patch) // 2
         rows, columns = slice(top, top + height // patch), slice(left, left + width // patch)
         if self.table is not None:

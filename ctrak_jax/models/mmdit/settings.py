@@ -1,4 +1,4 @@
-"""Settings of a transformer's ``config.json``."""
+"""What a transformer can be: settings of its ``config.json``, and sizes of its latents."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,3 +26,18 @@ def positive(
             f"{supported}."
         )
     return {name: config[name] for name in names}
+
+
+def require_patches(height: int, width: int, patch: int, most: int | None = None) -> None:
+    """Patches fill a latent of this size, and at most ``most`` of them lie along a side.
+
+    Raises:
+        UsageError: they do not.
+    """
+    longest = max(height, width) if most is None else most * patch
+    if height % patch or width % patch or max(height, width) > longest:
+        bound = "" if most is None else f", up to {longest}"
+        raise UsageError(
+            f"latents of {height} x {width} do not fit: expected multiples of {patch}{bound}; use "
+            "images of another size."
+        )

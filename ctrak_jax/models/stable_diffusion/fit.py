@@ -16,7 +16,8 @@ from ctrak_jax.models.network import DenoiserModule, TextEncoder
 from ctrak_jax.models.stable_diffusion.autoencoder import KLAutoencoder
 from ctrak_jax.models.stable_diffusion.noise import Noise
 from ctrak_jax.models.training import Trainer, trainer_of
-from ctrak_jax.schedule import Schedule, add_noise, target
+from ctrak_jax.models.tuning import noise_loss
+from ctrak_jax.schedule import Schedule
 from ctrak_jax.typing import Array, EpsFn, Params, PRNGKey
 
 BY_ADAM = ("conv_in", "conv_out", "time_emb", "attn2/to_k", "attn2/to_v", "text")
@@ -75,8 +76,7 @@ def denoiser_loss(
         added = jax.random.normal(noise_key, latent.shape)
         dropped = jax.random.bernoulli(drop_key, text_dropout)
         cond = text.apply(params.text, jnp.where(dropped, empty, tokens))
-        x = add_noise(schedule, latent, t, added)
-        return jnp.mean((target(schedule, latent, added) - eps_fn(params.unet, x, t, cond)) ** 2)
+        return noise_loss(lambda x, t: eps_fn(params.unet, x, t, cond), schedule, latent, t, added)
 
     return loss
 
