@@ -1,7 +1,7 @@
 """Does a question about a part of a picture keep to that part?
 
     python -m benchmarks.two_shapes --out DIR [--config FILE] [--set SECTION.FIELD=VALUE ...]
-        [--images N] [--json FILE] [--picture FILE]
+        [--images N] [--validate] [--json FILE] [--picture FILE]
 
 Pictures of two shapes in two colours (``data.objects: 2``): the condition names both colours at
 once, as ``red+blue``, and does not say where each of them is. A picture drawn anew is asked about
@@ -10,9 +10,9 @@ pixels that change when it is left out. The ten training images ranked first sho
 colour of the masked shape, and the other shape's no more often than chance: of the images that show
 one of six colours, a fifth show a certain other one too.
 
-The candidates' conditions do not name the colours. The damping is chosen on other drawn pictures,
-asked about as a whole, by how many of the first ten show both of their colours. Intervals are
-bootstrapped over the pictures. DIR is a run; it is trained and featurized where that is left to do.
+The candidates' conditions do not name the colours. The damping is chosen on other drawn pictures by
+how many of the first ten show the masked shape's colour. Intervals are bootstrapped over the
+pictures. DIR is a run; it is trained and featurized where that is left to do.
 """
 
 import argparse
@@ -44,8 +44,8 @@ from ctrak_jax.stages.score import load_features
 CONFIG = Path(__file__).with_suffix(".yaml")
 METHOD = "concept-trak"
 DEPTH = 10
-VALIDATION = 16
-"""Pictures that choose the damping."""
+VALIDATION = range(1000, 1064)
+"""Numbers of the pictures that choose settings."""
 TOGETHER = 8
 """Pictures featurized side by side."""
 WHOLE = "whole"
@@ -206,7 +206,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--set", nargs="*", default=[], metavar="SECTION.FIELD=VALUE")
-    parser.add_argument("--images", type=int, default=32, help="pictures asked about")
+    parser.add_argument("--images", type=int, default=64, help="pictures asked about")
+    parser.add_argument("--validate", action="store_true", help="show the pictures that choose")
     parser.add_argument("--json", type=Path, help="where what was measured of every question goes")
     parser.add_argument("--picture", type=Path, help="of the first picture asked about")
     given = parser.parse_args()
@@ -216,21 +217,23 @@ def main() -> None:
     (variant,) = (v for v in unnamed(settings) if v.without == "color")
     featurize.run(ctx, variant)
 
-    pictures = [drawn(ctx, number) for number in range(VALIDATION + given.images)]
+    pictures = [drawn(ctx, number) for number in (*VALIDATION, *range(given.images))]
     tops = rankings(ctx, variant, features(ctx, pictures))
-    choosing = [measured(ctx, pictures[:VALIDATION], at[:VALIDATION]) for at in tops]
-    both = np.array([[r.both for r in rows if r.region == WHOLE] for rows in choosing])
-    chosen = choose_damping(both)
-    pictures, tops = pictures[VALIDATION:], tops[:, VALIDATION:]
-    every = [measured(ctx, pictures, at) for at in tops]
+    choosing = slice(len(VALIDATION))
+    found = [measured(ctx, pictures[choosing], at[choosing]) for at in tops]
+    own = np.array([[row.own for row in rows if row.region != WHOLE] for rows in found])
+    chosen = choose_damping(own)
+    if not given.validate:
+        pictures, tops = pictures[len(VALIDATION) :], tops[:, len(VALIDATION) :]
+        found = [measured(ctx, pictures, at) for at in tops]
+    dampings = settings.score.damping
     if given.json:
-        dampings = settings.score.damping
-        found = {r: [asdict(row) for row in rows] for r, rows in zip(dampings, every, strict=True)}
-        given.json.write_text(json.dumps({"chosen": dampings[chosen], "rows": found}))
+        rows = {r: [asdict(row) for row in at] for r, at in zip(dampings, found, strict=True)}
+        given.json.write_text(json.dumps({"chosen": dampings[chosen], "rows": rows}))
     if given.picture:
         picture(ctx, pictures[0], tops[chosen, 0]).save(given.picture, optimize=True)
-    print(f"damping r = {settings.score.damping[chosen]:g}")
-    print(*table(every[chosen], chance(ctx)), sep="\n")
+    print(f"damping r = {dampings[chosen]:g}")
+    print(*table(found[chosen], chance(ctx)), sep="\n")
 
 
 if __name__ == "__main__":
