@@ -35,7 +35,7 @@ from ctrak_jax.models.stable_diffusion.small_training import (
     SmallTraining,
     train_text_to_image,
 )
-from ctrak_jax.models.stable_diffusion.vocabulary import derive
+from ctrak_jax.models.tokenizers.vocabulary import derive
 from ctrak_jax.models.training import OptimizerSpec
 
 os.environ["CTRAK_LOG"] = "error"  # no progress lines

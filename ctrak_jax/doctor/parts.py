@@ -59,7 +59,7 @@ def _part(part: str, purpose: str, wanted: list[Requirement]) -> Check:
 
 
 def _vocabulary() -> Check:
-    from ctrak_jax.models.stable_diffusion import vocabulary
+    from ctrak_jax.models.tokenizers import vocabulary
 
     purpose, place = "a text-to-image model trained here", _file(vocabulary.library)
     if place is not None:

@@ -10,7 +10,6 @@ import numpy as np
 
 from ctrak_jax.models.stable_diffusion import ModelFiles, text_tokenizer
 
-END = "<|endoftext|>"
 FARTHEST = 16
 """So many times the encoder's length is counted to."""
 
@@ -47,7 +46,7 @@ def cut_captions(model: ModelFiles | Path, captions: Sequence[str]) -> CutCaptio
     """
     tokenizer = text_tokenizer(model)
     whole = replace(tokenizer, length=FARTHEST * tokenizer.length)
-    end = tokenizer.vocabulary[END]
+    end = tokenizer.end
     lengths: dict[str, int] = {}
     for caption in dict.fromkeys(captions):
         if end not in tokenizer(caption)[:-1]:  # full: it ends with its last token, or is cut

@@ -16,7 +16,7 @@ from ctrak_jax.models.checkpoints import TRANSFORMERS, open_file, weights_in
 from ctrak_jax.models.checkpoints.config_file import read_config
 from ctrak_jax.models.stable_diffusion import huggingface, weights
 from ctrak_jax.models.stable_diffusion.config_file import Component
-from ctrak_jax.models.stable_diffusion.source.tokenizer import tokenizer_files
+from ctrak_jax.models.tokenizers import clip_tokenizer, tokenizer_files
 from ctrak_jax.typing import Array, Params, PRNGKey
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -120,7 +120,7 @@ def load_image_and_text(folder: Path) -> ImageAndText:
     """
     whole = _loaded(folder)
     config = whole.network.module.config.text_config
-    tokens = huggingface.tokenizer(tokenizer_files(folder), config.max_position_embeddings)
+    tokens = clip_tokenizer(tokenizer_files(folder), config.max_position_embeddings)
     largest = max(tokens.vocabulary.values())
     if largest >= config.vocab_size:
         raise UsageError(

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from ctrak_jax.config import Config
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.clip import CLIPImage, clip_files, load_image_and_text
-from ctrak_jax.models.stable_diffusion.source.tokenizer import tokenizer_files
+from ctrak_jax.models.tokenizers import tokenizer_files
 from ctrak_jax.rewards.base import (
     NO,
     YES,

@@ -1,18 +1,14 @@
 """The one place that imports diffusers and transformers, which are optional: on first use."""
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from functools import cache, cached_property
+from dataclasses import fields
+from functools import cache
 from logging import LogRecord
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 
 from ctrak_jax.errors import UsageError, pip_install
 
@@ -99,55 +95,3 @@ def with_vocabulary(module: Any, size: int) -> nn.Module:
     """The text transformer with another number of tokens."""
     config = module.config.to_dict() | {"vocab_size": size}
     return module.clone(config=type(module.config)(**config))
-
-
-@dataclass(frozen=True, eq=False)
-class Tokenizer:
-    """CLIP's byte-pair tokens of a text, padded or cut to ``length``: int32 [token].
-
-    ``read`` is transformers' tokenizer out of ``files``; ``added`` has each token that its
-    vocabulary did not have -> the tokens that it stands for, one per vector of its embedding.
-    """
-
-    read: Any
-    files: Mapping[str, str]
-    length: int
-    added: Mapping[str, tuple[str, ...]]
-
-    def __call__(self, text: str) -> np.ndarray:
-        whole = self._added.sub(lambda found: self._names[found[0]], text) if self.added else text
-        padded = self.read(whole, padding="max_length", truncation=True, max_length=self.length)
-        return np.asarray(padded["input_ids"], np.int32)
-
-    @property
-    def vocabulary(self) -> Mapping[str, int]:
-        """Every token's number, those of the added ones last."""
-        return self.read.get_vocab()
-
-    @cached_property
-    def _names(self) -> dict[str, str]:
-        pieces = {piece: piece for pieces in self.added.values() for piece in pieces}
-        return pieces | {token: " ".join(pieces) for token, pieces in self.added.items()}
-
-    @cached_property
-    def _added(self) -> re.Pattern[str]:
-        """Longest first: a token may begin with another."""
-        names = sorted(self._names, key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, names)))
-
-
-def tokenizer(
-    files: Mapping[str, str], length: int, added: Mapping[str, tuple[str, ...]] | None = None
-) -> Tokenizer:
-    """The tokenizer of some files, by their names; ``added`` tokens take the next numbers, in their
-    order."""
-    with _extra():
-        from transformers import AddedToken, CLIPTokenizer
-    with TemporaryDirectory() as folder:
-        for name, content in files.items():
-            (Path(folder) / name).write_text(content, encoding="utf-8")
-        read, added = CLIPTokenizer.from_pretrained(folder), added or {}
-    for pieces in added.values():
-        # As written: a text's other words are put in lower case.
-        read.add_tokens([AddedToken(piece, normalized=False) for piece in pieces])
-    return Tokenizer(read, files, length, added)

@@ -15,8 +15,8 @@ from flax.serialization import msgpack_serialize
 
 from ctrak_jax.models.checkpoints import FileNames
 from ctrak_jax.models.stable_diffusion.noise import PREDICTIONS, Noise, read_noise
-from ctrak_jax.models.stable_diffusion.source.tokenizer import written_files
-from ctrak_jax.models.stable_diffusion.vocabulary import END, START, Vocabulary
+from ctrak_jax.models.tokenizers.files import written_files
+from ctrak_jax.models.tokenizers.vocabulary import END, START, Vocabulary
 from ctrak_jax.schedule import Prediction
 from ctrak_jax.store.files import write_atomically
 from ctrak_jax.typing import Params

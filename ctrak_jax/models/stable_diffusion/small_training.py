@@ -35,10 +35,9 @@ from ctrak_jax.models.stable_diffusion import (
     small,
     text_encoder_of,
     unet_of,
-    vocabulary,
 )
-from ctrak_jax.models.stable_diffusion.source import tokenizer_files
-from ctrak_jax.models.stable_diffusion.vocabulary import Vocabulary
+from ctrak_jax.models.tokenizers import tokenizer_files, vocabulary
+from ctrak_jax.models.tokenizers.vocabulary import Vocabulary
 from ctrak_jax.models.training import OptimizerSpec, Trainer, optimizer
 from ctrak_jax.schedule import Prediction
 from ctrak_jax.store.files import digest

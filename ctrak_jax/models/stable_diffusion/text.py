@@ -17,9 +17,9 @@ from ctrak_jax.models.stable_diffusion.config_file import Component
 from ctrak_jax.models.stable_diffusion.source import (
     ModelFiles,
     Part,
-    TokenizerFiles,
     model_files,
 )
+from ctrak_jax.models.tokenizers import Tokenizer, TokenizerFiles, clip_tokenizer
 from ctrak_jax.typing import Array, Params, PRNGKey
 
 NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
@@ -61,10 +61,10 @@ def text_length(config: Mapping[str, Any]) -> int:
     return config.get("max_position_embeddings", 77)
 
 
-def text_tokenizer(model: ModelFiles | Path) -> huggingface.Tokenizer:
+def text_tokenizer(model: ModelFiles | Path) -> Tokenizer:
     """The tokenizer of a model, without the weights."""
     files = model_files(model)
-    return huggingface.tokenizer(files.tokenizer(), text_length(files.config("text_encoder")[0]))
+    return clip_tokenizer(files.tokenizer(), text_length(files.config("text_encoder")[0]))
 
 
 def text_encoder_of(config: Mapping[str, Any], file: Path, words: TokenizerFiles) -> CLIPText:
@@ -74,7 +74,7 @@ def text_encoder_of(config: Mapping[str, Any], file: Path, words: TokenizerFiles
     if missing:
         raise UsageError(f"{file} lacks {', '.join(missing)}; use a CLIP text encoder's config.")
     length = text_length(config)
-    tokenize = huggingface.tokenizer(words, length)
+    tokenize = clip_tokenizer(words, length)
     largest = max(tokenize.vocabulary.values())
     if largest >= config["vocab_size"]:
         raise UsageError(

@@ -27,6 +27,7 @@ from ctrak_jax.gradient import select
 from ctrak_jax.models.stable_diffusion import huggingface
 from ctrak_jax.models.stable_diffusion.config_file import Component
 from ctrak_jax.models.stable_diffusion.text import CLIPText
+from ctrak_jax.models.tokenizers import Tokenizer
 from ctrak_jax.models.tuning import tune
 from ctrak_jax.schedule import Schedule
 from ctrak_jax.typing import Array, EpsFn, Image, Params, PRNGKey, Timestep
@@ -62,7 +63,7 @@ def add_tokens(
                 f"the vectors of {token!r} are shaped {rows.shape}, the text encoder takes "
                 f"[n, {network.width}]; use an embedding trained for this model."
             )
-    new = huggingface.tokenizer(old.files, old.length, {**old.added, **pieces})
+    new = old.with_tokens(pieces)
     part, first = select(text.params, (TABLE,)), len(old.vocabulary)
     # A table may have rows to spare, which no token had until now.
     table = [part.params[TABLE][:first], *embeddings.values()]
@@ -78,8 +79,8 @@ def pieces_of(token: str, vectors: int) -> tuple[str, ...]:
     return (token, *(f"{token}_{number}" for number in range(1, vectors)))
 
 
-def _tokenizer(text: Component[CLIPText]) -> huggingface.Tokenizer:
-    if isinstance(text.network.tokenize, huggingface.Tokenizer):
+def _tokenizer(text: Component[CLIPText]) -> Tokenizer:
+    if isinstance(text.network.tokenize, Tokenizer):
         return text.network.tokenize
     raise UsageError(
         f"tokens cannot be added to {type(text.network.tokenize).__name__}; use the text encoder "
@@ -186,15 +187,14 @@ def begin(text: Component[CLIPText], token: str, initial: str, vectors: int = 1)
     return NewToken(token, begun.network, numbers, rows, frozen, part.merge)
 
 
-def token_of(tokenize: huggingface.Tokenizer, word: str) -> int:
+def token_of(tokenize: Tokenizer, word: str) -> int:
     """The number of a word that is one token.
 
     Raises:
         UsageError: it is none, or several.
     """
-    _, end, *_ = tokenize("")
     tokens = tokenize(word)[1:].tolist()
-    found = tokens[: tokens.index(end)] if end in tokens else tokens
+    found = tokens[: tokens.index(tokenize.end)] if tokenize.end in tokens else tokens
     if len(found) != 1:
         raise UsageError(
             f"initial={word!r} is {len(found)} tokens of the text encoder, expected one; try a "

@@ -16,8 +16,9 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.models import stable_diffusion as sd
 from ctrak_jax.models.checkpoints import safe
 from ctrak_jax.models.checkpoints.spelling import plain
-from ctrak_jax.models.stable_diffusion import ModelFiles, vocabulary
+from ctrak_jax.models.stable_diffusion import ModelFiles
 from ctrak_jax.models.stable_diffusion.source import single_file
+from ctrak_jax.models.tokenizers import vocabulary
 from tests.tiny_model import change
 from tests.wild import forms
 

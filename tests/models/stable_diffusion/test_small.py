@@ -21,14 +21,14 @@ from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.models import stable_diffusion as sd
 from ctrak_jax.models.checkpoints import DIFFUSERS, TRANSFORMERS
 from ctrak_jax.models.rows import one_product_a_layer
-from ctrak_jax.models.stable_diffusion import fit, huggingface, save, small, vocabulary
+from ctrak_jax.models.stable_diffusion import fit, save, small
 from ctrak_jax.models.stable_diffusion import small_training as stage
 from ctrak_jax.models.stable_diffusion.small_training import (
     FitSpec,
     SmallTraining,
     train_text_to_image,
 )
-from ctrak_jax.models.stable_diffusion.source import tokenizer_files
+from ctrak_jax.models.tokenizers import clip_tokenizer, tokenizer_files, vocabulary
 from ctrak_jax.models.training import OptimizerSpec, Progress, Trainer, TrainState
 from ctrak_jax.schedule import add_noise
 
@@ -121,7 +121,7 @@ def test_numbers_of_a_small_vocabulary_are_in_clips_order():
 
 def test_texts_become_tokens_by_the_merges(tmp_path):
     save.save_tokenizer(tmp_path, WORDS, 8)
-    tokens = huggingface.tokenizer(tokenizer_files(tmp_path), 8)
+    tokens = clip_tokenizer(tokenizer_files(tmp_path), 8)
     start, end = len(WORDS.numbers) - 2, len(WORDS.numbers) - 1
     n = WORDS.numbers
     assert tokens("").tolist() == [start] + [end] * 7
@@ -149,7 +149,7 @@ def clip() -> vocabulary.Vocabulary:
 def test_clips_own_numbers(clip, tmp_path, text, numbers):
     assert len(clip.numbers) == 49_408
     save.save_tokenizer(tmp_path, clip, 32)
-    found = huggingface.tokenizer(tokenizer_files(tmp_path), 32)(text)
+    found = clip_tokenizer(tokenizer_files(tmp_path), 32)(text)
     assert found.tolist() == [49406, *numbers, *[49407] * (31 - len(numbers))]
 
 

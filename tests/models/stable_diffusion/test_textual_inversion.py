@@ -20,8 +20,8 @@ from ctrak_jax.gradient import select
 from ctrak_jax.models.stable_diffusion import CLIPText, Component
 from ctrak_jax.models.stable_diffusion import textual_inversion as ti
 from ctrak_jax.models.stable_diffusion.embedding_files import load_embeddings
-from ctrak_jax.models.stable_diffusion.huggingface import text_encoder, tokenizer
-from ctrak_jax.models.stable_diffusion.source import tokenizer_files
+from ctrak_jax.models.stable_diffusion.huggingface import text_encoder
+from ctrak_jax.models.tokenizers import clip_tokenizer, tokenizer_files
 from ctrak_jax.typing import Array
 from tests.paths import FIXTURES
 from tests.tiny_model import TEXT, VOCABULARY, random_like, write
@@ -39,7 +39,7 @@ def encoder_of(folder: Path, rows: int = 12) -> Component[CLIPText]:
     write(folder / "vocab.json", {token: number for number, token in enumerate(tokens)})
     (folder / "merges.txt").write_text("#version: 0.2\na b\nab c</w>\n")
     module = text_encoder(TEXT | {"vocab_size": rows, "max_position_embeddings": 12})
-    network = CLIPText(module, tokenizer(tokenizer_files(folder), 12), 12, 32)
+    network = CLIPText(module, clip_tokenizer(tokenizer_files(folder), 12), 12, 32)
     template = jax.eval_shape(network.init, jax.random.key(0))
     return Component(network, jax.tree.map(jnp.asarray, random_like(template, 1)))
 

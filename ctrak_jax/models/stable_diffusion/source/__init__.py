@@ -9,6 +9,5 @@ from ctrak_jax.models.stable_diffusion.source.files import (
     model_files,
     part_in,
 )
-from ctrak_jax.models.stable_diffusion.source.tokenizer import TokenizerFiles, tokenizer_files
 
-__all__ = ["ModelFiles", "Part", "TokenizerFiles", "model_files", "part_in", "tokenizer_files"]
+__all__ = ["ModelFiles", "Part", "model_files", "part_in"]

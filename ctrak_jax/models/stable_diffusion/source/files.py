@@ -19,7 +19,7 @@ from ctrak_jax.models.checkpoints.config_file import read_config
 from ctrak_jax.models.lora.files import LoraFile
 from ctrak_jax.models.stable_diffusion.source import names, published
 from ctrak_jax.models.stable_diffusion.source.single_file import contents
-from ctrak_jax.models.stable_diffusion.source.tokenizer import (
+from ctrak_jax.models.tokenizers import (
     TokenizerFiles,
     clips_own,
     tokenizer_files,

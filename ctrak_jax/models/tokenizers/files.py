@@ -1,7 +1,7 @@
 """The files of CLIP's tokenizer, whichever of them a folder has.
 
 ``vocab.json`` and ``merges.txt``, or ``tokenizer.json`` alone (transformers 5); without a folder
-CLIP's own list of merges (:mod:`ctrak_jax.models.stable_diffusion.vocabulary`).
+CLIP's own list of merges (:mod:`ctrak_jax.models.tokenizers.vocabulary`).
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.checkpoints.config_file import read_config
-from ctrak_jax.models.stable_diffusion import vocabulary
+from ctrak_jax.models.tokenizers import vocabulary
 
 CLASSIC = ("vocab.json", "merges.txt")
 BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -25,7 +25,9 @@ def tokenizer_files(folder: Path) -> TokenizerFiles:
     missing = [name for name in CLASSIC if not (folder / name).is_file()]
     if not missing:
         return {
-            name: _text(folder / name) for name in (*CLASSIC, *BESIDE) if (folder / name).is_file()
+            name: read_text(folder / name)
+            for name in (*CLASSIC, *BESIDE)
+            if (folder / name).is_file()
         }
     whole = folder / "tokenizer.json"
     if not whole.is_file():
@@ -36,7 +38,12 @@ def tokenizer_files(folder: Path) -> TokenizerFiles:
     return _from_one_file(whole)
 
 
-def _text(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
