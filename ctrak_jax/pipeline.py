@@ -12,6 +12,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import jax
+
 from ctrak_jax import data, hosts, log
 from ctrak_jax.config import Config, DataConfig, dump
 from ctrak_jax.data.faults import write_faults
@@ -64,8 +66,7 @@ def prepare(config: Config, out: Path, *, asking: bool = False) -> list[Context]
             f"evaluate.k={list(config.evaluate.k)}: precision@{depth} needs as many training "
             f"images, there are {count}; lower it, or raise data.size or data.candidates."
         )
-    for variant in variants(config):
-        contexts[0].parameters(variant)
+    _count(contexts[0])
     for column in config.report.groups:
         contexts[0].dataset.grouped(column)
     if "similarity-clip" in config.compared:
@@ -78,6 +79,15 @@ def prepare(config: Config, out: Path, *, asking: bool = False) -> list[Context]
     if hosts.is_first() and not (out / "config.yaml").exists():
         write_atomically(out / "config.yaml", dump(config))
     return contexts
+
+
+def _count(ctx: Context) -> None:
+    """Apply the patterns of ``gradient`` for every variant, and say how much the main one takes."""
+    selected = {variant: ctx.parameters(variant) for variant in (MAIN, *variants(ctx.config))}
+    whole = sum(leaf.size for leaf in jax.tree.leaves(ctx.architecture.template))
+    said = f"{selected[MAIN]:,} of {whole:,} parameters ({', '.join(ctx.config.gradient.include)})"
+    if hosts.is_first():
+        logger.info("gradients of %s", said)
 
 
 def _in_folder(out: Path, prepared: Callable[[], list[Context]]) -> list[Context]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ctrak_jax.config.base import FILLED, PERFORMANCE, Natural, Positive, Section
+from ctrak_jax.config.base import FILLED, PERFORMANCE, Natural, OneOrSeveral, Positive, Section
 
 
 class TrainConfig(Section):
@@ -77,9 +77,9 @@ class TuneConfig(Section):
     """Rank of the matrices A and B."""
     alpha: Positive | None = None
     """The product A B is multiplied by alpha / rank; empty for the rank."""
-    include: Annotated[tuple[str, ...], FILLED] = ("*attn?*",)
-    """Patterns of the UNet's linear layers that get an adapter; by default those of both kinds of
-    attention: queries, keys, values and outputs."""
+    include: Annotated[tuple[str, ...], OneOrSeveral, FILLED] = ("*attn?*",)
+    """Patterns of the network's linear layers that get an adapter, or `cross-attention` as in
+    gradient.include; by default those of all attention: queries, keys, values and outputs."""
     text_encoder: bool = False
     """Also adapters on the attention of the text encoder."""
     condition_dropout: float = Field(default=0.1, ge=0, lt=1)

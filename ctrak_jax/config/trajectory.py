@@ -5,7 +5,14 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from ctrak_jax.config.base import PERFORMANCE, Natural, NullByName, Section, Seed
+from ctrak_jax.config.base import (
+    PERFORMANCE,
+    Natural,
+    NullByName,
+    OneOrSeveral,
+    Section,
+    Seed,
+)
 from ctrak_jax.methods import StatePath
 
 AllByNothing = BeforeValidator(lambda value: "all" if value is None else value)
@@ -77,9 +84,11 @@ class TrajectoryConfig(Section):
 class GradientConfig(Section):
     """Per-sample gradients."""
 
-    include: tuple[str, ...] = ("*",)
-    """Patterns of the parameters whose gradients are taken."""
-    exclude: tuple[str, ...] = ()
+    include: Annotated[tuple[str, ...], OneOrSeveral] = ("*",)
+    """Patterns of the parameters whose gradients are taken. `cross-attention` stands for those by
+    which words act: `attn2` of a UNet, the text's side of joint attention (`add_q_proj`,
+    `add_k_proj`, `add_v_proj`, `to_add_out`) of Stable Diffusion 3 and FLUX.1."""
+    exclude: Annotated[tuple[str, ...], OneOrSeveral] = ()
     """Patterns left out of them."""
     time_chunk: Annotated[Natural | None, PERFORMANCE] = None
     """Timesteps computed side by side, a divisor of their number; empty for all of them. Fewer take

@@ -8,12 +8,13 @@ from ctrak_jax.gradient.plain import (
     step_gradient,
     unit_or_zero,
 )
-from ctrak_jax.gradient.select import Selection, parameter_paths, select
+from ctrak_jax.gradient.select import Selection, expanded, parameter_paths, select
 
 __all__ = [
     "Layers",
     "Selection",
     "assemble",
+    "expanded",
     "flatten_samples",
     "global_norm",
     "parameter_paths",

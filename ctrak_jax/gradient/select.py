@@ -1,12 +1,22 @@
-"""Which parameters are differentiated: patterns on their paths."""
+"""Which parameters are differentiated: patterns on their paths, and names of usual selections."""
 
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 
 from ctrak_jax.typing import Array, Params
+
+CONTEXT = tuple(
+    f"*/attn/{layer}/*" for layer in ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+)
+"""The text's side of joint attention."""
+NAMED: Mapping[str, Sequence[tuple[str, ...]]] = {
+    "cross-attention": (CONTEXT, ("*/attn2/*",)),
+}
+"""The name of a selection -> patterns, of which the first that the network has are meant. Joint
+attention goes first: where a network has it, ``attn2`` is the image's attention to itself."""
 
 
 class Selection(NamedTuple):
@@ -36,34 +46,46 @@ def parameter_paths(params: Params) -> list[str]:
 def select(
     params: Params, include: Sequence[str] = ("*",), exclude: Sequence[str] = ()
 ) -> Selection:
-    """Select parameters by shell-style patterns on their paths, e.g. ``*attn*``, ``blocks_0/*``.
+    """Select parameters by shell-style patterns on their paths, e.g. ``*attn*``, ``blocks_0/*``, or
+    by a name of :data:`NAMED`.
 
     Raises:
         ValueError: a pattern matches no parameter, or none is left.
     """
     paths = parameter_paths(params)
-    for pattern in (*include, *exclude):
-        if not any(fnmatch.fnmatchcase(path, pattern) for path in paths):
+    include, exclude = expanded(include, paths), expanded(exclude, paths)
+    matched = {pattern: _matching(paths, pattern) for pattern in (*include, *exclude)}
+    for pattern, found in matched.items():
+        if not found:
             raise ValueError(
                 f"parameter pattern {pattern!r} matches none of {len(paths)} parameters; "
                 f"their paths look like {paths[0]!r} and {paths[-1]!r}."
             )
-
-    def matched(patterns: Sequence[str]) -> set[str]:
-        return {path for path in paths for p in patterns if fnmatch.fnmatchcase(path, p)}
-
-    wanted = matched(include) - matched(exclude)
+    wanted = {path for pattern in include for path in matched[pattern]}
+    wanted -= {path for pattern in exclude for path in matched[pattern]}
     leaves, structure = jax.tree.flatten(params)
     named = dict(zip(paths, leaves, strict=True))
     selected = {path: leaf for path, leaf in named.items() if path in wanted}
     others = {path: leaf for path, leaf in named.items() if path not in wanted}
     if not selected:
-        raise ValueError(
-            f"include={list(include)} without exclude={list(exclude)} leaves no parameter."
-        )
+        raise ValueError(f"include={include} without exclude={exclude} leaves no parameter.")
 
     def merge(chosen: dict[str, Array], others: dict[str, Array]) -> Params:
         both = chosen | others
         return jax.tree.unflatten(structure, [both[path] for path in paths])
 
     return Selection(selected, others, merge)
+
+
+def expanded(patterns: Sequence[str], paths: Collection[str]) -> list[str]:
+    """Patterns with the names of :data:`NAMED` replaced by what they mean among these paths."""
+
+    def meant(pattern: str) -> tuple[str, ...]:
+        groups = NAMED.get(pattern, ((pattern,),))
+        return next((group for group in groups if any(_matching(paths, p) for p in group)), ())
+
+    return [found for pattern in patterns for found in meant(pattern) or (pattern,)]
+
+
+def _matching(paths: Collection[str], pattern: str) -> list[str]:
+    return [path for path in paths if fnmatch.fnmatchcase(path, pattern)]

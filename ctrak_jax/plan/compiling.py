@@ -66,7 +66,9 @@ def compile_all(config: Config, topology: str, samples: int, batch: int | None, 
     size = config.gradient.batch if batch is None else batch * chips
     first = -(-size // mesh.size)
     about = {"devices": mesh.size, "chips": chips, "gradients": step.gradients}
-    about |= {"parameters": step.params.size, "projection": step.projection}
+    whole = sum(leaf.size for leaf in jax.tree.leaves(step.params))
+    about |= {"parameters": step.params.size, "network_parameters": whole}
+    about |= {"projection": step.projection}
     _say(about | {"searched": not only})
     compiled = devices.over_samples(step.fn, mesh, step.specs)
     shared = devices.described(step.params, mesh, step.specs)

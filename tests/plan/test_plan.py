@@ -30,6 +30,7 @@ from tests.libtpu import needs_libtpu
 
 CHIP = Chip(hbm=16 * GIB, bandwidth=800e9, flops=200e12, source="here")
 ABOUT = {"devices": 8, "chips": 4, "gradients": 2, "parameters": 1_000_000, "searched": True}
+ABOUT |= {"network_parameters": 4_000_000}
 ALONE = Config(controls=(), unnamed=UnnamedConfig(attributes=()))
 """Main features alone."""
 PROGRAM = {

@@ -28,7 +28,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Float
 
 from ctrak_jax.errors import UsageError
-from ctrak_jax.gradient import select
+from ctrak_jax.gradient import expanded, select
 from ctrak_jax.models.network import DenoiserModule
 from ctrak_jax.models.tuning import Tuned, tune
 from ctrak_jax.precision import EXACT
@@ -41,14 +41,16 @@ PATTERN = "*/lora_?"
 
 def add_adapters(params: Params, include: Sequence[str], rank: int, key: PRNGKey) -> Params:
     """The parameters with adapters on the kernels of linear layers [in, out] whose paths match one
-    of the patterns ``include``; A is normal with variance 1 / in."""
+    of the patterns ``include``, as :func:`ctrak_jax.gradient.select` takes them; A is normal with
+    variance 1 / in."""
     leaves: dict[str, Any] = flatten_dict(params, sep="/")
+    patterns = expanded(include, leaves)
     adapted = [
         path
         for path, leaf in leaves.items()
         if path.endswith("/kernel")
         and leaf.ndim == 2
-        and any(fnmatch.fnmatchcase(path, pattern) for pattern in include)
+        and any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
     ]
     if not adapted:
         raise UsageError(
