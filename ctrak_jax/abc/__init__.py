@@ -12,6 +12,8 @@ as it must be to compare exemplars with LAION.
     DIR/scores/<method>.npy            float32 [damping, task, LAION row]
     DIR/exemplars/<method>.csv         score and rank of every exemplar
     DIR/abc.json, abc.csv, abc.md      the measures
+    DIR/controls/<control>/            the same of other candidates (:mod:`ctrak_jax.abc.controls`)
+    DIR/controls.md                    Recall@10 of all of them
 """
 
 from pathlib import Path
@@ -19,6 +21,7 @@ from pathlib import Path
 from ctrak_jax import hosts
 from ctrak_jax.abc.prepared import prepare
 from ctrak_jax.abc.questions import ask
+from ctrak_jax.abc.results import write_controls
 from ctrak_jax.abc.scores import write_scores
 from ctrak_jax.config import Config, dump
 from ctrak_jax.progress import Overall, tracked
@@ -35,7 +38,7 @@ def run(config: Config, out: Path, *, allow_missing_token: bool = False) -> None
     result is there and its inputs are unchanged.
 
     Args:
-        config: of the benchmark.
+        config: of the benchmark; its controls are further candidates.
         out: where the results go.
         allow_missing_token: have a token that has no file read as the text encoder splits it.
 
@@ -46,20 +49,25 @@ def run(config: Config, out: Path, *, allow_missing_token: bool = False) -> None
     """
     require_writable(out)
     bench = prepare(config, out, allow_missing_token=allow_missing_token)
+    forms = [bench, *map(bench.under, config.compared_controls)]
     if hosts.is_first():
         bench.leave_model()
         bench.probe()
     hosts.barrier("model")
     with tracked(out, "abc", Overall(STAGES), hosts.this()) as overall:
-        for candidates in (bench.laion(), bench.exemplar_candidates()):
-            overall.begin(candidates.name)
-            candidates.featurize()
+        overall.begin("LAION")
+        bench.laion().featurize()
+        overall.begin("exemplars")
+        for form in forms:
+            form.exemplar_candidates().featurize()
         overall.begin("questions")
         if hosts.is_first():
             ask(bench)
         hosts.barrier("asked")
         overall.begin("scores")
-        write_scores(bench)
+        for form in forms:
+            write_scores(form)
     if hosts.is_first():
+        write_controls(forms)
         write_atomically(out / "config.yaml", dump(config))
     hosts.barrier("abc")

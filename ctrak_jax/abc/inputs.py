@@ -58,38 +58,57 @@ def question_of(number: int, task: Task) -> TaskQuestion:
             f"task {number}: the prompt {task.prompt!r} has no token in angle brackets, such as "
             "<new1>, so there is no concept to ask about; fix the list of tasks."
         )
-    minus, learned = task.prompt, learned_of(task)
+    learned = learned_of(task)
     try:
-        for token in tokens:
-            minus = without(minus, token)
+        minus = without_tokens(task.prompt)
     except UsageError as error:
         raise UsageError(f"task {number}: {error}") from None
     prompts = TaskPrompt(task.prompt, learned), TaskPrompt(minus, learned)
     return TaskQuestion(*prompts, " ".join(tokens))
 
 
+def without_tokens(text: str) -> str:
+    """A text without its tokens in angle brackets.
+
+    Raises:
+        UsageError: no word of content is left beside them.
+    """
+    for token in tokens_of(text):
+        text = without(text, token)
+    return text
+
+
 class Exemplars(NamedTuple):
-    """The exemplars of all customised models, each model's once, one after the other: pictures and
-    what they were customised under, and the rows of each task."""
+    """The exemplars of all customised models, each model's once, one after the other, then the
+    decoys of each (:mod:`ctrak_jax.abc.controls`).
+
+    Attributes:
+        files: pictures of the exemplars.
+        decoys: LAION's rows.
+        prompts: what exemplars and decoys are denoised under.
+        of: the rows of each task, its exemplars first.
+    """
 
     files: tuple[Path, ...]
+    decoys: tuple[int, ...]
     prompts: tuple[TaskPrompt, ...]
-    of: tuple[range, ...]
+    of: tuple[tuple[int, ...], ...]
 
 
 def exemplars_of(tasks: Sequence[Task]) -> Exemplars:
-    """The exemplars of some tasks, many of which share a model."""
+    """The exemplars of some tasks, many of which share a model, under what they were customised
+    under."""
     rows: list[tuple[Path, TaskPrompt]] = []
-    known: dict[tuple[tuple[Path, ...], TaskPrompt], range] = {}
+    known: dict[tuple[tuple[Path, ...], TaskPrompt], tuple[int, ...]] = {}
     of = []
     for task in tasks:
         key = task.exemplars, TaskPrompt(task.train_prompt, learned_of(task))
         if key not in known:
-            known[key] = range(len(rows), len(rows) + len(task.exemplars))
+            known[key] = tuple(range(len(rows), len(rows) + len(task.exemplars)))
             rows += [(file, key[1]) for file in task.exemplars]
         of.append(known[key])
     files, prompts = zip(*rows, strict=True)
-    return Exemplars(files, prompts, tuple(of))
+    return Exemplars(files, (), prompts, tuple(of))
 
 
 class TaskEncoder:
@@ -168,8 +187,12 @@ class LaionInputs(AbcInputs):
         return found if self._factor == 1.0 else {**found, "factor": repr(self._factor)}
 
     def samples(self, rows: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
+        return self.latents(self._index[rows], mirrored=mirrored)
+
+    def latents(self, index: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
+        """Latents [n, h, w, c] by their rows in the file."""
         half = self._laion.flipped if mirrored else self._laion.latents
-        found = half[self._index[rows]].astype(np.float32)
+        found = half[index].astype(np.float32)
         return found if self._factor == 1.0 else found * np.float32(self._factor)
 
     def conditions(self, rows: np.ndarray) -> np.ndarray:
@@ -177,24 +200,31 @@ class LaionInputs(AbcInputs):
 
 
 class ExemplarInputs(AbcInputs):
-    """Exemplars under the prompts they were customised with, encoded when used; ``codecs`` is
-    the hash of the autoencoder and the text encoder."""
+    """Exemplars under their prompts, encoded when used, and decoys: rows of ``laion``. ``codecs``
+    is the hash of the autoencoder and the text encoder."""
 
-    def __init__(self, exemplars: Exemplars, codecs: str, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self._exemplars, self._codecs = exemplars, codecs
+    def __init__(self, exemplars: Exemplars, laion: LaionInputs, codecs: str, *args) -> None:
+        super().__init__(*args)
+        self._exemplars, self._decoys, self._codecs = exemplars, laion, codecs
 
     @cached_property
     def key(self) -> dict[str, str]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        files, prompts, _ = self._exemplars
+        files, decoys, prompts, _ = self._exemplars
         pictures = [content(file) for file in files]
-        return {"encoded": digest([self._codecs, pictures, [prompt_key(p) for p in prompts]])}
+        drawn = [[*decoys, self._decoys.key]] if decoys else []
+        texts = [prompt_key(prompt) for prompt in prompts]
+        return {"encoded": digest([self._codecs, pictures, texts, *drawn])}
 
     def samples(self, rows: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
         if mirrored:
             raise ValueError("exemplars have no mirrored copies.")
         distinct, back = np.unique(rows, return_inverse=True)
-        return self._encoder.latents([self._exemplars.files[row] for row in distinct])[back]
+        files, decoys = self._exemplars.files, np.array(self._exemplars.decoys, int)
+        own, others = np.split(distinct, [np.searchsorted(distinct, len(files))])
+        found = [self._encoder.latents([files[row] for row in own])] if len(own) else []
+        if len(others):
+            found.append(self._decoys.latents(decoys[others - len(files)]))
+        return np.concatenate(found)[back]
 
     def conditions(self, rows: np.ndarray) -> np.ndarray:
         return np.stack([self._encoder.embedding(self._exemplars.prompts[row]) for row in rows])

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ctrak_jax.abc.checks import latent_factor, require_pictures
+from ctrak_jax.abc.controls import CONTROLS, controlled, spare_rows
 from ctrak_jax.abc.imported import METHOD, Imported, read_imported
 from ctrak_jax.abc.inputs import (
     APART,
@@ -47,7 +48,7 @@ from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.keys import feature_key, published_key
 from ctrak_jax.run.network import PlacedNetwork, placed, split
 from ctrak_jax.stages import featurize, probe
-from ctrak_jax.store import FeatureStore, below
+from ctrak_jax.store import FeatureStore
 from ctrak_jax.store.files import digest
 
 FEWEST = 10
@@ -56,7 +57,8 @@ FEWEST = 10
 
 class Benchmark(NamedTuple):
     """A prepared run; ``rows`` are those of LAION that are attributed over, and ``factor`` is what
-    their latents still have to be multiplied by."""
+    their latents still have to be multiplied by. ``control`` names other candidates than the
+    published ones."""
 
     config: Config
     folder: RunFolder
@@ -70,6 +72,23 @@ class Benchmark(NamedTuple):
     rows: np.ndarray
     factor: float
     imported: Imported | None = None
+    control: str | None = None
+
+    def under(self, control: str) -> "Benchmark":
+        """The same questions about the candidates of a control.
+
+        Raises:
+            UsageError: there are no spare rows of LAION for its decoys.
+        """
+        data, spare = self.config.data, spare_rows(self.rows, len(self.abc.laion))
+        drawn = spare, data.decoys, data.seed
+        changed = controlled(self.exemplars, CONTROLS[control], *drawn)
+        return self._replace(exemplars=changed, control=control)
+
+    @property
+    def results(self) -> RunFolder:
+        """Where the exemplars' features, scores and measures are."""
+        return self.folder.part("" if self.control is None else f"controls/{self.control}")
 
     @property
     def damping(self) -> float:
@@ -148,20 +167,21 @@ class Benchmark(NamedTuple):
 
     def laion(self) -> "Candidates":
         """The LAION rows, which every task shares."""
-        path, form = self.config.data.path, (self.abc.laion, self.encoder, self._negative)
-        assert path is not None  # the config sees to it
-        inputs = LaionInputs(path, self.factor, *form, self.rows)
-        return Candidates(self, self.folder, inputs, self.rows, "LAION")
+        return Candidates(self, self.folder, self._laion_inputs, self.rows, "LAION")
 
     def exemplar_candidates(self) -> "Candidates":
         """The exemplars of all tasks."""
-        root, url = self.folder.root / "exemplars", self.folder.url
-        folder = RunFolder(root=root, url=None if url is None else str(below(url, "exemplars")))
-        index = APART + np.arange(len(self.exemplars.files))
+        index = APART + np.arange(len(self.exemplars.prompts))
         codecs = model_file.about(self.folder.model)["codecs"]
         form = self.abc.laion, self.encoder, self._negative
-        inputs = ExemplarInputs(self.exemplars, codecs, *form, index)
-        return Candidates(self, folder, inputs, index, "exemplars")
+        inputs = ExemplarInputs(self.exemplars, self._laion_inputs, codecs, *form, index)
+        return Candidates(self, self.results.part("exemplars"), inputs, index, "exemplars")
+
+    @property
+    def _laion_inputs(self) -> LaionInputs:
+        path, form = self.config.data.path, (self.abc.laion, self.encoder, self._negative)
+        assert path is not None  # the config sees to it
+        return LaionInputs(path, self.factor, *form, self.rows)
 
     @property
     def _negative(self) -> NegativeRule:

@@ -16,6 +16,7 @@ from ctrak_jax.data.abc import Task
 from ctrak_jax.data.dataset import NO_VALUE
 from ctrak_jax.log import logger
 from ctrak_jax.methods import ABLATION
+from ctrak_jax.metrics import Interval
 from ctrak_jax.retrieval import (
     DEPTHS,
     Places,
@@ -27,8 +28,8 @@ from ctrak_jax.retrieval import (
     summarise,
 )
 from ctrak_jax.run.tables import write_csv
-from ctrak_jax.store.files import write_atomically
-from ctrak_jax.terminal.abc import ablation_table, benchmark_table
+from ctrak_jax.store.files import read_json, write_atomically
+from ctrak_jax.terminal.abc import ablation_table, benchmark_table, controls_table
 
 FISHER = {
     "all": "LAION and the task's exemplars; lambda of LAION",
@@ -40,7 +41,7 @@ class CandidateScores(NamedTuple):
     """One method's scores at every damping of a run.
 
     Attributes:
-        exemplars: of every task's exemplars [damping, exemplar].
+        exemplars: of every task's exemplars, then of its decoys [damping, exemplar].
         laion: of the rows [damping, task, row], mapped.
         solver: what computed them.
     """
@@ -52,7 +53,7 @@ class CandidateScores(NamedTuple):
 
 def write(bench: Benchmark, found: Mapping[str, CandidateScores]) -> None:
     """Rank, measure and write what the module names."""
-    out, tasks = bench.folder.root, bench.abc.tasks
+    out, tasks = bench.results.root, bench.abc.tasks
     smallest = len(bench.rows) + min(len(task.exemplars) for task in tasks)
     depths = [k for k in DEPTHS if k <= smallest]
     if len(depths) < len(DEPTHS):
@@ -62,7 +63,7 @@ def write(bench: Benchmark, found: Mapping[str, CandidateScores]) -> None:
     for method, candidates in found.items():
         ranks = []
         for number, (task, question) in enumerate(zip(tasks, bench.asked, strict=True)):
-            places = _places(candidates, fixed, number)
+            places = _places(candidates, fixed, number, len(task.exemplars))
             measured = retrieval(places, depths)
             groups = {"test_case": task.test_case, "category": task.category or NO_VALUE}
             results.append(TaskResult(method, groups, measured))
@@ -88,9 +89,10 @@ def write(bench: Benchmark, found: Mapping[str, CandidateScores]) -> None:
     write_atomically(out / "abc.json", json.dumps(document, indent=1) + "\n")
 
 
-def _places(candidates: CandidateScores, damping: int, task: int) -> Places:
+def _places(candidates: CandidateScores, damping: int, task: int, exemplars: int) -> Places:
     """Where the exemplars of a task stand at a damping, by their numbers."""
-    return places_by_score(candidates.exemplars[task][damping], candidates.laion[damping, task])
+    scores, others = candidates.exemplars[task][damping], candidates.laion[damping, task]
+    return places_by_score(scores[:exemplars], [scores[exemplars:], others])
 
 
 class OracleResult(NamedTuple):
@@ -104,10 +106,11 @@ def _best(
     bench: Benchmark, candidates: CandidateScores, task: int, depths: Sequence[int]
 ) -> OracleResult:
     """The first of ``score.oracle`` at which the task's own Recall@10 is the highest."""
-    measured = [
-        OracleResult(r, retrieval(_places(candidates, bench.dampings.index(r), task), depths))
-        for r in bench.config.score.oracle
-    ]
+    exemplars = len(bench.abc.tasks[task].exemplars)
+    measured = []
+    for r in bench.config.score.oracle:
+        places = _places(candidates, bench.dampings.index(r), task, exemplars)
+        measured.append(OracleResult(r, retrieval(places, depths)))
     return max(measured, key=lambda result: result.found.recall[10])
 
 
@@ -168,6 +171,7 @@ def _settings(bench: Benchmark, found: Mapping[str, CandidateScores]) -> dict[st
         "latents_multiplied_by": bench.factor,
         "tasks": len(bench.asked),
         "tasks_with_learned_token": sum(q.prompt.learned is not None for q in bench.asked),
+        "control": bench.control,
         "fisher": FISHER[config.score.kernel],
         "imported": None if bench.imported is None else dict(bench.imported.about),
         "solvers": {method: c.solver for method, c in found.items()},
@@ -186,7 +190,8 @@ def _markdown(
     lines = [
         f"# {config.name}",
         "",
-        f"{tasks} tasks, {settings['laion_rows']} LAION rows. Fisher: {settings['fisher']}. "
+        f"{tasks} tasks, {settings['laion_rows']} LAION rows{_control(settings)}. "
+        f"Fisher: {settings['fisher']}. "
         f"Damping r = {settings['damping']:g} "
         f"({settings['damping_chosen']}), the same for every method and task. Tasks whose token "
         f"was learned by textual inversion: {learned} of {tasks}. Intervals: 95%, bootstrap over "
@@ -218,6 +223,27 @@ def _markdown(
     return "\n".join(lines)
 
 
+def write_controls(forms: Sequence[Benchmark]) -> None:
+    """controls.md: Recall@10 of every method with the published candidates, which come first, and
+    with those of the controls."""
+    columns = {form.control or "as published": _recall_at_10(form.results.root) for form in forms}
+    (out, *controls) = [form.results.root for form in forms]
+    if controls:
+        write_atomically(out / "controls.md", controls_table(columns))
+
+
+def _recall_at_10(folder: Path) -> dict[str, Interval]:
+    """By method, over all tasks."""
+    summary = read_json(folder / "abc.json", "abc")["summary"]
+    overall = [row for row in summary if row["group"] == "all" and "10" in row["recall"]]
+    return {row["method"]: Interval(**row["recall"]["10"]) for row in overall}
+
+
+def _control(settings: Mapping[str, Any]) -> str:
+    control = settings["control"]
+    return "" if control is None else f", candidates of the control `{control}`"
+
+
 def _write_exemplars(
     file: Path,
     tasks: Sequence[Task],
@@ -228,7 +254,7 @@ def _write_exemplars(
     """Every exemplar's score and rank, by task; best first."""
     rows = []
     for number, (task, found) in enumerate(zip(tasks, candidates.exemplars, strict=True)):
-        scores = found[damping]
+        scores = found[damping][: len(task.exemplars)]
         order = np.argsort(-scores, kind="stable")
         for rank, place in zip(ranks[number], order, strict=True):
             rows.append([number, rank, f"{scores[place]:.9g}", task.exemplars[place]])

@@ -11,6 +11,7 @@ from ctrak_jax import fisher, hosts, score
 from ctrak_jax.abc.inputs import content, prompt_key
 from ctrak_jax.abc.prepared import Benchmark, Candidates
 from ctrak_jax.abc.questions import query_key
+from ctrak_jax.abc.references import reference_scores
 from ctrak_jax.abc.results import CandidateScores, write
 from ctrak_jax.log import meter, stage
 from ctrak_jax.methods import METHODS
@@ -23,7 +24,8 @@ from ctrak_jax.store.files import read_json, write_atomically
 
 def write_scores(bench: Benchmark) -> None:
     """Scores of all candidates, and the measures."""
-    folder, methods = bench.folder, bench.config.methods
+    folder, methods = bench.results, bench.config.methods
+    references = bench.config.compared[len(methods) :]
     out, laion, exemplars = folder.root, bench.laion(), bench.exemplar_candidates()
     key, files = _key(bench, laion, exemplars), [_files(out, method) for method in methods]
     measures_key = {"scores": key, **settings_of(bench.config, "abc measures")}
@@ -45,7 +47,8 @@ def write_scores(bench: Benchmark) -> None:
                 folder.finish("abc scores", key)
         hosts.barrier("scored")
     if hosts.is_first():
-        write(bench, {method: _read(bench, method) for method in methods})
+        found = {method: _read(bench, method) for method in methods}
+        write(bench, found | {name: reference_scores(bench, name) for name in references})
         if not bench.config.score.keep_all:
             for pair in files:
                 pair.laion.unlink()
@@ -53,8 +56,8 @@ def write_scores(bench: Benchmark) -> None:
 
 
 class ScoreFiles(NamedTuple):
-    """Scores of a method: of LAION [damping, task, row], and of every task's exemplars end to end
-    [damping, exemplar]."""
+    """Scores of a method: of LAION [damping, task, row], and of every task's exemplars and decoys
+    end to end [damping, exemplar]."""
 
     laion: Path
     exemplars: Path
@@ -67,8 +70,8 @@ def _files(out: Path, method: str) -> ScoreFiles:
 
 def _read(bench: Benchmark, method: str) -> CandidateScores:
     """A method's scores from disk, those of LAION mapped."""
-    out = bench.folder.root
-    files, counts = _files(out, method), [len(task.exemplars) for task in bench.abc.tasks]
+    out = bench.results.root
+    files, counts = _files(out, method), [len(rows) for rows in bench.exemplars.of]
     own = np.split(np.load(files.exemplars), np.cumsum(counts)[:-1], axis=1)
     solver = read_json(out / "scores" / "solvers.json", "abc")[method]
     return CandidateScores(own, np.lib.format.open_memmap(files.laion, "r"), solver)
@@ -95,7 +98,7 @@ def _score(bench: Benchmark, laion: Candidates, exemplars: Candidates, method: s
     Returns:
         The solver.
     """
-    file, own_file = _files(bench.folder.root, method)
+    file, own_file = _files(bench.results.root, method)
     if hosts.is_first():
         file.parent.mkdir(parents=True, exist_ok=True)
         shape = (len(bench.dampings), len(bench.asked), len(laion.rows))
@@ -103,7 +106,7 @@ def _score(bench: Benchmark, laion: Candidates, exemplars: Candidates, method: s
     hosts.barrier("scores begun")
     config = bench.config
     solver = config.score.solver
-    own_rows = [slice(r.start, r.stop) for r in bench.exemplars.of]
+    own_rows = [np.array(rows) for rows in bench.exemplars.of]
     features = open_features(laion.store(method), bench.mesh, None if solver == "auto" else solver)
     if features.solver in IN_MEMORY and not hosts.is_first():
         return features.solver
@@ -146,12 +149,12 @@ def _scored(solution: fisher.Solution, rows: fisher.Rows) -> Iterator[fisher.Blo
         yield fisher.Block(block.rows, z @ np.asarray(block.features, np.float64).T)
 
 
-def _own(among: np.ndarray, own_rows: Sequence[slice], *, alone: bool) -> list[np.ndarray]:
+def _own(among: np.ndarray, own_rows: Sequence[np.ndarray], *, alone: bool) -> list[np.ndarray]:
     """Every task's scores of its own exemplars, by equation (7.5), or ``alone`` by LAION's Fisher.
 
     Args:
         among: S of the tasks, then of all exemplars, with all exemplars.
-        own_rows: each task's exemplars.
+        own_rows: each task's exemplars and decoys.
         alone: without them in the Fisher.
     """
     exemplars = among[len(own_rows) :]

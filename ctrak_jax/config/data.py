@@ -43,6 +43,9 @@ class DataConfig(Section):
     order: Literal["file", "random"] = "random"
     """Which of LAION's rows data.candidates takes: the first in the order of the file, as
     published, or some drawn at random (abc)."""
+    decoys: Natural = 10
+    """LAION rows that are decoys of each customised model, drawn among those that are no candidates
+    (controls: decoys; abc)."""
     customised: Literal["auto", "listed", "ti"] = "auto"
     """Where customised models and their images are: in models and synth, as the tasks list them, or
     in models-ti and synth-ti, of textual inversion alone; auto: in these where they are there

@@ -99,12 +99,17 @@ NEEDED_BY = {
 """What a reference needs that not every run has."""
 
 
+OF_ABC = ("without-token", "decoys", "decoys-without-token")
+"""Controls of `ctrak abc`, and of nothing else."""
+
+
 def references_of(config: "Config") -> Iterator[str]:
     """The references that a run can have."""
     text, clip = config.model.kind == "text-to-image", config.similarity.clip is not None
     given = {"similarity-latents": text, "similarity-text": text, "similarity-clip": clip}
-    if config.data.kind != "abc":
-        yield from (name for name in REFERENCES if given.get(name, True))
+    if config.data.kind == "abc":
+        given |= dict.fromkeys(("similarity-pixels", "similarity-text", "similarity-clip"), False)
+    yield from (name for name in REFERENCES if given.get(name, True))
 
 
 def _references_are_possible(config: "Config") -> str | None:
@@ -113,9 +118,20 @@ def _references_are_possible(config: "Config") -> str | None:
     if config.references == "auto" or not absent:
         return None
     if config.data.kind == "abc":
-        return f"references={list(config.references)} are none of data.kind=abc; leave them out"
+        return f"references has {absent[0]}, which data.kind=abc has not; use some of {list(known)}"
     needed = NEEDED_BY[absent[0]]
     return f"references has {absent[0]}, which needs {needed}; give that, or leave it out"
+
+
+def _controls_are_possible(config: "Config") -> str | None:
+    abc = config.data.kind == "abc"
+    wrong = [n for n in config.controls if n != "wrong-label" and (n in OF_ABC) != abc]
+    able = f"use some of {list(OF_ABC)}" if abc else "leave it out"
+    return (
+        f"controls has {wrong[0]}, which data.kind={config.data.kind} has not; {able}"
+        if (wrong)
+        else None
+    )
 
 
 def _hidden_carriers_have_scores(config: "Config") -> str | None:
@@ -170,7 +186,7 @@ RULES: tuple[Callable[["Config"], str | None], ...] = (
     *(_negatives_have_attributes, _negative_prompt_is_read),
     _unnamed_attributes_are_asked_about,
     *(_top_lists_are_deep_enough, _wrong_label_has_scores),
-    _references_are_possible,
+    *(_references_are_possible, _controls_are_possible),
     *(_reward_is_given, _reward_is_asked, _classifier_has_attributes),
     *(_hidden_carriers_have_scores, _unlabelled_are_hidden),
     *(_unnamed_candidates_are_enough, _ensemble_has_several_models),

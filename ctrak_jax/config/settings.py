@@ -31,6 +31,10 @@ from ctrak_jax.config.training import AutoencoderConfig, EncodeConfig, TrainConf
 from ctrak_jax.config.trajectory import GradientConfig, ProjectionConfig, TrajectoryConfig
 from ctrak_jax.methods import CONCEPT_METHODS, METHODS, Method, concept_methods
 
+Control = Literal[
+    "no-condition-embedding", "wrong-label", "without-token", "decoys", "decoys-without-token"
+]
+
 
 class Config(Section):
     """A whole run."""
@@ -47,10 +51,13 @@ class Config(Section):
     references: References = "auto"
     """Rankings that cost nothing, shown below the methods: a list of labels, random,
     similarity-pixels, similarity-latents and similarity-text (text-to-image), similarity-clip
-    (similarity.clip). auto: all that there can be; an empty list: none. `ctrak abc` has none."""
-    controls: tuple[Literal["no-condition-embedding", "wrong-label"], ...] = ("wrong-label",)
+    (similarity.clip). auto: all that there can be; an empty list: none. `ctrak abc` has labels,
+    which looks the token up, random and similarity-latents."""
+    controls: tuple[Control, ...] = ("wrong-label",)
     """Control experiments reported beside the main table. wrong-label gives images other
-    conditions, and is left out where data.condition_on is empty."""
+    conditions, and is left out where data.condition_on is empty. Those of `ctrak abc`:
+    without-token, exemplars under their prompt without the token; decoys, LAION rows under the
+    exemplars' prompt (data.decoys); decoys-without-token, both."""
     run: RunConfig = RunConfig()
     mesh: MeshConfig = MeshConfig()
     data: DataConfig = DataConfig()
@@ -84,7 +91,7 @@ class Config(Section):
     @property
     def compared_controls(self) -> Collection[str]:
         """The controls that a run has: a wrong label where there are labels."""
-        labelled = bool(self.data.condition_on)
+        labelled = bool(self.data.condition_on) and self.data.kind != "abc"
         return tuple(name for name in self.controls if labelled or name != "wrong-label")
 
     @property

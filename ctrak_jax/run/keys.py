@@ -61,7 +61,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "outputs": ("query.check", *_of("lds", "questions members images")),
     "lds": _of("lds", "subsets trainings share seed"),
     "abc-scores": ("methods", *_TOLD, *_of("score", "damping oracle kernel solver")),
-    "abc-measures": ("name", "preset", "evaluate.bootstrap"),
+    "abc-measures": ("name", "preset", "references", "evaluate.bootstrap"),
 }
 """Lists of settings by name; :data:`RESULTS` says who uses them."""
 

@@ -5,7 +5,7 @@ Understanding how diffusion models learn concepts through concept attribution", 
 were measured with the published code, whose differences from ours ``docs/howto/abc.md`` lists.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ctrak_jax.metrics import Interval
 from ctrak_jax.report.labels import LADDER, label, ordered
@@ -72,6 +72,16 @@ def ablation_table(rows: Sequence[Summary]) -> str:
         here = "-" if row is None else _cell(row.recall[10])
         body.append([step.short, step.note, here, published])
     return _markdown(["step", "change", "Recall@10", "published"], body, left=2)
+
+
+def controls_table(columns: Mapping[str, Mapping[str, Interval]]) -> str:
+    """Recall@10 by method (rows) and by what the candidates were (columns)."""
+    methods = ordered(dict.fromkeys(method for found in columns.values() for method in found))
+    body = [
+        [label(method).short, *(_cell(found[method]) for found in columns.values())]
+        for method in methods
+    ]
+    return _markdown(["Recall@10", *columns], body, left=1)
 
 
 def _cell(found: Interval) -> str:

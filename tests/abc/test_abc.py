@@ -15,6 +15,7 @@ pytest.importorskip("diffusers", reason="needs the extra diffusers")
 from ctrak_jax import abc, cli
 from ctrak_jax.abc.inputs import TaskEncoder, TaskPrompt
 from ctrak_jax.abc.prepared import Candidates
+from ctrak_jax.attribution.references import SPACING
 from ctrak_jax.config import Config
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.inputs.encoder import BatchEncoder
@@ -27,7 +28,11 @@ from tests.data.abc_files import put
 from tests.tiny_model import write_model
 
 COUNT = 12
-"""LAION rows."""
+"""LAION rows that are candidates."""
+TOTAL = COUNT + 3
+"""LAION rows in all."""
+DECOYS = 2
+CONTROL = "decoys-without-token"
 EXEMPLARS = {"one": 2, "two": 1}
 """Exemplars of each customised model; "two" has a learned token."""
 TASKS = (("one", "ab <new1> c"), ("one", "c <new1> b"), ("two", "b <new1> c"))
@@ -43,11 +48,11 @@ def write_abc(root: Path) -> Path:
     """The layout of the benchmark, rows as the tiny model takes them."""
     rng = np.random.default_rng(0)
     root.mkdir(parents=True)
-    np.save(root / "laion_latents.npy", rng.normal(size=(2 * COUNT, 4, 8, 8)).astype("float16"))
-    np.save(root / "laion_text_embeddings.npy", rng.normal(size=(COUNT, 77, 32)).astype("float16"))
-    for i in range(COUNT):
+    np.save(root / "laion_latents.npy", rng.normal(size=(2 * TOTAL, 4, 8, 8)).astype("float16"))
+    np.save(root / "laion_text_embeddings.npy", rng.normal(size=(TOTAL, 77, 32)).astype("float16"))
+    for i in range(TOTAL):
         put(root / "laion_subset" / "images" / f"{i:09d}.png", i)
-    (root / "laion_subset" / "captions.txt").write_text("a b\n" * COUNT)
+    (root / "laion_subset" / "captions.txt").write_text("a b\n" * TOTAL)
     entries = []
     for number, (name, count) in enumerate(EXEMPLARS.items()):
         exemplars = [f"exemplar/artchive/{name}/{i}.png" for i in range(count)]
@@ -88,9 +93,16 @@ def settings(data: Path, model: Path) -> dict[str, Any]:
     return {
         "name": "Miniature",
         "methods": list(METHODS),
-        "controls": [],
+        "references": ["labels"],
+        "controls": [CONTROL],
         "run": {"devices": 1},
-        "data": {"kind": "abc", "path": str(data)},
+        "data": {
+            "kind": "abc",
+            "path": str(data),
+            "candidates": COUNT,
+            "order": "file",
+            "decoys": DECOYS,
+        },
         "model": {"kind": "text-to-image", "checkpoint": str(model)},
         "gradient": {"include": ["*attn2*"], "time_chunk": 1, "batch": 4},
         "trajectory": {"steps": 4, "record_every": 2, "negative": "null"},
@@ -147,12 +159,15 @@ def store_of(method: str) -> str:
     return {"ablation-base": "trak"}.get(method, method)
 
 
-def rows_of(task: int) -> slice:
-    return slice(2, 3) if TASKS[task][0] == "two" else slice(0, 2)
+def rows_of(task: int, control: str = "") -> list[int]:
+    """Of its exemplars, then of its decoys."""
+    if TASKS[task][0] == "two":
+        return [2, 5, 6] if control else [2]
+    return [0, 1, 3, 4] if control else [0, 1]
 
 
 def by_hand(
-    out: Path, method: str, damping: float, *, alone: bool = False
+    out: Path, method: str, damping: float, *, alone: bool = False, control: str = ""
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Scores of LAION [task, row] and of exemplars, by the matrix itself in float64; ``alone``:
     of LAION."""
@@ -160,14 +175,14 @@ def by_hand(
         opened(folder).read().astype(np.float64)
         for folder in (
             out / "features" / store_of(method),
-            out / "exemplars" / "features" / store_of(method),
+            out / control / "exemplars" / "features" / store_of(method),
             out / "queries" / method,
         )
     )
     lam = damping * 0.1 * np.trace(laion.T @ laion) / K
     among, mine = [], []
     for number, query in enumerate(queries):
-        own = exemplars[rows_of(number)]
+        own = exemplars[rows_of(number, control)]
         g = laion.T @ laion + (not alone) * own.T @ own + lam * np.eye(K)
         z = np.linalg.solve(g, query)
         among.append(laion @ z)
@@ -224,8 +239,10 @@ def test_measures_are_those_of_the_scores(run):
     document = json.loads((run / "abc.json").read_text())
     with (run / "abc.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
-    assert len(document["rows"]) == len(table) == len(METHODS) * len(TASKS)
+    assert len(document["rows"]) == len(table) == (len(METHODS) + 1) * len(TASKS)
     for row, cells in zip(document["rows"], table, strict=True):
+        if row["method"] == "labels":
+            continue
         number, method = row["task"], row["method"]
         laion = np.load(run / "scores" / f"{method}.npy")[DAMPINGS.index(DAMPING), number]
         mine = [float(r["score"]) for r in exemplar_rows(run, method) if int(r["task"]) == number]
@@ -240,6 +257,7 @@ def test_measures_are_those_of_the_scores(run):
         assert row["average_precision"] == pytest.approx(precision)
         assert row["candidates"] == COUNT + len(mine)
     for row in document["summary"]:
+        assert row["method"] != "labels" or row["recall"]["10"]["mean"] == 1.0
         measured = [r for r in document["rows"] if r["method"] == row["method"]]
         for name in ("recall", "found"):
             expected = np.mean([r[name]["10"] for r in measured])
@@ -247,6 +265,33 @@ def test_measures_are_those_of_the_scores(run):
                 assert row[name]["10"]["mean"] == pytest.approx(expected)
     assert document["settings"]["tasks_with_learned_token"] == 1
     assert "| Concept-TRAK | as configured " in (run / "abc.md").read_text()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_decoys_are_candidates_and_no_exemplars(run, method):
+    out, control = run / "controls" / CONTROL, f"controls/{CONTROL}"
+    among, mine = by_hand(run, method, DAMPING, control=control)
+    document = json.loads((out / "abc.json").read_text())
+    rows = [row for row in document["rows"] if row["method"] == method]
+    for number, (row, laion, own) in enumerate(zip(rows, among, mine, strict=True)):
+        count = EXEMPLARS[TASKS[number][0]]
+        assert (row["exemplars"], row["candidates"]) == (count, COUNT + len(own))
+        first = np.argsort(-np.concatenate([own, laion]), kind="stable")[:5]
+        assert row["recall"]["5"] == np.sum(first < count) / count
+    written = [float(row["score"]) for row in exemplar_rows(out, method)]
+    exemplars = [np.sort(own[: -DECOYS or None])[::-1] for own in mine]
+    scale = np.abs(among).max()
+    np.testing.assert_allclose(written, np.concatenate(exemplars), rtol=1e-3, atol=1e-3 * scale)
+
+
+def test_labels_look_the_token_up(run):
+    """It is in the exemplars' prompt as published, and in no prompt of the control."""
+    scores = [float(row["score"]) for row in exemplar_rows(run, "labels")]
+    assert min(scores) >= 1.0
+    out = run / "controls" / CONTROL
+    assert max(float(row["score"]) for row in exemplar_rows(out, "labels")) < SPACING
+    table = (run / "controls.md").read_text()
+    assert f"as published | {CONTROL}" in " ".join(table.split())
 
 
 def recall_of(out: Path, method: str, damping: float, task: int) -> float:
@@ -259,7 +304,7 @@ def recall_of(out: Path, method: str, damping: float, task: int) -> float:
 
 def test_the_oracle_is_the_best_damping_of_each_task(run):
     document = json.loads((run / "abc.json").read_text())
-    for row in document["rows"]:
+    for row in document["rows"][: len(METHODS) * len(TASKS)]:
         found = [recall_of(run, row["method"], r, row["task"]) for r in ORACLE]
         assert row["oracle"]["recall"]["10"] == max(found)
         assert row["oracle"]["damping"] == ORACLE[int(np.argmax(found))]

@@ -30,3 +30,5 @@ def act(args: argparse.Namespace) -> None:
     abc.run(config, out, allow_missing_token=args.allow_missing_token)
     if hosts.is_first():
         print((out / ("abc.json" if args.json else "abc.md")).read_text(), end="")
+        if config.compared_controls and not args.json:
+            print((out / "controls.md").read_text(), end="")
