@@ -90,16 +90,18 @@ def clip_tokenizer(files: TokenizerFiles, length: int) -> Tokenizer:
 
     numbers, about = _json(files, "vocab.json"), _json(files, "tokenizer_config.json")
     special, more = _special(files, about), _json(files, "added_tokens.json")
-    merges = [tuple(line.split()) for line in files["merges.txt"].strip().split("\n")[1:]]
+    pairs = [tuple(line.split()) for line in files["merges.txt"].strip().split("\n")[1:]]
+    # What is no token never meets another.
+    merges = [pair for pair in pairs if all(part in numbers for part in pair)]
     unknown = special["unk_token"]["content"]
     try:
-        pairs = models.BPE(numbers, merges, end_of_word_suffix=END_OF_WORD, unk_token=unknown)
+        model = models.BPE(numbers, merges, end_of_word_suffix=END_OF_WORD, unk_token=unknown)
     except Exception as error:
         raise UsageError(
             f"the tokenizer's vocab.json and merges.txt cannot be used ({error}); use both of one "
             "model, whole."
         ) from None
-    read = Tokenizer(pairs)
+    read = Tokenizer(model)
     read.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )

@@ -161,7 +161,7 @@ def test_one_file_has_the_numbers_of_two(tmp_path):
     [
         ("vocab.json", "{", "vocab.json cannot be read"),
         ("vocab.json", "[]", "vocab.json is no JSON object"),
-        ("merges.txt", "#\nqq qq", "vocab.json and merges.txt cannot be used"),
+        ("merges.txt", "#\n# !", "vocab.json and merges.txt cannot be used"),
         ("added_tokens.json", '{"<x>": 9999}', "token '<x>' is number 9999, expected 574"),
     ],
 )
