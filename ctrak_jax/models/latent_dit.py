@@ -23,6 +23,7 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.models.checkpoints import DIFFUSERS
 from ctrak_jax.models.denoiser import BLOCK, Compute
 from ctrak_jax.models.dit import modulate
+from ctrak_jax.models.lora.layers import LayerAdapter, adapting, with_adapters
 from ctrak_jax.models.mmdit.layers import (
     Embedding,
     FeedForward,
@@ -181,11 +182,13 @@ class LatentDiTDenoiser:
         module: the network.
         latent_shape: of a square image of the size it was trained for, channels last.
         classes: how many it knows.
+        adapters: on its layers; their matrices stand beside the kernels in the parameters.
     """
 
     module: LatentDiT
     latent_shape: tuple[int, int, int]
     classes: int
+    adapters: tuple[LayerAdapter, ...] = ()
 
     def apply(
         self,
@@ -196,7 +199,8 @@ class LatentDiTDenoiser:
         /,
     ) -> Float[Array, "h w c"]:
         places = self.places(*x.shape[:2])
-        found = self.module.apply(variables, x, t, cond, jnp.asarray(places))
+        with adapting(self.adapters):
+            found = self.module.apply(variables, x, t, cond, jnp.asarray(places))
         assert isinstance(found, jax.Array)
         return found
 
@@ -216,7 +220,7 @@ class LatentDiTDenoiser:
         """Fresh parameters; under ``jax.eval_shape`` their shapes."""
         side, channels = self.module.patch, self.latent_shape[-1]
         x, places = jnp.zeros((side, side, channels)), jnp.asarray(self.places(side, side))
-        return self.module.init(key, x, 0, 0, places)["params"]
+        return with_adapters(self.module.init(key, x, 0, 0, places)["params"], self.adapters, {})
 
 
 def latent_dit_of(config: Mapping[str, Any], file: Path, compute: Compute) -> LatentDiTDenoiser:

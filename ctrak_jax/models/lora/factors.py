@@ -16,7 +16,7 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.models.lora.spellings import Net
 
 METADATA = "lora_adapter_metadata"
-SECTIONS: Mapping[Net, str] = {"unet": "unet.", "text": "text_encoder."}
+SECTIONS: Mapping[str, Net] = {"unet.": "unet", "transformer.": "unet", "text_encoder.": "text"}
 UNKNOWN_SETTINGS = ("use_dora", "fan_in_fan_out", "lora_bias", "use_qalora", "use_bdlora")
 PATTERN_OF_LAYERS = re.compile(r"\^?(?:[\w\-]|\\?\.(?!\*)){1,200}\$?")
 """Names of modules, with the marks of a regular expression that peft puts around some."""
@@ -92,7 +92,7 @@ def ranks_in(file: Path, metadata: Mapping[str, str]) -> dict[Net, Ranks]:
     except (ValueError, AttributeError, RecursionError):
         raise UsageError(f"{file}: its {METADATA} is no JSON object; fetch it again.") from None
     found: dict[Net, Ranks] = {}
-    for net, section in SECTIONS.items():
+    for section, net in SECTIONS.items():
         own = {key.removeprefix(section): value for key, value in pairs if key.startswith(section)}
         if own:
             found[net] = ranks_of(file, own)

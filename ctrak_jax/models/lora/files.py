@@ -36,7 +36,7 @@ class LoraFile(NamedTuple):
 
 
 class Loras(NamedTuple):
-    """Adapters of the UNet and of the text encoder, and their matrices by path."""
+    """Adapters of the denoiser and of the text encoder, and their matrices by path."""
 
     unet: tuple[LayerAdapter, ...]
     text: tuple[LayerAdapter, ...]
@@ -56,7 +56,7 @@ class Networks:
     def __init__(self, unet: Params, text: Callable[[], Params]) -> None:
         """
         Args:
-            unet: the shapes of its parameters.
+            unet: the shapes of the denoiser's parameters.
             text: gives those of the text encoder.
         """
         self._shapes: dict[Net, Callable[[], Params]] = {"unet": lambda: unet, "text": cache(text)}
@@ -84,13 +84,13 @@ class Networks:
         return None
 
 
-def read_loras(files: Sequence[LoraFile], unet: Params, text: Callable[[], Params]) -> Loras:
+def read_loras(files: Sequence[LoraFile], unet: Params, text: Callable[[], Params] = dict) -> Loras:
     """The adapters of some files; the n-th file's have the number n on their layers.
 
     Args:
         files: in the order that numbers them.
-        unet: the parameters that they are for, or their shapes.
-        text: gives those of the text encoder.
+        unet: the denoiser's parameters, or their shapes.
+        text: gives those of the text encoder; by default it takes no adapters.
 
     Raises:
         UsageError: one is missing, damaged, of another kind, or does not fit the model.
@@ -208,8 +208,8 @@ def _unplaced(opened: Opened, name: str, networks: Networks) -> str:
     kind = spellings.other_kind(name)
     if kind:
         return (
-            f"{opened.file} is {kind} ({name}), which is not supported; use a plain LoRA of Stable "
-            "Diffusion 1.x or 2.x, or merge it into the model's weights."
+            f"{opened.file} is {kind} ({name}), which is not supported; use a plain LoRA under the "
+            "names of diffusers' layers, or merge it into the model's weights."
         )
     lost = [
         other

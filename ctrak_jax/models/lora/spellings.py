@@ -4,11 +4,13 @@
 tensor                                             written by
 =================================================  ===========================
 unet.<module>.lora_A.weight, .lora_B               diffusers
+transformer.<module>.lora_A.weight, .lora_B        diffusers
 unet.<module>.lora.down.weight, .lora.up           diffusers
 unet.<attention>.processor.to_q_lora.down.weight   diffusers in 2023
 text_encoder.<module>.lora_linear_layer.down...    diffusers
 base_model.model.<module>.lora_A.weight            peft
 lora_unet_<module with _ for .>.lora_down.weight   kohya, with <module>.alpha
+lora_transformer_<the same>.lora_down.weight       kohya's form, with <module>.alpha
 =================================================  ===========================
 
 One file may mix them, so every name is read by itself.
@@ -23,6 +25,7 @@ from ctrak_jax.typing import Params
 
 Role = Literal["down", "up", "alpha"]
 Net = Literal["unet", "text"]
+"""The denoiser, a UNet or a transformer, and the text encoder."""
 
 MATRICES = re.compile(
     r"(?P<module>.+?)"
@@ -32,9 +35,11 @@ MATRICES = re.compile(
 ALPHA = re.compile(r"(?P<module>.+?)\.alpha")
 PREFIXES: tuple[tuple[str, Net | None], ...] = (
     ("lora_unet_", "unet"),
+    ("lora_transformer_", "unet"),
     ("lora_te1_", "text"),
     ("lora_te_", "text"),
     ("unet.", "unet"),
+    ("transformer.", "unet"),
     ("text_encoder.", "text"),
     ("base_model.model.", None),
 )
@@ -52,11 +57,12 @@ OTHER_KINDS = {
     "lora_embedding_": "a LoRA of embeddings",
     "bundle_emb": "a LoRA with textual inversions in it",
     ".diff": "a difference of whole weights",
-    "lora_te2_": "a LoRA of Stable Diffusion XL",
-    "text_encoder_2.": "a LoRA of Stable Diffusion XL",
-    "lora_te3_": "a LoRA of Stable Diffusion 3",
-    "lora_transformer_": "a LoRA of a diffusion transformer",
-    "double_blocks": "a LoRA of Flux",
+    "lora_te2_": "a LoRA of a second text encoder",
+    "text_encoder_2.": "a LoRA of a second text encoder",
+    "lora_te3_": "a LoRA of a third text encoder",
+    "double_blocks": "a LoRA of FLUX.1 under the names of its first code",
+    "single_blocks": "a LoRA of FLUX.1 under the names of its first code",
+    "joint_blocks": "a LoRA of Stable Diffusion 3 under the names of its first code",
     ".bias": "a LoRA with biases",
 }
 """Signs in a name of what is no pair of matrices."""

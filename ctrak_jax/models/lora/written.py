@@ -8,11 +8,11 @@ import json
 import re
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from ctrak_jax.models.lora.factors import METADATA, SECTIONS
+from ctrak_jax.models.lora.factors import METADATA
 from ctrak_jax.models.lora.spellings import Net
 from ctrak_jax.typing import Array
 
@@ -22,26 +22,33 @@ NUMBERED = re.compile(
 """Parts of flax's paths that are items of a list in PyTorch."""
 
 
-def lora_file(matrices: Mapping[Net, Mapping[str, Array]], rank: int, alpha: float) -> bytes:
+def lora_file(
+    matrices: Mapping[Net, Mapping[str, Array]],
+    rank: int,
+    alpha: float,
+    denoiser: Literal["unet", "transformer"] = "unet",
+) -> bytes:
     """The content of the file.
 
     Args:
         matrices: by network: A [in, r] and B [r, out], by path (``<layer>/lora_a``, ``lora_b``).
         rank: r of all layers.
         alpha: the product A B is multiplied by alpha / r.
+        denoiser: what diffusers calls it.
     """
     tensors: dict[str, np.ndarray] = {}
     settings: dict[str, Any] = {}
+    sections = {"unet": f"{denoiser}.", "text": "text_encoder."}
     for net, found in matrices.items():
         for path, value in found.items():
             layer, _, name = path.rpartition("/lora_")
-            whole = f"{SECTIONS[net]}{torch_name(layer)}.lora_{name.upper()}.weight"
+            whole = f"{sections[net]}{torch_name(layer)}.lora_{name.upper()}.weight"
             tensors[whole] = np.ascontiguousarray(np.asarray(value, np.float32).T)
         names = {torch_name(path.rpartition("/")[0]) for path in found}
         # Ends of names are enough for peft; transformers 5 has none that begin with text_model.
         layers = sorted(name.removeprefix("text_model.") for name in names)
         about = {"lora_alpha": alpha, "peft_type": "LORA", "r": rank, "target_modules": layers}
-        settings |= {f"{SECTIONS[net]}{name}": value for name, value in about.items() if layers}
+        settings |= {f"{sections[net]}{name}": value for name, value in about.items() if layers}
     return _safetensors(tensors, {"format": "pt", METADATA: json.dumps(settings, indent=2)})
 
 

@@ -26,6 +26,7 @@ from ctrak_jax.models.attention import attend
 from ctrak_jax.models.checkpoints import DIFFUSERS
 from ctrak_jax.models.denoiser import BLOCK, Compute
 from ctrak_jax.models.dit import modulate
+from ctrak_jax.models.lora.layers import LayerAdapter, adapting, with_adapters
 from ctrak_jax.models.mmdit.layers import (
     Condition,
     FeedForward,
@@ -201,6 +202,7 @@ class FluxDenoiser:
         text_width: of the text's embeddings.
         pooled_width: of the pooled text.
         guidance: the scale that it is told; None: it takes none.
+        adapters: on its layers; their matrices stand beside the kernels in the parameters.
     """
 
     module: FluxTransformer
@@ -208,6 +210,7 @@ class FluxDenoiser:
     text_width: int
     pooled_width: int
     guidance: float | None
+    adapters: tuple[LayerAdapter, ...] = ()
 
     def apply(
         self,
@@ -219,7 +222,8 @@ class FluxDenoiser:
     ) -> Float[Array, "h w c"]:
         height, width, _ = x.shape
         require_patches(height, width, PATCH)
-        found = self.module.apply(variables, x, level, cond, self.guidance)
+        with adapting(self.adapters):
+            found = self.module.apply(variables, x, level, cond, self.guidance)
         assert isinstance(found, jax.Array)
         return found
 
@@ -231,7 +235,8 @@ class FluxDenoiser:
         """Fresh parameters; under ``jax.eval_shape`` their shapes."""
         x = jnp.zeros((PATCH, PATCH, self.latent_shape[-1]))
         cond = TextCondition(jnp.zeros((1, self.text_width)), jnp.zeros(self.pooled_width))
-        return self.module.init(key, x, 0.0, cond, self.guidance)["params"]
+        made = self.module.init(key, x, 0.0, cond, self.guidance)
+        return with_adapters(made["params"], self.adapters, {})
 
 
 def flux_of(

@@ -22,6 +22,7 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.models.checkpoints import DIFFUSERS
 from ctrak_jax.models.denoiser import BLOCK, Compute
 from ctrak_jax.models.dit import modulate
+from ctrak_jax.models.lora.layers import LayerAdapter, adapting, with_adapters
 from ctrak_jax.models.mmdit.layers import (
     Condition,
     FeedForward,
@@ -148,6 +149,7 @@ class SD3Denoiser:
         most_places: rows and columns of its table of places.
         base: rows and columns of ``latent_shape``: between them lie steps of one.
         table: the file's table of places [1, most_places^2, width]; None: computed.
+        adapters: on its layers; their matrices stand beside the kernels in the parameters.
     """
 
     module: MMDiT
@@ -157,6 +159,7 @@ class SD3Denoiser:
     most_places: int
     base: int
     table: np.ndarray | None = field(default=None, compare=False, repr=False)
+    adapters: tuple[LayerAdapter, ...] = ()
 
     def apply(
         self,
@@ -167,7 +170,8 @@ class SD3Denoiser:
         /,
     ) -> Float[Array, "h w c"]:
         places = self.places(*x.shape[:2])
-        found = self.module.apply(variables, x, level, cond, jnp.asarray(places))
+        with adapting(self.adapters):
+            found = self.module.apply(variables, x, level, cond, jnp.asarray(places))
         assert isinstance(found, jax.Array)
         return found
 
@@ -193,7 +197,8 @@ class SD3Denoiser:
         side = self.module.patch
         x = jnp.zeros((side, side, self.module.channels))
         cond = TextCondition(jnp.zeros((1, self.text_width)), jnp.zeros(self.pooled_width))
-        return self.module.init(key, x, 0.0, cond, jnp.asarray(self.places(side, side)))["params"]
+        made = self.module.init(key, x, 0.0, cond, jnp.asarray(self.places(side, side)))
+        return with_adapters(made["params"], self.adapters, {})
 
 
 def sd3_of(config: Mapping[str, Any], file: Path, compute: Compute) -> SD3Denoiser:

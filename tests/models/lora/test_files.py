@@ -235,7 +235,7 @@ def put(**values: np.ndarray) -> Any:
         (put(dora_scale=np.ones(3)), r"is DoRA \(.*dora_scale\), which is not supported"),
         (put(hada_w1_a=np.ones(3)), r"is LoHa"),
         (put(lora_mid__weight=np.ones((4, 4, 3, 3))), r"third matrix \(Tucker\)"),
-        (renamed("lora_unet_", "lora_te2_"), r"is a LoRA of Stable Diffusion XL"),
+        (renamed("lora_unet_", "lora_te2_"), r"is a LoRA of a second text encoder"),
         (lambda t: t.pop(f"{LAYER}.lora_up.weight"), r"there is only .*lora_down.*expected both"),
         (
             put(lora_down__weight=np.ones((4, 48))),
