@@ -25,10 +25,9 @@ from ctrak_jax.config import DataConfig
 from ctrak_jax.data import Dataset, build
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.fisher import Block
-from ctrak_jax.report.groups import GroupTable, write_groups
+from ctrak_jax.report.groups import GroupQuestion, GroupTable, write_groups
 from ctrak_jax.report.groups.picture import write_picture
 from ctrak_jax.run.features import in_memory, open_features, solve, weighed_scores
-from ctrak_jax.run.questions import Question
 from ctrak_jax.stages.ask.groups import MEMORY, group_rows, summed
 from ctrak_jax.store import FeatureStore, read_scores, score_blocks, write_scores
 
@@ -87,18 +86,8 @@ def from_scores(folder: Path) -> Iterator[Block]:
 
 def written(folder: Path, dataset: Dataset, found: GroupInfluence, queries: int) -> None:
     """The tables and the picture of ``ctrak groups``."""
-    condition = {"style": "0"}
     asked = [
-        Question(
-            query=f"query-{number:02d}",
-            condition=condition,
-            attribute="style",
-            minus={},
-            scope="local",
-            scenario="id",
-            split="report",
-            image="none.png",
-        )
+        GroupQuestion(query=f"query-{number:02d}", attribute="style", value="0")
         for number in range(queries)
     ]
     grouping, index = dataset.grouped(COLUMN), dataset.train_index

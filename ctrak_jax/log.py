@@ -21,7 +21,17 @@ from ctrak_jax.errors import OutOfTime
 from ctrak_jax.progress import board, compilation, meter, watch
 from ctrak_jax.progress.board import Warnings, console
 
-__all__ = ["Deadline", "StageRecord", "deadline", "logger", "meter", "records", "set_up", "stage"]
+__all__ = [
+    "Deadline",
+    "StageRecord",
+    "deadline",
+    "logger",
+    "meter",
+    "records",
+    "set_up",
+    "stage",
+    "timed",
+]
 logger = logging.getLogger("ctrak")
 _RECORDS: list[dict[str, Any]] = []
 
@@ -141,5 +151,19 @@ def stage(root: Path, name: str, devices: int = 1) -> Iterator[StageRecord]:
         root.mkdir(parents=True, exist_ok=True)
         with (root / "log.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
-        compiling = f", {compiled:.1f} s of them compiling" if compiled >= 1 else ""
-        logger.info("%s %s in %.1f s%s", name, status, seconds, compiling)
+        _log_end(name, status, seconds, compiled)
+
+
+@contextmanager
+def timed(title: str) -> Iterator[None]:
+    """Say how long something took once it is done, compilation apart."""
+    watch()
+    clock = time.monotonic()
+    yield
+    now = time.monotonic()
+    _log_end(title, "done", now - clock, compilation.seconds(clock, now))
+
+
+def _log_end(title: str, status: str, seconds: float, compiled: float) -> None:
+    compiling = f", {compiled:.1f} s of them compiling" if compiled >= 1 else ""
+    logger.info("%s %s in %.1f s%s", title, status, seconds, compiling)

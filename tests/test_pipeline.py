@@ -502,8 +502,9 @@ def test_an_answer_can_be_explained_at_once(run):
 @pytest.mark.parametrize("method", ["similarity-pixels", "labels"])
 def test_a_reference_answers_as_in_the_run_and_without_damping(run, method):
     """The order of labels is random among equals, and of its own for every question."""
+    image = run / "queries" / "images" / "circle-red-00.png"
     done = ctrak_here(
-        *("attribute", run, "--image", run / "queries" / "images" / "circle-red-00.png"),
+        *("attribute", run, "--image", image),
         *("--condition", "shape=circle,color=red", "--concept", "color", "--top", "20", "--json"),
         *("--method", method),
     )
@@ -512,6 +513,15 @@ def test_a_reference_answers_as_in_the_run_and_without_damping(run, method):
     assert "damping" not in answer
     found = [item["index"] for item in answer["top"]]
     wanted = [h.index for h in read_tops(run / "top" / f"{method}.csv")["circle-red-00", "color"]]
+    if method == "similarity-pixels":
+        told = ("groups", run, "--by", "shape", "--method", method, "--concept", "color", "--json")
+        own = ("--image", image, "--condition", "shape=circle,color=red")
+        again, asked = (
+            json.loads(ctrak_here(*told, *given).stdout)["rows"]
+            for given in (("--query", "circle-red-00"), own)
+        )
+        assert [row["total"] for row in asked] == pytest.approx([row["total"] for row in again])
+        assert [row["first"] for row in asked] == [row["first"] for row in again]
     if method == "labels":
         assert found != wanted
         assert all(item["attributes"]["color"] == "red" for item in answer["top"][:10])

@@ -72,6 +72,20 @@ def test_averages_that_no_run_makes_have_no_groups(ctrak, tmp_path):
     assert (status, "--seed does not go with --ensemble" in line) == (2, True)
 
 
+OWN = {
+    "of the run and of one's own": (("--query", "a-00"), "--condition does not go with --query"),
+    "averages": (("--ensemble",), "--condition does not go with --ensemble"),
+    "no image": ((), "groups needs --image, --condition and --concept"),
+}
+
+
+@pytest.mark.parametrize(("given", "words"), OWN.values(), ids=OWN.keys())
+def test_groups_take_the_run_s_questions_or_a_whole_one_of_one_s_own(ctrak, tmp_path, given, words):
+    asked = ("groups", write_config(tmp_path), "--by", "color", "--condition", "color=red")
+    status, line, _ = ctrak(*asked, *given)
+    assert (status, words in line) == (2, True)
+
+
 def test_a_picture_is_read_as_training_pictures_are(tmp_path):
     """Larger, see-through on its right half, and turned by EXIF so that this half is above."""
     picture, exif = Image.new("RGBA", (4 * SIDE, 4 * SIDE), (255, 0, 0, 255)), Image.Exif()

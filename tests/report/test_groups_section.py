@@ -2,22 +2,12 @@
 
 import pytest
 
-from ctrak_jax.report.groups import GroupRow, GroupTable
+from ctrak_jax.report.groups import GroupQuestion, GroupRow, GroupTable
 from ctrak_jax.report.groups.section import FIRST, GROUPS, ReportedGroups, group_views
-from ctrak_jax.run.questions import Question
 from ctrak_jax.run.tops import Hit
 from tests.report.made_up import HOSTILE, FakeRun, Outline, make_run
 
-ASKED = Question(
-    query="one",
-    condition={"color": "red"},
-    attribute="color",
-    minus={},
-    scope="local",
-    scenario="ood",
-    split="report",
-    image="q.png",
-)
+ASKED = GroupQuestion(query="one", attribute="color", value="red")
 
 
 def table(groups: int, by: str = "artist") -> GroupTable:
@@ -45,16 +35,16 @@ def table(groups: int, by: str = "artist") -> GroupTable:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> FakeRun:
-    return make_run(tmp_path_factory.mktemp("groups"))
+    return make_run(tmp_path_factory.mktemp("groups"), seeds=(0, 3))
 
 
-def section(groups: int, *, averaged: bool = False) -> ReportedGroups:
+def section(groups: int, seed: int | None = 0) -> ReportedGroups:
     return ReportedGroups(
         scope="local",
         scenario="ood",
         overall=table(groups),
         concepts={f"color: {HOSTILE}": table(2)},
-        averaged=averaged,
+        seed=seed,
     )
 
 
@@ -70,7 +60,12 @@ def test_the_page_has_a_row_per_group_with_its_pictures(run: FakeRun) -> None:
     assert "dataset index 8, score 0.5" in part
     assert f"ctrak groups {run.out} --by COLUMN" in part
     assert "standardised" not in part
-    assert "standardised" in run.page(groups=[section(3, averaged=True)])
+    assert "(training seed 3)" in run.page(groups=[section(3, seed=3)])
+    averaged = run.page(groups=[section(3, seed=None)])
+    assert "standardised" in averaged
+    assert "(average of all training seeds)" in averaged
+    alone = run._replace(seeds={0: run.seeds[0]})
+    assert "(training seed 0)" not in alone.page(groups=[section(3)])
     assert 'id="groups"' not in run.page()
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +18,15 @@ from ctrak_jax.methods import store_of
 from ctrak_jax.report.groups import write_groups
 from ctrak_jax.report.groups.picture import write_picture
 from ctrak_jax.run.dampings import Damping, write_dampings
+from ctrak_jax.run.features import in_memory, solve
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.questions import Question, Scope, Split, write_questions
-from ctrak_jax.run.variants import MAIN, unnamed
-from ctrak_jax.score import standardised
+from ctrak_jax.run.variants import MAIN, Variant, unnamed
+from ctrak_jax.score import Ranking, standardised
 from ctrak_jax.stages import ensemble, score
 from ctrak_jax.stages.ask import groups
+from ctrak_jax.stages.ask.attribute import AttributedAnswer
+from ctrak_jax.stages.ask.question import Answering, Asking, SolvedRanking
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store import FeatureStore, Place, write_scores
 from ctrak_jax.terminal.groups import groups_table
@@ -235,14 +239,21 @@ def by_numpy(ctx: Context, method: str, row: int) -> np.ndarray:
     """Equations (5.10) and (6.1) in float64 for one question."""
     asked = ASKED[row]
     parts = {v.without: v for v in unnamed(ctx.config)} if method == "concept-trak" else {}
-    found = FeatureStore.open(
-        ctx.folder.part(parts.get(asked.attribute, MAIN).folder).features(store_of(method)), {}
-    )
+    query = FeatureStore.open(ctx.folder.query_features(method), {}).read()[row]
+    variant = parts.get(asked.attribute, MAIN)
+    return scores_of(ctx, method, query, DAMPINGS[asked.attribute], variant)
+
+
+def scores_of(
+    ctx: Context, method: str, query: np.ndarray, damping: float, variant: Variant = MAIN
+) -> np.ndarray:
+    """The same for a query's feature."""
+    place = ctx.folder.part(variant.folder).features(store_of(method))
+    found = FeatureStore.open(place, {})
     phi = found.read().astype(float)
-    query = FeatureStore.open(ctx.folder.query_features(method), {}).read()[row].astype(float)
     gram = phi.T @ phi
-    lam = 0.1 * DAMPINGS[asked.attribute] * np.trace(gram) / WIDTH
-    scores = phi @ np.linalg.solve(gram + lam * np.eye(WIDTH), query)
+    lam = 0.1 * damping * np.trace(gram) / WIDTH
+    scores = phi @ np.linalg.solve(gram + lam * np.eye(WIDTH), query.astype(float))
     return scores * found.read("errors").sum(1) if method == "das" else scores
 
 
@@ -270,3 +281,28 @@ def test_scores_that_were_not_kept_need_features(featurized):
     ctx = replace(featurized, config=config)
     with pytest.raises(UsageError, match="'labels' has no features, and the run keeps no scores"):
         groups.influence_of_groups(ctx, "color", [0], "labels", 10)
+
+
+@pytest.mark.parametrize("compared", [False, True])
+def test_a_question_of_ones_own_sums_the_scores_behind_its_answer(featurized, compared):
+    """Of several concepts first their mean; of a reference the scores that it compared by."""
+    phi = np.random.default_rng(3).normal(size=(2, WIDTH)).astype(np.float32)
+    scores = np.stack([scores_of(featurized, "das", query, 0.5) for query in phi])
+    features = in_memory(score.load_features(featurized, MAIN, "das"))
+    nothing = Ranking(np.zeros((2, 10), np.int32), np.zeros((2, 10), np.float32))
+    solved = SolvedRanking(features, solve(features, phi, [0.5]), nothing)
+    asking = Asking(np.zeros((8, 8, 3), np.uint8), np.zeros(4), {"red": None, "color": "red"}, [])
+    given: dict[str, Any] = {"found": {}, "asking": asking, "how": Answering("das", 10)}
+    given |= {"denoiser": None, "solved": None if compared else solved}
+    answer = AttributedAnswer(**given, compared=scores if compared else None)
+    table = groups.influence_on_own(featurized, "color", "q.png", answer)
+    assert [q.key for q in table.questions] == [("q.png", "red"), ("q.png", "color")]
+    values = np.array(featurized.dataset.raw.attributes["color"])[featurized.dataset.train_index]
+    wanted = {("q.png", "red"): scores[0], ("q.png", "color"): scores[1]}
+    wanted["all", "all"] = scores.mean(0)
+    for row in table.rows:
+        found, members = wanted[row.query, row.attribute], values == row.group
+        size = np.abs(found[members]).sum()
+        assert row.total == pytest.approx(found[members].sum(), abs=1e-6 * size)
+        top = np.argsort(-found, kind="stable")[:10]
+        assert row.share == pytest.approx(members[top].mean())

@@ -29,7 +29,6 @@ def act(args: argparse.Namespace) -> None:
     questions.settle(args)
     _check(args)
     ctx = questions.context(args)
-    from ctrak_jax.progress import Overall, tracked
     from ctrak_jax.terminal.answer import text
 
     if args.explain:
@@ -38,8 +37,10 @@ def act(args: argparse.Namespace) -> None:
 
         require_explainable(ctx, args.method, args.scope or "local")
         require_writable(ctx.folder.root / "explanations")
-    with tracked(None, "attribute", Overall(("attribute",))):
-        answer = _ask(args, ctx) if args.prompt is None else _by_prompt(args, ctx)
+    with questions.timed("attribute"):
+        answer = questions.answered(args, ctx)
+        if args.picture is not None:
+            _draw(args, ctx, answer)
         written = _explained(args, ctx, answer) if args.explain else []
     print(json.dumps(answer.found, indent=1) if args.json else text(answer.found))
     if not args.json:
@@ -47,29 +48,12 @@ def act(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.prompt is None:
-        questions.check_attributes(args, "scope", "picture")
-        return
-    questions.check_prompt(args)
+    questions.check(args, "scope", "picture")
     if args.image is not None and args.scope == "global":
         raise UsageError(
             "--image does not go with --scope global, which asks about what the model makes; "
             "leave one of them out."
         )
-
-
-def _ask(args: argparse.Namespace, ctx: Any) -> Any:
-    from ctrak_jax.stages.ask import attribute
-
-    return attribute.ask(
-        ctx,
-        image=args.image,
-        mask=args.mask,
-        condition=args.condition,
-        concept=args.concept,
-        method=args.method,
-        top=args.top,
-    )
 
 
 def _explained(args: argparse.Namespace, ctx: Any, answer: Any) -> list[Path]:
@@ -86,25 +70,10 @@ def _explained(args: argparse.Namespace, ctx: Any, answer: Any) -> list[Path]:
     return written
 
 
-def _by_prompt(args: argparse.Namespace, ctx: Any) -> Any:
+def _draw(args: argparse.Namespace, ctx: Any, answer: Any) -> None:
     from ctrak_jax.report import write_answer
-    from ctrak_jax.stages.ask import attribute
 
-    answer = attribute.ask_prompt(
-        ctx,
-        prompt=args.prompt,
-        concepts=args.concepts,
-        minus=args.minus,
-        image=args.image,
-        image_seed=args.image_seed or 0,
-        mask=args.mask,
-        scope=args.scope or "local",
-        method=args.method,
-        top=args.top,
-    )
-    if args.picture is not None:
-        rows = {c["concept"]: [row["index"] for row in c["top"]] for c in answer.found["concepts"]}
-        images = ctx.dataset.raw.images
-        tops = {concept: [images[i] for i in found] for concept, found in rows.items()}
-        write_answer(args.picture, answer.asking.image, args.prompt, tops)
-    return answer
+    rows = {c["concept"]: [row["index"] for row in c["top"]] for c in answer.found["concepts"]}
+    images = ctx.dataset.raw.images
+    tops = {concept: [images[i] for i in found] for concept, found in rows.items()}
+    write_answer(args.picture, answer.asking.image, args.prompt, tops)

@@ -34,21 +34,18 @@ def act(args: argparse.Namespace) -> None:
     ctx = questions.context(args)
     concept = args.concepts[0] if args.prompt is not None else args.concept
     page = wanted or explained.page_of(args, ctx, concept)
-    from ctrak_jax.progress import Overall, tracked
     from ctrak_jax.report.explanation import numbers
-    from ctrak_jax.stages.ask.explain import explain
-    from ctrak_jax.stages.ask.question import judged, masked
+    from ctrak_jax.stages.ask.explain import explain, require_explainable
     from ctrak_jax.store.files import require_writable
 
+    require_explainable(ctx, args.method, "local")
     require_writable(page.absolute().parent)
-    with tracked(None, "explain", Overall(("explain",))):
-        denoiser = ctx.load()
-        asking, how = _question(args, ctx, denoiser)
-        if args.mask is not None:
-            asking = masked(asking, args.mask, how)
-        (found,) = explain(ctx, denoiser, judged(ctx, asking, how), how)
-    about = explained.about(args, how)
-    written = explained.write(ctx, page, found, asking.image, about)
+    with questions.timed("explain"):
+        answer = questions.answered(args, ctx) if args.query is None else _again(args, ctx)
+        asking, how = answer.asking, answer.how
+        (found,) = explain(ctx, answer.denoiser, asking, how, answer.solved)
+        about = explained.about(args, how)
+        written = explained.write(ctx, page, found, asking.image, about)
     if args.json:
         print(json.dumps({"about": about, "damping": how.damping, **numbers(found)}, indent=1))
         return
@@ -63,39 +60,28 @@ def act(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     if args.query is not None:
-        for flag in ("image", "condition", "prompt", "concepts", "minus", "image_seed"):
-            if getattr(args, flag) not in (None, ()):
-                raise UsageError(f"--{flag.replace('_', '-')} does not go with --query.")
-    elif args.prompt is None:
-        if (args.image, args.condition, args.concept) == (None, None, None):
-            raise UsageError(
-                "explain needs a question: --query and --concept for one of the run's, or --image, "
-                "--condition and --concept, or --prompt and --concepts."
-            )
-        questions.check_attributes(args)
-    else:
-        questions.check_prompt(args)
-        if len(args.concepts) > 1:
-            raise UsageError(f"explain takes one concept, got --concepts {args.concepts}.")
+        for flag in questions.own_flags(args):
+            raise UsageError(f"{flag} does not go with --query.")
+        return
+    if (args.image, args.condition, args.concept, args.prompt) == (None,) * 4:
+        raise UsageError(
+            "explain needs a question: --query and --concept for one of the run's, or --image, "
+            "--condition and --concept, or --prompt and --concepts."
+        )
+    questions.check(args)
+    if args.prompt is not None and len(args.concepts) > 1:
+        raise UsageError(f"explain takes one concept, got --concepts {args.concepts}.")
 
 
-def _question(args: argparse.Namespace, ctx: Any, denoiser: Any) -> tuple[Any, Any]:
+def _again(args: argparse.Namespace, ctx: Any) -> Any:
+    """A question of the run, as it is asked again; ranked where it is explained."""
     from ctrak_jax.stages.ask import question
+    from ctrak_jax.stages.ask.attribute import AttributedAnswer
     from ctrak_jax.stages.ask.explain import by_query
 
-    if args.query is not None:
-        asking = by_query(ctx, args.query, args.concept)
-        (attribute,) = asking.concepts
-        return asking, question.answering(ctx, args.method, args.top, attribute)
-    if args.prompt is not None:
-        how = question.answering(ctx, args.method, args.top)
-        (text,) = question.negative_prompts(ctx, args.prompt, args.concepts, args.minus, how)
-        concepts = {args.concepts[0]: text}
-        seed = args.image_seed or 0
-        return question.by_prompt(ctx, denoiser, args.prompt, concepts, args.image, seed), how
-    if args.condition is None:
-        how = question.answering(ctx, args.method, args.top)
-        return question.without_condition(ctx, args.image, args.concept), how
-    values = question.values_of(ctx, args.condition, args.concept)
-    how = question.answering(ctx, args.method, args.top, args.concept)
-    return question.by_attribute(ctx, args.image, values, args.concept), how
+    asking = by_query(ctx, args.query, args.concept)
+    (attribute,) = asking.concepts
+    how = question.answering(ctx, args.method, args.top, attribute)
+    if args.mask is not None:
+        asking = question.masked(asking, args.mask, how)
+    return AttributedAnswer({}, question.judged(ctx, asking, how), how, ctx.load(), None)

@@ -11,28 +11,33 @@ STEM = 200
 
 
 def page_of(args: argparse.Namespace, ctx: Any, concept: str | None) -> Path:
-    """Where the page of a question goes: a name of everything that makes it another question, cut,
-    with a digest of all of it."""
+    """Where the page of a question goes."""
+    return ctx.folder.root / "explanations" / f"{name_of(args, ctx, concept)}.html"
+
+
+def name_of(args: argparse.Namespace, ctx: Any, concept: str | None) -> str:
+    """A file name of everything that makes it another question, cut, with a digest of all of
+    it."""
     from ctrak_jax.report.contact import file_name
 
     query = getattr(args, "query", None)
     if args.prompt is not None:
         image = args.image.stem if args.image else f"image-{args.image_seed or 0}"
         parts = [args.prompt, image, concept or "", *args.minus]
-    elif query is not None:
+    elif query:
         parts = [query, concept or ""]
     else:
         parts = [args.image.stem, args.condition, concept or ""]
     parts += [f"mask-{args.mask.stem}"] if args.mask else []
     parts += [args.reward] if args.reward else []
+    parts += ["global"] if getattr(args, "scope", None) == "global" else []
     parts += [args.method] + ([f"seed-{ctx.seed}"] if args.seed is not None else [])
     damping = ctx.config.score.damping
     if hasattr(args, "score.damping") and len(damping) == 1:  # of several it is the chosen one
         parts.append(f"r-{damping[0]:g}")
     stem = file_name("-".join(part for part in parts if part)).encode()[:STEM]
     digest = sha256("\n".join([*parts, str(args.image), str(args.mask)]).encode()).hexdigest()[:8]
-    name = f"{stem.decode(errors='ignore')}-{digest}"
-    return ctx.folder.root / "explanations" / f"{name}.html"
+    return f"{stem.decode(errors='ignore')}-{digest}"
 
 
 def about(args: argparse.Namespace, how: Any) -> str:

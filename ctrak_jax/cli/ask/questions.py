@@ -2,15 +2,24 @@
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ctrak_jax.errors import UsageError
 
 
-def declare(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+def declare(
+    parser: argparse.ArgumentParser, top: int = 10, of_top: str = "how many training images"
+) -> argparse._ArgumentGroup:
     """What is asked about, by which method, and which training seed's model is meant; gives the
-    group of the arguments that go with ``--prompt``."""
+    group of the arguments that go with ``--prompt``.
+
+    Args:
+        top: the default of ``--top``.
+        of_top: its help.
+    """
     parser.add_argument("--image", type=Path, help="the image asked about")
     parser.add_argument(
         "--mask",
@@ -42,7 +51,7 @@ def declare(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         help="ask with this one, such as python:FILE.py:function (query.reward); the image then "
         "needs no --condition",
     )
-    parser.add_argument("--top", type=int, default=10, help="how many training images [10]")
+    parser.add_argument("--top", type=int, default=top, metavar="K", help=f"{of_top} [{top}]")
     parser.add_argument("--seed", type=int, help="training seed of the model [the first]")
     return group
 
@@ -56,6 +65,20 @@ def settle(args: argparse.Namespace) -> None:
             )
         setattr(args, "query.reward", json.dumps(args.reward))
     args.method = args.method or ("reward" if args.reward is not None else "concept-trak")
+
+
+def own_flags(args: argparse.Namespace) -> list[str]:
+    """The arguments given that a question of the run has itself."""
+    flags = ("--image", "--condition", "--prompt", "--concepts", "--minus", "--image-seed")
+    return [f for f in flags if getattr(args, f[2:].replace("-", "_")) not in (None, ())]
+
+
+def check(args: argparse.Namespace, *also: str) -> None:
+    """A question of one's own; ``also`` are more arguments that go with ``--prompt``."""
+    if args.prompt is None:
+        check_attributes(args, *also)
+    else:
+        check_prompt(args)
 
 
 def check_attributes(args: argparse.Namespace, *also: str) -> None:
@@ -96,6 +119,44 @@ def context(args: argparse.Namespace) -> Any:
 
     compilation_cache.switch_on(config.run.compilation_cache)
     return pipeline.prepare(config, out)[seeds.index(seed)]
+
+
+@contextmanager
+def timed(command: str) -> Iterator[None]:
+    """Show how far a command is with its question, and log what it took, compilation apart."""
+    from ctrak_jax import log
+    from ctrak_jax.progress import Overall, tracked
+
+    with tracked(None, command, Overall((command,))), log.timed(command):
+        yield
+
+
+def answered(args: argparse.Namespace, ctx: Any) -> Any:
+    """The answer to a question of one's own."""
+    from ctrak_jax.stages.ask import attribute
+
+    if args.prompt is None:
+        return attribute.ask(
+            ctx,
+            image=args.image,
+            mask=args.mask,
+            condition=args.condition,
+            concept=args.concept,
+            method=args.method,
+            top=args.top,
+        )
+    return attribute.ask_prompt(
+        ctx,
+        prompt=args.prompt,
+        concepts=args.concepts,
+        minus=args.minus,
+        image=args.image,
+        image_seed=args.image_seed or 0,
+        mask=args.mask,
+        scope=getattr(args, "scope", None) or "local",
+        method=args.method,
+        top=args.top,
+    )
 
 
 def scored(args: argparse.Namespace) -> Any:

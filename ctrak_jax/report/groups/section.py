@@ -34,14 +34,14 @@ class ReportedGroups:
         scenario: of the questions.
         overall: on the mean over them.
         concepts: on the mean over those about one concept, by its name.
-        averaged: are the scores the average of several models?
+        seed: training seed of the model whose scores they are; None for the average of all.
     """
 
     scope: Scope
     scenario: Scenario
     overall: GroupTable
     concepts: Mapping[str, GroupTable]
-    averaged: bool
+    seed: int | None
 
     @property
     def tables(self) -> list[GroupTable]:
@@ -80,7 +80,7 @@ def group_views(sections: Sequence[ReportedGroups], images: Images) -> dict[str,
         "sections": drawn,
         "columns": list(dict.fromkeys(section.overall.by for section in sections)),
         "method": label(sections[0].overall.method).short,
-        "averaged": sections[0].averaged,
+        "seed": sections[0].seed,
         "sheet": data_uri(sheet(form, range(len(places))), "webp"),
         "width": WIDTH,
         "height": high,

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctrak_jax.run.questions import Question
 from ctrak_jax.run.tables import write_csv, write_json
 from ctrak_jax.run.tops import Hit
 
@@ -14,6 +13,26 @@ HEADER = (
     *("query", "attribute", "group", "images", "total", "total_low", "total_high"),
     *("mean", "mean_low", "mean_high", "share", "base_rate", "first"),
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupQuestion:
+    """What a table is about.
+
+    Attributes:
+        query: id of the image in queries.csv; of a question of one's own the file or the prompt.
+        attribute: the concept's attribute, or its words.
+        value: of the attribute; empty for words.
+    """
+
+    query: str
+    attribute: str
+    value: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What its rows are found by: (query, attribute)."""
+        return self.query, self.attribute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +83,7 @@ class GroupTable:
     method: str
     k: int
     samples: int
-    questions: Sequence[Question]
+    questions: Sequence[GroupQuestion]
     rows: Sequence[GroupRow]
 
     @property
@@ -79,7 +98,8 @@ class GroupTable:
         if len(self.questions) > 1:
             return f"mean over {len(self.questions)} questions"
         (question,) = self.questions
-        return f"{question.query}, {question.attribute}: {question.value}"
+        concept = ": ".join(filter(None, (question.attribute, question.value)))
+        return f"{question.query}, {concept}"
 
 
 def write_groups(folder: Path, table: GroupTable) -> list[Path]:

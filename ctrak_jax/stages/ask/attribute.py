@@ -38,6 +38,7 @@ class AttributedAnswer(NamedTuple):
         how: it was answered.
         denoiser: the model that was asked.
         solved: the ranking with what it came from; None of a reference.
+        compared: scores [concept, sample] of a reference; None of a method by gradients.
     """
 
     found: dict[str, Any]
@@ -45,6 +46,16 @@ class AttributedAnswer(NamedTuple):
     how: Answering
     denoiser: Denoiser
     solved: SolvedRanking | None
+    compared: np.ndarray | None = None
+
+
+class _Scored(NamedTuple):
+    """What was ranked by features, or the scores of a reference, and the first rows of every
+    concept."""
+
+    solved: SolvedRanking | None
+    compared: np.ndarray | None
+    rows: list[list[dict[str, Any]]]
 
 
 def ask(
@@ -77,11 +88,11 @@ def ask(
         asking = masked(asking, mask, how)
     asking = judged(ctx, asking, how)  # refuses a reward before the model is read
     denoiser = ctx.load()
-    solved, (rows,) = _answers(ctx, denoiser, asking, how)
+    solved, compared, (rows,) = _answers(ctx, denoiser, asking, how)
     if how.by_reward:
         about["minus"], about["reward"] = {}, ctx.config.query.reward
     found = {**how.about, **about, "top": rows}
-    return AttributedAnswer(found, asking, how, denoiser, solved)
+    return AttributedAnswer(found, asking, how, denoiser, solved, compared)
 
 
 def ask_prompt(
@@ -122,7 +133,7 @@ def ask_prompt(
     if mask is not None:
         asking = masked(asking, mask, how)
     asking = judged(ctx, asking, how)
-    solved, found = _answers(ctx, denoiser, asking, how)
+    solved, compared, found = _answers(ctx, denoiser, asking, how)
     answers = [
         {"concept": concept, "minus": text, "top": rows}
         for concept, text, rows in zip(concepts, without_each, found, strict=True)
@@ -130,16 +141,14 @@ def ask_prompt(
     about = {"scope": scope, "prompt": prompt, "concepts": answers}
     if how.by_reward:
         about["reward"] = ctx.config.query.reward
-    return AttributedAnswer(how.about | about, asking, how, denoiser, solved)
+    return AttributedAnswer(how.about | about, asking, how, denoiser, solved, compared)
 
 
-def _answers(
-    ctx: Context, denoiser: Denoiser, asking: Asking, how: Answering
-) -> tuple[SolvedRanking | None, list[list[dict[str, Any]]]]:
-    """What was ranked by features, and the first rows of every concept."""
-    solved = None
+def _answers(ctx: Context, denoiser: Denoiser, asking: Asking, how: Answering) -> _Scored:
+    solved, compared = None, None
     if how.spec is None:
-        ranking = _by_reference(ctx, asking, how)
+        compared = _by_reference(ctx, asking, how)
+        ranking = score.top_k(compared, how.top)
     else:
         solved = ranked_by_features(ctx, denoiser, asking, how)
         ranking = solved.ranking
@@ -148,10 +157,10 @@ def _answers(
         [_row(ctx, rank, *found) for rank, found in enumerate(zip(*one, strict=True), 1)]
         for one in zip(samples, scores, strict=True)
     ]
-    return solved, rows
+    return _Scored(solved, compared, rows)
 
 
-def _by_reference(ctx: Context, asking: Asking, how: Answering) -> score.Ranking:
+def _by_reference(ctx: Context, asking: Asking, how: Answering) -> np.ndarray:
     image = asking.image if asking.scope == "local" else None
     subjects = [
         references.ReferenceQuestion("asked", concept, value, asking.cond, image)
@@ -163,7 +172,7 @@ def _by_reference(ctx: Context, asking: Asking, how: Answering) -> score.Ranking
             f"--method {how.method!r} compares pictures and answers no global question; ask with "
             "--scope local, or use similarity-text."
         )
-    return score.top_k(found, how.top)
+    return found
 
 
 def _row(ctx: Context, rank: int, row: int, score: float) -> dict[str, Any]:

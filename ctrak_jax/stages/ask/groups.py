@@ -13,7 +13,7 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger, meter
 from ctrak_jax.methods import METHODS
 from ctrak_jax.report.explanation.maps import mapped_method
-from ctrak_jax.report.groups import GroupRow, GroupTable
+from ctrak_jax.report.groups import GroupQuestion, GroupRow, GroupTable
 from ctrak_jax.report.groups.section import ReportedGroups
 from ctrak_jax.report.groups.table import ALL
 from ctrak_jax.run.dampings import read_dampings
@@ -22,6 +22,7 @@ from ctrak_jax.run.questions import Question, Scenario, Scope
 from ctrak_jax.run.tops import Hit
 from ctrak_jax.run.variants import MAIN, Variant
 from ctrak_jax.stages import score, unnamed
+from ctrak_jax.stages.ask.attribute import AttributedAnswer
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store import score_blocks
 
@@ -93,21 +94,61 @@ def influence_of_groups(
     count = len(ctx.dataset.train_index)
     if not 1 <= depth <= count:
         raise UsageError(f"--top {depth} must be between 1 and the {count} training images.")
-    grouping = ctx.dataset.grouped(by)
     questions = ctx.questions()
-    with meter("scores", count) as bar:
-        blocks = _scores(ctx, method, questions, rows)
-        found = summed(blocks, len(rows), grouping, depth, bar.advance, each=each)
-    return GroupTable(
-        by=by,
-        method=method,
-        k=depth,
-        samples=count,
-        questions=[questions[row] for row in rows],
-        rows=group_rows(
-            found, grouping, [questions[row].key for row in rows], ctx.dataset.train_index
-        ),
-    )
+    asked = [
+        GroupQuestion(query=q.query, attribute=q.attribute, value=q.value)
+        for q in (questions[row] for row in rows)
+    ]
+    blocks = _scores(ctx, method, questions, rows)
+    return _table(ctx, by, method, depth, asked, blocks, each=each)
+
+
+def influence_on_own(ctx: Context, by: str, about: str, answer: AttributedAnswer) -> GroupTable:
+    """The influence of every group of training images on a question of one's own.
+
+    Args:
+        ctx: the run.
+        by: a column of the data set.
+        about: what the question is called.
+        answer: to the question; its ``top`` is k of the shares.
+
+    Raises:
+        UsageError: no such column, or too many groups.
+    """
+    how = answer.how
+    asked = [
+        GroupQuestion(query=about, attribute=concept, value=value or "")
+        for concept, value in answer.asking.concepts.items()
+    ]
+    return _table(ctx, by, how.method, how.top, asked, _own_scores(answer))
+
+
+def _own_scores(answer: AttributedAnswer) -> Iterator[fisher.Block]:
+    """Scores [concept, sample] behind an answer."""
+    if answer.solved is None:
+        assert answer.compared is not None
+        yield fisher.Block(range(answer.compared.shape[1]), answer.compared)
+        return
+    for block in weighed_scores(answer.solved.features, answer.solved.solution):
+        yield fisher.Block(block.rows, np.asarray(block.features)[0])
+
+
+def _table(
+    ctx: Context,
+    by: str,
+    method: str,
+    depth: int,
+    asked: Sequence[GroupQuestion],
+    blocks: Iterator[fisher.Block],
+    *,
+    each: bool = True,
+) -> GroupTable:
+    """The groups of a column, by scores [question, sample] in blocks."""
+    grouping, index = ctx.dataset.grouped(by), ctx.dataset.train_index
+    with meter("scores", len(index)) as bar:
+        found = summed(blocks, len(asked), grouping, depth, bar.advance, each=each)
+    rows = group_rows(found, grouping, [question.key for question in asked], index)
+    return GroupTable(by=by, method=method, k=depth, samples=len(index), questions=asked, rows=rows)
 
 
 def summed(
@@ -251,6 +292,7 @@ def reported(ctx: Context, *, averaged: bool) -> list[ReportedGroups]:
         ctx: the run, whose scores are there, or the average of its models.
         averaged: is it the latter?
     """
+    seed = None if averaged else ctx.seed
     columns, method = ctx.config.report.groups, mapped_method(ctx.config.methods)
     if not columns or method is None:
         return []
@@ -280,7 +322,7 @@ def reported(ctx: Context, *, averaged: bool) -> list[ReportedGroups]:
             scenario=scenario,
             overall=tables.pop(""),
             concepts=tables,
-            averaged=averaged,
+            seed=seed,
         )
         found.append(one)
     return found
