@@ -56,7 +56,12 @@ def path_layers(
             for name, output in seen.outputs.items()
             if f"{name}/kernel" in params
         }
-        others = {path: p for path, p in params.items() if path.removesuffix("/kernel") not in taps}
+        # Of parameters in 16 bits the gradients are float32.
+        others = {
+            path: p.astype(jnp.promote_types(p.dtype, jnp.float32))
+            for path, p in params.items()
+            if path.removesuffix("/kernel") not in taps
+        }
 
         def tapped(x: Image, taps: dict[str, Array], others: dict[str, Array]):
             found = layers_fn(params | others, taps, x, t, cond)

@@ -31,8 +31,9 @@ class Compute(NamedTuple):
     """How a network computes.
 
     Attributes:
-        dtype: of products and activations; parameters, their gradients and the norms' statistics
-            are float32.
+        dtype: of products and activations; gradients and the norms' statistics are float32, and
+            parameters are, but those of a pretrained transformer that its file has in 16 bits: with
+            bfloat16 they stay as they are.
         remat: keep only the outputs named :data:`BLOCK` for the backward pass and compute again
             what lies between them: about a third more work, one block's memory instead of all.
         efficient_attention: over chunks of queries, whose weights are never whole (Rabe & Staats
@@ -45,6 +46,11 @@ class Compute(NamedTuple):
     remat: bool = False
     efficient_attention: bool = False
     precision: MatmulPolicy = GIVEN
+
+    @property
+    def keeps_half(self) -> bool:
+        """Whether parameters that a file has in 16 bits stay so."""
+        return self.dtype == "bfloat16"
 
 
 FLOAT32 = Compute()

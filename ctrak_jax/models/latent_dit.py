@@ -256,7 +256,8 @@ def latent_dit_of(config: Mapping[str, Any], file: Path, compute: Compute) -> La
 
 def latent_dit_from(part: Part, compute: Compute) -> Component[LatentDiTDenoiser]:
     """The network with its parameters."""
-    return weights.load(part.weights(), latent_dit_of(part.config, part.file, compute))
+    network = latent_dit_of(part.config, part.file, compute)
+    return weights.load(part.weights(), network, keep=compute.keeps_half)
 
 
 def load_latent_dit(folder: Path, compute: Compute) -> Component[LatentDiTDenoiser]:

@@ -296,7 +296,7 @@ def flux_from(
 ) -> Component[FluxDenoiser]:
     """The network with its parameters; arguments as :func:`flux_of` has them."""
     network = flux_of(part.config, part.file, compute, side=side, guidance=guidance)
-    return weights.load(part.weights(), network)
+    return weights.load(part.weights(), network, keep=compute.keeps_half)
 
 
 def load_flux(

@@ -253,7 +253,8 @@ def sd3_from(part: Part, compute: Compute) -> Component[SD3Denoiser]:
             "config.json and the weights of one model."
         )
     network = replace(network, table=table)
-    return weights.load(opened._replace(tensors=tensors), network)
+    opened = opened._replace(tensors=tensors)
+    return weights.load(opened, network, keep=compute.keeps_half)
 
 
 def load_sd3(folder: Path, compute: Compute) -> Component[SD3Denoiser]:

@@ -1,11 +1,11 @@
-"""Weights under diffusers' names as the parameters of a network: paths, layouts, float32.
+"""Weights under diffusers' names as the parameters of a network: paths, layouts, dtypes.
 
 PyTorch keeps ``Linear.weight`` as [out, in] and ``Conv2d.weight`` as [out, in, height, width]; flax
 has kernels [in, out] and [height, width, in, out]. Numbered modules are ``blocks.0`` there, and
 ``blocks_0`` or ``blocks/0`` here; attention layers have borne two sets of names.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -33,8 +33,18 @@ CONSTANTS = ("position_ids",)
 """Tensors of PyTorch checkpoints that are no parameters."""
 
 
-def load(opened: Opened, network: N) -> Component[N]:
-    """A network with its parameters (float32)."""
+HALF = (np.dtype(jnp.float16), np.dtype(jnp.bfloat16))
+
+
+def load(opened: Opened, network: N, *, keep: bool = False) -> Component[N]:
+    """A network with its parameters, float32.
+
+    Args:
+        opened: the file.
+        network: says what they are.
+        keep: those that the file has in 16 bits stay as they are. It takes half the memory and
+            changes no number of a network that converts them where it computes with them.
+    """
     template = jax.eval_shape(network.init, jax.random.key(0))
     try:
         found = opened.tensors if opened.flax else convert(opened.tensors, template)
@@ -44,7 +54,7 @@ def load(opened: Opened, network: N) -> Component[N]:
             f"{opened.file}: cannot be used ({reason}); take config.json and weights of one model, "
             "whole."
         ) from None
-    return Component(network, _fit(opened.file, found, template))
+    return Component(network, _fit(opened.file, found, template, HALF if keep else ()))
 
 
 def _by_path(tree: Params) -> dict[str, Any]:
@@ -76,7 +86,9 @@ def convert(tensors: Mapping[str, np.ndarray], template: Params) -> dict[str, np
     return found
 
 
-def _fit(file: Path, found: Mapping[str, Any], template: Params) -> Params:
+def _fit(
+    file: Path, found: Mapping[str, Any], template: Params, kept: Sequence[Any] = ()
+) -> Params:
     wanted = _by_path(template)
     for path in sorted(found.keys() | wanted.keys()):
         here = found[path].shape if path in found else "missing"
@@ -86,5 +98,9 @@ def _fit(file: Path, found: Mapping[str, Any], template: Params) -> Params:
                 f"{file}: parameter {path} is {here}, config.json describes {there}; use the "
                 "config.json and the weights of one model."
             )
-    leaves = [jnp.asarray(np.asarray(found[path], np.float32)) for path in wanted]
+
+    def leaf(value: np.ndarray) -> jax.Array:
+        return jnp.asarray(value if value.dtype in kept else np.asarray(value, np.float32))
+
+    leaves = [leaf(np.asarray(found[path])) for path in wanted]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)

@@ -139,7 +139,8 @@ class CLIPEmbeddings(nn.Module):
     def __call__(self, tokens: Int[Array, " token"]) -> Float[Array, "token width"]:
         places = nn.Embed(self.places, self.width, name="position_embedding")
         words = nn.Embed(self.vocabulary, self.width, name="token_embedding")
-        return words(tokens) + places(jnp.arange(len(tokens)))
+        found = words(tokens).astype(jnp.float32)
+        return found + places(jnp.arange(len(tokens))).astype(jnp.float32)
 
 
 class CLIPTransformer(nn.Module):
@@ -242,8 +243,8 @@ def clip_text_of(config: Mapping[str, Any], file: Path) -> CLIPTextEncoder:
 
 
 def clip_text_from(part: Part) -> Component[CLIPTextEncoder]:
-    """The encoder with its parameters (float32)."""
-    return weights.load(part.weights(), clip_text_of(part.config, part.file))
+    """The encoder with its parameters; it computes in float32, whatever they are stored in."""
+    return weights.load(part.weights(), clip_text_of(part.config, part.file), keep=True)
 
 
 def load_clip_text(folder: Path) -> Component[CLIPTextEncoder]:

@@ -72,7 +72,7 @@ class T5Attention(nn.Module):
         )
         if self.biases is not None:
             table = nn.Embed(self.biases, self.heads, name="relative_attention_bias")
-            bias = jnp.transpose(table(jnp.asarray(buckets)), (2, 0, 1))
+            bias = jnp.transpose(table(jnp.asarray(buckets)), (2, 0, 1)).astype(jnp.float32)
         assert bias is not None
         mixed = jax.nn.dot_product_attention(q, k, v, bias=bias[None], scale=1.0)
         out = nn.Dense(x.shape[-1], use_bias=False, name="o")
@@ -172,7 +172,7 @@ class T5Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: Int[Array, " token"]) -> Float[Array, "token width"]:
-        x = nn.Embed(self.vocabulary, self.width, name="shared")(tokens)
+        x = nn.Embed(self.vocabulary, self.width, name="shared")(tokens).astype(jnp.float32)
         return T5Stack(**self.stack, name="encoder")(x)
 
 
@@ -211,10 +211,12 @@ def t5_of(config: Mapping[str, Any], file: Path) -> T5Text:
 
 
 def load_t5(folder: Path) -> Component[T5Text]:
-    """The encoder in ``folder`` (config.json and weights, also in several files), float32."""
+    """The encoder in ``folder`` (config.json and weights, also in several files); it computes in
+    float32, whatever they are stored in."""
     file = folder / "config.json"
     network = t5_of(read_config(file), file)
-    return weights.load(_without_copy(open_file(weights_in(folder, TRANSFORMERS))), network)
+    opened = _without_copy(open_file(weights_in(folder, TRANSFORMERS)))
+    return weights.load(opened, network, keep=True)
 
 
 def _without_copy(opened: Opened) -> Opened:
