@@ -36,7 +36,7 @@ REBUILD := yes
 endif
 endif
 
-.PHONY: help install quick run text-to-image test test-all test-newest tpu vocabulary lint format docs bench lock clean dist release-check
+.PHONY: help install quick run text-to-image abc-small test test-all test-newest tpu vocabulary lint format docs bench lock clean dist release-check
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -56,6 +56,10 @@ text-to-image: vocabulary ## draw portraits, train a small Stable Diffusion on t
 	$(BIN)/ctrak data avatars --out data/avatars
 	$(BIN)/ctrak run configs/text_to_image.yaml --out runs/text-to-image $(ARGS)
 	@echo 'Report: runs/text-to-image/report/index.html'
+
+abc-small: $(STAMP) ## customise that model to 36 concepts and see which method finds their pictures
+	@test -f runs/text-to-image/model/model.json || $(MAKE) text-to-image
+	$(BIN)/python -m benchmarks.abc_small --run runs/text-to-image --out runs/abc-small $(ARGS)
 
 test: $(STAMP) ## run the tests but the long ones (WORKERS=2, ARGS="tests/store -x")
 	$(BIN)/$(TEST) -m 'not slow' $(ARGS)

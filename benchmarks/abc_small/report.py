@@ -1,0 +1,202 @@
+"""The tables of the benchmark."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.abc_small.measures import (
+    FORMS,
+    MEASURES,
+    PUBLISHED,
+    Customisation,
+    Found,
+    best_damping,
+    by_damping,
+    cell,
+    interval,
+    reference,
+    table,
+)
+from ctrak_jax.config import Config
+from ctrak_jax.methods import ABLATION
+from ctrak_jax.terminal.abc import PUBLISHED_RECALL_AT_10
+
+NAMES = {
+    "concept-trak": "Concept-TRAK (D)",
+    "ablation-c": "C",
+    "ablation-b": "B",
+    "ablation-a": "A",
+    "ablation-base": "base = TRAK",
+    "d-trak": "D-TRAK",
+    "das": "DAS",
+    "unlearning": "unlearning",
+    "similarity-latents": "*similarity of latents*",
+    "labels": "*labels*",
+    "random": "*random*",
+}
+"""Rows of the tables, in order."""
+RIVALS = ("ablation-base", "d-trak", "das")
+
+
+class Collected(NamedTuple):
+    """The reported customisations, by form of the candidates and by method.
+
+    Attributes:
+        found: the measures.
+        dampings: chosen on the customisations that are not reported.
+        curve: Recall@10 as published at every damping, of the reported customisations.
+    """
+
+    found: dict[tuple[str, str], Found]
+    dampings: dict[tuple[str, str], float]
+    curve: dict[str, dict[float, float]]
+
+
+def collected(config: Config, run: Path, unlearned: Found, tuning: set[str]) -> Collected:
+    """Everything that a run found."""
+
+    def reported(found: Found) -> Found:
+        return found.where([one.name not in tuning for one in found.customisations])
+
+    result = Collected({}, {}, {})
+    for form in FORMS:
+        for method in config.methods:
+            every = by_damping(run, form, method)
+            chosen = best_damping(
+                {
+                    r: one.where([c.name in tuning for c in one.customisations])
+                    for r, one in every.items()
+                }
+            )
+            result.dampings[form, method] = chosen
+            result.found[form, method] = reported(every[chosen])
+            if form == PUBLISHED:
+                result.curve[method] = {
+                    r: float(reported(one).of("recall@10").mean()) for r, one in every.items()
+                }
+        for name in config.references:
+            result.found[form, name] = reported(reference(run, form, name))
+    result.found[PUBLISHED, "unlearning"] = reported(unlearned)
+    return result
+
+
+def written(found: Collected) -> str:
+    """All tables."""
+    return "\n".join(
+        [
+            *(main_table(found), ladder(found), differences(found), forms_table(found)),
+            groups_table(found, "kind", lambda one: one.kind),
+            groups_table(found, "exemplars", lambda one: f"{one.exemplars}"),
+            dampings_table(found),
+        ]
+    )
+
+
+def main_table(found: Collected) -> str:
+    """Measures as published."""
+    rows = [
+        [NAMES[method], *(cell(interval(one.of(name))) for name in MEASURES)]
+        for method, one in _rows(found, PUBLISHED)
+    ]
+    return table(["as published", *MEASURES], rows)
+
+
+def ladder(found: Collected) -> str:
+    """The ablation as the paper prints it."""
+    rows = [
+        [
+            NAMES[method],
+            cell(interval(found.found[PUBLISHED, method].of("recall@10"))),
+            f"{PUBLISHED_RECALL_AT_10[method]:.3f}",
+        ]
+        for method in ABLATION
+    ]
+    return table(["step", "Recall@10", "published on AbC"], rows)
+
+
+def differences(found: Collected) -> str:
+    """Concept-TRAK less the others, paired by customisation."""
+    ours = found.found[PUBLISHED, "concept-trak"].of("recall@10")
+    rows = [
+        [f"D - {NAMES[name]}", cell(interval(ours - found.found[PUBLISHED, name].of("recall@10")))]
+        for name in dict.fromkeys(["ablation-c", "ablation-b", "ablation-a", *RIVALS])
+    ]
+    lower = found.found[PUBLISHED, "ablation-c"].of("recall@10")
+    base = found.found[PUBLISHED, "ablation-base"].of("recall@10")
+    return table(
+        ["difference of Recall@10", "mean"], [*rows, ["C - base", cell(interval(lower - base))]]
+    )
+
+
+def forms_table(found: Collected) -> str:
+    """Recall@10 by form of the candidates."""
+    rows = [
+        [
+            NAMES[method],
+            *(
+                cell(interval(found.found[form, method].of("recall@10")))
+                if (form, method) in found.found
+                else ""
+                for form in FORMS
+            ),
+        ]
+        for method, _ in _rows(found, PUBLISHED)
+    ]
+    return table(["Recall@10", *FORMS], rows)
+
+
+def groups_table(found: Collected, title: str, group: Callable[[Customisation], str]) -> str:
+    """Recall@10 as published by groups of customisations."""
+    any_found = found.found[PUBLISHED, "concept-trak"].customisations
+    values = list(dict.fromkeys(map(group, any_found)))
+    rows = [
+        [
+            NAMES[method],
+            *(
+                cell(
+                    interval(one.where([group(c) == v for c in one.customisations]).of("recall@10"))
+                )
+                for v in values
+            ),
+        ]
+        for method, one in _rows(found, PUBLISHED)
+    ]
+    return table([f"Recall@10 by {title}", *values], rows)
+
+
+def dampings_table(found: Collected) -> str:
+    """The dampings chosen, and what others would have given."""
+    grid = list(next(iter(found.curve.values())))
+    rows = [
+        [
+            NAMES[method],
+            *(f"{found.dampings[form, method]:g}" for form in FORMS),
+            *(f"{value:.2f}" for value in curve.values()),
+        ]
+        for method, curve in found.curve.items()
+    ]
+    return table(["damping r", *FORMS, *(f"r = {r:g}" for r in grid)], rows)
+
+
+def document(found: Collected) -> dict[str, Any]:
+    """Every number by form, method and customisation."""
+    return {
+        form: {
+            method: {
+                "damping": found.dampings.get((form, method)),
+                **{
+                    c.name: dict(zip(MEASURES, values.tolist(), strict=True))
+                    for c, values in zip(one.customisations, one.values, strict=True)
+                },
+            }
+            for (other, method), one in found.found.items()
+            if other == form
+        }
+        for form in FORMS
+    }
+
+
+def _rows(found: Collected, form: str) -> Iterator[tuple[str, Found]]:
+    for method in NAMES:
+        if (form, method) in found.found:
+            yield method, found.found[form, method]

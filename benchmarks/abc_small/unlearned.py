@@ -1,0 +1,98 @@
+"""Unlearning on AbC: one ascent per question, then the loss of every candidate (equation (6.3)).
+
+One question per customisation, the first, over ``candidates`` portraits and its exemplars, each
+under its own prompt; no mirrored copies.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from benchmarks.abc_small.measures import Found, measured, tasks_of
+from ctrak_jax.abc.inputs import AbcInputs
+from ctrak_jax.abc.prepared import prepare
+from ctrak_jax.attribution import Weights
+from ctrak_jax.attribution.unlearning import (
+    NoisedBatch,
+    denoising_gradient,
+    denoising_losses,
+    floored,
+    squared_gradients,
+    unlearned,
+)
+from ctrak_jax.config import Config
+from ctrak_jax.log import meter
+from ctrak_jax.typing import Array
+
+BATCH = 256
+QUESTIONS_APART = 2**29
+"""Keeps a question's noise from being that of a candidate."""
+
+
+def unlearning(config: Config, run: Path, file: Path, candidates: int) -> Found:
+    """The measures of unlearning; scores are kept in ``file``."""
+    bench = prepare(config, run)
+    tasks = tasks_of(run)
+    first = [tasks.index(task) for task in dict.fromkeys(tasks)]
+    rows = bench.exemplars.of
+    scores = np.load(file) if file.exists() else _scores(config, run, candidates)
+    if not file.exists():
+        np.save(file, scores)
+    own = [scores[place, candidates + np.array(rows[n])] for place, n in enumerate(first)]
+    return measured([tasks[n] for n in first], own, scores[:, :candidates])
+
+
+def _scores(config: Config, run: Path, candidates: int) -> np.ndarray:
+    """s [question, portrait, then exemplar]."""
+    bench, tasks = prepare(config, run), tasks_of(run)
+    recipe, (network, params, _) = bench.recipe, bench.placed()
+    laion, exemplars = bench.laion(), bench.exemplar_candidates()
+    index = np.concatenate([laion.rows[:candidates], exemplars.rows]).astype(np.int32)
+
+    def inputs(kind: str) -> np.ndarray:
+        def of(inputs: AbcInputs, count: int) -> np.ndarray:
+            parts = range(0, count, BATCH)
+            return np.concatenate(
+                [getattr(inputs, kind)(np.arange(n, min(n + BATCH, count))) for n in parts]
+            )
+
+        return np.concatenate(
+            [of(laion.inputs, candidates), of(exemplars.inputs, len(exemplars.rows))]
+        )
+
+    batch = NoisedBatch(inputs("samples"), inputs("conditions"), index)
+
+    @jax.jit
+    def loss(weights: Weights, batch: NoisedBatch) -> Array:
+        eps_fn = network.given(weights.others).eps_fn
+        return denoising_losses(recipe, eps_fn, weights.chosen, batch)
+
+    def part(n: int, size: int) -> NoisedBatch:
+        taken = np.minimum(np.arange(n, n + size), len(index) - 1)
+        return NoisedBatch(*(leaf[taken] for leaf in batch))
+
+    def losses(weights: Weights) -> np.ndarray:
+        parts = [loss(weights, part(n, BATCH)) for n in range(0, len(index), BATCH)]
+        return np.concatenate([np.asarray(p) for p in parts])[: len(index)]
+
+    squares, total = jax.jit(partial(squared_gradients, recipe, network)), None
+    wanted = min(config.unlearning.fisher_samples, candidates)
+    for n in range(0, wanted, 32):
+        found = squares(params, part(n, 32))
+        total = found if total is None else jax.tree.map(jax.numpy.add, total, found)
+    diagonal, before = floored(total, wanted, params.size), losses(params)
+    gradient = jax.jit(partial(denoising_gradient, recipe, network))
+    first = [tasks.index(task) for task in dict.fromkeys(tasks)]
+    latents = bench.encoder.latents([bench.abc.tasks[n].image for n in first])
+    scores = []
+    with meter("unlearning", len(first)) as bar:
+        for place, n in enumerate(first):
+            cond = bench.encoder.embedding(bench.asked[n].prompt)
+            item = NoisedBatch(latents[place], cond, np.int32(QUESTIONS_APART + n))
+            rate = config.unlearning.learning_rate / len(index)
+            moved = unlearned(params, gradient(params, item), diagonal, rate)
+            scores.append(losses(moved) - before)
+            bar.advance(1)
+    return np.stack(scores)
