@@ -32,6 +32,11 @@ class GradientSpec(NamedTuple):
     condition: Told = "own"
 
     @property
+    def by_reward(self) -> bool:
+        """Is the concept asked about by a reward other than the slider?"""
+        return self.loss == "reward"
+
+    @property
     def knows_concept(self) -> bool:
         """Is the gradient another one for every concept of an image? It has a target shift then."""
         return self.loss in ("slider", "reward")

@@ -51,7 +51,8 @@ def prepare(config: Config, out: Path, *, asking: bool = False) -> list[Context]
     that of an earlier one stays until a stage has gone through under this one (:func:`run`).
 
     Args:
-        asking: a reward is looked at, too, unless the run fits it.
+        asking: a reward is looked at, too; one that the run fits is looked at afterwards
+            (:func:`run`), and so is the config written.
 
     Raises:
         UsageError: the data or the devices cannot be as configured, or there are fewer images than
@@ -76,9 +77,15 @@ def prepare(config: Config, out: Path, *, asking: bool = False) -> list[Context]
     if hosts.is_first():
         _list_skipped(out, contexts[0].training_set)
         _warn_of_words(contexts[0].training_set)
+    if not (asking and is_fitted(config)):
+        _keep_config(config, out)
+    return contexts
+
+
+def _keep_config(config: Config, out: Path) -> None:
+    """Write the resolved config of a new run."""
     if hosts.is_first() and not (out / "config.yaml").exists():
         write_atomically(out / "config.yaml", dump(config))
-    return contexts
 
 
 def _count(ctx: Context) -> None:
@@ -250,6 +257,7 @@ def run(
         if "query" in stages and is_fitted(config):
             fit_for_run(contexts)
             check_for_run(contexts[0])
+            _keep_config(config, out)
         for name in stages:
             if log.records():  # something was done
                 log.deadline.check()

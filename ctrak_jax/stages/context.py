@@ -162,7 +162,7 @@ class Context:
     def answered(self, method: str, asked: Sequence[Question]) -> np.ndarray:
         """Which questions a method that works by gradients answers: bool [question]."""
         query = METHODS[method].query
-        if query is None or query.loss != "reward" or self.reward is None:
+        if query is None or not query.by_reward or self.reward is None:
             return np.ones(len(asked), bool)
         return np.array([concept_of(question) in self.reward.targets for question in asked])
 
@@ -211,7 +211,7 @@ class Context:
     def query_key(self, spec: GradientSpec, variant: Variant) -> dict[str, Any]:
         """What the features of questions depend on."""
         asked: dict[str, Any] = {"questions": questions.fingerprint(self.folder.queries)}
-        if spec.loss == "reward":
+        if spec.by_reward:
             asked["reward"] = rewards.key(self.config, self.folder.root)
         return self._key(asked, spec, variant, query=True)
 

@@ -324,7 +324,7 @@ def _dispatcher(
     network, params, placing = ctx.placed(ctx.load(), variant)
     weights, null = devices.put(params, ctx.mesh, placing), ctx.inputs.null
     specs = sorted(set(wanted.values()))
-    reward = ctx.reward if any(spec.loss == "reward" for spec in specs) else None
+    reward = ctx.reward if any(spec.by_reward for spec in specs) else None
     judge = devices.put_replicated(params_of(reward), ctx.mesh)
 
     @cache

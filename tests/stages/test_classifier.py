@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from ctrak_jax import config as cfg
+from ctrak_jax import pipeline
 from ctrak_jax.data import build
 from ctrak_jax.devices import local_mesh
+from ctrak_jax.errors import UsageError
 from ctrak_jax.rewards.classifier import file
 from ctrak_jax.rewards.classifier.fitting import FitSettings
 from ctrak_jax.run.folder import RunFolder
@@ -76,3 +78,15 @@ def test_it_is_fitted_again_where_it_has_to_be(contexts, tmp_path, harm):
 def test_no_other_reward_fits_one(contexts, tmp_path, asked):
     classifier.fit_for_run(contexts(asked))
     assert not (tmp_path / "5").exists()
+
+
+def test_a_refusal_of_what_was_fitted_keeps_the_fit_and_no_config(contexts, tmp_path, monkeypatch):
+    def refused(_: Context) -> None:
+        assert (tmp_path / "run" / WHERE).exists()
+        raise UsageError("the gradient is 0")
+
+    monkeypatch.setattr(pipeline, "check_for_run", refused)
+    with pytest.raises(UsageError, match="gradient is 0"):
+        pipeline.run(contexts()[0].config, tmp_path / "run")
+    assert (tmp_path / "run" / WHERE).exists()
+    assert not (tmp_path / "run" / "config.yaml").exists()

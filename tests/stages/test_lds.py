@@ -100,12 +100,14 @@ def plant(ctx: Context) -> None:
         method: np.stack([truth(index, row, which) for row in rows])
         for method, which in (("concept-trak", 1), ("d-trak", 0), ("unlearning", 2))
     }
+    if "reward" in ctx.config.methods:
+        planted["reward"] = planted["concept-trak"]
     planted["unlearning"][[q.scope == "global" for q in QUESTIONS]] = np.nan
     plant_scores(ctx, planted)
     for variant in unnamed(ctx.config):  # nothing named: only D-TRAK's scores tell anything
         rows = ctx.question_rows(variant)
         blind = np.random.default_rng(7).normal(size=(len(rows), RANKED))
-        scores = dict.fromkeys(CONFIG.methods, blind) | {"d-trak": planted["d-trak"][rows]}
+        scores = dict.fromkeys(ctx.config.methods, blind) | {"d-trak": planted["d-trak"][rows]}
         plant_scores(ctx, scores, variant)
 
 
@@ -227,6 +229,23 @@ def test_every_method_and_reference_has_its_rows(ctx, trainings):
     assert counts[("global", "ood")] == 1
     assert {row.subsets for row in table.summary} == {MODELS}
     assert not [row for row in table.rows if "-v0" in row.query]
+
+
+def test_a_reward_does_not_predict_the_slider_s_concept(tmp_path, trainings):
+    """Though its scores are the truth of it here."""
+    file = tmp_path / "mine.py"
+    file.write_text("def light(image):\n    return image.mean()\n")
+    asked = CONFIG.query.model_dump() | {"reward": f"python:{file}:light"}
+    config = cfg.Config.model_validate(CONFIG.model_dump() | {"query": asked})
+    (own,) = pipeline.prepare(config, tmp_path / "out")
+    plant(own)
+    table = run(own)
+    assert table is not None
+    assert {row.output for row in table.summary if row.method == "reward"} == {"loss"}
+    assert {row.output for row in table.differences if row.rival == "reward"} == {"loss"}
+    assert {row.output for row in table.summary if row.method == "unlearning"} == {
+        *("loss", "concept")
+    }
 
 
 def test_differences_are_those_of_the_means(ctx, trainings):

@@ -87,7 +87,7 @@ class Answering(NamedTuple):
     @property
     def by_reward(self) -> bool:
         """Is the question asked with a reward other than the slider?"""
-        return self.spec is not None and self.spec.loss == "reward"
+        return self.spec is not None and self.spec.by_reward
 
     @property
     def about(self) -> dict[str, Any]:

@@ -103,6 +103,8 @@ def run(out: Path, contexts: Sequence[Context], part: CommandPart = WHOLE) -> Ld
             "lds: unnamed.candidates=%s are not all candidates, so only the named scores predict",
             config.unnamed.candidates,
         )
+    if "reward" in config.methods:
+        logger.warning("lds: the output concept is the slider's, so method reward has no row there")
     with stage(out, "lds", contexts[0].mesh.size) as record:
         program = train.make_trainer(train.training_of(contexts[0]))
         ours = hosts.share(todo)

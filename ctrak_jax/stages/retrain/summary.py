@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctrak_jax.attribution import lds
+from ctrak_jax.methods import METHODS
 from ctrak_jax.report.labels import MAIN as OURS
 from ctrak_jax.run.questions import Question
 from ctrak_jax.run.retraining import (
@@ -47,6 +48,13 @@ class ScoreSource(NamedTuple):
     method: str
     condition: str
     scores: np.ndarray
+
+
+def is_predicted(method: str, output: str) -> bool:
+    """Are a method's questions about an output? ``concept`` is the slider's loss, equation (10.2),
+    which another reward does not ask about."""
+    spec = METHODS[method].query if method in METHODS else None
+    return output != "concept" or spec is None or not spec.by_reward
 
 
 def score_sources(ctx: Context) -> Iterator[ScoreSource]:
@@ -140,6 +148,8 @@ def collect(
         ours: dict[str, lds.Correlations] = {}
         # Ours come first: the others are compared with them.
         for method, condition in sorted(pooled.predicted, key=lambda name: name[0] != OURS):
+            if not is_predicted(method, output):
+                continue
             reached = lds.correlations(pooled.predicted[method, condition], measured, replicates)
             about = {"condition": condition, "output": output}
             rows += _rows(pooled, reached, {"method": method, **about})
