@@ -39,7 +39,7 @@ PORTRAITS = 3_400
 """Candidates and, beyond them, those that decoys are drawn from."""
 UNLEARNED_OVER = 1_000
 """Portraits that unlearning ranks."""
-SHOWN = ("concept-trak", "d-trak", "das")
+SHOWN = ("concept-trak", "d-trak", "ablation-a")
 
 
 def write_portraits(run: Path, out: Path) -> None:
@@ -47,7 +47,8 @@ def write_portraits(run: Path, out: Path) -> None:
     if (out / "images.npy").exists():
         return
     data = build(settings.load(run / "config.yaml").data)
-    rows = np.random.default_rng(0).permutation(data.train_index)[:PORTRAITS]
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(np.sort(rng.permutation(data.train_index)[:PORTRAITS]))
     attributes = {
         name: tuple(values[row] for row in rows) for name, values in data.raw.attributes.items()
     }
@@ -95,7 +96,7 @@ def main() -> None:
     tuning = {concept.name for concept in concepts() if is_tuning(concept)}
     unlearned = unlearning(config, out / "run", out / "unlearning.npy", UNLEARNED_OVER)
     found = report.collected(config, out / "run", unlearned, tuning)
-    data = frontier.part_of(out / "abc", out / "tuning", tuning)
+    data = frontier.part_of(out / "abc", out / "tuning-tasks", tuning)
     points = frontier.measured_points(config, data, out / "frontier")
     cost = {point: frontier.gigaflops(config, out / "run", point) for point in points}
     frontier.draw(points, cost, out / "frontier.png")

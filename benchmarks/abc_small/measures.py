@@ -24,7 +24,9 @@ FORMS = {
     "decoys-without-token": "controls/decoys-without-token",
 }
 """Forms of the candidates, and where a run keeps their scores."""
-MEASURES = (*(f"recall@{k}" for k in DEPTHS), "mAP")
+MEASURES = (*(f"recall@{k}" for k in DEPTHS), "mAP", "above decoys")
+"""The last is the share of pairs of an exemplar and a decoy of its prompt in which the exemplar has
+the higher score: chance is a half. Without decoys it is NaN."""
 KINDS = {"test_artchive": "style", "test_observed_imagenet": "object"}
 
 
@@ -75,13 +77,25 @@ def measured(
     for task, own, rows in zip(tasks, exemplars, others, strict=True):
         places = places_by_score(own[: task.exemplars], [own[task.exemplars :], rows])
         found = retrieval(places, DEPTHS)
-        values = [*(found.recall[k] for k in DEPTHS), found.average_precision]
+        pairs = np.subtract.outer(own[: task.exemplars], own[task.exemplars :])
+        above = float((np.sign(pairs) + 1).mean() / 2) if pairs.size else np.nan
+        values = [*(found.recall[k] for k in DEPTHS), found.average_precision, above]
         by_name.setdefault(task, []).append(values)
     return Found(tuple(by_name), np.array([np.mean(values, 0) for values in by_name.values()]))
 
 
-def by_damping(run: Path, form: str, method: str) -> dict[float, Found]:
-    """A method's measures at every damping of a run."""
+class Scores(NamedTuple):
+    """A method's scores: dampings, those of the portraits [damping, task, row], and of every task's
+    exemplars, then decoys [damping, row]."""
+
+    tasks: list[Customisation]
+    dampings: list[float]
+    others: np.ndarray
+    own: list[np.ndarray]
+
+
+def scores_of(run: Path, form: str, method: str) -> Scores:
+    """From a run's folder."""
     tasks, place = tasks_of(run), run / FORMS[form]
     settings = json.loads((place / "abc.json").read_text())["settings"]
     dampings = sorted({settings["damping"], *settings["oracle_dampings"]})
@@ -89,10 +103,38 @@ def by_damping(run: Path, form: str, method: str) -> dict[float, Found]:
     own = np.load(place / "scores" / f"{method}-exemplars.npy")
     decoys = (own.shape[1] - sum(task.exemplars for task in tasks)) // len(tasks)
     ends = np.cumsum([task.exemplars + decoys for task in tasks])[:-1]
+    return Scores(tasks, dampings, others, np.split(own, ends, axis=1))
+
+
+def by_damping(run: Path, form: str, method: str) -> dict[float, Found]:
+    """A method's measures at every damping of a run."""
+    tasks, dampings, others, own = scores_of(run, form, method)
     return {
-        damping: measured(tasks, np.split(own[place], ends), others[place])
+        damping: measured(tasks, [scores[place] for scores in own], others[place])
         for place, damping in enumerate(dampings)
     }
+
+
+class Ends(NamedTuple):
+    """Where exemplars stand among the portraits: the shares of them above 99% and below 99%, and
+    the median of their distance from the portraits' mean in standard deviations."""
+
+    top: float
+    bottom: float
+    distance: float
+
+
+def ends_of(run: Path, form: str, method: str, damping: float, left_out: set[str]) -> Ends:
+    """Of all customisations but some."""
+    tasks, dampings, others, own = scores_of(run, form, method)
+    place, share, distance = dampings.index(damping), [], []
+    for task, rows, scores in zip(tasks, others[place], own, strict=True):
+        if task.name not in left_out:
+            mine = scores[place, : task.exemplars]
+            share += [float((rows < one).mean()) for one in mine]
+            distance += ((mine - rows.mean()) / rows.std()).tolist()
+    above = np.array(share)
+    return Ends(float((above > 0.99).mean()), float((above < 0.01).mean()), np.median(distance))
 
 
 def reference(run: Path, form: str, method: str) -> Found:
@@ -101,7 +143,7 @@ def reference(run: Path, form: str, method: str) -> Found:
     by_name: dict[Customisation, list[list[float]]] = {}
     for task, row in zip(tasks_of(run), (r for r in rows if r["method"] == method), strict=True):
         recalls = [row["recall"][str(k)] for k in DEPTHS]
-        by_name.setdefault(task, []).append([*recalls, row["average_precision"]])
+        by_name.setdefault(task, []).append([*recalls, row["average_precision"], np.nan])
     return Found(tuple(by_name), np.array([np.mean(values, 0) for values in by_name.values()]))
 
 

@@ -4,15 +4,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from benchmarks.abc_small.measures import (
     FORMS,
     MEASURES,
     PUBLISHED,
     Customisation,
+    Ends,
     Found,
     best_damping,
     by_damping,
     cell,
+    ends_of,
     interval,
     reference,
     table,
@@ -45,11 +49,13 @@ class Collected(NamedTuple):
         found: the measures.
         dampings: chosen on the customisations that are not reported.
         curve: Recall@10 as published at every damping, of the reported customisations.
+        ends: where their exemplars stand.
     """
 
     found: dict[tuple[str, str], Found]
     dampings: dict[tuple[str, str], float]
     curve: dict[str, dict[float, float]]
+    ends: dict[tuple[str, str], Ends]
 
 
 def collected(config: Config, run: Path, unlearned: Found, tuning: set[str]) -> Collected:
@@ -58,7 +64,7 @@ def collected(config: Config, run: Path, unlearned: Found, tuning: set[str]) -> 
     def reported(found: Found) -> Found:
         return found.where([one.name not in tuning for one in found.customisations])
 
-    result = Collected({}, {}, {})
+    result = Collected({}, {}, {}, {})
     for form in FORMS:
         for method in config.methods:
             every = by_damping(run, form, method)
@@ -70,6 +76,7 @@ def collected(config: Config, run: Path, unlearned: Found, tuning: set[str]) -> 
             )
             result.dampings[form, method] = chosen
             result.found[form, method] = reported(every[chosen])
+            result.ends[form, method] = ends_of(run, form, method, chosen, tuning)
             if form == PUBLISHED:
                 result.curve[method] = {
                     r: float(reported(one).of("recall@10").mean()) for r, one in every.items()
@@ -87,7 +94,7 @@ def written(found: Collected) -> str:
             *(main_table(found), ladder(found), differences(found), forms_table(found)),
             groups_table(found, "kind", lambda one: one.kind),
             groups_table(found, "exemplars", lambda one: f"{one.exemplars}"),
-            dampings_table(found),
+            *(ends_table(found), dampings_table(found)),
         ]
     )
 
@@ -95,10 +102,10 @@ def written(found: Collected) -> str:
 def main_table(found: Collected) -> str:
     """Measures as published."""
     rows = [
-        [NAMES[method], *(cell(interval(one.of(name))) for name in MEASURES)]
+        [NAMES[method], *(cell(interval(one.of(name))) for name in MEASURES[:-1])]
         for method, one in _rows(found, PUBLISHED)
     ]
-    return table(["as published", *MEASURES], rows)
+    return table(["as published", *MEASURES[:-1]], rows)
 
 
 def ladder(found: Collected) -> str:
@@ -129,20 +136,21 @@ def differences(found: Collected) -> str:
 
 
 def forms_table(found: Collected) -> str:
-    """Recall@10 by form of the candidates."""
+    """Recall@10 by form of the candidates, and how often an exemplar is above a decoy."""
+    decoys = [form for form in FORMS if form.startswith("decoys")]
+    columns = [*((form, "recall@10") for form in FORMS), *((f, MEASURES[-1]) for f in decoys)]
+
+    def of(form: str, method: str, name: str) -> str:
+        one = found.found.get((form, method))
+        values = np.array([np.nan]) if one is None else one.of(name)
+        return "" if np.isnan(values).any() else cell(interval(values))
+
     rows = [
-        [
-            NAMES[method],
-            *(
-                cell(interval(found.found[form, method].of("recall@10")))
-                if (form, method) in found.found
-                else ""
-                for form in FORMS
-            ),
-        ]
+        [NAMES[method], *(of(form, method, name) for form, name in columns)]
         for method, _ in _rows(found, PUBLISHED)
     ]
-    return table(["Recall@10", *FORMS], rows)
+    header = [form if name == "recall@10" else f"{form}: {name}" for form, name in columns]
+    return table(["Recall@10", *header], rows)
 
 
 def groups_table(found: Collected, title: str, group: Callable[[Customisation], str]) -> str:
@@ -162,6 +170,19 @@ def groups_table(found: Collected, title: str, group: Callable[[Customisation], 
         for method, one in _rows(found, PUBLISHED)
     ]
     return table([f"Recall@10 by {title}", *values], rows)
+
+
+def ends_table(found: Collected) -> str:
+    """Where exemplars stand among the portraits, as published and by the picture alone."""
+    forms = (PUBLISHED, "decoys-without-token")
+    header = [f"{form}: {what}" for form in forms for what in ("top 1%", "bottom 1%", "distance")]
+    rows = []
+    for method in NAMES:
+        if (PUBLISHED, method) in found.ends:
+            ends = [found.ends[form, method] for form in forms]
+            cells = [f"{e.top:.0%}|{e.bottom:.0%}|{e.distance:.1f}".split("|") for e in ends]
+            rows.append([NAMES[method], *(value for each in cells for value in each)])
+    return table(["exemplars", *header], rows)
 
 
 def dampings_table(found: Collected) -> str:

@@ -21,7 +21,7 @@ def write_sheet(
     Args:
         dampings: of every method that is shown.
     """
-    columns = ["exemplars", "generated", *dampings]
+    columns = ["exemplars", "image", *dampings]
     widths = [4 * SIDE, SIDE, *[SHOWN * SIDE] * len(dampings)]
     starts = np.cumsum([0, *[width + GAP for width in widths]])
     sheet = Image.new("RGB", (int(starts[-1]) - GAP, TITLE + len(tasks) * (SIDE + 2)), "white")
