@@ -183,14 +183,16 @@ def padded(rows: np.ndarray, multiple: int) -> np.ndarray:
     return np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % multiple, axis=0)])
 
 
-def in_batches(fn: Callable[[np.ndarray], Any], count: int, size: int) -> np.ndarray:
-    """``fn(rows)`` of all rows, end to end; always given ``size`` of them, it is compiled once."""
+def in_batches(fn: Callable[[np.ndarray], Any], count: int, size: int) -> Any:
+    """The arrays of ``fn(rows)`` of all rows, end to end; always given ``size`` of them, it is
+    compiled once."""
     parts = []
     for first in range(0, count, size):
         rows = np.arange(first, min(first + size, count))
-        parts.append(np.asarray(fn(padded(rows, size)))[: len(rows)])
+        found = jax.tree.map(np.asarray, fn(padded(rows, size)))
         meeting.progress()
-    return np.concatenate(parts)
+        parts.append(found)
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
 
 
 def memory(mesh: Mesh) -> int:

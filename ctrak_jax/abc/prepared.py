@@ -252,7 +252,7 @@ def prepare(config: Config, out: Path, *, allow_missing_token: bool = False) -> 
     height, width, channels = architecture.sample
     if config.query.path == "resample":
         require_noise(architecture.sample, "use query.path: inversion")
-    token, embedding = architecture.condition
+    token, embedding = architecture.condition.shape
     abc = read_abc(
         path,
         customised=config.data.customised,

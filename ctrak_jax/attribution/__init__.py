@@ -3,6 +3,7 @@
 The mathematics is in docs/explanation/method.md.
 """
 
+from ctrak_jax.attribution.conditions import by_name, stacked, zeros_like
 from ctrak_jax.attribution.explanation import Parts, influence_map, query_parts, train_parts
 from ctrak_jax.attribution.gradients import denoising_errors
 from ctrak_jax.attribution.network import Differentiable, Network, Weights, differentiable
@@ -25,6 +26,7 @@ __all__ = [
     "TrainBatch",
     "TrainFeatures",
     "Weights",
+    "by_name",
     "denoising_errors",
     "differentiable",
     "guidance_of",
@@ -33,6 +35,8 @@ __all__ = [
     "mixtures",
     "query_features",
     "query_parts",
+    "stacked",
     "train_features",
     "train_parts",
+    "zeros_like",
 ]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from ctrak_jax.attribution.conditions import stacked
 from ctrak_jax.attribution.gradients import Term, gradients_of, loss_of, project_together
 from ctrak_jax.attribution.network import Network, Predictions, Weights
 from ctrak_jax.attribution.recipe import QueryRecipe, guidance_of
@@ -60,14 +61,15 @@ ONE_TIMESTEP = 2**16
 """The random stream of a member's timestep, apart from those of its path."""
 
 
-def mixtures(groups: Sequence[Sequence[Array]]) -> Mixture:
-    """The alternatives of every concept of every image, each counting alike, as one array: where
+def mixtures(groups: Sequence[Sequence[Cond]]) -> Mixture:
+    """The alternatives of every concept of every image, each counting alike, side by side: where
     there are fewer than the most, the first comes again with no weight.
 
     Args:
-        groups: [image, concept] of [alternative, ...].
+        groups: [image, concept] of conditions, whose arrays are [alternative, ...].
     """
-    most = max(len(found) for group in groups for found in group)
+    counts = [[len(jax.tree.leaves(found)[0]) for found in group] for group in groups]
+    most = max(map(max, counts))
 
     def filled(found: Array) -> np.ndarray:
         return np.concatenate([found, np.repeat(found[:1], most - len(found), axis=0)])
@@ -76,8 +78,8 @@ def mixtures(groups: Sequence[Sequence[Array]]) -> Mixture:
         return np.where(np.arange(most) < count, np.float32(1.0 / count), np.float32(0.0))
 
     return Mixture(
-        np.array([[filled(found) for found in group] for group in groups]),
-        np.array([[weights(len(found)) for found in group] for group in groups]),
+        stacked([stacked([jax.tree.map(filled, found) for found in group]) for group in groups]),
+        np.array([[weights(count) for count in group] for group in counts]),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ctrak_jax.rewards import ConceptReward
-from ctrak_jax.typing import Array
+from ctrak_jax.typing import Array, Cond
 
 
 class NegativeRule(NamedTuple):
@@ -37,7 +37,7 @@ class SampleInputs(ABC):
 
     @property
     @abstractmethod
-    def null(self) -> np.ndarray: ...
+    def null(self) -> Cond: ...
 
     @property
     def flipped(self) -> bool:
@@ -52,8 +52,8 @@ class SampleInputs(ABC):
         """Training samples or their mirrored copies, float32 [row, ...]."""
 
     @abstractmethod
-    def conditions(self, rows: np.ndarray) -> np.ndarray:
-        """Conditions of training samples, float32 [row, ...]."""
+    def conditions(self, rows: np.ndarray) -> Cond:
+        """Conditions of training samples: arrays [row, ...]."""
 
     @abstractmethod
     def named(self, rows: np.ndarray) -> np.ndarray:
@@ -61,9 +61,10 @@ class SampleInputs(ABC):
         float32 [row, condition]; zeros where none is named."""
 
     @abstractmethod
-    def negatives(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """What the inversions of ``rows`` are guided against, [row, negative, ...], for samples
-        that bear the conditions of ``labels`` (int [n], a row for every training sample)."""
+    def negatives(self, rows: np.ndarray, labels: np.ndarray) -> Cond:
+        """What the inversions of ``rows`` are guided against, arrays [row, negative, ...], for
+        samples that bear the conditions of ``labels`` (int [n], a row for every training
+        sample)."""
 
 
 class Inputs(SampleInputs):
@@ -90,5 +91,5 @@ class Inputs(SampleInputs):
         """The same without the words for one of them."""
 
     @abstractmethod
-    def condition(self, values: Mapping[str, str], prompt: str) -> np.ndarray:
+    def condition(self, values: Mapping[str, str], prompt: str) -> Cond:
         """The condition of these values, or of this prompt."""

@@ -1,6 +1,7 @@
 """The training samples of an experiment, batch by batch."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,24 +9,24 @@ import numpy as np
 from ctrak_jax.attribution import TrainBatch
 from ctrak_jax.data import Dataset, other_indices
 from ctrak_jax.inputs.base import SampleInputs
+from ctrak_jax.typing import Cond
 
 RELABELLED_BY = 2
 """The random stream of the samples that the wrong-label control featurizes under another
 condition."""
 
 
-def described(
-    count: int, sample: tuple[int, ...], condition: tuple[int, ...], negatives: int
-) -> TrainBatch:
+def described(count: int, sample: tuple[int, ...], condition: Cond, negatives: int) -> TrainBatch:
     """The shapes and dtypes of a batch of ``count`` training samples: ``sample`` and ``condition``
     are those of one, which has so many ``negatives``."""
 
-    def array(*shape: int, dtype: type = np.float32) -> jax.ShapeDtypeStruct:
+    def array(*shape: int, dtype: Any = np.float32) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((count, *shape), dtype)
 
-    return TrainBatch(
-        array(*sample), array(*condition), array(dtype=np.int64), array(negatives, *condition)
-    )
+    def conditions(*shape: int) -> Cond:
+        return jax.tree.map(lambda leaf: array(*shape, *leaf.shape, dtype=leaf.dtype), condition)
+
+    return TrainBatch(array(*sample), conditions(), array(dtype=np.int64), conditions(negatives))
 
 
 @dataclass(frozen=True, kw_only=True)

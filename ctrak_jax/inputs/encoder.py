@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ctrak_jax import devices
+from ctrak_jax.attribution import stacked
 from ctrak_jax.data.dataset import to_uint8, to_unit
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.stable_diffusion import (
@@ -21,7 +22,7 @@ from ctrak_jax.models.stable_diffusion import (
     load_codecs,
     text_tokenizer,
 )
-from ctrak_jax.typing import Array, Params
+from ctrak_jax.typing import Array, Cond, Params
 
 
 class BatchEncoder:
@@ -55,8 +56,8 @@ class BatchEncoder:
         """Latents [n, h, w, c] -> images uint8 [n, H, W, 3]."""
         return to_uint8(self._run(self._decode, self.codecs.image.params, np.asarray(latents)))
 
-    def texts(self, texts: Sequence[str], encoder: Component[CLIPText] | None = None) -> np.ndarray:
-        """Texts -> embeddings float32 [n, token, width]; each distinct one is computed once.
+    def texts(self, texts: Sequence[str], encoder: Component[CLIPText] | None = None) -> Cond:
+        """Texts -> conditions, arrays [n, ...]; each distinct one is computed once.
 
         Args:
             encoder: the folder's with more tokens; those of one size share a program.
@@ -64,12 +65,13 @@ class BatchEncoder:
         encoder = encoder or self.codecs.text
         network, params = encoder.network, encoder.params
         distinct = list(dict.fromkeys(texts))
-        tokens = np.stack([network.tokens(text) for text in distinct])
+        tokens = stacked([network.tokens(text) for text in distinct])
         size = tuple(leaf.shape for leaf in jax.tree.leaves(params))
         if size not in self._embed:
             self._embed[size] = self._over(network.apply)
         found = self._run(self._embed[size], params, tokens)
-        return found[[distinct.index(text) for text in texts]]
+        rows = [distinct.index(text) for text in texts]
+        return jax.tree.map(lambda leaf: leaf[rows], found)
 
     @cached_property
     def _encode(self) -> Callable[..., Any]:
@@ -82,8 +84,11 @@ class BatchEncoder:
     def _over(self, fn: Callable[[Params, Any], Any]) -> Callable[..., Any]:
         return devices.over_samples(jax.vmap(fn, (None, 0)), self._mesh)
 
-    def _run(self, fn: Callable[..., Any], params: Params, items: np.ndarray) -> np.ndarray:
-        return devices.in_batches(lambda rows: fn(params, items[rows]), len(items), self._batch)
+    def _run(self, fn: Callable[..., Any], params: Params, items: Any) -> Any:
+        def chosen(rows: np.ndarray) -> Any:
+            return fn(params, jax.tree.map(lambda leaf: leaf[rows], items))
+
+        return devices.in_batches(chosen, len(jax.tree.leaves(items)[0]), self._batch)
 
 
 def require_distinct_prompts(model: ModelFiles | Path, asked: Iterable[tuple[str, str]]) -> None:
@@ -99,7 +104,8 @@ def require_distinct_prompts(model: ModelFiles | Path, asked: Iterable[tuple[str
     """
     tokens = text_tokenizer(model)
     for prompt, minus in asked:
-        if np.array_equal(tokens(prompt), tokens(minus)):
+        both = tokens(prompt), tokens(minus)
+        if all(jax.tree.leaves(jax.tree.map(np.array_equal, *both))):
             raise UsageError(
                 f"the text encoder reads {prompt!r} as it reads {minus!r}: it does not know the "
                 "words between them, or they come after its last token; use a shorter prompt or "

@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 
+from ctrak_jax.attribution import stacked
 from ctrak_jax.data import Dataset, negatives
 from ctrak_jax.errors import UsageError
 from ctrak_jax.inputs import arrays
@@ -13,7 +16,7 @@ from ctrak_jax.inputs.base import Inputs, NegativeRule
 from ctrak_jax.inputs.encoder import BatchEncoder
 from ctrak_jax.prompts import unnamed, without, words_of
 from ctrak_jax.rewards import ConceptReward
-from ctrak_jax.typing import Array, Params, Scalar
+from ctrak_jax.typing import Array, Cond, Params, Scalar
 
 
 def require_captions(dataset: Dataset) -> None:
@@ -30,7 +33,7 @@ def require_captions(dataset: Dataset) -> None:
 
 
 class Latents(Inputs):
-    """Latents and text embeddings, by dataset index on disk; other texts are encoded when used."""
+    """Latents and conditions, by dataset index on disk; other texts are encoded when used."""
 
     def __init__(
         self,
@@ -40,7 +43,7 @@ class Latents(Inputs):
         encoded: Path,
         captions: Sequence[str],
         latent: tuple[int, ...],
-        text: tuple[int, ...],
+        condition: Cond,
     ) -> None:
         """
         Args:
@@ -50,19 +53,19 @@ class Latents(Inputs):
             encoded: the folder of the two arrays.
             captions: whose embeddings are there, by dataset index; others are computed.
             latent: shape of a latent [h, w, c].
-            text: shape of a text embedding [token, width].
+            condition: the shapes and dtypes of one condition's arrays.
 
         Raises:
             UsageError: the data set has no captions.
         """
         require_captions(dataset)
         self._dataset, self._negative, self._encoder = dataset, negative, encoder
-        self._encoded, self._latent, self._token = encoded, latent, text
+        self._encoded, self._latent, self._condition = encoded, latent, condition
         self._stored = captions
-        self._texts: dict[str, np.ndarray] = {}
+        self._texts: dict[str, Cond] = {}
 
     @property
-    def null(self) -> np.ndarray:
+    def null(self) -> Cond:
         return self._text("")
 
     @property
@@ -78,24 +81,24 @@ class Latents(Inputs):
         found = self._arrays.latents[first + self._dataset.train_index[rows]]
         return np.moveaxis(found, 1, -1).astype(np.float32)
 
-    def conditions(self, rows: np.ndarray) -> np.ndarray:
+    def conditions(self, rows: np.ndarray) -> Cond:
         index = self._dataset.train_index[rows]
         return self._embedded([(i, self._dataset.captions[i]) for i in index.tolist()])
 
     def named(self, rows: np.ndarray) -> np.ndarray:
         return self._dataset.train_conditions[rows]
 
-    def negatives(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    def negatives(self, rows: np.ndarray, labels: np.ndarray) -> Cond:
         index, wanted = self._dataset.train_index, self._negative
         match wanted.kind:
             case "null" | "prompt":
                 text = self._text(wanted.prompt if wanted.kind == "prompt" else "")
-                return np.broadcast_to(text, (len(rows), 1, *text.shape))
+                return jax.tree.map(lambda a: np.broadcast_to(a, (len(rows), 1, *a.shape)), text)
             case "other":
                 others = negatives(
                     self._captions[labels], rows, index[rows], seed=0, count=wanted.number
                 )
-                return np.stack([self.conditions(labels[column]) for column in others.T], axis=1)
+                return stacked([self.conditions(labels[column]) for column in others.T], axis=1)
             case "attribute" | "opposite" as what:
                 data, bears = self._dataset, labels[rows]
                 count = min(wanted.number, max(data.most_named, 1))
@@ -108,7 +111,7 @@ class Latents(Inputs):
                     for code in of_row
                 ]
                 found = self._embedded(texts)
-                return found.reshape(*codes.shape[:2], *found.shape[1:])
+                return jax.tree.map(lambda a: a.reshape(*codes.shape[:2], *a.shape[1:]), found)
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         return self._encoder.encode(images)
@@ -149,17 +152,18 @@ class Latents(Inputs):
             )
         return without(prompt, words)
 
-    def condition(self, values: Mapping[str, str], prompt: str) -> np.ndarray:
+    def condition(self, values: Mapping[str, str], prompt: str) -> Cond:
         return self._text(prompt)
 
     @cached_property
     def _arrays(self) -> arrays.Encoded:
         count = len(self._dataset.raw.images)
-        return arrays.read(self._encoded, count, self._latent, self._token)
+        return arrays.read(self._encoded, count, self._latent, self._condition)
 
     @cached_property
     def _fingerprint(self) -> str:
-        return arrays.fingerprint(self._encoded)
+        names = (arrays.LATENTS, *arrays.names_of(self._condition))
+        return arrays.fingerprint(self._encoded, names)
 
     def _changed_caption(self, code: np.ndarray, row: int) -> tuple[int, str]:
         """An image with the values of a code, those that are null in it being training row
@@ -171,17 +175,27 @@ class Latents(Inputs):
         values = {name: data.raw.attributes[name][image] for name in null}
         return image, unnamed(data.raw.prompts[image], values)
 
-    def _embedded(self, texts: Sequence[tuple[int, str]]) -> np.ndarray:
-        """Embeddings of images' captions or variants of them: float32 [text, token, width]. A
-        variant that is the caption of another image has that one's; others are computed and rounded
-        as the array is, so that equal captions never differ by its rounding."""
-        stored, text = self._stored, self._arrays.text
+    def _embedded(self, texts: Sequence[tuple[int, str]]) -> Cond:
+        """Conditions of images' captions or variants of them: arrays [text, ...]. A variant that is
+        the caption of another image has that one's; others are computed and rounded as the arrays
+        are, so that equal captions never differ by their rounding."""
+        stored, condition = self._stored, self._condition
         rows = [i if caption == stored[i] else self._rows.get(caption) for i, caption in texts]
-        found = text[[row or 0 for row in rows]].astype(np.float32)
         new = [place for place, row in enumerate(rows) if row is None]
-        if new:
-            found[new] = self._encoder.texts([texts[place][1] for place in new]).astype(text.dtype)
-        return found
+
+        def kept(text: np.ndarray, leaf: Any) -> np.ndarray:
+            return text[[row or 0 for row in rows]].astype(leaf.dtype)
+
+        found = jax.tree.map(kept, self._arrays.text, condition)
+        if not new:
+            return found
+
+        def filled(found: np.ndarray, text: np.ndarray, computed: np.ndarray) -> np.ndarray:
+            found[new] = computed.astype(text.dtype)
+            return found
+
+        computed = self._encoder.texts([texts[place][1] for place in new])
+        return jax.tree.map(filled, found, self._arrays.text, computed)
 
     @cached_property
     def _rows(self) -> dict[str, int]:
@@ -213,7 +227,7 @@ class Latents(Inputs):
             )
         return self._first[key]
 
-    def _text(self, text: str) -> np.ndarray:
+    def _text(self, text: str) -> Cond:
         if text not in self._texts:
-            self._texts[text] = self._encoder.texts([text])[0]
+            self._texts[text] = jax.tree.map(lambda a: a[0], self._encoder.texts([text]))
         return self._texts[text]

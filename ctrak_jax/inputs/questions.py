@@ -9,13 +9,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ctrak_jax.attribution import QueryBatch, mixtures
+from ctrak_jax.attribution import QueryBatch, mixtures, stacked
 from ctrak_jax.data import Conditions
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.base import Inputs
 from ctrak_jax.inputs.masks import fitted, read_mask
 from ctrak_jax.rewards import Concept, ConceptReward
 from ctrak_jax.run.questions import Question
+from ctrak_jax.typing import Cond
 
 
 class Alternative(NamedTuple):
@@ -49,9 +50,9 @@ class QuestionInputs:
         changed = [{**values, attribute: other} for other in others]
         return [Alternative(found, self.inputs.prompt(found)) for found in changed]
 
-    def minus_conditions(self, values: Mapping[str, str], attribute: str) -> np.ndarray:
-        """The same as the network takes them: [alternative, ...]."""
-        return np.stack(
+    def minus_conditions(self, values: Mapping[str, str], attribute: str) -> Cond:
+        """The same as the network takes them: arrays [alternative, ...]."""
+        return stacked(
             [self.inputs.condition(*found) for found in self.alternatives(values, attribute)]
         )
 
@@ -89,7 +90,7 @@ class QuestionInputs:
             target = np.array(of)
         return QueryBatch(
             x0,
-            np.stack([self.inputs.condition(q.condition, q.prompt) for q in heads]),
+            stacked([self.inputs.condition(q.condition, q.prompt) for q in heads]),
             mixtures([[self._minus(questions[row]) for row in group] for group in groups]),
             np.array([first[row] for row in groups[:, 0]], np.int32),
             mask,
@@ -105,7 +106,7 @@ class QuestionInputs:
         except UsageError as error:
             raise StoreError(f"{error} Or delete {self.folder}, and ask anew.") from None
 
-    def _minus(self, question: Question) -> np.ndarray:
+    def _minus(self, question: Question) -> Cond:
         return self.minus_conditions(question.condition, question.attribute)
 
 

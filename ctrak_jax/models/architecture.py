@@ -25,7 +25,7 @@ from ctrak_jax.models.stable_diffusion import (
 from ctrak_jax.models.stable_diffusion.small import Size, unet_config
 from ctrak_jax.precision import GIVEN, MatmulPolicy
 from ctrak_jax.schedule import Schedule
-from ctrak_jax.typing import Params
+from ctrak_jax.typing import Cond, Params
 
 SCHEDULES = {
     "cosine": schedules.cosine,
@@ -36,12 +36,13 @@ SCHEDULES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A network of one sample, the shapes of the sample and of its condition; no parameters."""
+    """A network of one sample, the shape of the sample, the shapes and dtypes of its condition's
+    arrays; no parameters."""
 
     network: DiT | UNet
     noise: Noise
     sample: tuple[int, ...]
-    condition: tuple[int, ...]
+    condition: Cond
     compute: Compute
 
     @property
@@ -58,8 +59,8 @@ class Architecture:
     def create(self, seed: int) -> Params:
         """Fresh parameters of a class-conditional network."""
         assert isinstance(self.network, DiT)
-        height, width, channels = self.sample
-        return create(self.network, (height, width, channels), self.condition[0], seed)
+        (height, width, channels), (size,) = self.sample, self.condition.shape
+        return create(self.network, (height, width, channels), size, seed)
 
     def denoiser(self, params: Params, mesh: jax.sharding.Mesh) -> Denoiser:
         """The network with parameters, which a mesh may hold in parts."""
@@ -87,7 +88,7 @@ def architecture_of(
     noise = Noise(SCHEDULES[schedule.kind](steps=schedule.steps), schedule.prediction)
     if model.kind == "dit":
         network = dit_of(model)
-        sample, condition = image_shape, (condition_size,)
+        sample, condition = image_shape, _array(condition_size)
     else:
         if model.checkpoint is None:
             size = Size(image=image_shape[0])
@@ -96,7 +97,7 @@ def architecture_of(
         else:
             network, noise = network_in(files, compute), noise_in(files)
             tokens = text_length(files.config("text_encoder")[0])
-        sample, condition = network.latent_shape, (tokens, network.text_width)
+        sample, condition = network.latent_shape, _array(tokens, network.text_width)
     return Architecture(
         network=network, noise=noise, sample=sample, condition=condition, compute=compute
     )
@@ -120,3 +121,7 @@ def dit_of(model: ModelConfig) -> DiT:
     size = SIZES[model.size]._asdict()
     given = {name: getattr(model, name) or default for name, default in size.items()}
     return DiT(**given, dtype=jnp.dtype(model.dtype))
+
+
+def _array(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)

@@ -25,6 +25,11 @@ class TextCondition(NamedTuple):
     pooled: Array
 
 
+def embeddings_of(condition: Cond) -> Array:
+    """The embeddings of a text's tokens, alone or beside others: [..., token, width]."""
+    return condition.embeddings if isinstance(condition, TextCondition) else condition
+
+
 @runtime_checkable
 class DenoiserModule(Protocol):
     """A denoiser: x, timestep and condition of one sample -> what it predicts, shaped like x.

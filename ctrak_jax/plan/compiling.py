@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ctrak_jax import devices
-from ctrak_jax.attribution import TrainBatch, Weights, train_features
+from ctrak_jax.attribution import TrainBatch, Weights, train_features, zeros_like
 from ctrak_jax.config import Config
 from ctrak_jax.config.recipes import recipe_of
 from ctrak_jax.data import build
@@ -142,7 +142,7 @@ def step_of(config: Config, mesh: Mesh, samples: int) -> FeaturizeStep:
     gradient, shapes = config.gradient, architecture.denoiser(architecture.template, mesh)
     found = split(shapes, gradient.include, gradient.exclude, recipe.projection)
     network, params, placing = placed(found, architecture, mesh)
-    null, errors = np.zeros(architecture.condition, np.float32), bool(needs_errors(specs))
+    null, errors = zeros_like(architecture.condition), bool(needs_errors(specs))
     features = partial(train_features, recipe, network, null=null, errors=errors)
 
     def batch(count: int) -> TrainBatch:

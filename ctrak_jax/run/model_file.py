@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ctrak_jax import hosts
+from ctrak_jax.attribution import by_name
 from ctrak_jax.devices import parameter_spec, put
 from ctrak_jax.errors import StoreError
 from ctrak_jax.gradient import parameter_paths
@@ -19,7 +20,7 @@ from ctrak_jax.models.architecture import Architecture
 from ctrak_jax.models.stable_diffusion import ModelFiles, UNet, load_codecs, load_network
 from ctrak_jax.run.keys import SETTINGS
 from ctrak_jax.store.files import digest, read_json, write_atomically
-from ctrak_jax.typing import Params
+from ctrak_jax.typing import Cond, Params
 
 NETWORK = (*SETTINGS["network"], "checkpoint", "folder", "prediction", "lora")
 """What a network and its noise are made from, beside the parameters."""
@@ -57,10 +58,16 @@ def adopt(
         "network": "UNet",
         "folder": str(source.checkpoint),
         "latent": list(architecture.sample),
-        "text": list(architecture.condition),
+        "text": _shapes(architecture.condition),
     }
     about = {"architecture": shapes, "made_from": made_from, "codecs": digest(hashes)}
     _describe(folder, params, about)
+
+
+def _shapes(condition: Cond) -> Any:
+    """The shape of a condition, or of each of its arrays by name."""
+    found = {name: list(leaf.shape) for name, leaf in by_name(condition).items()}
+    return found.get("", found)
 
 
 def _describe(folder: Path, params: Params, about: Mapping[str, Any]) -> None:

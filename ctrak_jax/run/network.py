@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from ctrak_jax import devices
-from ctrak_jax.attribution import Differentiable, Network, Weights, differentiable
+from ctrak_jax.attribution import Differentiable, Network, Weights, differentiable, zeros_like
 from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.models import Denoiser
@@ -74,7 +74,7 @@ def placed(found: Differentiable, architecture: Architecture, mesh: Mesh) -> Pla
     gradients are taken directly.
     """
     network, params = found
-    x, c = jnp.zeros(architecture.sample), jnp.zeros(architecture.condition)
+    x, c = jnp.zeros(architecture.sample), zeros_like(architecture.condition)
 
     def trace(params: Weights) -> Any:
         merged = network.merge(params.chosen, params.others)

@@ -79,7 +79,7 @@ class Context:
         negative = NegativeRule(t.negative, t.negatives, t.negative_prompt)
         if not isinstance(self.architecture.network, UNet):
             return Pixels(dataset, negative)
-        given = path is not None and has_arrays(path)
+        given = path is not None and has_arrays(path, self.architecture.condition)
         return Latents(
             dataset,
             negative,

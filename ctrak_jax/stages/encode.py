@@ -1,19 +1,21 @@
 """Encode a data set for a text-to-image model: images into latents, captions into embeddings.
 
-A data set folder that brings the two arrays (:mod:`ctrak_jax.inputs.arrays`) is taken as it is.
+A data set folder that brings the arrays (:mod:`ctrak_jax.inputs.arrays`) is taken as it is.
 Every process writes its own share of the rows; a chunk that is finished is not computed again.
 """
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from ctrak_jax import hosts
 from ctrak_jax.errors import StoreError, UsageError
-from ctrak_jax.inputs.arrays import LATENTS, TEXT, Encoded, has_arrays
+from ctrak_jax.inputs.arrays import LATENTS, Encoded, has_arrays, names_of
 from ctrak_jax.inputs.captions import cut_captions
 from ctrak_jax.inputs.encoder import BatchEncoder
 from ctrak_jax.inputs.latents import require_captions
@@ -28,26 +30,31 @@ CHUNK = 256
 
 
 def run(ctx: Context) -> None:
-    """Complete the two arrays of a text-to-image model; another kind of model needs none.
+    """Complete the arrays of a text-to-image model; another kind of model needs none.
 
     Raises:
         UsageError: the data set has no captions, or pictures of another size than the model's.
         StoreError: the arrays are of something else.
     """
-    if ctx.config.model.kind != "text-to-image" or has_arrays(ctx.config.data.path):
+    if ctx.config.model.kind != "text-to-image":
+        return
+    condition = ctx.architecture.condition
+    if has_arrays(ctx.config.data.path, condition):
         return
     require_captions(ctx.dataset)
     out, wanted = ctx.folder.encoded, key(ctx)
-    if ctx.folder.fresh("encode", wanted, out / LATENTS, out / TEXT):
+    files = [out / name for name in (LATENTS, *names_of(condition))]
+    if ctx.folder.fresh("encode", wanted, *files):
         return
     encoder = BatchEncoder(ctx.model_source, ctx.mesh, ctx.config.gradient.batch)
     _require_size(ctx, encoder)
     if hosts.is_first():
-        _begin(ctx, out, wanted)
+        _begin(ctx, files, wanted)
         if cut := cut_captions(ctx.model_source, ctx.dataset.captions):
             logger.warning("%s", cut)
     hosts.barrier("encoding begins")
-    arrays = Encoded(*(np.lib.format.open_memmap(_latest(out / n), "r+") for n in (LATENTS, TEXT)))
+    latents, *text = (np.lib.format.open_memmap(_latest(file), "r+") for file in files)
+    arrays = Encoded(latents, jax.tree.unflatten(jax.tree.structure(condition), text))
     count = len(ctx.dataset.raw.images)
     chunks = [range(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK)]
     todo = [chunk for chunk in chunks if not _mark(out, chunk).exists()]
@@ -64,8 +71,8 @@ def run(ctx: Context) -> None:
                 bar.advance(len(chunk))
     hosts.barrier("encoded")
     if hosts.is_first():
-        for name in (LATENTS, TEXT):
-            _latest(out / name).replace(out / name)
+        for file in files:
+            _latest(file).replace(file)
         ctx.folder.finish("encode", wanted)
         shutil.rmtree(out / "done")
     hosts.barrier("encoding ends")
@@ -100,13 +107,14 @@ def key(ctx: Context) -> dict[str, Any]:
     }
 
 
-def _begin(ctx: Context, out: Path, wanted: dict[str, Any]) -> None:
+def _begin(ctx: Context, files: Sequence[Path], wanted: dict[str, Any]) -> None:
     """Make the arrays, unless they have been begun from the same inputs."""
+    out = ctx.folder.encoded
     claim = out / "inputs.json"
     if claim.exists() and json.loads(claim.read_text()) == digest(wanted):
         if (out / "done").exists():
             return
-    elif any((out / name).exists() for name in (LATENTS, TEXT)):
+    elif any(file.exists() for file in files):
         raise StoreError(
             f"{out} was encoded from another model, data set or other settings; use another --out, "
             "or delete it to encode anew."
@@ -116,12 +124,12 @@ def _begin(ctx: Context, out: Path, wanted: dict[str, Any]) -> None:
     count, network = len(ctx.dataset.raw.images), ctx.architecture
     height, width, channels = network.sample
     rows = count * (1 + ctx.config.encode.flip)
-    dtype = np.dtype(ctx.config.encode.dtype)
-    for name, shape in (
-        (LATENTS, (rows, channels, height, width)),
-        (TEXT, (count, *network.condition)),
-    ):
-        np.lib.format.open_memmap(out / f"{name}.part", "w+", dtype, shape).flush()
+    forms = [(np.dtype(np.float32), (rows, channels, height, width))]
+    forms += [(leaf.dtype, (count, *leaf.shape)) for leaf in jax.tree.leaves(network.condition)]
+    for file, (dtype, shape) in zip(files, forms, strict=True):
+        kept = ctx.config.encode.dtype if np.issubdtype(dtype, np.floating) else dtype
+        part = file.with_name(f"{file.name}.part")
+        np.lib.format.open_memmap(part, "w+", np.dtype(kept), shape).flush()
     write_atomically(claim, json.dumps(digest(wanted)))
 
 
@@ -132,16 +140,21 @@ def _mark(out: Path, chunk: range) -> Path:
 def _write(ctx: Context, encoder: BatchEncoder, arrays: Encoded, chunk: range) -> None:
     """Compute a chunk whole, then write it."""
     raw, rows, total = ctx.dataset.raw, slice(chunk.start, chunk.stop), len(ctx.dataset.raw.images)
-    images, dtype = np.asarray(raw.images[rows]), arrays.text.dtype
+    images, dtype = np.asarray(raw.images[rows]), arrays.latents.dtype
     copies = [images, images[:, :, ::-1]] if ctx.config.encode.flip else [images]
     latents = [_finite(encoder.encode(copy).astype(dtype), chunk, "latent") for copy in copies]
-    text = _finite(encoder.texts(ctx.dataset.captions[rows]).astype(dtype), chunk, "text embedding")
+
+    def as_kept(found: np.ndarray, array: np.ndarray) -> np.ndarray:
+        return _finite(found.astype(array.dtype), chunk, "text embedding")
+
+    text = jax.tree.map(as_kept, encoder.texts(ctx.dataset.captions[rows]), arrays.text)
     for number, found in enumerate(latents):
         first = chunk.start + number * total
         arrays.latents[first : first + len(chunk)] = np.moveaxis(found, -1, 1)
-    arrays.text[rows] = text
-    for array in arrays:
-        array.flush()  # type: ignore[attr-defined]
+    for array, found in zip(*map(jax.tree.leaves, (arrays.text, text)), strict=True):
+        array[rows] = found
+    for array in jax.tree.leaves(arrays):
+        array.flush()
 
 
 def _finite(values: np.ndarray, chunk: range, what: str) -> np.ndarray:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -32,6 +31,7 @@ from ctrak_jax.run.variants import MAIN, Variant
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store import FeatureStore
 from ctrak_jax.trajectory import sample
+from ctrak_jax.typing import Cond
 
 ZOOM = 4
 """How much larger than the images the contact sheet of samples is drawn."""
@@ -203,7 +203,7 @@ class _Artist:
                 return image
         return None
 
-    def _candidates(self, cond: np.ndarray, number: int) -> Iterator[np.ndarray]:
+    def _candidates(self, cond: Cond, number: int) -> Iterator[np.ndarray]:
         """Images of one combination, one after the other, up to ``query.attempts`` times as
         wanted."""
         q = self._ctx.config.query
@@ -260,7 +260,7 @@ def sampler(ctx: Context, denoiser: Denoiser) -> Callable[[Any, Any, Any], np.nd
 
     def one(params, cond, number):
         noise = jax.random.normal(jax.random.fold_in(jax.random.key(q.seed), number), shape)
-        guidance = guidance_of(q.sampling_guidance, jnp.asarray(null))
+        guidance = guidance_of(q.sampling_guidance, null)
         exact = denoiser.exact_fn
         return sample(exact, params, schedule, grid, noise, cond, guidance=guidance).x0
 

@@ -8,15 +8,17 @@ import jax
 import numpy as np
 
 from ctrak_jax import devices
-from ctrak_jax.attribution import references
+from ctrak_jax.attribution import references, stacked
 from ctrak_jax.data.dataset import to_unit
 from ctrak_jax.errors import UsageError
 from ctrak_jax.inputs.batches import TrainSamples
 from ctrak_jax.inputs.questions import read_image
 from ctrak_jax.models.clip import clip_files, load_clip
+from ctrak_jax.models.network import embeddings_of
 from ctrak_jax.run.questions import Question
 from ctrak_jax.stages.context import Context
 from ctrak_jax.store.files import blocks_digest
+from ctrak_jax.typing import Cond
 
 READ = 256
 """Most pictures read or encoded at a time."""
@@ -41,14 +43,14 @@ class ReferenceQuestion(NamedTuple):
     query: str
     concept: str
     value: str | None
-    cond: np.ndarray
+    cond: Cond
     image: np.ndarray | None
 
 
 def reference_questions(ctx: Context, asked: Sequence[Question]) -> list[ReferenceQuestion]:
     """The questions of a run; those about one image share its arrays."""
     images: dict[str, np.ndarray | None] = {}
-    conds: dict[str, np.ndarray] = {}
+    conds: dict[str, Cond] = {}
     for q in asked:
         if q.query not in conds:
             file = ctx.folder.queries / q.image
@@ -117,11 +119,11 @@ def _texts(ctx: Context, samples: TrainSamples, asked: Sequence[ReferenceQuestio
     conditioned on. A token has read what stands before it, those that pad a text have read all of
     it: the mean speaks of the whole text, wherever it ends. Ties of one caption are broken."""
 
-    def mean(conds: np.ndarray) -> np.ndarray:
-        return conds.mean(axis=1)
+    def mean(conds: Cond) -> np.ndarray:
+        return np.asarray(embeddings_of(conds)).mean(axis=1)
 
     first = _first(asked)
-    mine = mean(np.stack([asked[row].cond for row in first.values()]))
+    mine = mean(stacked([asked[row].cond for row in first.values()]))
 
     def theirs(rows: np.ndarray) -> np.ndarray:
         return mean(samples.inputs.conditions(samples.labels[rows]))

@@ -85,7 +85,7 @@ def run(ctx: Context) -> None:
             _train_text_to_image(ctx)
         model_file.adopt(training.folder, ctx.model_source, ctx.architecture, training.made_from)
     elif model.checkpoint is not None:
-        network, (size,) = ctx.architecture.network, ctx.architecture.condition
+        network, (size,) = ctx.architecture.network, ctx.architecture.condition.shape
         assert isinstance(network, DiT)
         params = load_published(network, model.checkpoint, ctx.training_set.image_shape, size)
         save(training, params)

@@ -89,7 +89,8 @@ def scores(
             source = first.setdefault(asked[i].query, i)
             if source == i:
                 query = inputs.batch(asked, np.array([[i]]))
-                item = NoisedBatch(query.x0[0], query.cond[0], np.int32(i + QUERIES_APART))
+                x0, cond = jax.tree.map(lambda leaf: leaf[0], (query.x0, query.cond))
+                item = NoisedBatch(x0, cond, np.int32(i + QUERIES_APART))
                 rate = config.learning_rate / count
                 after = losses(unlearned(params, gradient(params, item), diagonal, rate))
                 result[i, samples.rows] = np.max(np.subtract(after, before), axis=0)

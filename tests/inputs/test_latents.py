@@ -14,9 +14,12 @@ import pytest
 from ctrak_jax.data import Dataset
 from ctrak_jax.data.conditions import Conditions
 from ctrak_jax.data.raw import RawImages
+from ctrak_jax.errors import StoreError
+from ctrak_jax.inputs import arrays
 from ctrak_jax.inputs.base import NegativeRule
 from ctrak_jax.inputs.encoder import BatchEncoder
 from ctrak_jax.inputs.latents import Latents
+from ctrak_jax.models.network import TextCondition
 from ctrak_jax.rewards import Concept, ConceptReward
 
 SHAPE = (3, 2)
@@ -63,7 +66,8 @@ def latents(folder: Path, data: Dataset, words: Words, stored: Dataset, dtype: t
     np.save(folder / "latents.npy", np.zeros((len(data.raw.images), 1, 1, 1), dtype))
     np.save(folder / "text_embeddings.npy", words.texts(stored.captions).astype(dtype))
     rule = NegativeRule("attribute", 2, "")
-    return Latents(data, rule, words, folder, stored.captions, (1, 1, 1), SHAPE)
+    condition = jax.ShapeDtypeStruct(SHAPE, np.float32)
+    return Latents(data, rule, words, folder, stored.captions, (1, 1, 1), condition)
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["one encoder", "arrays of another"])
@@ -95,6 +99,40 @@ def test_a_negative_lacks_the_words_of_an_attribute_that_has_no_other_value(tmp_
         wanted = words.texts([f"ab {tail}", f"a ab {other}"])
         order = np.argsort(found[row, :, 0, 0] == wanted[0, 0, 0])[::-1]
         np.testing.assert_array_equal(found[row][order], wanted)
+
+
+class Pooled(Words):
+    """Beside them, minus their numbers."""
+
+    def texts(self, texts: Sequence[str], encoder: Any = None) -> Any:
+        found = super().texts(texts)
+        return TextCondition(found, -found[:, 0])
+
+
+@pytest.mark.parametrize("rule", ["attribute", "other", "null", "prompt"])
+def test_conditions_of_several_arrays_are_those_of_one_and_the_others(tmp_path, rule):
+    """The second array is read, changed and guided against as the first is."""
+    data, words = dataset(("a", "b")), Pooled()
+    whole = words.texts(data.captions)
+    np.save(tmp_path / "latents.npy", np.zeros((8, 1, 1, 1), np.float16))
+    for name, array in zip(("embeddings", "pooled"), whole, strict=True):
+        np.save(tmp_path / f"text_{name}.npy", array[:4].astype(np.float16))
+    shapes = TextCondition(*(jax.ShapeDtypeStruct(s, np.float32) for s in (SHAPE, SHAPE[1:])))
+    assert arrays.names_of(shapes) == ["text_embeddings.npy", "text_pooled.npy"]
+    with pytest.raises(StoreError, match=r"text_embeddings.npy: float16 \(4, 3, 2\), expected"):
+        arrays.read(tmp_path, 8, (1, 1, 1), shapes)
+    for name, array in zip(("embeddings", "pooled"), whole, strict=True):
+        np.save(tmp_path / f"text_{name}.npy", array.astype(np.float16))
+    negative = NegativeRule(rule, 2, "b ab c")
+    inputs = Latents(data, negative, words, tmp_path, data.captions, (1, 1, 1), shapes)
+    rows = np.arange(8)
+    found = inputs.conditions(rows), inputs.negatives(rows, rows), inputs.null
+    for cond in (*found, inputs.condition({}, "b ab d")):
+        assert isinstance(cond, TextCondition)
+        assert (cond.embeddings.dtype, cond.pooled.dtype) == (np.float32, np.float32)
+        np.testing.assert_array_equal(cond.pooled, -cond.embeddings[..., 0, :])
+    assert found[1].pooled.shape[:2] == (8, 1 if rule in ("null", "prompt") else 2)
+    assert len(inputs.key["encoded"]) == 64
 
 
 class Decodes(Words):

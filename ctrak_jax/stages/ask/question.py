@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from ctrak_jax import devices, fisher, score
-from ctrak_jax.attribution import QueryBatch, mixtures, query_features
+from ctrak_jax.attribution import QueryBatch, mixtures, query_features, stacked
 from ctrak_jax.config import DataConfig
 from ctrak_jax.config.rules import NEEDED_BY, references_of
 from ctrak_jax.data.dataset import handling_of
@@ -33,7 +33,7 @@ from ctrak_jax.stages.ask.rewards import reward_for_image
 from ctrak_jax.stages.context import Context
 from ctrak_jax.stages.query import sampler
 from ctrak_jax.stages.score import load_features
-from ctrak_jax.typing import Array
+from ctrak_jax.typing import Array, Cond
 
 ANSWERING = ("gradients", "reference")
 """What answers a question at once."""
@@ -47,9 +47,9 @@ class Asking(NamedTuple):
     for the slider)."""
 
     image: np.ndarray
-    cond: np.ndarray
+    cond: Cond
     concepts: Mapping[str, str | None]
-    minus: Sequence[np.ndarray]
+    minus: Sequence[Cond]
     scope: Scope = "local"
     number: int = 0
     mask: np.ndarray | None = None
@@ -71,7 +71,7 @@ class Asking(NamedTuple):
         if self.reward is not None:
             of = [self.reward.target(Concept(*found)) for found in self.concepts.items()]
             target = np.stack(of)[None]
-        return QueryBatch(x0, self.cond[None], mixtures([self.minus]), index, mask, target)
+        return QueryBatch(x0, stacked([self.cond]), mixtures([self.minus]), index, mask, target)
 
 
 class Answering(NamedTuple):
@@ -111,7 +111,7 @@ def without_condition(ctx: Context, image: Path, concept: str) -> Asking:
     """A question by a reward about an image of no known condition; the concept is a name, or words
     that the reward reads."""
     picture, null = read_picture(image, ctx.config.data, ctx.dataset.image_shape), ctx.inputs.null
-    return Asking(picture, null, {concept: None}, [null[None]])
+    return Asking(picture, null, {concept: None}, [stacked([null])])
 
 
 def by_attribute(ctx: Context, image: Path, values: Mapping[str, str], concept: str) -> Asking:
@@ -172,7 +172,7 @@ def by_prompt(
             bar.advance(1)
     else:
         picture = read_picture(image, ctx.config.data, ctx.dataset.image_shape)
-    negatives = [inputs.condition({}, text)[None] for text in concepts.values()]
+    negatives = [stacked([inputs.condition({}, text)]) for text in concepts.values()]
     return Asking(picture, cond, dict.fromkeys(concepts), negatives)
 
 
