@@ -126,10 +126,15 @@ def rectified_flow(shift: float = 1.0, steps: int = 1000) -> Schedule:
     return Schedule(jnp.asarray(1.0 - s, jnp.float32), jnp.asarray(s, jnp.float32), True)
 
 
-def flux_shift(tokens: int) -> float:
+def flux_shift(
+    tokens: int,
+    shifts: tuple[float, float] = (0.5, 1.15),
+    at: tuple[int, int] = (256, 4096),
+) -> float:
     """The shift k = exp(mu) of FLUX.1-dev for latents of so many tokens, mu linear in them between
-    0.5 at 256 and 1.15 at 4,096 (``base_shift``, ``max_shift`` of its scheduler)."""
-    return float(np.exp(0.5 + (tokens - 256) * (1.15 - 0.5) / (4096 - 256)))
+    two (``base_shift``, ``max_shift`` of its scheduler)."""
+    (first, last), (fewest, most) = shifts, at
+    return float(np.exp(first + (tokens - fewest) * (last - first) / (most - fewest)))
 
 
 def level(schedule: Schedule, t: Int[Array, "*n"] | int) -> Level:

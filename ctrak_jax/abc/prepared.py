@@ -40,7 +40,7 @@ from ctrak_jax.methods import METHODS, GradientSpec, store_of
 from ctrak_jax.models.architecture import Architecture, architecture_of, model_files_of
 from ctrak_jax.models.checkpointed import refuse_other
 from ctrak_jax.models.denoiser import Denoiser
-from ctrak_jax.models.stable_diffusion import ModelFiles
+from ctrak_jax.models.stable_diffusion import ModelFiles, UNet
 from ctrak_jax.precision import policy_of
 from ctrak_jax.projection import Projection
 from ctrak_jax.run import model_file
@@ -252,6 +252,11 @@ def prepare(config: Config, out: Path, *, allow_missing_token: bool = False) -> 
     height, width, channels = architecture.sample
     if config.query.path == "resample":
         require_noise(architecture.sample, "use query.path: inversion")
+    if not isinstance(architecture.network, UNet):
+        raise UsageError(
+            f"model.checkpoint={checkpoint} is a {type(architecture.network).__name__}; the "
+            "benchmark has latents and text embeddings of Stable Diffusion 1.x, give such a model."
+        )
     token, embedding = architecture.condition.shape
     abc = read_abc(
         path,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from ctrak_jax.config.base import FILLED, PERFORMANCE, Natural, Section
+from ctrak_jax.config.base import FILLED, PERFORMANCE, Natural, Positive, Section
 
 ONE_OR_SEVERAL = BeforeValidator(
     lambda given: given if isinstance(given, list | tuple) else [given]
@@ -18,9 +18,14 @@ class ModelConfig(Section):
     """The network."""
 
     kind: Literal["dit", "text-to-image"] = "dit"
-    """A class-conditional diffusion transformer of images, or Stable Diffusion."""
+    """A class-conditional diffusion transformer of images, trained here; or a latent diffusion
+    model: Stable Diffusion, FLUX.1 or DiT, whose captions are the names or numbers of classes."""
     size: Literal["tiny", "paper"] = "tiny"
     """Named size of the diffusion transformer."""
+    family: Literal["unet", "mmdit"] = "unet"
+    """Network of a text-to-image model that is trained here: the UNet of Stable Diffusion 1.x, or a
+    transformer of image and text as in Stable Diffusion 3, of a rectified flow (of 6 blocks, 128
+    channels and 4 heads where `depth`, `width` and `heads` say nothing)."""
     width: int | None = Field(default=None, ge=8)
     """Channels per token; overrides the size's."""
     depth: Natural | None = None
@@ -30,8 +35,9 @@ class ModelConfig(Section):
     patch: Natural | None = None
     """Side of a patch in pixels; overrides the size's."""
     checkpoint: Path | None = None
-    """Used instead of training: a published checkpoint (safetensors; dit), or a Stable Diffusion
-    1.x or 2.x model, its folder in diffusers' format or a single file (text-to-image)."""
+    """Used instead of training: a published checkpoint (safetensors; dit), or the folder of a model
+    in diffusers' format: Stable Diffusion 1.x, 2.x, 3 or 3.5, FLUX.1, DiT; of Stable Diffusion 1.x
+    and 2.x also a single file (text-to-image)."""
     folder: Path | None = None
     """Folder of a model in diffusers' format with what a single-file checkpoint lacks: configs,
     tokenizer, scheduler, and the parts that are not in it (text-to-image). Without it they are
@@ -46,6 +52,9 @@ class ModelConfig(Section):
     (text-to-image). Their matrices are parameters of the network, selected by "*lora*" alone."""
     lora_scale: Annotated[tuple[float, ...], ONE_OR_SEVERAL, FILLED] = (1.0,)
     """Scale of the LoRAs: one for all, or one for each."""
+    t5_tokens: Natural | None = None
+    """Tokens of a text for the T5 encoder of Stable Diffusion 3 and 3.5 (256 by default) and FLUX.1
+    (512; schnell 256)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format that the network's passes for gradients compute in; parameters, gradients,
     inversion, guidance and training stay float32."""
@@ -61,11 +70,16 @@ class ModelConfig(Section):
                 "model.remat and model.efficient_attention are of a text-to-image network; leave "
                 "them out for model.kind=dit"
             )
-        beside = (self.folder, self.vae, self.prediction, self.lora or None)
+        if self.family != "unet" and (self.kind != "text-to-image" or self.checkpoint is not None):
+            yield (
+                f"model.family={self.family} is of a text-to-image model that is trained here; set "
+                "model.kind: text-to-image, and leave model.checkpoint out"
+            )
+        beside = (self.folder, self.vae, self.prediction, self.lora or None, self.t5_tokens)
         if beside != (None,) * len(beside) and not self._is_given:
             yield (
-                "model.folder, model.vae, model.prediction and model.lora are of a text-to-image "
-                "model.checkpoint; give one, or leave them out"
+                "model.folder, model.vae, model.prediction, model.lora and model.t5_tokens are of "
+                "a text-to-image model.checkpoint; give one, or leave them out"
             )
         if len(self.lora_scale) not in (1, len(self.lora)):
             yield (
@@ -92,3 +106,6 @@ class ScheduleConfig(Section):
     """Timesteps of the schedule."""
     prediction: Literal["eps", "v", "x0"] = "eps"
     """What the network predicts: the noise, the velocity or the clean image."""
+    shift: Positive = 3.0
+    """How far the levels of a rectified flow, in place of `kind` and `prediction` with
+    `model.family: mmdit`, are moved towards the noise; 1 spaces them evenly."""

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctrak_jax.models.stable_diffusion import ModelFiles, text_tokenizer
+from ctrak_jax.models.pretrained import longest_tokenizer
+from ctrak_jax.models.stable_diffusion import ModelFiles
 
 FARTHEST = 16
 """So many times the encoder's length is counted to."""
@@ -44,7 +45,9 @@ def cut_captions(model: ModelFiles | Path, captions: Sequence[str]) -> CutCaptio
     Raises:
         UsageError: there is no tokenizer.
     """
-    tokenizer = text_tokenizer(model)
+    tokenizer = longest_tokenizer(model)
+    if tokenizer is None:
+        return None
     whole = replace(tokenizer, length=FARTHEST * tokenizer.length)
     end = tokenizer.end
     lengths: dict[str, int] = {}

@@ -14,13 +14,12 @@ from ctrak_jax import devices
 from ctrak_jax.attribution import stacked
 from ctrak_jax.data.dataset import to_uint8, to_unit
 from ctrak_jax.errors import UsageError
+from ctrak_jax.models.pretrained import codecs_of, token_reader
 from ctrak_jax.models.stable_diffusion import (
     CLIPText,
     Codecs,
     Component,
     ModelFiles,
-    load_codecs,
-    text_tokenizer,
 )
 from ctrak_jax.typing import Array, Cond, Params
 
@@ -45,7 +44,7 @@ class BatchEncoder:
     def codecs(self) -> Codecs:
         with self._lock:
             if self._codecs is None:
-                self._codecs = load_codecs(self._model)
+                self._codecs = codecs_of(self._model)
             return self._codecs
 
     def encode(self, images: np.ndarray) -> np.ndarray:
@@ -102,7 +101,7 @@ def require_distinct_prompts(model: ModelFiles | Path, asked: Iterable[tuple[str
     Raises:
         UsageError: the tokens of both are the same.
     """
-    tokens = text_tokenizer(model)
+    tokens = token_reader(model)
     for prompt, minus in asked:
         both = tokens(prompt), tokens(minus)
         if all(jax.tree.leaves(jax.tree.map(np.array_equal, *both))):

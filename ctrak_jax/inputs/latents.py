@@ -229,5 +229,6 @@ class Latents(Inputs):
 
     def _text(self, text: str) -> Cond:
         if text not in self._texts:
-            self._texts[text] = jax.tree.map(lambda a: a[0], self._encoder.texts([text]))
+            found = self._encoder.texts([text])
+            self._texts[text] = jax.tree.map(lambda a: np.asarray(a[0]), found)
         return self._texts[text]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,17 +13,17 @@ from ctrak_jax import schedule as schedules
 from ctrak_jax.config import ModelConfig, ScheduleConfig
 from ctrak_jax.models.denoiser import Compute, Denoiser, create, denoiser_of
 from ctrak_jax.models.dit import SIZES, DiT
-from ctrak_jax.models.stable_diffusion import (
-    LoraFile,
-    ModelFiles,
-    Noise,
-    UNet,
-    network_in,
-    noise_in,
-    text_length,
-    unet_of,
+from ctrak_jax.models.mmdit import sd3_of
+from ctrak_jax.models.network import TextCondition
+from ctrak_jax.models.pretrained import describe
+from ctrak_jax.models.stable_diffusion import LoraFile, ModelFiles, Noise, UNet, unet_of
+from ctrak_jax.models.stable_diffusion.small import (
+    Size,
+    TransformerSize,
+    transformer_config,
+    unet_config,
 )
-from ctrak_jax.models.stable_diffusion.small import Size, unet_config
+from ctrak_jax.models.transformers import Transformer
 from ctrak_jax.precision import GIVEN, MatmulPolicy
 from ctrak_jax.schedule import Schedule
 from ctrak_jax.typing import Cond, Params
@@ -39,7 +40,7 @@ class Architecture:
     """A network of one sample, the shape of the sample, the shapes and dtypes of its condition's
     arrays; no parameters."""
 
-    network: DiT | UNet
+    network: DiT | UNet | Transformer
     noise: Noise
     sample: tuple[int, ...]
     condition: Cond
@@ -52,9 +53,9 @@ class Architecture:
     @cached_property
     def template(self) -> Params:
         """The parameters' shapes and dtypes."""
-        if isinstance(self.network, UNet):
-            return jax.eval_shape(self.network.init, jax.random.key(0))
-        return jax.eval_shape(lambda: self.create(0))
+        if isinstance(self.network, DiT):
+            return jax.eval_shape(lambda: self.create(0))
+        return jax.eval_shape(self.network.init, jax.random.key(0))
 
     def create(self, seed: int) -> Params:
         """Fresh parameters of a class-conditional network."""
@@ -90,14 +91,20 @@ def architecture_of(
         network = dit_of(model)
         sample, condition = image_shape, _array(condition_size)
     else:
-        if model.checkpoint is None:
-            size = Size(image=image_shape[0])
-            file = files.checkpoint / "unet" / "config.json"
-            network, tokens = unet_of(unet_config(size), file, compute), size.tokens
+        size, transformer = Size(image=image_shape[0]), transformer_size(model)
+        if model.checkpoint is not None:
+            network, noise, condition = describe(files, compute, image_shape[0])
+        elif transformer is not None:
+            noise = Noise(schedules.rectified_flow(schedule.shift, schedule.steps), "flow")
+            file = files.checkpoint / "transformer" / "config.json"
+            network = sd3_of(transformer_config(size, transformer), file, compute)
+            text = _array(size.tokens, network.text_width), _array(network.pooled_width)
+            condition = TextCondition(*text)
         else:
-            network, noise = network_in(files, compute), noise_in(files)
-            tokens = text_length(files.config("text_encoder")[0])
-        sample, condition = network.latent_shape, _array(tokens, network.text_width)
+            file = files.checkpoint / "unet" / "config.json"
+            network = unet_of(unet_config(size), file, compute)
+            condition = _array(size.tokens, network.text_width)
+        sample = network.latent_shape
     return Architecture(
         network=network, noise=noise, sample=sample, condition=condition, compute=compute
     )
@@ -113,7 +120,16 @@ def model_files_of(model: ModelConfig, trained: Path) -> ModelFiles:
         vae=model.vae,
         prediction=model.prediction,
         loras=tuple(map(LoraFile, model.lora, model.lora_scales)),
+        t5_tokens=model.t5_tokens,
     )
+
+
+def transformer_size(model: ModelConfig) -> TransformerSize | None:
+    """The small transformer of image and text of a config; None for a UNet."""
+    if model.family == "unet":
+        return None
+    size = TransformerSize()._asdict()
+    return TransformerSize(**{name: getattr(model, name) or size[name] for name in size})
 
 
 def dit_of(model: ModelConfig) -> DiT:
@@ -123,5 +139,5 @@ def dit_of(model: ModelConfig) -> DiT:
     return DiT(**given, dtype=jnp.dtype(model.dtype))
 
 
-def _array(*shape: int) -> jax.ShapeDtypeStruct:
+def _array(*shape: int) -> Any:
     return jax.ShapeDtypeStruct(shape, jnp.float32)

@@ -21,7 +21,7 @@ def _of(section: str, fields: str) -> tuple[str, ...]:
     return tuple(f"{section}.{field}" for field in fields.split())
 
 
-_SCHEDULE = _of("schedule", "kind steps prediction")
+_SCHEDULE = _of("schedule", "kind steps prediction shift")
 _SCORE = _of("score", "damping damping_for solver k top keep_all")
 _TOLD = _of("trajectory", "path condition")
 _MEASURES = (*_of("unnamed", "attributes candidates"), "score.ensemble")
@@ -29,7 +29,7 @@ _EVALUATE = _of("evaluate", "k hidden_k bootstrap")
 _GRID = _of("trajectory", "steps record_every timesteps")
 
 SETTINGS: dict[str, tuple[str, ...]] = {
-    "network": _of("model", "kind size width depth heads patch") + _SCHEDULE,
+    "network": _of("model", "kind size family width depth heads patch") + _SCHEDULE,
     "training": _of("train", "steps batch optimizer learning_rate adam_learning_rate warmup")
     + _of("train", "weight_decay clip ema attribute_dropout condition_dropout"),
     "autoencoder": _of("autoencoder", "steps batch learning_rate adam_learning_rate kl"),
@@ -95,6 +95,8 @@ that it is computed from (the model's hash, the data set's fingerprint, the ques
 
 UNSAID: dict[str, Any] = {
     "run.precision": "default",
+    "model.family": "unet",
+    "schedule.shift": 3.0,
     "report.maps": 0,
     "report.groups": [],
     "query.path": "inversion",
@@ -197,6 +199,8 @@ def published_key(config: Config) -> dict[str, Any]:
         "prediction": model.prediction,
         "lora": [[_every_byte(place), scale] for place, scale in scaled],
     }
+    if model.t5_tokens is not None:
+        found["t5_tokens"] = model.t5_tokens
     for name in ("checkpoint", "folder", "vae"):
         place: Path | None = getattr(model, name)
         if place is not None and not place.exists():

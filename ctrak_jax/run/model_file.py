@@ -17,7 +17,9 @@ from ctrak_jax.errors import StoreError
 from ctrak_jax.gradient import parameter_paths
 from ctrak_jax.models import Denoiser
 from ctrak_jax.models.architecture import Architecture
-from ctrak_jax.models.stable_diffusion import ModelFiles, UNet, load_codecs, load_network
+from ctrak_jax.models.dit import DiT
+from ctrak_jax.models.pretrained import codecs_of, load_network
+from ctrak_jax.models.stable_diffusion import ModelFiles
 from ctrak_jax.run.keys import SETTINGS
 from ctrak_jax.store.files import digest, read_json, write_atomically
 from ctrak_jax.typing import Cond, Params
@@ -52,10 +54,10 @@ def adopt(
     folder: Path, source: ModelFiles, architecture: Architecture, made_from: Mapping[str, Any]
 ) -> None:
     """Write model.json for the text-to-image model in ``source``."""
-    params = load_network(source, architecture.compute).params
-    hashes = [parameter_sha256(part.params) for part in load_codecs(source)]
+    params = load_network(source, architecture.compute, architecture.sample[0]).params
+    hashes = [parameter_sha256(part.params) for part in codecs_of(source)]
     shapes = {
-        "network": "UNet",
+        "network": type(architecture.network).__name__,
         "folder": str(source.checkpoint),
         "latent": list(architecture.sample),
         "text": _shapes(architecture.condition),
@@ -111,11 +113,11 @@ def load(folder: Path, source: ModelFiles, architecture: Architecture, mesh: Mes
         UsageError: a folder of a text-to-image model is.
     """
     said = about(folder)["sha256"]
-    if isinstance(architecture.network, UNet):
-        where = source.checkpoint
-        params = load_network(source, architecture.compute).params
-    else:
+    if isinstance(architecture.network, DiT):
         where, params = folder, _restore(folder, architecture)
+    else:
+        where = source.checkpoint
+        params = load_network(source, architecture.compute, architecture.sample[0]).params
     found = parameter_sha256(params)
     if found != said:
         raise StoreError(

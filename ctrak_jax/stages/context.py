@@ -24,7 +24,8 @@ from ctrak_jax.inputs.questions import QuestionInputs, concept_of
 from ctrak_jax.methods import METHODS, GradientSpec, store_of
 from ctrak_jax.models import Denoiser
 from ctrak_jax.models.architecture import Architecture, architecture_of, model_files_of
-from ctrak_jax.models.stable_diffusion import ModelFiles, UNet
+from ctrak_jax.models.dit import DiT
+from ctrak_jax.models.stable_diffusion import ModelFiles
 from ctrak_jax.precision import policy_of
 from ctrak_jax.rewards import Concept, ConceptReward
 from ctrak_jax.run import keys, model_file, questions
@@ -77,7 +78,7 @@ class Context:
         """The same of other candidates, or of the same under other conditions."""
         t, path = self.config.trajectory, self.config.data.path
         negative = NegativeRule(t.negative, t.negatives, t.negative_prompt)
-        if not isinstance(self.architecture.network, UNet):
+        if isinstance(self.architecture.network, DiT):
             return Pixels(dataset, negative)
         given = path is not None and has_arrays(path, self.architecture.condition)
         return Latents(

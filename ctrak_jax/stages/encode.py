@@ -103,6 +103,7 @@ def key(ctx: Context) -> dict[str, Any]:
         "checkpoint": said["made_from"].get("checkpoint"),
         "dataset": ctx.training_set.fingerprint,
         "captions": digest(ctx.dataset.captions),
+        **{name: said["made_from"][name] for name in ("t5_tokens",) if name in said["made_from"]},
         **settings_of(ctx.config, "encoded"),
     }
 

@@ -14,7 +14,7 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.inputs.latents import require_captions
 from ctrak_jax.log import StageRecord, stage
 from ctrak_jax.models import DiT, load_published
-from ctrak_jax.models.architecture import Architecture
+from ctrak_jax.models.architecture import Architecture, transformer_size
 from ctrak_jax.models.checkpointed import Chunking, checkpointed, refuse_other
 from ctrak_jax.models.denoiser import eps_fn_of
 from ctrak_jax.models.stable_diffusion.small import Size
@@ -172,6 +172,8 @@ def _train_text_to_image(ctx: Context) -> None:
         prediction=schedule.prediction,
         scan=train.scan,
         checkpoint_every=train.checkpoint_every,
+        transformer=transformer_size(ctx.config.model),
+        shift=schedule.shift,
     )
     with stage(ctx.folder.root, "train", ctx.mesh.size) as record:
         train_text_to_image(

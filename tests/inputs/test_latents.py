@@ -117,7 +117,8 @@ def test_conditions_of_several_arrays_are_those_of_one_and_the_others(tmp_path, 
     np.save(tmp_path / "latents.npy", np.zeros((8, 1, 1, 1), np.float16))
     for name, array in zip(("embeddings", "pooled"), whole, strict=True):
         np.save(tmp_path / f"text_{name}.npy", array[:4].astype(np.float16))
-    shapes = TextCondition(*(jax.ShapeDtypeStruct(s, np.float32) for s in (SHAPE, SHAPE[1:])))
+    like = TextCondition(np.zeros(SHAPE, np.float32), np.zeros(SHAPE[1:], np.float32))
+    shapes = jax.eval_shape(lambda: like)
     assert arrays.names_of(shapes) == ["text_embeddings.npy", "text_pooled.npy"]
     with pytest.raises(StoreError, match=r"text_embeddings.npy: float16 \(4, 3, 2\), expected"):
         arrays.read(tmp_path, 8, (1, 1, 1), shapes)

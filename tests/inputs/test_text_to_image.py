@@ -139,7 +139,7 @@ def test_arrays_that_the_data_set_brings_are_taken(run, data, model_folder, tmp_
         _ = pipeline.prepare(config(data, model_folder), tmp_path / "bare")[0].inputs.key
 
     (own / "latents.npy").unlink()
-    with pytest.raises(UsageError, match=r"holds only one of latents.npy and text_embeddings.npy"):
+    with pytest.raises(UsageError, match=r"holds only text_embeddings.npy of latents.npy, text_"):
         encoded_by(own, model_folder, tmp_path / "one")
     np.save(own / "latents.npy", np.zeros((20, 4, 8, 9), np.float32))
     with pytest.raises(StoreError, match=r"latents.npy: float32 \(20, 4, 8, 9\), expected"):

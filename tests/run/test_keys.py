@@ -26,7 +26,7 @@ CHANGE_NOTHING = {
 """Settings of memory and speed: no number moves beyond rounding."""
 PLACES = {
     *("out", "store.url", "similarity.clip", "model.checkpoint", "model.folder", "model.vae"),
-    *("model.prediction", "model.lora", "model.lora_scale"),
+    *("model.prediction", "model.lora", "model.lora_scale", "model.t5_tokens"),
     *("query.reward", "query.masks", "similarity.template", "customise.concepts"),
     *(f"customise.{name}" for name in ("kind", "initial", "token", "train_prompt", "prompts")),
     "customise.candidates",

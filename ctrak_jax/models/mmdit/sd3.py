@@ -244,6 +244,8 @@ def sd3_of(config: Mapping[str, Any], file: Path, compute: Compute) -> SD3Denois
 def sd3_from(part: Part, compute: Compute) -> Component[SD3Denoiser]:
     """The network with its parameters and the file's table of places."""
     network, opened = sd3_of(part.config, part.file, compute), part.weights()
+    if opened.flax:  # trained here: the places are computed
+        return weights.load(opened, network)
     tensors = dict(opened.tensors)
     table, shape = tensors.pop(TABLE, None), (1, network.most_places**2, network.module.width)
     if table is None or table.shape != shape:

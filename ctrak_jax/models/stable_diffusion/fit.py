@@ -3,7 +3,7 @@ the autoencoder, equation (B.2), and of the denoiser with the text encoder, equa
 rank adapters on both, equation (B.5), by the same loss."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,27 @@ BY_ADAM = ("conv_in", "conv_out", "time_emb", "attn2/to_k", "attn2/to_v", "text"
 """Parts of the names of what Muon leaves to Adam (:func:`ctrak_jax.models.training.optimizer`): the
 first and last layers, and what reads the timestep and the caption."""
 
+FLOW_BY_ADAM = (
+    *("pos_embed", "proj_out", "norm_out", "norm1", "time_text_embed", "context_embedder"),
+    *("add_k_proj", "add_v_proj", "text_model"),
+)
+"""The same of a transformer of image and text."""
+GATES = ("norm1/linear", "norm1_context/linear", "norm_out/linear", "proj_out")
+"""Layers that are zero before training (Peebles & Xie 2023): every block is the identity then."""
+
+
+def silent(params: Params) -> Params:
+    """Fresh parameters of a transformer of image and text with :data:`GATES` at zero."""
+
+    def leaf(path: Any, value: Array) -> Array:
+        layer = jax.tree_util.keystr(path[:-1], simple=True, separator="/")
+        return jnp.zeros_like(value) if layer.endswith(GATES) else value
+
+    return jax.tree_util.tree_map_with_path(leaf, params)
+
 
 class DenoiserParams(NamedTuple):
-    """What is trained together."""
+    """What is trained together: the denoiser, a UNet or not, and the text encoder."""
 
     unet: Params
     text: Params

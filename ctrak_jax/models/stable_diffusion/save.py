@@ -67,6 +67,22 @@ def save_noise(
     return read_noise(folder)
 
 
+def save_flow(folder: Path, shift: float, steps: int) -> None:
+    """Write ``scheduler_config.json`` for the levels of a rectified flow."""
+    config = {
+        "_class_name": "FlowMatchEulerDiscreteScheduler",
+        "num_train_timesteps": steps,
+        "shift": shift,
+    }
+    _write_json(folder / "scheduler_config.json", config)
+
+
+def save_flow_index(folder: Path) -> None:
+    """Write ``model_index.json`` of a model with a small transformer of image and text: it is
+    whole. No pipeline of diffusers has one text encoder alone, so the name is the library's."""
+    _write_json(folder / "model_index.json", {"_class_name": "SmallFlowPipeline"})
+
+
 def save_index(folder: Path) -> None:
     """Write ``model_index.json``: the model in ``folder`` is whole."""
     _write_json(

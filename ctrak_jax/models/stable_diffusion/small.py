@@ -1,6 +1,7 @@
 """A small Stable Diffusion: the configs of its parts, to be trained from scratch on a CPU.
 
-Images of 32 x 32 become latents of 8 x 8 x 4; a UNet of two levels reads the caption at every one.
+Images of 32 x 32 become latents of 8 x 8 x 4; a UNet of two levels reads the caption at every one,
+or a transformer of image and text in its place, as in Stable Diffusion 3.
 All parts are those of Stable Diffusion 1.x but for their sizes: what is saved loads like any other
 model.
 """
@@ -27,6 +28,34 @@ class Size(NamedTuple):
     def latent(self) -> int:
         """Side of the latents, halved once per level of the autoencoder but the first."""
         return self.image // 2 ** (len(self.autoencoder) - 1)
+
+
+class TransformerSize(NamedTuple):
+    """What a small transformer of image and text is made of; a latent's pixels are its tokens."""
+
+    width: int = 128
+    depth: int = 6
+    heads: int = 4
+
+
+def transformer_config(size: Size, transformer: TransformerSize) -> dict[str, Any]:
+    """``transformer/config.json``."""
+    return {
+        "_class_name": "SD3Transformer2DModel",
+        "attention_head_dim": transformer.width // transformer.heads,
+        "caption_projection_dim": transformer.width,
+        "dual_attention_layers": [],
+        "in_channels": size.latent_channels,
+        "out_channels": size.latent_channels,
+        "joint_attention_dim": size.text_width,
+        "num_attention_heads": transformer.heads,
+        "num_layers": transformer.depth,
+        "patch_size": 1,
+        "pooled_projection_dim": size.text_width,
+        "pos_embed_max_size": size.latent,
+        "qk_norm": "rms_norm",
+        "sample_size": size.latent,
+    }
 
 
 def autoencoder_config(size: Size, scale: float) -> dict[str, Any]:

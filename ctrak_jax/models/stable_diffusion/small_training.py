@@ -24,10 +24,13 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger
 from ctrak_jax.models.checkpointed import Chunking, FitResult, checkpointed, claim
 from ctrak_jax.models.checkpoints import DIFFUSERS, TRANSFORMERS
+from ctrak_jax.models.mmdit import sd3_of
+from ctrak_jax.models.pretrained import OneText, Reader
 from ctrak_jax.models.stable_diffusion import (
     FLOAT32,
     Component,
     KLAutoencoder,
+    Noise,
     autoencoder_of,
     fit,
     load_autoencoder,
@@ -36,10 +39,11 @@ from ctrak_jax.models.stable_diffusion import (
     text_encoder_of,
     unet_of,
 )
-from ctrak_jax.models.tokenizers import tokenizer_files, vocabulary
+from ctrak_jax.models.text_encoders import clip_text_of
+from ctrak_jax.models.tokenizers import clip_tokenizer, tokenizer_files, vocabulary
 from ctrak_jax.models.tokenizers.vocabulary import Vocabulary
 from ctrak_jax.models.training import OptimizerSpec, Trainer, optimizer
-from ctrak_jax.schedule import Prediction
+from ctrak_jax.schedule import Prediction, rectified_flow
 from ctrak_jax.store.files import digest
 from ctrak_jax.typing import Params, PRNGKey
 
@@ -59,7 +63,8 @@ class FitSpec(NamedTuple):
 
 class SmallTraining(NamedTuple):
     """How a small model is trained, with ``kl`` and ``text_dropout`` of
-    :mod:`ctrak_jax.models.stable_diffusion.fit`, ``scan`` steps per call."""
+    :mod:`ctrak_jax.models.stable_diffusion.fit`, ``scan`` steps per call. With a ``transformer`` in
+    the UNet's place the levels are those of a rectified flow with a ``shift``."""
 
     size: small.Size = small.Size()
     autoencoder: FitSpec = FitSpec(OptimizerSpec(1200, 5e-3, 1e-3), 32)
@@ -71,6 +76,14 @@ class SmallTraining(NamedTuple):
     prediction: Prediction = "eps"
     scan: int = 20
     checkpoint_every: int = 500
+    transformer: small.TransformerSize | None = None
+    shift: float = 3.0
+
+    @property
+    def key(self) -> str:
+        """What of it changes the model; without a transformer as it was before there were any."""
+        told = self._replace(scan=0, checkpoint_every=0)
+        return digest(told if self.transformer is not None else told[:-2])
 
 
 def train_text_to_image(
@@ -92,7 +105,7 @@ def train_text_to_image(
         "images": hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest(),
         "captions": digest(list(captions)),
         "vocabulary": digest(words.merges),
-        "settings": digest(settings._replace(scan=0, checkpoint_every=0)),
+        "settings": settings.key,
         "seed": seed,
     }
     run = _Run(folder, settings, seed, inputs, mesh)
@@ -102,7 +115,7 @@ def train_text_to_image(
     save.save_tokenizer(folder / "tokenizer", words, settings.size.tokens)
     latents = _latents(_autoencoder(run, images), images, mesh)
     _denoiser(run, latents, captions, len(words.numbers))
-    save.save_index(folder)
+    (save.save_index if settings.transformer is None else save.save_flow_index)(folder)
     shutil.rmtree(folder / "training", ignore_errors=True)
 
 
@@ -209,37 +222,84 @@ def _latents(
     return in_batches(lambda rows: encode(params, to_unit(images[rows])), len(images), size)
 
 
+class _Denoising(NamedTuple):
+    """What is trained, and how it is kept.
+
+    Attributes:
+        part: folder of the network.
+        config: its settings.
+        network: without parameters.
+        text: the text encoder.
+        noise: of the training.
+        by_adam: what Muon leaves to Adam.
+        fresh: makes the network's parameters ready.
+    """
+
+    part: str
+    config: dict[str, Any]
+    network: Any
+    text: Any
+    noise: Noise
+    by_adam: tuple[str, ...]
+    fresh: Callable[[Params], Params]
+
+
+def _unet(run: _Run, text_config: dict[str, Any]) -> _Denoising:
+    folder, settings = run.folder, run.settings
+    noise = save.save_noise(
+        folder / "scheduler", settings.schedule, settings.schedule_steps, settings.prediction
+    )
+    config = small.unet_config(settings.size)
+    unet = unet_of(config, folder / "unet", FLOAT32)
+    words = tokenizer_files(folder / "tokenizer")
+    text = text_encoder_of(text_config, folder / "text_encoder", words)
+    return _Denoising("unet", config, unet, text, noise, fit.BY_ADAM, lambda params: params)
+
+
+def _transformer(
+    run: _Run, text_config: dict[str, Any], transformer: small.TransformerSize
+) -> _Denoising:
+    folder, settings = run.folder, run.settings
+    save.save_flow(folder / "scheduler", settings.shift, settings.schedule_steps)
+    noise = Noise(rectified_flow(settings.shift, settings.schedule_steps), "flow")
+    config = small.transformer_config(settings.size, transformer)
+    network = sd3_of(config, folder / "transformer", FLOAT32)
+    clip = clip_text_of(text_config, folder / "text_encoder")
+    words = clip_tokenizer(tokenizer_files(folder / "tokenizer"), clip.length)
+    text = OneText(Reader(clip, words))
+    return _Denoising("transformer", config, network, text, noise, fit.FLOW_BY_ADAM, fit.silent)
+
+
 def _denoiser(
     run: _Run, latents: np.ndarray, captions: Sequence[str], vocabulary_size: int
 ) -> None:
     folder, settings, how = run.folder, run.settings, run.settings.denoiser
-    noise = save.save_noise(
-        folder / "scheduler", settings.schedule, settings.schedule_steps, settings.prediction
-    )
-    unet_config = small.unet_config(settings.size)
     text_config = small.text_config(settings.size, vocabulary_size)
-    unet = unet_of(unet_config, folder / "unet", FLOAT32)
-    words = tokenizer_files(folder / "tokenizer")
-    text = text_encoder_of(text_config, folder / "text_encoder", words)
+    if settings.transformer is None:
+        made = _unet(run, text_config)
+    else:
+        made = _transformer(run, text_config, settings.transformer)
+    text = made.text
     different, which = np.unique(np.asarray(captions), return_inverse=True)
     tokens = np.stack([text.tokens(str(caption)) for caption in different])
     trainer = fit.denoiser_trainer(
-        unet,
+        made.network,
         text,
-        noise,
-        optimizer(how.rule, by_adam=fit.BY_ADAM),
+        made.noise,
+        optimizer(how.rule, by_adam=made.by_adam),
         empty=jnp.asarray(text.tokens("")),
         text_dropout=settings.text_dropout,
         ema=how.ema,
     )
+    fresh = made.fresh(jax.jit(made.network.init)(run.key(3)))
     found = run.train(
         "denoiser",
         how,
         trainer,
         run.key(2),
-        fit.DenoiserParams(jax.jit(unet.init)(run.key(3)), jax.jit(text.init)(run.key(4))),
+        fit.DenoiserParams(fresh, jax.jit(text.init)(run.key(4))),
         (lambda rows: latents[rows], lambda rows: tokens[which[rows]]),
         len(latents),
     )
-    save.save_part(folder / "unet", unet_config, found.params.unet, DIFFUSERS)
+    save.save_part(folder / made.part, made.config, found.params.unet, DIFFUSERS)
     save.save_part(folder / "text_encoder", text_config, found.params.text, TRANSFORMERS)

@@ -27,7 +27,10 @@ from ctrak_jax.models.tokenizers import (
 from ctrak_jax.schedule import Prediction
 
 PIPELINES = ("StableDiffusionPipeline", "FlaxStableDiffusionPipeline")
-NAMES = {"unet": DIFFUSERS, "vae": DIFFUSERS, "text_encoder": TRANSFORMERS}
+NAMES = {
+    **dict.fromkeys(("unet", "transformer", "vae"), DIFFUSERS),
+    **dict.fromkeys(("text_encoder", "text_encoder_2"), TRANSFORMERS),
+}
 
 
 class Part(NamedTuple):
@@ -67,6 +70,7 @@ class ModelFiles:
         vae: the folder or the single file of another autoencoder.
         prediction: what the network predicts, where the scheduler's file does not say it right.
         loras: adapters, all used at once.
+        t5_tokens: tokens of a text for T5; None for the pipeline's own number.
     """
 
     checkpoint: Path
@@ -74,6 +78,7 @@ class ModelFiles:
     vae: Path | None = None
     prediction: Prediction | None = None
     loras: tuple[LoraFile, ...] = ()
+    t5_tokens: int | None = None
 
     @property
     def rest(self) -> Path | None:
@@ -97,7 +102,7 @@ class ModelFiles:
             )
 
     def part(self, name: str) -> Part:
-        """The network ``unet``, ``vae`` or ``text_encoder``."""
+        """A network by the name of its folder, such as ``unet``, ``vae`` or ``text_encoder``."""
         if name == "vae" and self.vae is not None:
             return self._other_autoencoder(self.vae)
         if not self.is_single_file:
