@@ -94,7 +94,7 @@ def main() -> None:
     log.deadline.check()
 
     tuning = {concept.name for concept in concepts() if is_tuning(concept)}
-    unlearned = unlearning(config, out / "run", out / "unlearning.npy", UNLEARNED_OVER)
+    unlearned = unlearning(config, out / "run", out / "unlearning", UNLEARNED_OVER)
     found = report.collected(config, out / "run", unlearned, tuning)
     data = frontier.part_of(out / "abc", out / "tuning-tasks", tuning)
     points = frontier.measured_points(config, data, out / "frontier")

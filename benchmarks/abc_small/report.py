@@ -206,7 +206,11 @@ def document(found: Collected) -> dict[str, Any]:
             method: {
                 "damping": found.dampings.get((form, method)),
                 **{
-                    c.name: dict(zip(MEASURES, values.tolist(), strict=True))
+                    c.name: {
+                        name: value
+                        for name, value in zip(MEASURES, values.tolist(), strict=True)
+                        if not np.isnan(value)
+                    }
                     for c, values in zip(one.customisations, one.values, strict=True)
                 },
             }

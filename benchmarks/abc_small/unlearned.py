@@ -4,6 +4,8 @@ One question per customisation, the first, over ``candidates`` portraits and its
 under its own prompt; no mirrored copies.
 """
 
+import io
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from benchmarks.abc_small.measures import Found, measured, tasks_of
 from ctrak_jax.abc.inputs import AbcInputs
-from ctrak_jax.abc.prepared import prepare
+from ctrak_jax.abc.prepared import Benchmark, prepare
 from ctrak_jax.attribution import Weights
 from ctrak_jax.attribution.unlearning import (
     NoisedBatch,
@@ -23,7 +25,8 @@ from ctrak_jax.attribution.unlearning import (
     unlearned,
 )
 from ctrak_jax.config import Config
-from ctrak_jax.log import meter
+from ctrak_jax.log import deadline, meter
+from ctrak_jax.store.files import write_atomically
 from ctrak_jax.typing import Array
 
 BATCH = 256
@@ -31,22 +34,25 @@ QUESTIONS_APART = 2**29
 """Keeps a question's noise from being that of a candidate."""
 
 
-def unlearning(config: Config, run: Path, file: Path, candidates: int) -> Found:
-    """The measures of unlearning; scores are kept in ``file``."""
-    bench = prepare(config, run)
-    tasks = tasks_of(run)
+def unlearning(config: Config, run: Path, folder: Path, candidates: int) -> Found:
+    """The measures of unlearning; the scores of every question are kept in ``folder``."""
+    bench, tasks = prepare(config, run), tasks_of(run)
     first = [tasks.index(task) for task in dict.fromkeys(tasks)]
+    files = {number: folder / f"{number:05d}.npy" for number in first}
+    missing = {number: file for number, file in files.items() if not file.exists()}
+    if missing:
+        folder.mkdir(parents=True, exist_ok=True)
+        _keep_scores(config, bench, candidates, missing)
+    scores = np.stack([np.load(file) for file in files.values()])
     rows = bench.exemplars.of
-    scores = np.load(file) if file.exists() else _scores(config, run, candidates)
-    if not file.exists():
-        np.save(file, scores)
     own = [scores[place, candidates + np.array(rows[n])] for place, n in enumerate(first)]
     return measured([tasks[n] for n in first], own, scores[:, :candidates])
 
 
-def _scores(config: Config, run: Path, candidates: int) -> np.ndarray:
-    """s [question, portrait, then exemplar]."""
-    bench, tasks = prepare(config, run), tasks_of(run)
+def _keep_scores(
+    config: Config, bench: Benchmark, candidates: int, files: Mapping[int, Path]
+) -> None:
+    """Write s [portrait, then exemplar] of some questions."""
     recipe, (network, params, _) = bench.recipe, bench.placed()
     laion, exemplars = bench.laion(), bench.exemplar_candidates()
     index = np.concatenate([laion.rows[:candidates], exemplars.rows]).astype(np.int32)
@@ -84,15 +90,16 @@ def _scores(config: Config, run: Path, candidates: int) -> np.ndarray:
         total = found if total is None else jax.tree.map(jax.numpy.add, total, found)
     diagonal, before = floored(total, wanted, params.size), losses(params)
     gradient = jax.jit(partial(denoising_gradient, recipe, network))
-    first = [tasks.index(task) for task in dict.fromkeys(tasks)]
-    latents = bench.encoder.latents([bench.abc.tasks[n].image for n in first])
-    scores = []
-    with meter("unlearning", len(first)) as bar:
-        for place, n in enumerate(first):
-            cond = bench.encoder.embedding(bench.asked[n].prompt)
-            item = NoisedBatch(latents[place], cond, np.int32(QUESTIONS_APART + n))
+    with meter("unlearning", len(files)) as bar:
+        for number, file in files.items():
+            deadline.check()
+            question = bench.asked[number].prompt
+            latent = bench.encoder.latents([bench.abc.tasks[number].image])[0]
+            index_of = np.int32(QUESTIONS_APART + number)
+            item = NoisedBatch(latent, bench.encoder.embedding(question), index_of)
             rate = config.unlearning.learning_rate / len(index)
             moved = unlearned(params, gradient(params, item), diagonal, rate)
-            scores.append(losses(moved) - before)
+            content = io.BytesIO()
+            np.save(content, losses(moved) - before)
+            write_atomically(file, content.getvalue())
             bar.advance(1)
-    return np.stack(scores)
