@@ -222,7 +222,7 @@ def test_settings_that_change_no_number_compute_nothing_anew(copy):
     def stages(*settings: str) -> list[str]:
         """What a run under these settings went through."""
         before = len((copy / "log.jsonl").read_text().splitlines())
-        done = ctrak("run", copy, *settings)
+        done = ctrak_here("run", copy, *settings)
         assert done.returncode == 0, done.stderr
         new = (copy / "log.jsonl").read_text().splitlines()[before:]
         return [json.loads(line)["stage"] for line in new]
@@ -514,7 +514,8 @@ def test_a_reference_answers_as_in_the_run_and_without_damping(run, method):
     found = [item["index"] for item in answer["top"]]
     wanted = [h.index for h in read_tops(run / "top" / f"{method}.csv")["circle-red-00", "color"]]
     if method == "similarity-pixels":
-        told = ("groups", run, "--by", "shape", "--method", method, "--concept", "color", "--json")
+        told = ("groups", run, "--by", "shape", "--method", method, "--concept", "color")
+        told += ("--top", "10", "--json")
         own = ("--image", image, "--condition", "shape=circle,color=red")
         again, asked = (
             json.loads(ctrak_here(*told, *given).stdout)["rows"]

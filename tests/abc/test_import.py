@@ -14,9 +14,10 @@ pytest.importorskip("diffusers", reason="needs the extra diffusers")
 from safetensors.numpy import load_file
 
 from ctrak_jax import abc, cli
+from ctrak_jax.abc import importing
 from ctrak_jax.abc.coordinates import placed, read_coordinates
 from ctrak_jax.abc.importing import read_released
-from ctrak_jax.abc.prepared import prepare
+from ctrak_jax.abc.prepared import Benchmark, prepare
 from ctrak_jax.config import Config
 from ctrak_jax.errors import UsageError
 from ctrak_jax.store import FeatureStore, read_manifest
@@ -35,7 +36,7 @@ def settings(data: Path) -> dict[str, Any]:
         "preset": "published",
         "methods": ["concept-trak"],
         "controls": [],
-        "run": {"devices": 1, "compilation_cache": "none"},
+        "run": {"devices": 1},
         "data": {"kind": "abc", "path": str(data), "candidates": ROWS},
         "model": {"kind": "text-to-image", "checkpoint": str(forms() / "formats" / "sd_fp16")},
         "gradient": {"include": ["*attn2*"], "time_chunk": 3, "batch": 5},
@@ -183,7 +184,14 @@ def complaint(place: Path, capsys, *given: str, folder: Path | None = None) -> s
     return line
 
 
-def test_other_coordinates_are_refused(place, capsys):
+def test_other_coordinates_are_refused(place, capsys, monkeypatch):
+    """Rows made here at wrong coordinates are as random numbers to the released ones: the first
+    test has the correlation of these."""
+
+    def random_rows(_: Benchmark, rows: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
+        return np.random.default_rng(2).normal(size=(len(rows), len(coordinates)))
+
+    monkeypatch.setattr(importing, "_featurized", random_rows)
     np.save(place / "another.npy", other_mask())
     line = complaint(place, capsys, "--coordinates", str(place / "another.npy"))
     assert "features made here correlate with the stored ones by" in line

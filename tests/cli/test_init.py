@@ -77,7 +77,7 @@ def test_without_attributes_a_run_ends_with_the_features(tmp_path, monkeypatch, 
     assert "negative" not in (tmp_path / "told.yaml").read_text(), "nothing is guided"
     ran: list[str] = []
     monkeypatch.setattr(pipeline, "run", lambda config, out, stages: ran.extend(stages))
-    assert cli.main(["run", "told.yaml", "--run.compilation_cache", "none"]) == 0
+    assert cli.main(["run", "told.yaml"]) == 0
     assert ran == ["train", "encode", "featurize"]
     assert "ctrak attribute --prompt" in capsys.readouterr().out
 

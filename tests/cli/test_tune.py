@@ -21,7 +21,7 @@ def test_a_lora_has_a_folder_of_its_own(tmp_path, monkeypatch, capsys, more, exp
         return [out / "pytorch_lora_weights.safetensors"]
 
     monkeypatch.setattr(pipeline, "run_tune", run_tune)
-    config = write_config(tmp_path, run={"compilation_cache": "none"})
+    config = write_config(tmp_path)
     assert cli.main(["tune", str(config), *more]) == 0
     assert outs == [Path(expected)]
     file = outs[0] / "pytorch_lora_weights.safetensors"

@@ -112,28 +112,10 @@ def before(base) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def made(base, before, pictures, tmp_path_factory) -> Path:
-    """Both concepts, the second in a second command: the first was killed as it came to it."""
+    """Both concepts by one command."""
     out = tmp_path_factory.mktemp("made")
-    whole = TokenTrainer.train
-
-    def train(self, concept, *rest):
-        if concept.name == "two":
-            raise KeyboardInterrupt
-        return whole(self, concept, *rest)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TokenTrainer, "train", train)
-        with pytest.raises(KeyboardInterrupt):
-            run(base, pictures, out)
-    tasks = json.loads((out / "all_tasks.json").read_text())
-    assert [task["model_path"] for task in tasks] == ["models/artchive/one"] * 3
-    with pytest.MonkeyPatch.context() as patch:
-        trained = []
-        patch.setattr(
-            TokenTrainer, "train", lambda *given: trained.append(given[1].name) or whole(*given)
-        )
-        run(base, pictures, out)
-    assert trained == ["two"]
+    for each in run(base, pictures, out):
+        assert each.after < each.before  # of the same noise; a random network hardly hears it
     return out
 
 
@@ -142,11 +124,33 @@ def embedding(out: Path, name: str) -> Path:
     return file
 
 
-def test_a_killed_command_ends_in_the_bytes_of_one_that_was_not(base, pictures, made, tmp_path):
-    """The paths of the data set apart."""
-    found = run(base, pictures, tmp_path)
-    for each in found:
-        assert each.after < each.before  # of the same noise; a random network hardly hears it
+def test_a_stopped_command_ends_in_the_bytes_of_one_that_was_not(base, pictures, made, tmp_path):
+    """Its time was up after the first concept; the next one was killed as it came to the second.
+    The paths of the data set apart."""
+    whole, trained = TokenTrainer.train, []
+
+    def killed(self, concept, *rest):
+        assert concept.name == "two"
+        raise KeyboardInterrupt
+
+    log.deadline.set(1e-9)
+    try:
+        with pytest.raises(OutOfTime, match="the same command resumes"):
+            run(base, pictures, tmp_path)
+    finally:
+        log.deadline.set(float("inf"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TokenTrainer, "train", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(base, pictures, tmp_path)
+    tasks = json.loads((tmp_path / "all_tasks.json").read_text())
+    assert [task["model_path"] for task in tasks] == ["models/artchive/one"] * 3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            TokenTrainer, "train", lambda *given: trained.append(given[1].name) or whole(*given)
+        )
+        assert len(run(base, pictures, tmp_path)) == 2
+    assert trained == ["two"]
     mine, theirs = content(tmp_path), content(made)
     assert mine.keys() == theirs.keys()
     assert [k for k in mine if mine[k] != theirs[k] and k != "customise.yaml"] == []
@@ -204,17 +208,6 @@ def test_what_has_changed_is_made_again_and_nothing_else(base, pictures, made, m
     run(base, pictures, made)
     assert trained == ["two", "one", "two"]
     assert content(made) == first
-
-
-def test_the_time_is_up_between_two_concepts(base, pictures, tmp_path):
-    log.deadline.set(1e-9)
-    try:
-        with pytest.raises(OutOfTime, match="the same command resumes"):
-            run(base, pictures, tmp_path, steps=1, images=1)
-    finally:
-        log.deadline.set(float("inf"))
-    assert len(json.loads((tmp_path / "all_tasks.json").read_text())) == 1
-    assert len(run(base, pictures, tmp_path, steps=1, images=1)) == 2
 
 
 def test_a_data_set_becomes_the_candidates(base, pictures, others, made, tmp_path, monkeypatch):

@@ -21,9 +21,11 @@ from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.captions import CutCaptions, cut_captions
 from ctrak_jax.inputs.encoder import BatchEncoder, require_distinct_prompts
 from ctrak_jax.models.stable_diffusion import load_codecs
+from ctrak_jax.report.explanation.maps import read_maps
 from ctrak_jax.run.folder import RunFolder
 from ctrak_jax.run.metrics import read_metrics
 from ctrak_jax.run.questions import read_questions
+from ctrak_jax.run.tops import read_tops
 from ctrak_jax.run.variants import unnamed
 from ctrak_jax.stages import encode, query, train
 from ctrak_jax.stages.ask import attribute
@@ -314,6 +316,30 @@ def test_a_prompt_is_asked_by_a_reward_of_the_decoded_picture(run, data, model_f
     assert scale > 0
     for total in found.sums.values():
         np.testing.assert_allclose(total, found.score, rtol=1e-3, atol=1e-4 * scale)
+
+
+@pytest.mark.slow
+def test_maps_of_the_report_are_of_latents_and_sum_to_the_scores(run, data, model_folder, tmp_path):
+    """To rounding: the question's gradient is made again by another program, and a random network
+    enlarges the rounding of its inversion."""
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    changed = {"score": {"damping": [1e3, 1e4]}, "report": {"maps": 1}}
+    stages = ("score", "evaluate", "report")
+    pipeline.run(config(data, model_folder, **changed), copy, stages)
+    (file,) = (copy / "maps").glob("*.npz")
+    found = read_maps(file)
+    assert found is not None
+    assert found.maps.shape == found.query_maps.shape == (10, 8, 8)
+    tops = read_tops(copy / "top" / "concept-trak.csv")
+    (hits,) = [
+        hits for (query, attribute), hits in tops.items()
+        if file.stem == f"{query}-{attribute}-concept-trak"
+    ]  # fmt: skip
+    assert found.index.tolist() == [hit.index for hit in hits]
+    scores = np.array([hit.score for hit in hits])
+    for parts, near in ((found.maps, 1e-4), (found.query_maps, 1e-3)):
+        np.testing.assert_allclose(parts.sum((1, 2)), scores, atol=near * abs(scores).max())
+    assert 'id="maps-0"' in (copy / "report" / "index.html").read_text()
 
 
 @pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
