@@ -26,6 +26,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", action="store_true", help="no search for the largest batch: one compilation"
     )
+    parser.add_argument(
+        "--estimate", action="store_true", help="no compiler: from the traced program, in a minute"
+    )
     arguments.declare_json(parser)
 
 
@@ -40,6 +43,11 @@ def act(args: argparse.Namespace) -> None:
     from ctrak_jax.plan.show import text
 
     found = plan.run(
-        config, args.topology, samples=int(args.samples), batch=args.batch, only=args.only
+        config,
+        args.topology,
+        samples=int(args.samples),
+        batch=args.batch,
+        only=args.only,
+        estimate=args.estimate,
     )
     print(json.dumps(found, indent=1) if args.json else text(found), end="\n" * args.json)

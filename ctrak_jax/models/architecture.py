@@ -52,10 +52,14 @@ class Architecture:
 
     @cached_property
     def template(self) -> Params:
-        """The parameters' shapes and dtypes."""
+        """The parameters' shapes and dtypes; a published transformer's are in 16 bits where its
+        file may have them so."""
         if isinstance(self.network, DiT):
             return jax.eval_shape(lambda: self.create(0))
-        return jax.eval_shape(self.network.init, jax.random.key(0))
+        found = jax.eval_shape(self.network.init, jax.random.key(0))
+        if isinstance(self.network, UNet) or not self.compute.keeps_half:
+            return found
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), found)
 
     def create(self, seed: int) -> Params:
         """Fresh parameters of a class-conditional network."""

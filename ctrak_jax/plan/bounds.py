@@ -1,12 +1,15 @@
 """What a compiled program takes on a chip, and what bounds its speed: equation (A.1)."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ctrak_jax.config import Config
+from ctrak_jax.config.trajectory import ProjectionConfig
 from ctrak_jax.errors import UsageError
 from ctrak_jax.methods import needs_errors
 from ctrak_jax.plan.chips import Chip
+from ctrak_jax.projection.reference import NONZEROS
 from ctrak_jax.run.variants import FeatureSet
 
 CHIP_COUNTS = (1, 8, 64, 256)
@@ -56,6 +59,21 @@ def largest_batch(
             ceiling = guess // 2
         else:
             start, batch, taken = (batch, taken.total), guess, more
+
+
+def projecting(projection: ProjectionConfig, size: int) -> float:
+    """FLOPs of projecting one gradient of ``size`` parameters: 2 d k by a dense matrix, a product
+    and a sum per entry by a sparse one, a Hadamard transform of its blocks by ``srht``. ``mask``
+    only chooses, and of ``factored`` there is no gradient: what it takes goes by layers."""
+    match projection.kind:
+        case "rademacher" | "gaussian":
+            return 2.0 * size * projection.k
+        case "sjlt":
+            return 2.0 * size * NONZEROS
+        case "srht":
+            return 2.0 * size * math.log2(projection.k)
+        case _:
+            return 0.0
 
 
 def roofline(chip: Chip, *, passes: float, traffic: float, batch: int) -> tuple[float, str]:

@@ -9,7 +9,7 @@ that it prints.
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from ctrak_jax.inputs.pixels import Pixels
 from ctrak_jax.methods import needs_errors
 from ctrak_jax.models.architecture import Architecture, architecture_of, model_files_of
 from ctrak_jax.plan import hlo
+from ctrak_jax.plan.blocks import depths_of, with_depths
 from ctrak_jax.plan.bounds import Taken, dearest, largest_batch
 from ctrak_jax.plan.chips import chip_of
 from ctrak_jax.precision import policy_of
@@ -119,7 +120,8 @@ def _text(program: Any, topology: str) -> str:
 
 class FeaturizeStep(NamedTuple):
     """What featurize splits over devices, ``fn(params, batch)``, with the shapes of the parameters,
-    their placement, the shapes of a batch by its size, and how many gradients it takes."""
+    their placement, the shapes of a batch by its size, how many gradients it takes, and how many
+    blocks of each kind the network has, where they are alike."""
 
     fn: Callable[[Any, Any], Any]
     params: Weights
@@ -127,13 +129,19 @@ class FeaturizeStep(NamedTuple):
     batch: Callable[[int], TrainBatch]
     projection: str
     gradients: int
+    depths: Mapping[str, int]
 
 
-def step_of(config: Config, mesh: Mesh, samples: int) -> FeaturizeStep:
+def step_of(
+    config: Config, mesh: Mesh, samples: int, depths: Mapping[str, int] | None = None
+) -> FeaturizeStep:
     """What a run over ``samples`` featurizes at the most expense, as it is on the TPUs of a mesh:
-    no folder, and no model but its shapes."""
+    no folder, and no model but its shapes; with other numbers of blocks where they are given."""
     specs = dearest(feature_sets(config, samples), config).specs(config)
     architecture, negatives = _shapes(config)
+    if depths:
+        network = with_depths(architecture.network, depths)
+        architecture = replace(architecture, network=network)
     recipe = recipe_of(config, architecture.schedule)
     implementation = implementation_of(recipe.projection, backend="tpu")
     if implementation == "pallas_gpu":
@@ -155,6 +163,7 @@ def step_of(config: Config, mesh: Mesh, samples: int) -> FeaturizeStep:
         batch,
         implementation,
         len(specs),
+        depths_of(architecture.network),
     )
 
 

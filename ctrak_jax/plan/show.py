@@ -7,6 +7,11 @@ from ctrak_jax.plan.bounds import CHIP_COUNTS, KERNEL_PASSES
 from ctrak_jax.plan.chips import GB, GIB, TERA
 from ctrak_jax.terminal.table import text_table
 
+ESTIMATED = (
+    "Nothing was compiled: FLOPs are of the traced program, temporaries of the lives of its "
+    "arrays, memory traffic of the weights alone; gathering weights in parts is not in the time.\n"
+)
+
 
 def text(found: Mapping[str, Any]) -> str:
     """The report as a table, and what its numbers are."""
@@ -18,19 +23,24 @@ def text(found: Mapping[str, Any]) -> str:
         heads.append(f"{row['batch_per_chip']} per chip\n{', '.join(said)}")
     lines = [[label, *map(value, rows)] for label, value in _LINES.items()]
     for count in CHIP_COUNTS:
-        rates = (f"{row['samples_per_second'][str(count)]:,.0f}" for row in rows)
+        rates = (_rounded(row["samples_per_second"][str(count)]) for row in rows)
         lines.append([f"samples per second at most, {count} chip{'s' * (count > 1)}", *rates])
     hours = (f"{row['hours']:.2f}" for row in rows)
     lines += [
         [f"hours at least, all sets, {found['chips']} chips", *hours],
         ["feature stores, all sets", *[f"{found['store_bytes'] / GB:,.1f} GB"] * len(rows)],
     ]
+    how = ", estimated" if found.get("estimated") else ""
     title = (
-        f"featurize on {found['topology']}: {found['chips']} chips of "
+        f"featurize on {found['topology']}{how}: {found['chips']} chips of "
         f"{chip['hbm'] / GIB:.0f} GiB, {chip['bandwidth'] / GB:.0f} GB/s, "
         f"{chip['flops'] / TERA:.0f} bfloat16 TFLOP/s; jax {found['jax']}"
     )
     return text_table(title, [""], heads, lines) + _notes(found)
+
+
+def _rounded(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 def _gib(part: str) -> Callable[[Mapping[str, Any]], str]:
@@ -78,6 +88,7 @@ def _notes(found: Mapping[str, Any]) -> str:
         f"run.precision={said['setting']}, model.dtype={found['dtype']}: a product of float32 "
         f"arrays takes {said['gradients']} on the way to a gradient, {said['differences']} in an "
         f"inversion, {said['mathematics']} in the mathematics; one of bfloat16 arrays takes 1.\n"
+        f"{ESTIMATED if found.get('estimated') else ''}"
         "Rates and hours are bounds: no vector work, reading of images, writing of features, or "
         f"waiting.\nThe chip's figures: {found['chip']['source']}\n"
     )

@@ -18,14 +18,28 @@ from ctrak_jax import workers
 from ctrak_jax.config import Config
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger
-from ctrak_jax.plan.bounds import CHIP_COUNTS, KERNEL_PASSES, dearest, roofline, store_bytes
+from ctrak_jax.plan.bounds import (
+    CHIP_COUNTS,
+    KERNEL_PASSES,
+    dearest,
+    projecting,
+    roofline,
+    store_bytes,
+)
 from ctrak_jax.plan.chips import GIB, Chip, chip_of, library
+from ctrak_jax.plan.estimate import estimated
 from ctrak_jax.precision import described
 from ctrak_jax.run.variants import feature_sets
 
 
 def run(
-    config: Config, topology: str, *, samples: int, batch: int | None = None, only: bool = False
+    config: Config,
+    topology: str,
+    *,
+    samples: int,
+    batch: int | None = None,
+    only: bool = False,
+    estimate: bool = False,
 ) -> dict[str, Any]:
     """Compile for a topology and work out what a run takes that ranks ``samples`` training samples
     there: their main features, and those of every variant, of all its models.
@@ -36,11 +50,16 @@ def run(
         samples: training samples that are ranked.
         batch: samples per chip at a time; the config's by default.
         only: one compilation, and no search for the largest batch that fits.
+        estimate: nothing is compiled (:mod:`ctrak_jax.plan.estimate`).
 
     Raises:
         UsageError: an unknown topology, no libtpu, or not one sample fits.
     """
-    chip, libtpu = chip_of(topology), library()
+    chip = chip_of(topology)
+    if estimate:
+        about, *programs = estimated(config, topology, samples, batch, only)
+        return report(config, topology, chip, about, programs, samples)
+    libtpu = library()
     logger.info("plan %s: compiling for TPUs takes minutes", topology)
     question = {"config": config.model_dump(mode="json"), "topology": topology}
     question |= {"samples": samples, "batch": batch, "only": only}
@@ -112,7 +131,7 @@ def _row(
     batch = program["batch"] * cores
     memory = {name: size * cores for name, size in program["memory"].items()}
     kernel = about["projection"] == "pallas_tpu"
-    projected = 2.0 * about["parameters"] * config.projection.k * about["gradients"]
+    projected = projecting(config.projection, about["parameters"]) * about["gradients"]
     in_kernel = projected * batch if kernel else 0.0  # else it is in the program's own count
     passes, traffic = program["passes"] * cores, program["bytes"] * cores
     passes += KERNEL_PASSES * in_kernel
