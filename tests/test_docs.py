@@ -97,7 +97,7 @@ def test_the_citation_has_the_version_of_the_package():
 def test_files_modules_and_targets_exist(page: Path):
     makefile = text(ROOT / "Makefile")
     for piece in code(page):
-        for name in re.findall(r"(?<![\w./])(?:configs|tests|ctrak_jax|notebooks)/[\w./]+", piece):
+        for name in re.findall(r"(?<![\w./])(?:configs|tests|ctrak_jax|notebooks)/[\w./-]+", piece):
             assert (ROOT / name.rstrip(".")).exists(), name
         for name in re.findall(r"python -m (benchmarks\.\w+)", piece):
             assert (ROOT / f"{name.replace('.', '/')}.py").exists(), name

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from flax.traverse_util import flatten_dict, unflatten_dict
-
 from ctrak_jax.models.latent_dit import LatentDiTDenoiser
 from ctrak_jax.models.mmdit import FluxDenoiser, SD3Denoiser
 
@@ -31,6 +29,7 @@ def depths_of(network: Any) -> dict[str, int]:
 
 def with_depths(network: Any, depths: Mapping[str, int]) -> Any:
     """The network with other numbers of blocks, of the kinds of :func:`depths_of`."""
+    more: dict[str, Any]
     match network:
         case FluxDenoiser(module=module):
             more = {"depth": depths["double"], "single_depth": depths["single"]}
@@ -55,26 +54,20 @@ def shallow(depths: Mapping[str, int]) -> list[dict[str, int]]:
 
 
 def continued(
-    found: Sequence[Mapping[str, Any]],
+    found: Sequence[Mapping[str, float]],
     shallower: Sequence[Mapping[str, int]],
     whole: Mapping[str, int],
-) -> dict[str, Any]:
+) -> dict[str, float]:
     """What the whole network takes, number by number.
 
     Args:
-        found: what each shallower network takes; mappings may be nested.
+        found: what each shallower network takes.
         shallower: their numbers of blocks, as :func:`shallow` has them.
         whole: the network's.
     """
-    few = shallower[0]
-    further = [
-        sum((whole[kind] - few[kind]) * (blocks[kind] - few[kind]) for kind in few)
-        for blocks in shallower[1:]
-    ]
-    first, *others = (flatten_dict(dict(one)) for one in found)
-    total: dict[Any, Any] = {}
-    for key in dict.fromkeys(key for one in (first, *others) for key in one):
-        start = first.get(key, 0)
-        steps = zip(others, further, strict=True)
-        total[key] = start + sum(count * (one.get(key, 0) - start) for one, count in steps)
-    return unflatten_dict(total)
+    (first, *others), (few, *more) = found, shallower
+    further = [sum((whole[k] - few[k]) * (blocks[k] - few[k]) for k in few) for blocks in more]
+    return {
+        name: start + sum(n * (one[name] - start) for n, one in zip(further, others, strict=True))
+        for name, start in first.items()
+    }

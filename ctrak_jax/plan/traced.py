@@ -35,11 +35,11 @@ class Operation(NamedTuple):
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     params: Mapping[str, Any]
-    inner: tuple["Program", ...] = ()
+    inner: tuple["TracedProgram", ...] = ()
     turns: int = 1
 
 
-class Program(NamedTuple):
+class TracedProgram(NamedTuple):
     """Operations in order, the shapes of all arrays by number, and which of them are given and
     asked for."""
 
@@ -58,12 +58,12 @@ class Work(NamedTuple):
     bytes: float
 
 
-def traced(fn: Callable[..., Any], *arguments: Any) -> Program:
+def traced(fn: Callable[..., Any], *arguments: Any) -> TracedProgram:
     """The program of a function of arrays of these shapes."""
     return _program(jax.make_jaxpr(fn)(*arguments).jaxpr)
 
 
-def _program(jaxpr: Any) -> Program:
+def _program(jaxpr: Any) -> TracedProgram:
     shapes: list[Any] = []
     operations: list[Operation] = []
 
@@ -97,7 +97,7 @@ def _program(jaxpr: Any) -> Program:
     numbers = {var: new(var) for var in (*jaxpr.invars, *jaxpr.constvars)}
     asked = run(jaxpr, dict(numbers))
     given = tuple(numbers[var] for var in (*jaxpr.invars, *jaxpr.constvars))
-    return Program(operations, shapes, given, tuple(asked))
+    return TracedProgram(operations, shapes, given, tuple(asked))
 
 
 CALLS = ("jit", "pjit", "checkpoint", "remat2", "closed_call", "custom_jvp_call", "custom_vjp_call")
@@ -123,24 +123,27 @@ def size(shape: Any) -> int:
     return math.prod(shape.shape) * shape.dtype.itemsize if hasattr(shape, "shape") else 0
 
 
-def work(program: Program, weights: Collection[int]) -> Work:
+def work(program: TracedProgram, weights: Collection[int]) -> Work:
     """The matrix products of a program, of which these given arrays are the weights."""
-    total, known = Counter[str](), set(weights)
+    total, known = dict.fromkeys(Work._fields, 0.0), set(weights)
     for operation in program.operations:
         if operation.name in VIEWS and known.intersection(operation.inputs):
             known.update(operation.outputs)
         for inner in operation.inner:
             pairs = zip(inner.given, operation.inputs, strict=False)
-            found = work(inner, [array for array, outer in pairs if outer in known])._asdict()
-            total.update({name: operation.turns * value for name, value in found.items()})
+            found = work(inner, [array for array, outer in pairs if outer in known])
+            for name, value in found._asdict().items():
+                total[name] += operation.turns * value
         if operation.name in ("dot_general", "conv_general_dilated"):
             arrays = [program.shapes[i] for i in (*operation.inputs, *operation.outputs)]
             flops = _flops(operation, *arrays[:3])
             wide = all(np.dtype(array.dtype).itemsize >= 4 for array in arrays[:2])
             passes = PASSES.get(_precision(operation.params), 1) if wide else 1
             read = sum(size(program.shapes[i]) for i in operation.inputs if i in known)
-            total.update(flops=flops, passes=passes * flops, bytes=read)
-    return Work(float(total["flops"]), float(total["passes"]), float(total["bytes"]))
+            total["flops"] += flops
+            total["passes"] += passes * flops
+            total["bytes"] += read
+    return Work(**total)
 
 
 def _precision(params: Mapping[str, Any]) -> Any:
@@ -156,13 +159,13 @@ def _flops(operation: Operation, left: Any, right: Any, out: Any) -> float:
     return 2.0 * math.prod(out.shape) * math.prod(right.shape) / right.shape[numbers.rhs_spec[0]]
 
 
-def temporaries(program: Program) -> int:
+def temporaries(program: TracedProgram) -> int:
     """Bytes of the arrays that live at once, at most, without what is given: in the order in which
     operations were traced or in that of :func:`_order`, whichever takes less."""
     return min(_most(program, order) for order in (program.operations, _order(program)))
 
 
-def _most(program: Program, order: Sequence[Operation]) -> int:
+def _most(program: TracedProgram, order: Sequence[Operation]) -> int:
     sources = _sources(program)
     last: dict[int, int] = {}
     for place, operation in enumerate(order):
@@ -184,7 +187,7 @@ def _most(program: Program, order: Sequence[Operation]) -> int:
     return most
 
 
-def _order(program: Program) -> list[Operation]:
+def _order(program: TracedProgram) -> list[Operation]:
     """The operations, each as late as what reads it allows. Of what an operation reads, the array
     that was traced last goes first: a cotangent, before the activations that are computed again
     for it."""
@@ -216,7 +219,7 @@ def _read(arrays: Iterable[int], sources: Mapping[int, set[int]]) -> set[int]:
     return {source for array in arrays for source in sources[array]}
 
 
-def _sources(program: Program) -> dict[int, set[int]]:
+def _sources(program: TracedProgram) -> dict[int, set[int]]:
     """The arrays in memory that every array is read from: itself, or those that it is computed
     from where it is read."""
     uses = Counter(i for operation in program.operations for i in operation.inputs)
@@ -233,13 +236,13 @@ def _sources(program: Program) -> dict[int, set[int]]:
     return found
 
 
-def loop_copies(program: Program) -> dict[tuple[int, str], int]:
+def loop_copies(program: TracedProgram) -> dict[tuple[int, str], int]:
     """What is given and converted to another dtype within a loop: a compiler converts it once and
     keeps the copy over the loop. The given array and the dtype -> bytes of the copy."""
     return {key: size for key, (size, looped) in _copies(program).items() if looped}
 
 
-def _copies(program: Program) -> dict[tuple[int, str], tuple[int, bool]]:
+def _copies(program: TracedProgram) -> dict[tuple[int, str], tuple[int, bool]]:
     roots = {array: array for array in program.given}
     found: dict[tuple[int, str], tuple[int, bool]] = {}
 

@@ -104,7 +104,7 @@ def test_a_line_in_the_blocks_of_every_kind():
 
     def taken(found):
         total = 100 + 7 * found["double"] + 11 * found["single"]
-        return {"memory": {"arguments": total}, "flops": 2.0 * total}
+        return {"arguments": total, "flops": 2.0 * total}
 
     assert blocks.continued([taken(few) for few in compiled], compiled, whole) == taken(whole)
     assert blocks.shallow({"plain": 3}) == [{"plain": 3}]
