@@ -103,7 +103,7 @@ def test_a_line_in_the_blocks_of_every_kind():
     assert compiled[1:] == [{"double": 3, "single": 2}, {"double": 2, "single": 3}]
 
     def taken(found):
-        total = 100 + 7 * found["double"] + 11 * found["single"]
+        total = 100.0 + 7 * found["double"] + 11 * found["single"]
         return {"arguments": total, "flops": 2.0 * total}
 
     assert blocks.continued([taken(few) for few in compiled], compiled, whole) == taken(whole)
