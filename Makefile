@@ -68,7 +68,7 @@ test-all: $(STAMP) ## run every test, as CI does
 	$(BIN)/$(TEST) $(ARGS)
 
 # Built from pyproject.toml without the lock, anew each time. Without the extra diffusers, whose upper
-# bounds would hold others back: the tests that need it skip themselves.
+# bounds would hold others back: the tests that compare with it skip themselves.
 test-newest: ## run every test with the newest version of everything, in .venv-newest
 	$(NEWEST) -m venv --clear .venv-newest
 	.venv-newest/bin/python -m pip --disable-pip-version-check install --quiet --upgrade \

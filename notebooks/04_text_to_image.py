@@ -11,7 +11,7 @@
 # %% [markdown]
 # # A text-to-image model
 # Questions in words about a Stable Diffusion. The model here is tiny and made on the spot; a Stable
-# Diffusion 1.x or 2.x takes the same steps. It needs the extra `diffusers`.
+# Diffusion 1.x or 2.x takes the same steps.
 
 # %%
 import os

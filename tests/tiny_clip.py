@@ -7,7 +7,7 @@ import jax
 from flax.serialization import msgpack_serialize
 
 from ctrak_jax.models.clip import MEAN, STD, CLIPImage
-from ctrak_jax.models.stable_diffusion import huggingface
+from ctrak_jax.models.clip_network import clip_of
 from tests.tiny_model import VOCABULARY, random_like, write
 
 SIDE = 16
@@ -28,7 +28,7 @@ CONFIG = {
 def write_clip(folder: Path) -> Path:
     """config.json and Flax weights."""
     (folder / "config.json").write_text(json.dumps(CONFIG))
-    network = CLIPImage(huggingface.clip(CONFIG), SIDE, MEAN, STD)
+    network = CLIPImage(clip_of(CONFIG, folder), SIDE, MEAN, STD)
     params = random_like(jax.eval_shape(network.init, jax.random.key(0)), 0)
     (folder / "flax_model.msgpack").write_bytes(msgpack_serialize(params))
     return folder

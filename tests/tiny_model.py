@@ -9,9 +9,9 @@ import jax
 import numpy as np
 from flax.serialization import msgpack_serialize
 
-from ctrak_jax.models import stable_diffusion as sd
 from ctrak_jax.models.checkpoints import DIFFUSERS, TRANSFORMERS
-from ctrak_jax.models.stable_diffusion import FLOAT32, huggingface, unet_of
+from ctrak_jax.models.stable_diffusion import FLOAT32, autoencoder_of, unet_of
+from ctrak_jax.models.text_encoders import clip_text_of
 from tests.paths import FIXTURES
 
 UNET = FIXTURES / "sd_unet"
@@ -88,15 +88,15 @@ def write_model(folder: Path, *, shallow: bool = False) -> Path:
     else:
         shutil.copytree(UNET, folder / "unet")
     write(folder / "vae" / "config.json", VAE)
-    vae = huggingface.autoencoder(VAE)
-    params = random_like(jax.eval_shape(vae.init_weights, jax.random.key(0)), 0)
+    template = jax.eval_shape(autoencoder_of(VAE, folder).init, jax.random.key(0))
+    params = random_like(template, 0)
     (folder / "vae" / DIFFUSERS.flax).write_bytes(msgpack_serialize(params))
     tokens = [*VOCABULARY, "<|startoftext|>", "<|endoftext|>"]
     write(folder / "tokenizer" / "vocab.json", {token: i for i, token in enumerate(tokens)})
     (folder / "tokenizer" / "merges.txt").write_text("#version: 0.2\na b\nab c</w>\n")
     write(folder / "text_encoder" / "config.json", TEXT)
-    text = sd.CLIPText(huggingface.text_encoder(TEXT), lambda _: np.zeros(77), 77, 32)
-    params = random_like(jax.eval_shape(text.init, jax.random.key(0)), 1)
+    template = jax.eval_shape(clip_text_of(TEXT, folder).init, jax.random.key(0))
+    params = random_like(template, 1)
     file = folder / "text_encoder" / TRANSFORMERS.flax
     file.write_bytes(msgpack_serialize(params))
     return folder

@@ -13,7 +13,7 @@ PURPOSES = {
     "gpu": "an NVIDIA GPU",
     "tpu": "a TPU",
     "tpu-plan": "ctrak plan without a TPU",
-    "diffusers": "a Stable Diffusion of one's own",
+    "diffusers": "a second implementation in the tests",
     "avatars": "ctrak data avatars",
     "parquet": "data sets in Parquet files",
     "docs": "the site",

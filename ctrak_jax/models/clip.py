@@ -14,7 +14,8 @@ from PIL import Image
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.checkpoints import TRANSFORMERS, open_file, weights_in
 from ctrak_jax.models.checkpoints.config_file import read_config
-from ctrak_jax.models.stable_diffusion import huggingface, weights
+from ctrak_jax.models.clip_network import CLIPModule, clip_of
+from ctrak_jax.models.stable_diffusion import weights
 from ctrak_jax.models.stable_diffusion.config_file import Component
 from ctrak_jax.models.tokenizers import clip_tokenizer, tokenizer_files
 from ctrak_jax.typing import Array, Params, PRNGKey
@@ -29,7 +30,7 @@ class CLIPImage:
     """CLIP's two transformers, of which pictures take the one; a picture is ``size`` pixels wide
     and high, its colours are taken less ``mean`` and over ``std``."""
 
-    module: Any
+    module: CLIPModule
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -62,14 +63,12 @@ class CLIPImage:
         self, params: Params, image: Float[Array, "size size 3"], /
     ) -> Float[Array, " width"]:
         """The projected embedding of a prepared picture."""
-        return self.module.apply({"params": params}, image[None], method=_embedded)[0]
+        return _applied(self.module, params, self.module.of_picture, image)
 
     def init(self, key: PRNGKey) -> Params:
         """Fresh parameters; under ``jax.eval_shape`` their shapes."""
-        ids = jnp.zeros((1, self.module.config.text_config.max_position_embeddings), jnp.int32)
-        places = jnp.arange(ids.shape[1])[None]
-        image = jnp.zeros((1, self.size, self.size, 3))
-        return self.module.init(key, ids, image, jnp.ones_like(ids), places)["params"]
+        image = jnp.zeros((self.size, self.size, 3))
+        return self.module.init(key, jnp.zeros(1, jnp.int32), image)["params"]
 
 
 @dataclass(frozen=True)
@@ -77,13 +76,12 @@ class CLIPTextProjection:
     """CLIP's text encoder, beside :class:`CLIPImage` in one model; its tokenizer pads or cuts a
     text to the length that the model takes."""
 
-    module: Any
+    module: CLIPModule
     tokens: Callable[[str], Int[np.ndarray, " token"]]
 
     def apply(self, params: Params, tokens: Int[Array, " token"], /) -> Float[Array, " width"]:
         """The projected embedding of a text's tokens."""
-        ids = jnp.asarray(tokens, jnp.int32)[None]
-        return self.module.apply({"params": params}, ids, method=_text_embedded)[0]
+        return _applied(self.module, params, self.module.of_text, jnp.asarray(tokens, jnp.int32))
 
 
 class ImageAndText(NamedTuple):
@@ -93,13 +91,10 @@ class ImageAndText(NamedTuple):
     text: Component[CLIPTextProjection]
 
 
-def _text_embedded(module: Any, ids: Array) -> Array:
-    places = jnp.arange(ids.shape[1])[None]
-    return module.text_projection(module.text_model(ids, jnp.ones_like(ids), places)[1])
-
-
-def _embedded(module: Any, images: Array) -> Array:
-    return module.visual_projection(module.vision_model(pixel_values=images)[1])
+def _applied(module: CLIPModule, params: Params, method: Callable[..., Any], of: Array) -> Array:
+    found = module.apply({"params": params}, of, method=method)
+    assert isinstance(found, jax.Array)
+    return found
 
 
 def load_clip(folder: Path) -> Component[CLIPImage]:
@@ -119,13 +114,13 @@ def load_image_and_text(folder: Path) -> ImageAndText:
         UsageError: as :func:`load_clip`, or the tokenizer is missing or another model's.
     """
     whole = _loaded(folder)
-    config = whole.network.module.config.text_config
-    tokens = clip_tokenizer(tokenizer_files(folder), config.max_position_embeddings)
+    settings = whole.network.module.text
+    tokens = clip_tokenizer(tokenizer_files(folder), settings["places"])
     largest = max(tokens.vocabulary.values())
-    if largest >= config.vocab_size:
+    if largest >= settings["vocabulary"]:
         raise UsageError(
             f"{folder}: its tokenizer numbers tokens up to {largest}, its model knows "
-            f"{config.vocab_size}; use the tokenizer and the weights of one model."
+            f"{settings['vocabulary']}; use the tokenizer and the weights of one model."
         )
     words = CLIPTextProjection(whole.network.module, tokens)
     return ImageAndText(
@@ -135,13 +130,12 @@ def load_image_and_text(folder: Path) -> ImageAndText:
 
 
 def _loaded(folder: Path) -> Component[CLIPImage]:
-    config = _described(folder)
-    module, about = huggingface.clip(config), {}
+    module, about = clip_of(_described(folder), folder / "config.json"), {}
     if (folder / "preprocessor_config.json").is_file():
         about = read_config(folder / "preprocessor_config.json")
     network = CLIPImage(
         module,
-        module.config.vision_config.image_size,
+        module.size,
         tuple(map(float, about.get("image_mean", MEAN))),
         tuple(map(float, about.get("image_std", STD))),
     )

@@ -1,6 +1,6 @@
 """What the library asks of a pretrained model's parts, each for ONE sample.
 
-These protocols are the whole of it: parts that satisfy them can replace the Flax classes behind
+These protocols are the whole of it: parts that satisfy them can replace the networks behind
 :mod:`ctrak_jax.models.stable_diffusion` without a change elsewhere.
 """
 
@@ -25,9 +25,28 @@ class TextCondition(NamedTuple):
     pooled: Array
 
 
+class SizedTextCondition(NamedTuple):
+    """The condition of Stable Diffusion XL, for ONE sample.
+
+    Attributes:
+        embeddings: [token, width], what it attends to.
+        pooled: [width], the text as a whole.
+        sizes: [number], in pixels: original height and width, top and left of the crop, height and
+            width of the image.
+    """
+
+    embeddings: Array
+    pooled: Array
+    sizes: Array
+
+
 def embeddings_of(condition: Cond) -> Array:
     """The embeddings of a text's tokens, alone or beside others: [..., token, width]."""
-    return condition.embeddings if isinstance(condition, TextCondition) else condition
+    return (
+        condition.embeddings
+        if isinstance(condition, TextCondition | SizedTextCondition)
+        else condition
+    )
 
 
 @runtime_checkable

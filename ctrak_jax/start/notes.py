@@ -51,7 +51,7 @@ def notes(at: Situation) -> Iterator[str]:
     if at.kind == "dit" and facts.captions:
         yield "A model of the captions instead: ctrak init --kind text-to-image."
     if at.kind == "text-to-image":
-        yield "It needs the extra diffusers and CLIP's vocabulary (make vocabulary)."
+        yield "It needs CLIP's vocabulary (make vocabulary)."
 
 
 def held_out(at: Situation) -> str:

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import yaml
 
-pytest.importorskip("diffusers", reason="needs the extra diffusers")
-
 from ctrak_jax import abc, cli
 from ctrak_jax.abc.inputs import TaskEncoder, TaskPrompt
 from ctrak_jax.abc.prepared import Candidates

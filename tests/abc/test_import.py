@@ -8,9 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-
-pytest.importorskip("diffusers", reason="needs the extra diffusers")
-
 from safetensors.numpy import load_file
 
 from ctrak_jax import abc, cli

@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("diffusers", reason="needs the extra diffusers")
-
 from safetensors.numpy import load_file, save_file
 
 from ctrak_jax.abc.inputs import TaskPrompt

@@ -10,8 +10,6 @@ import pytest
 import yaml
 from PIL import Image
 
-pytest.importorskip("diffusers", reason="needs the extra diffusers")
-
 from ctrak_jax import cli, customise, log
 from ctrak_jax.abc.inputs import exemplars_of, question_of
 from ctrak_jax.abc.tokens import require_tokens

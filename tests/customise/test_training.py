@@ -8,8 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-pytest.importorskip("diffusers", reason="needs the extra diffusers")
-
 from ctrak_jax import schedule as schedules
 from ctrak_jax.config import CustomiseConfig
 from ctrak_jax.customise.concepts import NewConcept

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("diffusers", reason="needs the extra diffusers")
-
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.stable_diffusion import load_codecs
 from ctrak_jax.run.variants import CONTROLS

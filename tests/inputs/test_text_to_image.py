@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("diffusers", reason="needs the extra diffusers")
-
 from ctrak_jax import pipeline
 from ctrak_jax.config import Config
 from ctrak_jax.data import build, write_folder

@@ -10,8 +10,6 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-pytest.importorskip("transformers", reason="needs the extra diffusers")
-
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.clip import MEAN, STD, load_clip
 from tests.tiny_clip import SIDE, write_clip
@@ -31,10 +29,9 @@ def embedded(folder: Path) -> np.ndarray:
 
 
 def test_the_embedding_is_that_of_transformers(folder):
-    from transformers import FlaxCLIPModel
-
+    transformers = pytest.importorskip("transformers", reason="needs the extra diffusers")
     pixels = load_clip(folder).network.prepare(IMAGE)
-    whole: Any = FlaxCLIPModel.from_pretrained(folder)
+    whole: Any = transformers.FlaxCLIPModel.from_pretrained(folder)
     wanted = whole.get_image_features(np.moveaxis(pixels, -1, 0)[None])
     np.testing.assert_allclose(embedded(folder), wanted[0], atol=1e-5)
 

@@ -9,12 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-pytest.importorskip("diffusers", reason="needs the extra diffusers")
-
 from ctrak_jax.config import Config, load
 from ctrak_jax.devices import local_mesh
 from ctrak_jax.errors import UsageError
-from ctrak_jax.models.stable_diffusion import CLIPText, huggingface, read_config
+from ctrak_jax.models.stable_diffusion import autoencoder_of, read_config
+from ctrak_jax.models.text_encoders import clip_text_of
 from ctrak_jax.plan.compiling import step_of
 from tests.command import ctrak
 from tests.libtpu import needs_libtpu
@@ -71,10 +70,12 @@ def test_the_config_of_stable_diffusion_1_4_selects_its_cross_attentions():
 
 
 def test_the_codecs_of_stable_diffusion_1_4():
-    vae = huggingface.autoencoder(read_config(SD14 / "vae" / "config.json"))
-    module = huggingface.text_encoder(read_config(SD14 / "text_encoder" / "config.json"))
-    text = CLIPText(module, lambda _: np.zeros(77), 77, 768)
-    for init, count in ((vae.init_weights, 83_653_863), (text.init, 123_060_480)):
+    files = SD14 / "vae" / "config.json", SD14 / "text_encoder" / "config.json"
+    vae, text = (
+        read(read_config(file), file)
+        for read, file in zip((autoencoder_of, clip_text_of), files, strict=True)
+    )
+    for init, count in ((vae.init, 83_653_863), (text.init, 123_060_480)):
         shapes = jax.tree.leaves(jax.eval_shape(init, jax.random.key(0)))
         assert sum(leaf.size for leaf in shapes) == count
 

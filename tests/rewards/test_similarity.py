@@ -9,8 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-pytest.importorskip("transformers", reason="needs the extra diffusers")
-
 from ctrak_jax.config import Config, load
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.clip import MEAN, STD, load_clip

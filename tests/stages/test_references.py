@@ -179,7 +179,6 @@ def with_clip(ctx: Context, folder) -> Context:
 
 
 def test_clip_compares_embeddings_by_their_cosine(ctx, tmp_path):
-    pytest.importorskip("transformers", reason="needs the extra diffusers")
     clip = load_clip(write_clip(tmp_path))
     found = score(with_clip(ctx, tmp_path), "similarity-clip", asked(2))
     some = np.array([0, 31, 32, 100])  # on both sides of a batch's end
@@ -197,7 +196,6 @@ def test_clip_without_its_folder_is_refused(ctx, tmp_path):
 
 
 def test_other_weights_are_another_key(ctx, tmp_path):
-    pytest.importorskip("transformers", reason="needs the extra diffusers")
     used = with_clip(ctx, write_clip(tmp_path))
     before, file = references.clip_key(used), tmp_path / "flax_model.msgpack"
     changed = bytearray(file.read_bytes())

@@ -12,8 +12,6 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-pytest.importorskip("diffusers", reason="needs the extra diffusers")
-
 from ctrak_jax import pipeline
 from ctrak_jax.config import Config
 from ctrak_jax.data import write_folder

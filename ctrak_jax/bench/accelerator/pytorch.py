@@ -161,10 +161,18 @@ def _scaled_linear() -> np.ndarray:
     return np.cumprod(1.0 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
 
 
+def _published_unet(config: dict[str, Any]) -> Any:
+    """diffusers' class, attention written out."""
+    from diffusers.models.attention_processor import AttnProcessor
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    made = UNet2DConditionModel(**config)
+    made.set_attn_processor(AttnProcessor())
+    return made
+
+
 def unet(sizes: AcceleratorSizes, form: str, dtype: str, batch: int) -> dict[str, Any]:
     """The same of diffusers' UNet, to its attention to captions."""
-    with installed():
-        from ctrak_jax.models.stable_diffusion.huggingface import torch_unet
     config: dict[str, Any] = SD14
     if sizes.unet != "sd14":
         from ctrak_jax.models.stable_diffusion.small import Size, unet_config
@@ -173,7 +181,7 @@ def unet(sizes: AcceleratorSizes, form: str, dtype: str, batch: int) -> dict[str
         config = {k: v for k, v in unet_config(small).items() if not k.startswith("_")}
     low = getattr(torch, dtype)
     with installed():
-        made = torch_unet(config).to(device(), low).requires_grad_(False)
+        made = _published_unet(config).to(device(), low).requires_grad_(False)
     chosen = {name: p.detach() for name, p in made.named_parameters() if "attn2" in name}
 
     def eps(p: Parameters, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor) -> torch.Tensor:

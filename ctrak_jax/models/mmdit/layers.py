@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from ctrak_jax.models.attention import attend
 from ctrak_jax.models.dit import rotate
-from ctrak_jax.models.sinusoids import NoiseLevel, level_waves
+from ctrak_jax.models.sinusoids import Embedding, NoiseLevel, level_waves
 from ctrak_jax.typing import Array
 
 Tokens = Float[Array, "token width"]
@@ -122,18 +122,6 @@ class FeedForward(nn.Module):
         width = x.shape[-1]
         hidden = GELUProjection(4 * width, self.dtype, name="net_0")(x)
         return nn.Dense(width, dtype=self.dtype, name="net_2")(hidden)
-
-
-class Embedding(nn.Module):
-    """Two linear layers with a SiLU between."""
-
-    width: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: Float[Array, " feature"]) -> Array:
-        hidden = nn.silu(nn.Dense(self.width, dtype=self.dtype, name="linear_1")(x))
-        return nn.Dense(self.width, dtype=self.dtype, name="linear_2")(hidden)
 
 
 class Condition(nn.Module):

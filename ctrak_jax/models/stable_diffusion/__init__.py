@@ -2,10 +2,8 @@
 
 A folder in diffusers' format holds ``model_index.json`` and a folder per part, each with its config
 and its weights; a single file holds the weights of all parts under other names. Which forms are
-read: docs/reference/model-files.md; how: :mod:`ctrak_jax.models.checkpoints`. PyTorch is not
-needed. Arrays are channels last. diffusers and transformers (the extra ``diffusers``) are
-imported in the module ``huggingface`` alone; :mod:`ctrak_jax.models.network` says what would
-have to take their place.
+read: docs/reference/model-files.md; how: :mod:`ctrak_jax.models.checkpoints`. PyTorch,
+diffusers and transformers are not needed. Arrays are channels last.
 """
 
 from dataclasses import replace
@@ -19,6 +17,7 @@ from ctrak_jax.models.checkpoints.config_file import read_config
 from ctrak_jax.models.denoiser import FLOAT32, Compute, Denoiser, denoiser_of
 from ctrak_jax.models.lora.files import LoraFile, Loras, read_loras
 from ctrak_jax.models.lora.layers import merge_adapters, with_adapters
+from ctrak_jax.models.stable_diffusion import weights
 from ctrak_jax.models.stable_diffusion.autoencoder import (
     KLAutoencoder,
     autoencoder_from,
@@ -36,7 +35,7 @@ from ctrak_jax.models.stable_diffusion.text import (
     text_template,
     text_tokenizer,
 )
-from ctrak_jax.models.stable_diffusion.unet import UNet, load_unet, unet_from, unet_of
+from ctrak_jax.models.stable_diffusion.unet import UNet, load_unet, unet_of
 from ctrak_jax.typing import Params
 
 __all__ = [
@@ -102,7 +101,8 @@ def noise_in(model: ModelFiles) -> Noise:
 
 def network_in(model: ModelFiles, compute: Compute) -> UNet:
     """The denoiser of a model without its parameters: of a folder its configs are enough."""
-    plain = unet_of(*model.config("unet"), compute)
+    config, file = model.config("unet")
+    plain = _of_one_text(unet_of(config, file, compute), file)
     if not model.loras:
         return plain
     template = jax.eval_shape(plain.init, jax.random.key(0))
@@ -112,7 +112,9 @@ def network_in(model: ModelFiles, compute: Compute) -> UNet:
 def load_network(model: ModelFiles, compute: Compute) -> Component[UNet]:
     """The denoiser of a model with its parameters, and its adapters beside them."""
     model.require_stable_diffusion()
-    plain = unet_from(model.part("unet"), compute)
+    part = model.part("unet")
+    network = _of_one_text(unet_of(part.config, part.file, compute), part.file)
+    plain = weights.load(part.weights(), network)
     if not model.loras:
         return plain
     found = _loras(model, plain.params)
@@ -120,8 +122,17 @@ def load_network(model: ModelFiles, compute: Compute) -> Component[UNet]:
     return Component(replace(plain.network, adapters=found.unet), params)
 
 
+def _of_one_text(network: UNet, file: Path) -> UNet:
+    if network.pooled_width is not None:
+        raise UsageError(
+            f"{file}: addition_embed_type is 'text_time', a Stable Diffusion XL network, whose "
+            "text encoders are not read here; use a Stable Diffusion 1.x or 2.x model."
+        )
+    return network
+
+
 def _loras(model: ModelFiles, unet: Params) -> Loras:
-    return read_loras(model.loras, unet, lambda: text_template(model.config("text_encoder")[0]))
+    return read_loras(model.loras, unet, lambda: text_template(*model.config("text_encoder")))
 
 
 def load_codecs(model: ModelFiles | Path) -> Codecs:

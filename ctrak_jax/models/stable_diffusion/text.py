@@ -1,7 +1,7 @@
 """The text encoder of Stable Diffusion for ONE text: CLIP's transformer and byte-pair tokens."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,16 @@ from jaxtyping import Float, Int
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.lora.layers import LayerAdapter, adapting
-from ctrak_jax.models.stable_diffusion import huggingface, weights
+from ctrak_jax.models.stable_diffusion import weights
 from ctrak_jax.models.stable_diffusion.config_file import Component
 from ctrak_jax.models.stable_diffusion.source import (
     ModelFiles,
     Part,
     model_files,
 )
+from ctrak_jax.models.text_encoders.clip import CLIPTextModule, CLIPTextOutput, clip_text_of
 from ctrak_jax.models.tokenizers import Tokenizer, TokenizerFiles, clip_tokenizer
 from ctrak_jax.typing import Array, Params, PRNGKey
-
-NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class CLIPText:
     pads or cuts a text to ``length`` tokens, the embedding is ``width`` wide. The matrices of
     adapters, where there are any, stand beside the kernels in the parameters."""
 
-    module: Any
+    module: CLIPTextModule
     tokenize: Callable[[str], np.ndarray]
     length: int
     width: int
@@ -43,17 +42,19 @@ class CLIPText:
 
     def apply(self, params: Params, tokens: Int[Array, " token"], /) -> Float[Array, "token width"]:
         """The last hidden states: what Stable Diffusion is conditioned on."""
-        ids = jnp.asarray(tokens, jnp.int32)[None]
-        places = jnp.arange(self.length)[None]
         with adapting(self.adapters):
-            found = self.module.apply({"params": params}, ids, jnp.ones_like(ids), places)
-        return found.last_hidden_state[0]
+            found = self.module.apply({"params": params}, jnp.asarray(tokens, jnp.int32))
+        assert isinstance(found, CLIPTextOutput)
+        return found.last
 
     def init(self, key: PRNGKey) -> Params:
         """Fresh parameters; under ``jax.eval_shape`` their shapes."""
-        ids = jnp.zeros((1, self.length), jnp.int32)
-        places = jnp.arange(self.length)[None]
-        return self.module.init(key, ids, jnp.ones_like(ids), places)["params"]
+        return self.module.init(key, jnp.zeros(1, jnp.int32))["params"]
+
+    def with_vocabulary(self, size: int) -> "CLIPText":
+        """The same with another number of tokens."""
+        settings = {**self.module.transformer, "vocabulary": size}
+        return replace(self, module=self.module.clone(transformer=settings))
 
 
 def text_length(config: Mapping[str, Any]) -> int:
@@ -70,25 +71,20 @@ def text_tokenizer(model: ModelFiles | Path) -> Tokenizer:
 def text_encoder_of(config: Mapping[str, Any], file: Path, words: TokenizerFiles) -> CLIPText:
     """The network that a ``text_encoder/config.json`` describes, with a tokenizer; errors name
     ``file``."""
-    missing = [key for key in NEEDED if key not in config]
-    if missing:
-        raise UsageError(f"{file} lacks {', '.join(missing)}; use a CLIP text encoder's config.")
-    length = text_length(config)
-    tokenize = clip_tokenizer(words, length)
+    found = clip_text_of(config, file)
+    tokenize = clip_tokenizer(words, found.length)
     largest = max(tokenize.vocabulary.values())
     if largest >= config["vocab_size"]:
         raise UsageError(
             f"the tokenizer numbers its tokens up to {largest}, the text encoder of {file} has "
             f"{config['vocab_size']}; use the tokenizer and the text encoder of one model."
         )
-    return CLIPText(huggingface.text_encoder(config), tokenize, length, config["hidden_size"])
+    return CLIPText(found.module, tokenize, found.length, found.width)
 
 
-def text_template(config: Mapping[str, Any]) -> Params:
+def text_template(config: Mapping[str, Any], file: Path) -> Params:
     """The shapes of a text encoder's parameters, without a tokenizer."""
-    module, length = huggingface.text_encoder(config), text_length(config)
-    network = CLIPText(module, lambda _: np.zeros(length, np.int32), length, config["hidden_size"])
-    return jax.eval_shape(network.init, jax.random.key(0))
+    return jax.eval_shape(clip_text_of(config, file).init, jax.random.key(0))
 
 
 def text_encoder_from(part: Part, words: TokenizerFiles) -> Component[CLIPText]:

@@ -24,7 +24,6 @@ from safetensors.numpy import save_file
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import select
-from ctrak_jax.models.stable_diffusion import huggingface
 from ctrak_jax.models.stable_diffusion.config_file import Component
 from ctrak_jax.models.stable_diffusion.text import CLIPText
 from ctrak_jax.models.tokenizers import Tokenizer
@@ -69,8 +68,7 @@ def add_tokens(
     table = [part.params[TABLE][:first], *embeddings.values()]
     table.append(part.params[TABLE][len(new.vocabulary) :])
     rows = jnp.concatenate([jnp.asarray(each, jnp.float32) for each in table])
-    module = huggingface.with_vocabulary(network.module, len(rows))
-    grown = replace(network, module=module, tokenize=new)
+    grown = replace(network.with_vocabulary(len(rows)), tokenize=new)
     return Component(grown, part.merge({TABLE: rows}, part.others))
 
 

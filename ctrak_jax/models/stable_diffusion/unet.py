@@ -1,39 +1,45 @@
-"""The denoiser of Stable Diffusion 1.x and 2.x for ONE sample.
+"""The denoiser of Stable Diffusion 1, 2 and XL for ONE sample, out of its files.
 
-The Flax class computes GELU by its tanh form and normalises groups in the transformers with
-epsilon 1e-5 (PyTorch's class: 1e-6): predictions differ from PyTorch's by some 1e-5. It passes over
-settings that it does not know; those that would change the network are refused here.
+Settings that would change the network, and that it does not know, are refused here.
 """
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
-import flax.linen as nn
+import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Float
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.checkpoints import DIFFUSERS
-from ctrak_jax.models.denoiser import BLOCK, Compute
+from ctrak_jax.models.denoiser import Compute
 from ctrak_jax.models.lora.layers import LayerAdapter, adapting, with_adapters
-from ctrak_jax.models.stable_diffusion import huggingface, weights
+from ctrak_jax.models.mmdit.settings import positive, require_patches
+from ctrak_jax.models.network import SizedTextCondition
+from ctrak_jax.models.stable_diffusion import weights
 from ctrak_jax.models.stable_diffusion.config_file import Component, refuse_others
 from ctrak_jax.models.stable_diffusion.source import Part, part_in
+from ctrak_jax.models.unet import LayerSettings, Level, UNetModule
 from ctrak_jax.typing import Array, Params, PRNGKey, Timestep
 
 MIDDLE = "UNetMidBlock2DCrossAttn"
-BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D", MIDDLE)
+DOWN = ("CrossAttnDownBlock2D", "DownBlock2D")
+UP = ("CrossAttnUpBlock2D", "UpBlock2D")
+"""Blocks with transformers, and without."""
+SIZES = 6
+"""Numbers that tell Stable Diffusion XL the image's size."""
+DEFAULTS = {"in_channels": 4, "layers_per_block": 2, "norm_num_groups": 32}
 ONLY = {
     "act_fn": "silu",
-    "norm_num_groups": 32,
-    "norm_eps": 1e-5,
     "center_input_sample": False,
     "downsample_padding": 1,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
     "mid_block_scale_factor": 1,
+    "only_cross_attention": False,
     "resnet_time_scale_shift": "default",
     "resnet_skip_time_act": False,
     "resnet_out_scale_factor": 1.0,
@@ -54,18 +60,26 @@ ONLY = {
     "conv_in_kernel": 3,
     "conv_out_kernel": 3,
 }
-MARKED = re.compile(r"(resnets|attentions|transformer_blocks|downsamplers|upsamplers)_\d+")
-"""The modules of a UNet whose outputs are kept where memory is saved."""
+SUPPORTED = "a Stable Diffusion 1.x, 2.x or XL model"
 
 
 @dataclass(frozen=True)
 class UNet:
-    """A :class:`ctrak_jax.models.network.DenoiserModule` over FlaxUNet2DConditionModel, with
-    adapters on some layers, whose matrices stand beside the kernels in the parameters."""
+    """A :class:`ctrak_jax.models.network.DenoiserModule` over :class:`UNetModule`, with adapters on
+    some layers, whose matrices stand beside the kernels in the parameters.
 
-    module: Any
+    Attributes:
+        module: the network.
+        latent_shape: of a square image, channels last.
+        text_width: of the text's embeddings, its condition.
+        pooled_width: of the pooled text, where its condition is a :class:`SizedTextCondition`.
+        adapters: on its layers.
+    """
+
+    module: UNetModule
     latent_shape: tuple[int, int, int]
     text_width: int
+    pooled_width: int | None = None
     adapters: tuple[LayerAdapter, ...] = ()
 
     def apply(
@@ -73,62 +87,146 @@ class UNet:
         variables: Mapping[str, Params],
         x: Float[Array, "h w c"],
         t: Timestep,
-        cond: Float[Array, "token width"],
+        cond: Float[Array, "token width"] | SizedTextCondition,
         /,
     ) -> Float[Array, "h w c"]:
-        batch = jnp.transpose(x, (2, 0, 1))[None]
-        with nn.intercept_methods(_mark_blocks), adapting(self.adapters):
-            output = self.module.apply(variables, batch, jnp.asarray(t)[None], cond[None])
-        return jnp.transpose(output.sample[0], (1, 2, 0))
+        height, width, _ = x.shape
+        require_patches(height, width, 2 ** (len(self.module.down) - 1))
+        with adapting(self.adapters):
+            found = self.module.apply(variables, x, t, cond)
+        assert isinstance(found, jax.Array)
+        return found
 
     def in_float32(self) -> "UNet":
         """The same network with everything computed in float32."""
-        return replace(self, module=self.module.clone(dtype=jnp.float32))
+        how = self.module.how._replace(dtype=jnp.dtype("float32"))
+        return replace(self, module=self.module.clone(how=how))
 
     def init(self, key: PRNGKey) -> Params:
         """Fresh parameters; under ``jax.eval_shape`` their shapes."""
-        return with_adapters(self.module.init_weights(key), self.adapters, {})
-
-
-def _mark_blocks(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-    output, path = call(*args, **kwargs), context.module.path
-    marked = context.method_name == "__call__" and path and MARKED.fullmatch(path[-1])
-    return checkpoint_name(output, BLOCK) if marked else output
+        side = 2 ** (len(self.module.down) - 1)
+        x, cond = jnp.zeros((side, side, self.module.channels)), jnp.zeros((1, self.text_width))
+        if self.pooled_width is not None:
+            cond = SizedTextCondition(cond, jnp.zeros(self.pooled_width), jnp.zeros(SIZES))
+        return with_adapters(self.module.init(key, x, 0, cond)["params"], self.adapters, {})
 
 
 def unet_of(config: Mapping[str, Any], file: Path, compute: Compute) -> UNet:
     """The network that a ``unet/config.json`` describes; errors name ``file``."""
-    if config.get("addition_embed_type") is not None:
-        raise UsageError(
-            f"{file}: addition_embed_type is {config['addition_embed_type']!r}, a Stable Diffusion "
-            "XL network, which is not supported; use a Stable Diffusion 1.x or 2.x model."
-        )
-    refuse_others(file, config, ONLY)
-    missing = {"block_out_channels", "cross_attention_dim", "sample_size"} - config.keys()
-    if missing:
-        raise UsageError(f"{file} lacks {', '.join(sorted(missing))}; use a UNet's config.json.")
-    middle = config.get("mid_block_type") or MIDDLE
-    blocks = [*config.get("down_block_types", ()), middle, *config.get("up_block_types", ())]
-    unknown = [block for block in blocks if block not in BLOCKS]
-    if unknown:
-        known = ", ".join(BLOCKS)
-        raise UsageError(f"{file}: block {unknown[0]!r} is not known; expected {known}.")
-    groups = ONLY["norm_num_groups"]
-    odd = [width for width in config["block_out_channels"] if width % groups]
-    if odd:
-        raise UsageError(
-            f"{file}: block_out_channels has {odd[0]}, expected multiples of {groups}, the groups "
-            "of the norms; use a whole model's config.json."
-        )
-    channels, out = config.get("in_channels", 4), config.get("out_channels", 4)
+    refuse_others(file, config, ONLY, SUPPORTED)
+    config = DEFAULTS | config
+    names = (*DEFAULTS, "cross_attention_dim", "sample_size")
+    found = positive(file, config, names, SUPPORTED)
+    channels, out = found["in_channels"], config.get("out_channels", 4)
     if channels != out:
         raise UsageError(
             f"{file}: in_channels={channels} but out_channels={out}; inpainting and upscaling "
             "networks are not supported, use a text-to-image model."
         )
-    module = huggingface.unet(config, jnp.dtype(compute.dtype), compute.efficient_attention)
-    size = config["sample_size"]
-    return UNet(module, (size, size, channels), config["cross_attention_dim"])
+    groups = found["norm_num_groups"]
+    levels = _levels(file, config, groups)
+    middle = config.get("mid_block_type", MIDDLE)
+    up = _blocks(file, config, "up_block_types", UP, len(levels))
+    down = _blocks(file, config, "down_block_types", DOWN, len(levels))
+    if middle not in (MIDDLE, None):
+        raise UsageError(_unknown(file, middle, [MIDDLE]))
+    module = UNetModule(
+        down=tuple(map(_level, levels, down)),
+        middle=levels[-1] if middle else None,
+        up=tuple(map(_level, reversed(levels), up)),
+        layers=found["layers_per_block"],
+        channels=channels,
+        size_waves=0,
+        how=LayerSettings(
+            groups=groups,
+            epsilon=float(config.get("norm_eps", 1e-5)),
+            linear=bool(config.get("use_linear_projection", False)),
+            dtype=jnp.dtype(compute.dtype),
+            efficient=compute.efficient_attention,
+        ),
+    )
+    size = found["sample_size"]
+    network = UNet(module, (size, size, channels), found["cross_attention_dim"])
+    return _told_sizes(network, file, config)
+
+
+def _told_sizes(network: UNet, file: Path, config: Mapping[str, Any]) -> UNet:
+    """The network of Stable Diffusion XL, where the config is of one."""
+    kind = config.get("addition_embed_type")
+    if kind is None:
+        return network
+    if kind != "text_time":
+        raise UsageError(
+            f"{file}: addition_embed_type is {kind!r}, expected null or 'text_time'; use "
+            f"{SUPPORTED}."
+        )
+    names = ("addition_time_embed_dim", "projection_class_embeddings_input_dim")
+    waves, inputs = positive(file, config, names, SUPPORTED).values()
+    pooled = inputs - SIZES * waves
+    if pooled < 1:
+        raise UsageError(
+            f"{file}: {names[1]}={inputs} leaves no pooled text beside {SIZES} numbers of "
+            f"{names[0]}={waves}; use {SUPPORTED}."
+        )
+    return replace(network, module=network.module.clone(size_waves=waves), pooled_width=pooled)
+
+
+def _levels(file: Path, config: Mapping[str, Any], groups: int) -> list[Level]:
+    widths = config.get("block_out_channels")
+    if not isinstance(widths, list | tuple) or not widths:
+        raise UsageError(f"{file} lacks block_out_channels; use a UNet's config.json.")
+    odd = [width for width in widths if type(width) is not int or width <= 0 or width % groups]
+    if odd:
+        raise UsageError(
+            f"{file}: block_out_channels has {short(odd[0])}, expected multiples of {groups}, the "
+            "groups of the norms; use a whole model's config.json."
+        )
+    depths = _each(file, config, "transformer_layers_per_block", 1, len(widths))
+    # Its number of heads, by a name that stuck.
+    heads = _each(file, config, "attention_head_dim", 8, len(widths))
+    for width, count in zip(widths, heads, strict=True):
+        if width % count:
+            raise UsageError(
+                f"{file}: attention_head_dim has {count} heads, expected divisors of "
+                f"block_out_channels, {width}; use a whole model's config.json."
+            )
+    return list(map(Level, widths, depths, heads))
+
+
+def _each(file: Path, config: Mapping[str, Any], name: str, default: int, levels: int) -> list[int]:
+    """A setting of every level: a number for all, or a list."""
+    value = config.get(name, default)
+    found = list(value) if isinstance(value, list | tuple) else [value] * levels
+    if len(found) != levels or any(type(each) is not int or each < 1 for each in found):
+        raise UsageError(
+            f"{file}: {name} is {short(value)}, expected a whole number above 0, or one for each "
+            f"of its {levels} levels; use {SUPPORTED}."
+        )
+    return found
+
+
+def _blocks(
+    file: Path, config: Mapping[str, Any], name: str, known: tuple[str, str], levels: int
+) -> list[bool]:
+    """Whether each level has transformers."""
+    blocks = config.get(name) or ()
+    unknown = [block for block in blocks if block not in known]
+    if unknown:
+        raise UsageError(_unknown(file, unknown[0], known))
+    if len(blocks) != levels:
+        raise UsageError(
+            f"{file}: {name} has {len(blocks)} blocks, block_out_channels {levels}; use a whole "
+            "model's config.json."
+        )
+    return [block == known[0] for block in blocks]
+
+
+def _unknown(file: Path, block: Any, known: Any) -> str:
+    return f"{file}: block {block!r} is not known; expected {', '.join(known)}."
+
+
+def _level(level: Level, reads: bool) -> Level:
+    return level if reads else level._replace(depth=0)
 
 
 def unet_from(part: Part, compute: Compute) -> Component[UNet]:

@@ -63,9 +63,10 @@ class CLIPTextOutput(NamedTuple):
 
 
 class CLIPAttention(nn.Module):
-    """Attention to the tokens up to one's own."""
+    """Attention to all tokens; ``causal``: to those up to one's own."""
 
     heads: int
+    causal: bool
 
     @nn.compact
     def __call__(self, x: Float[Array, "token width"]) -> Array:
@@ -74,7 +75,7 @@ class CLIPAttention(nn.Module):
             nn.Dense(width, name=f"{name}_proj")(x).reshape(tokens, self.heads, -1)
             for name in "qkv"
         )
-        mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True)
+        mixed = jax.nn.dot_product_attention(q, k, v, is_causal=self.causal)
         return nn.Dense(width, name="out_proj")(mixed.reshape(tokens, width))
 
 
@@ -90,7 +91,8 @@ class CLIPFeedForward(nn.Module):
         return nn.Dense(x.shape[-1], name="fc2")(h)
 
 
-def _norm(epsilon: float, name: str) -> nn.LayerNorm:
+def layer_norm(epsilon: float, name: str) -> nn.LayerNorm:
+    """CLIP's norm of every token."""
     return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, name=name)
 
 
@@ -101,12 +103,13 @@ class CLIPLayer(nn.Module):
     hidden: int
     activation: str
     epsilon: float
+    causal: bool
 
     @nn.compact
     def __call__(self, x: Float[Array, "token width"]) -> Array:
-        h = _norm(self.epsilon, "layer_norm1")(x)
-        x = x + CLIPAttention(self.heads, name="self_attn")(h)
-        h = _norm(self.epsilon, "layer_norm2")(x)
+        h = layer_norm(self.epsilon, "layer_norm1")(x)
+        x = x + CLIPAttention(self.heads, self.causal, name="self_attn")(h)
+        h = layer_norm(self.epsilon, "layer_norm2")(x)
         return x + CLIPFeedForward(self.hidden, self.activation, name="mlp")(h)
 
 
@@ -118,14 +121,25 @@ class CLIPLayers(nn.Module):
     hidden: int
     activation: str
     epsilon: float
+    causal: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "token width"]) -> tuple[Array, Array]:
         before = x
         for i in range(self.depth):
-            how = (self.heads, self.hidden, self.activation, self.epsilon)
-            before, x = x, CLIPLayer(*how, name=f"layers_{i}")(x)
+            how = (self.heads, self.hidden, self.activation, self.epsilon, self.causal)
+            before, x = x, CLIPLayer(*how, name=str(i))(x)
         return before, x
+
+
+class CLIPEncoder(nn.Module):
+    """The layers under the name that published parameters have."""
+
+    how: Mapping[str, Any]
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "token width"]) -> tuple[Array, Array]:
+        return CLIPLayers(**self.how, name="layers")(x)
 
 
 class CLIPEmbeddings(nn.Module):
@@ -160,9 +174,12 @@ class CLIPTransformer(nn.Module):
     def __call__(self, tokens: Int[Array, " token"]) -> tuple[Array, Array, Array]:
         sizes = (self.vocabulary, self.places, self.width)
         x = CLIPEmbeddings(*sizes, name="embeddings")(tokens)
-        how = (self.depth, self.heads, self.hidden, self.activation, self.epsilon)
-        penultimate, last = CLIPLayers(*how, name="encoder")(x)
-        last = _norm(self.epsilon, "final_layer_norm")(last)
+        how = {
+            name: getattr(self, name)
+            for name in ("depth", "heads", "hidden", "activation", "epsilon")
+        }
+        penultimate, last = CLIPEncoder(how, name="encoder")(x)
+        last = layer_norm(self.epsilon, "final_layer_norm")(last)
         # The first of several, since texts are padded with it.
         place = jnp.argmax(tokens if self.end == LARGEST else tokens == self.end)
         return penultimate, last, last[place]
@@ -210,24 +227,27 @@ class CLIPTextEncoder:
         return self.module.init(key, jnp.zeros(1, jnp.int32))["params"]
 
 
-def clip_text_of(config: Mapping[str, Any], file: Path) -> CLIPTextEncoder:
-    """The network that a ``text_encoder/config.json`` describes; errors name ``file``."""
-    found = positive(file, config, NEEDED, SUPPORTED)
-    refuse_others(file, config, {"model_type": "clip_text_model"}, SUPPORTED)
+def activation_in(config: Mapping[str, Any], file: Path) -> str:
+    """The name of a transformer's activation; errors name ``file``."""
     activation = config.get("hidden_act", "quick_gelu")
     if activation not in ACTIVATIONS:
         known = ", ".join(map(repr, ACTIVATIONS))
         raise UsageError(f"{file}: hidden_act is {activation!r}, expected {known}.")
+    return activation
+
+
+def transformer_settings(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """The attributes of :class:`CLIPTransformer` by a text encoder's settings; errors name
+    ``file``."""
+    found = positive(file, config, NEEDED, SUPPORTED)
+    activation = activation_in(config, file)
     width, heads = found["hidden_size"], found["num_attention_heads"]
     if width % heads:
         raise UsageError(
             f"{file}: hidden_size is {width}, expected a multiple of its {heads} heads; use "
             f"{SUPPORTED}."
         )
-    projection = None
-    if WITH_PROJECTION in (config.get("architectures") or ()):
-        projection = positive(file, config, ("projection_dim",), SUPPORTED)["projection_dim"]
-    transformer = {
+    return {
         "vocabulary": found["vocab_size"],
         "places": found["max_position_embeddings"],
         "width": width,
@@ -238,8 +258,16 @@ def clip_text_of(config: Mapping[str, Any], file: Path) -> CLIPTextEncoder:
         "epsilon": float(config.get("layer_norm_eps", 1e-5)),
         "end": int(config.get("eos_token_id", LARGEST)),
     }
+
+
+def clip_text_of(config: Mapping[str, Any], file: Path) -> CLIPTextEncoder:
+    """The network that a ``text_encoder/config.json`` describes; errors name ``file``."""
+    refuse_others(file, config, {"model_type": "clip_text_model"}, SUPPORTED)
+    transformer, projection = transformer_settings(config, file), None
+    if WITH_PROJECTION in (config.get("architectures") or ()):
+        projection = positive(file, config, ("projection_dim",), SUPPORTED)["projection_dim"]
     module = CLIPTextModule(transformer, projection)
-    return CLIPTextEncoder(module, transformer["places"], width)
+    return CLIPTextEncoder(module, transformer["places"], transformer["width"])
 
 
 def clip_text_from(part: Part) -> Component[CLIPTextEncoder]:

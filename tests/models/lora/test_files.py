@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-pytest.importorskip("diffusers", reason="needs the extra diffusers")
-
 from ctrak_jax import reward
 from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import path_gradients, select

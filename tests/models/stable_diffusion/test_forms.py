@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-pytest.importorskip("diffusers", reason="needs the extra diffusers")
-
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models import stable_diffusion as sd
 from ctrak_jax.models.checkpoints import safe

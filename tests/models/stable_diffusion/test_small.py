@@ -11,8 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-pytest.importorskip("diffusers", reason="needs the extra diffusers")
-
 from ctrak_jax import devices
 from ctrak_jax import schedule as schedules
 from ctrak_jax.data.dataset import to_unit

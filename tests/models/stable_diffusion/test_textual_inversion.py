@@ -12,15 +12,13 @@ import optax
 import pytest
 from safetensors.numpy import save_file
 
-pytest.importorskip("diffusers", reason="needs the extra diffusers")
-
 from ctrak_jax import schedule as schedules
 from ctrak_jax.errors import UsageError
 from ctrak_jax.gradient import select
 from ctrak_jax.models.stable_diffusion import CLIPText, Component
 from ctrak_jax.models.stable_diffusion import textual_inversion as ti
 from ctrak_jax.models.stable_diffusion.embedding_files import load_embeddings
-from ctrak_jax.models.stable_diffusion.huggingface import text_encoder
+from ctrak_jax.models.text_encoders import clip_text_of
 from ctrak_jax.models.tokenizers import clip_tokenizer, tokenizer_files
 from ctrak_jax.typing import Array
 from tests.paths import FIXTURES
@@ -38,7 +36,8 @@ def encoder_of(folder: Path, rows: int = 12) -> Component[CLIPText]:
     tokens = [*VOCABULARY, "<|startoftext|>", "<|endoftext|>"]
     write(folder / "vocab.json", {token: number for number, token in enumerate(tokens)})
     (folder / "merges.txt").write_text("#version: 0.2\na b\nab c</w>\n")
-    module = text_encoder(TEXT | {"vocab_size": rows, "max_position_embeddings": 12})
+    config = TEXT | {"vocab_size": rows, "max_position_embeddings": 12}
+    module = clip_text_of(config, folder).module
     network = CLIPText(module, clip_tokenizer(tokenizer_files(folder), 12), 12, 32)
     template = jax.eval_shape(network.init, jax.random.key(0))
     return Component(network, jax.tree.map(jnp.asarray, random_like(template, 1)))
@@ -232,7 +231,7 @@ def test_the_vectors_are_the_last_rows_and_nothing_else_changes(encoder):
     added = ti.add_tokens(encoder, load_embeddings(BIN))
     np.testing.assert_array_equal(table(added)[:12], table(encoder))
     np.testing.assert_allclose(table(added)[12:], RAMP[[0, 1, 2, 1, 2]], rtol=2**-8)
-    assert added.network.module.config.vocab_size == 17
+    assert added.network.module.transformer["vocabulary"] == 17
     template = jax.eval_shape(added.network.init, jax.random.key(0))
     assert jax.tree.map(jnp.shape, added.params) == jax.tree.map(jnp.shape, template)
     others = [select(text.params, ("*",), (ti.TABLE,)).params for text in (encoder, added)]

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-pytest.importorskip("diffusers", reason="needs the extra diffusers")
-
 from ctrak_jax import reward
 from ctrak_jax import schedule as schedules
 from ctrak_jax.gradient import flatten_samples, path_gradients, sample_gradient, select
