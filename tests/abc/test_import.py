@@ -84,8 +84,8 @@ def columns(reference) -> np.ndarray:
     return placed(reference["mask"], bench.shapes).columns
 
 
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+def distance(found: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
 
 
 def features(folder: Path) -> np.ndarray:
@@ -102,8 +102,8 @@ def test_the_store_is_the_released_rows(run, reference):
     about = json.loads((run / "imported" / "manifest.json").read_text())
     assert about["source"] == str(abc_mini() / GRADS)
     assert about["coordinates"]["name"] == "sm132"
-    # Of rows made here: as near as the networks are, since Flax's GELU is an approximation.
-    assert about["correlation"]["sm132"] > 0.999
+    # Of rows made here: the same to rounding in float32.
+    assert about["correlation"]["sm132"] > 1 - 1e-8
     assert abs(about["correlation"]["another"]) < 0.3
     assert about["taken_as"]["trajectory"]["guidance"] == 7.5
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
@@ -118,10 +118,9 @@ def test_exemplars_and_questions_have_the_same_coordinates(run, reference):
     for task, rows in zip(TASKS, OF, strict=True):
         expected = reference[f"task{task}/exemplar_gradients_same_sign"][:, chosen]
         for found, wanted in zip(exemplars[rows], expected, strict=True):
-            assert cosine(found, wanted) > 0.997
-            assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(wanted), rel=0.02)
+            assert distance(found, wanted) < 1e-4
         asked = np.fromfile(folder / f"test_grad-{task}.npy", np.float32)[chosen]
-        assert cosine(questions[task], asked) > 0.99999
+        assert distance(questions[task], asked) < 1e-4
 
 
 def test_scores_and_recall_are_those_of_the_published_tools(run, reference):
@@ -135,7 +134,7 @@ def test_scores_and_recall_are_those_of_the_published_tools(run, reference):
         mine = np.concatenate([own[:, first : first + count], laion[:, task]], axis=1)
         for r, wanted, found in zip(DAMPINGS, expected, mine, strict=True):
             same = np.corrcoef(found, wanted)[0, 1]
-            assert same > 0.995, (task, r, same)
+            assert same > 1 - 1e-6, (task, r, 1 - same)
     rows = json.loads((run / "abc.json").read_text())["rows"]
     for row, task in zip(rows, TASKS, strict=True):
         found, every = reference[f"task{task}/recall10"][:, 1].T
