@@ -74,5 +74,5 @@ class PeerText:
         return self.module.init(key, *self._inputs(jnp.zeros(1)))["params"]
 
     def apply(self, params, tokens):
-        found = self.module.apply({"params": params}, *self._inputs(tokens))
+        found: Any = self.module.apply({"params": params}, *self._inputs(tokens))
         return found.last_hidden_state[0]

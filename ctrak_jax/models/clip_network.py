@@ -138,7 +138,7 @@ def clip_of(config: Mapping[str, Any], file: Path) -> CLIPModule:
         "epsilon": float(vision.get("layer_norm_eps", 1e-5)),
         "causal": False,
     }
-    projection = positive(file, {"projection_dim": 512} | config, ("projection_dim",), SUPPORTED)
+    projection = positive(file, {"projection_dim": 512, **config}, ("projection_dim",), SUPPORTED)
     return CLIPModule(
         text=transformer_settings(text, file),
         vision={"width": width, "patch": patch, "encoder_settings": settings},

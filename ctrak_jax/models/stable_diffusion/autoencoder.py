@@ -80,7 +80,7 @@ class KLAutoencoder:
 def autoencoder_of(config: Mapping[str, Any], file: Path) -> KLAutoencoder:
     """The network that a ``vae/config.json`` describes; errors name ``file``."""
     refuse_others(file, config, ONLY, SUPPORTED)
-    found = positive(file, DEFAULTS | config, tuple(DEFAULTS), SUPPORTED)
+    found = positive(file, {**DEFAULTS, **config}, tuple(DEFAULTS), SUPPORTED)
     widths, groups = config.get("block_out_channels"), found["norm_num_groups"]
     if not isinstance(widths, list | tuple) or not widths:
         raise UsageError(f"{file} lacks block_out_channels; use an autoencoder's config.json.")

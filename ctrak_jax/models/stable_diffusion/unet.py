@@ -114,7 +114,7 @@ class UNet:
 def unet_of(config: Mapping[str, Any], file: Path, compute: Compute) -> UNet:
     """The network that a ``unet/config.json`` describes; errors name ``file``."""
     refuse_others(file, config, ONLY, SUPPORTED)
-    config = DEFAULTS | config
+    config = {**DEFAULTS, **config}
     names = (*DEFAULTS, "cross_attention_dim", "sample_size")
     found = positive(file, config, names, SUPPORTED)
     channels, out = found["in_channels"], config.get("out_channels", 4)
