@@ -31,11 +31,10 @@ def wanted(folder: Path | None, template: str = "a {value}") -> RewardRequest:
 
 
 def test_the_reward_is_the_cosine_of_transformers(folder):
-    from transformers import CLIPTokenizer, FlaxCLIPModel
-
+    transformers = pytest.importorskip("transformers", reason="needs the extra diffusers")
     found = similarity.load("", wanted(folder))
-    whole: Any = FlaxCLIPModel.from_pretrained(folder)
-    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    whole: Any = transformers.FlaxCLIPModel.from_pretrained(folder)
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(folder)
     picture = RNG.uniform(-1, 1, (SIDE, SIDE, 3)).astype(np.float32)
     pixels = ((picture + 1) / 2 - np.array(MEAN)) / np.array(STD)
     image = np.asarray(whole.get_image_features(np.moveaxis(pixels, -1, 0)[None]))[0]

@@ -38,7 +38,7 @@ SOME = np.array([0, 4, 8])
 def templates() -> tuple[Any, Any]:
     files = ModelFiles(BASE)
     unet = jax.eval_shape(sd.network_in(files, sd.FLOAT32).init, jax.random.key(0))
-    return unet, text_template(files.config("text_encoder")[0])
+    return unet, text_template(*files.config("text_encoder"))
 
 
 def read(*paths: Path, scale: float = 1.0) -> Loras:
