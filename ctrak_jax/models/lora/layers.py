@@ -163,9 +163,14 @@ def _through(layer: nn.Module, x: Array, a: Array) -> Array:
     padding, x, a = canonicalize_padding(layer.padding, 2), jnp.asarray(x), jnp.asarray(a)
     strides = layer.strides or 1
     strides = (strides, strides) if isinstance(strides, int) else tuple(strides)
-    return jax.lax.conv_general_dilated(
-        x, a, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    found = jax.lax.conv_general_dilated(
+        x.reshape(-1, *x.shape[-3:]),  # one sample has no batch axis
+        a,
+        strides,
+        padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
+    return found.reshape(*x.shape[:-3], *found.shape[1:])
 
 
 @dataclass(frozen=True)
