@@ -22,7 +22,7 @@ from ctrak_jax.models.network import SizedTextCondition
 from ctrak_jax.models.stable_diffusion import weights
 from ctrak_jax.models.stable_diffusion.config_file import Component, refuse_others
 from ctrak_jax.models.stable_diffusion.source import Part, part_in
-from ctrak_jax.models.unet import LayerSettings, Level, UNetModule
+from ctrak_jax.models.unet import LayerSettings, UNetLevel, UNetModule
 from ctrak_jax.typing import Array, Params, PRNGKey, Timestep
 
 MIDDLE = "UNetMidBlock2DCrossAttn"
@@ -171,7 +171,7 @@ def _told_sizes(network: UNet, file: Path, config: Mapping[str, Any]) -> UNet:
     return replace(network, module=network.module.clone(size_waves=waves), pooled_width=pooled)
 
 
-def _levels(file: Path, config: Mapping[str, Any], groups: int) -> list[Level]:
+def _levels(file: Path, config: Mapping[str, Any], groups: int) -> list[UNetLevel]:
     widths = config.get("block_out_channels")
     if not isinstance(widths, list | tuple) or not widths:
         raise UsageError(f"{file} lacks block_out_channels; use a UNet's config.json.")
@@ -190,7 +190,7 @@ def _levels(file: Path, config: Mapping[str, Any], groups: int) -> list[Level]:
                 f"{file}: attention_head_dim has {count} heads, expected divisors of "
                 f"block_out_channels, {width}; use a whole model's config.json."
             )
-    return list(map(Level, widths, depths, heads))
+    return list(map(UNetLevel, widths, depths, heads))
 
 
 def _each(file: Path, config: Mapping[str, Any], name: str, default: int, levels: int) -> list[int]:
@@ -225,7 +225,7 @@ def _unknown(file: Path, block: Any, known: Any) -> str:
     return f"{file}: block {block!r} is not known; expected {', '.join(known)}."
 
 
-def _level(level: Level, reads: bool) -> Level:
+def _level(level: UNetLevel, reads: bool) -> UNetLevel:
     return level if reads else level._replace(depth=0)
 
 

@@ -5,6 +5,6 @@ A parameter's path is its published name, numbers joined by an underscore. Array
 """
 
 from ctrak_jax.models.unet.autoencoder import KLModule
-from ctrak_jax.models.unet.network import LayerSettings, Level, UNetModule
+from ctrak_jax.models.unet.network import LayerSettings, UNetLevel, UNetModule
 
-__all__ = ["KLModule", "LayerSettings", "Level", "UNetModule"]
+__all__ = ["KLModule", "LayerSettings", "UNetLevel", "UNetModule"]

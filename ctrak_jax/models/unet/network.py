@@ -33,7 +33,7 @@ from ctrak_jax.typing import Array
 Vector = Float[Array, " width"]
 
 
-class Level(NamedTuple):
+class UNetLevel(NamedTuple):
     """The layers at one height and width.
 
     Attributes:
@@ -67,7 +67,7 @@ class LayerSettings(NamedTuple):
     def residual(self, width: int, name: str) -> ResidualBlock:
         return ResidualBlock(width, self.groups, self.epsilon, self.dtype, name=name)
 
-    def transformer(self, level: Level, name: str) -> ImageTransformer:
+    def transformer(self, level: UNetLevel, name: str) -> ImageTransformer:
         how = (self.groups, self.linear, self.dtype, self.efficient)
         return ImageTransformer(level.depth, level.heads, *how, name=name)
 
@@ -75,7 +75,7 @@ class LayerSettings(NamedTuple):
 class DownBlock(nn.Module):
     """A level on the way down: all its outputs, those at half the height and width last."""
 
-    level: Level
+    level: UNetLevel
     layers: int
     halves: bool
     how: LayerSettings
@@ -96,7 +96,7 @@ class DownBlock(nn.Module):
 class MiddleBlock(nn.Module):
     """A transformer between two blocks of convolutions."""
 
-    level: Level
+    level: UNetLevel
     how: LayerSettings
 
     @nn.compact
@@ -109,7 +109,7 @@ class MiddleBlock(nn.Module):
 class UpBlock(nn.Module):
     """A level on the way up, each of whose layers also reads an output of the way down."""
 
-    level: Level
+    level: UNetLevel
     doubles: bool
     how: LayerSettings
 
@@ -136,9 +136,9 @@ class UNetModule(nn.Module):
         how: what all layers have in common.
     """
 
-    down: tuple[Level, ...]
-    middle: Level | None
-    up: tuple[Level, ...]
+    down: tuple[UNetLevel, ...]
+    middle: UNetLevel | None
+    up: tuple[UNetLevel, ...]
     layers: int
     channels: int
     size_waves: int
