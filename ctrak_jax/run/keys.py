@@ -61,7 +61,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "outputs": ("query.check", *_of("lds", "questions members images")),
     "lds": _of("lds", "subsets trainings share seed"),
     "abc-scores": ("methods", *_TOLD, *_of("score", "damping oracle kernel solver")),
-    "abc-measures": ("name", "preset", "references", "evaluate.bootstrap"),
+    "abc-measures": ("name", "preset", "references", "evaluate.bootstrap", "data.seed"),
 }
 """Lists of settings by name; :data:`RESULTS` says who uses them."""
 
@@ -94,6 +94,7 @@ that it is computed from (the model's hash, the data set's fingerprint, the ques
 
 
 UNSAID: dict[str, Any] = {
+    "data.seed": 0,
     "run.precision": "default",
     "model.family": "unet",
     "schedule.shift": 3.0,

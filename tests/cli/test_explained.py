@@ -6,8 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from ctrak_jax import cli
+from ctrak_jax.cli.ask import groups, questions
 from ctrak_jax.cli.ask.explained import page_of
 from ctrak_jax.config import Config
+from ctrak_jax.report import groups as report
+from tests.cli.small import write_config
 
 QUESTION = {
     "prompt": None,
@@ -56,6 +60,27 @@ def test_another_damping_has_another_page():
     assert page(QUESTION | given, (100.0,)) != page(QUESTION | given, (1000.0,))
     assert page(QUESTION | given, (100.0,)) != page(QUESTION)
     assert page(QUESTION | given) == page(QUESTION)  # of several the chosen one
+
+
+def test_groups_of_other_concepts_of_a_prompt_have_another_folder(tmp_path, monkeypatch, capsys):
+    asked = ("groups", write_config(tmp_path), "--by", "artist", "--json", "--prompt", "a red hat")
+    folders: list[Path] = []
+
+    def write(folder: Path, _table: object) -> list[Path]:
+        folders.append(folder)
+        return [Path(asked[1])]
+
+    ctx = SimpleNamespace(config=Config(), folder=SimpleNamespace(root=Path("run")), seed=0)
+    monkeypatch.setattr(questions, "context", lambda _args: ctx)
+    monkeypatch.setattr(groups, "_of_own", lambda *_: None)
+    monkeypatch.setattr(report, "write_groups", write)
+    about = (["red"], ["hat"], ["red", "hat"], ["red", "--minus", "hat"], ["red"])
+    for concepts in about:
+        assert cli.main([*map(str, asked), "--concepts", *concepts]) == 0
+    *others, again = folders
+    assert len(set(others)) == len(others)
+    assert again == others[0]
+    assert "-hat-concept-trak-" in others[1].name
 
 
 def test_a_long_prompt_of_wide_letters_is_cut_to_a_file_name():

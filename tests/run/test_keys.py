@@ -102,6 +102,7 @@ def test_speed_memory_devices_and_evaluation_change_no_key():
         ({"query": {"minus": "others"}}, "scores"),
         ({"score": {"solver": "cg"}}, "scores"),
         ({"evaluate": {"bootstrap": 200}}, "abc measures"),
+        ({"data": {"seed": 7}}, "abc measures"),
         ({"query": {"minus": "others"}}, "query images"),
         ({"score": {"k": 5}}, "scores"),
         ({"score": {"damping": [1.0]}}, "scores"),

@@ -61,7 +61,7 @@ def act(args: argparse.Namespace) -> None:
 def _check(args: argparse.Namespace) -> None:
     if args.query is not None:
         for flag in questions.own_flags(args):
-            raise UsageError(f"{flag} does not go with --query.")
+            raise UsageError(f"{flag} does not go with --query; leave one of them out.")
         return
     if (args.image, args.condition, args.concept, args.prompt) == (None,) * 4:
         raise UsageError(

@@ -12,22 +12,22 @@ STEM = 200
 
 def page_of(args: argparse.Namespace, ctx: Any, concept: str | None) -> Path:
     """Where the page of a question goes."""
-    return ctx.folder.root / "explanations" / f"{name_of(args, ctx, concept)}.html"
+    return ctx.folder.root / "explanations" / f"{name_of(args, ctx, [concept])}.html"
 
 
-def name_of(args: argparse.Namespace, ctx: Any, concept: str | None) -> str:
+def name_of(args: argparse.Namespace, ctx: Any, concepts: Sequence[str | None]) -> str:
     """A file name of everything that makes it another question, cut, with a digest of all of
     it."""
     from ctrak_jax.report.contact import file_name
 
-    query = getattr(args, "query", None)
+    query, about = getattr(args, "query", None), [concept or "" for concept in concepts]
     if args.prompt is not None:
         image = args.image.stem if args.image else f"image-{args.image_seed or 0}"
-        parts = [args.prompt, image, concept or "", *args.minus]
+        parts = [args.prompt, image, *about, *(f"minus-{prompt}" for prompt in args.minus)]
     elif query:
-        parts = [query, concept or ""]
+        parts = [query, *about]
     else:
-        parts = [args.image.stem, args.condition, concept or ""]
+        parts = [args.image.stem, args.condition, *about]
     parts += [f"mask-{args.mask.stem}"] if args.mask else []
     parts += [args.reward] if args.reward else []
     parts += ["global"] if getattr(args, "scope", None) == "global" else []

@@ -51,7 +51,8 @@ def act(args: argparse.Namespace) -> None:
 
     with questions.timed("groups"):
         table = _of_own(args, ctx) if own else _of_run(args, ctx)
-    asked = explained.name_of(args, ctx, args.concept) if own else args.method
+    concepts = args.concepts or [args.concept]
+    asked = explained.name_of(args, ctx, concepts) if own else args.method
     folder = wanted or ctx.folder.root / "groups" / file_name(f"{args.by}-{asked}")
     written = write_groups(folder, table)
     if args.json:
@@ -64,7 +65,7 @@ def act(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace, flag: str) -> None:
     if args.query:
-        raise UsageError(f"{flag} does not go with --query.")
+        raise UsageError(f"{flag} does not go with --query; leave one of them out.")
     if args.ensemble:
         raise UsageError(
             f"{flag} does not go with --ensemble, which averages scores of the run's questions; "
