@@ -131,7 +131,9 @@ def _base(config: Config) -> ModelFiles:
             "Stable Diffusion, or the model of an earlier run: --model.kind text-to-image "
             "--model.checkpoint runs/text-to-image/model."
         )
-    return model_files_of(model, model.checkpoint)
+    files = model_files_of(model, model.checkpoint)
+    files.require_stable_diffusion()
+    return files
 
 
 def _require_tokens(files: ModelFiles, concepts: Sequence[NewConcept], vectors: int) -> None:

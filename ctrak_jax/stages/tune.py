@@ -16,6 +16,7 @@ from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.gradient import select
 from ctrak_jax.inputs.latents import require_captions
 from ctrak_jax.log import logger, stage
+from ctrak_jax.models.architecture import model_files_of
 from ctrak_jax.models.checkpointed import Chunking, checkpointed, refuse_other
 from ctrak_jax.models.denoiser import denoiser_of
 from ctrak_jax.models.lora import PATTERN, adapters_in, add_adapters
@@ -44,7 +45,8 @@ def require_base(config: Any) -> None:
     """Refuse a config without a model that a LoRA can be trained on.
 
     Raises:
-        UsageError: it has none, or one with LoRAs already.
+        UsageError: it has none, one with LoRAs already, or another than a Stable Diffusion 1.x
+            or 2.x.
     """
     model = config.model
     if model.kind != "text-to-image" or model.checkpoint is None:
@@ -58,6 +60,7 @@ def require_base(config: Any) -> None:
             f"model.lora={list(map(str, model.lora))}: tune trains a LoRA on the model alone; "
             "leave it out here (`ctrak run` takes it), or merge it into the model."
         )
+    model_files_of(model, model.checkpoint).require_stable_diffusion()
 
 
 def run(ctx: Context) -> None:

@@ -261,6 +261,7 @@ def _odd(base: Path, folder: Path) -> None:
         ({"customise": {"first_seed": 2**32 - 2}}, "first_seed=4294967294: 4294967296, that of"),
         ({"model": {"checkpoint": "odd"}}, "324 numbers, and noise by seed is made of multiples"),
         ({"model": {"checkpoint": None}}, "model.checkpoint"),
+        ({"model": {"checkpoint": "flux"}}, "pipeline 'FluxPipeline' is not supported; use a Sta"),
         ({"data": {"kind": "folder"}}, "customise writes the files of an AbC benchmark"),
         ({"data": {"path": "theirs"}}, "was not written by `ctrak customise`"),
     ],
@@ -277,6 +278,8 @@ def test_errors_are_one_line(base, pictures, tmp_path, capsys, monkeypatch, chan
     many = [str(pictures / "one")] * 11
     (tmp_path / "many.json").write_text(json.dumps([row | {"pictures": many}]))
     _odd(base, tmp_path / "odd")
+    (tmp_path / "flux").mkdir()
+    (tmp_path / "flux" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     monkeypatch.chdir(tmp_path)
     found = settings(base, pictures, tmp_path / "out")
     for section, values in changes.items():

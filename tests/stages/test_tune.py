@@ -252,6 +252,15 @@ def test_refusals(data, base, tmp_path, model, more, message):
     assert not (tmp_path / FILE).exists()
 
 
+def test_another_kind_of_model_is_refused_before_anything_is_encoded(data, tmp_path):
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    with pytest.raises(UsageError, match=r"'FluxPipeline' is not supported; use a Stable Diff"):
+        pipeline.run_tune(config(data, base), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_data_set_without_captions_is_refused(data, base, tmp_path):
     images = np.load(data / "images.npy")
     write_folder(
