@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ctrak_jax.abc.inputs import Exemplars, TaskPrompt, without_tokens
+from ctrak_jax.config.rules import OF_ABC
 from ctrak_jax.errors import UsageError
 
 
@@ -24,11 +25,10 @@ class CandidateForm(NamedTuple):
 
 PUBLISHED = CandidateForm(token=True, decoys=False)
 CONTROLS = {
-    "without-token": CandidateForm(token=False, decoys=False),
-    "decoys": CandidateForm(token=True, decoys=True),
-    "decoys-without-token": CandidateForm(token=False, decoys=True),
+    name: CandidateForm(token="without-token" not in name, decoys="decoys" in name)
+    for name in OF_ABC
 }
-"""The controls of ``ctrak abc``, by name."""
+"""The controls of ``ctrak abc`` by name, which says what candidates they have."""
 
 
 def controlled(

@@ -205,13 +205,13 @@ class ExemplarInputs(AbcInputs):
 
     def __init__(self, exemplars: Exemplars, laion: LaionInputs, codecs: str, *args) -> None:
         super().__init__(*args)
-        self._exemplars, self._decoys, self._codecs = exemplars, laion, codecs
+        self._exemplars, self._laion_inputs, self._codecs = exemplars, laion, codecs
 
     @cached_property
     def key(self) -> dict[str, str]:  # pyright: ignore[reportIncompatibleMethodOverride]
         files, decoys, prompts, _ = self._exemplars
         pictures = [content(file) for file in files]
-        drawn = [[*decoys, self._decoys.key]] if decoys else []
+        drawn = [[*decoys, self._laion_inputs.key]] if decoys else []
         texts = [prompt_key(prompt) for prompt in prompts]
         return {"encoded": digest([self._codecs, pictures, texts, *drawn])}
 
@@ -223,7 +223,7 @@ class ExemplarInputs(AbcInputs):
         own, others = np.split(distinct, [np.searchsorted(distinct, len(files))])
         found = [self._encoder.latents([files[row] for row in own])] if len(own) else []
         if len(others):
-            found.append(self._decoys.latents(decoys[others - len(files)]))
+            found.append(self._laion_inputs.latents(decoys[others - len(files)]))
         return np.concatenate(found)[back]
 
     def conditions(self, rows: np.ndarray) -> np.ndarray:

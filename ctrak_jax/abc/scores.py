@@ -25,7 +25,7 @@ from ctrak_jax.store.files import read_json, write_atomically
 def write_scores(bench: Benchmark) -> None:
     """Scores of all candidates, and the measures."""
     folder, methods = bench.results, bench.config.methods
-    references = bench.config.compared[len(methods) :]
+    references = bench.config.compared_references
     out, laion, exemplars = folder.root, bench.laion(), bench.exemplar_candidates()
     key, files = _key(bench, laion, exemplars), [_files(out, method) for method in methods]
     measures_key = {"scores": key, **settings_of(bench.config, "abc measures")}

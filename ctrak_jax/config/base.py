@@ -10,8 +10,8 @@ Seed = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 NullByName = BeforeValidator(lambda value: "null" if value is None else value)
 """YAML reads a bare null as nothing; here it is the name of a condition."""
-OneOrSeveral = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
-"""A single word is a list of one."""
+OneOrSeveral = BeforeValidator(lambda given: given if isinstance(given, list | tuple) else [given])
+"""One value may stand without its list."""
 PERFORMANCE = Field(json_schema_extra={"performance": True})
 """Marks a setting that changes time and memory and, beyond rounding, no number: no result depends
 on it."""

@@ -4,14 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from ctrak_jax.config.base import FILLED, PERFORMANCE, Natural, Positive, Section
-
-ONE_OR_SEVERAL = BeforeValidator(
-    lambda given: given if isinstance(given, list | tuple) else [given]
-)
-"""One value may stand without its list."""
+from ctrak_jax.config.base import FILLED, PERFORMANCE, Natural, OneOrSeveral, Positive, Section
 
 
 class ModelConfig(Section):
@@ -47,10 +42,10 @@ class ModelConfig(Section):
     prediction: Literal["eps", "v", "x0"] | None = None
     """What a text-to-image checkpoint predicts, where its scheduler's file does not say it or says
     it wrong: the noise, the velocity or the clean image."""
-    lora: Annotated[tuple[Path, ...], ONE_OR_SEVERAL] = ()
+    lora: Annotated[tuple[Path, ...], OneOrSeveral] = ()
     """LoRA files or folders of diffusers, peft or kohya on the checkpoint, one or several at once
     (text-to-image). Their matrices are parameters of the network, selected by "*lora*" alone."""
-    lora_scale: Annotated[tuple[float, ...], ONE_OR_SEVERAL, FILLED] = (1.0,)
+    lora_scale: Annotated[tuple[float, ...], OneOrSeveral, FILLED] = (1.0,)
     """Scale of the LoRAs: one for all, or one for each."""
     t5_tokens: Natural | None = None
     """Tokens of a text for the T5 encoder of Stable Diffusion 3 and 3.5 (256 by default) and FLUX.1

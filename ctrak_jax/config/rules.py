@@ -1,7 +1,7 @@
 """What must hold between sections: each rule says what is wrong and what to do, or nothing."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ctrak_jax.methods import REFERENCES
 
@@ -99,8 +99,9 @@ NEEDED_BY = {
 """What a reference needs that not every run has."""
 
 
-OF_ABC = ("without-token", "decoys", "decoys-without-token")
+AbcControl = Literal["without-token", "decoys", "decoys-without-token"]
 """Controls of `ctrak abc`, and of nothing else."""
+OF_ABC: tuple[AbcControl, ...] = get_args(AbcControl)
 
 
 def references_of(config: "Config") -> Iterator[str]:
@@ -127,11 +128,9 @@ def _controls_are_possible(config: "Config") -> str | None:
     abc = config.data.kind == "abc"
     wrong = [n for n in config.controls if n != "wrong-label" and (n in OF_ABC) != abc]
     able = f"use some of {list(OF_ABC)}" if abc else "leave it out"
-    return (
-        f"controls has {wrong[0]}, which data.kind={config.data.kind} has not; {able}"
-        if (wrong)
-        else None
-    )
+    if not wrong:
+        return None
+    return f"controls has {wrong[0]}, which data.kind={config.data.kind} has not; {able}"
 
 
 def _hidden_carriers_have_scores(config: "Config") -> str | None:

@@ -13,7 +13,7 @@ from ctrak_jax.config.data import DataConfig
 from ctrak_jax.config.model import ModelConfig, ScheduleConfig
 from ctrak_jax.config.presets import PRESETS, below
 from ctrak_jax.config.query import QueryConfig
-from ctrak_jax.config.rules import RULES, references_of
+from ctrak_jax.config.rules import RULES, AbcControl, references_of
 from ctrak_jax.config.run import MeshConfig, RunConfig, StoreConfig
 from ctrak_jax.config.scoring import (
     CounterfactualConfig,
@@ -31,9 +31,7 @@ from ctrak_jax.config.training import AutoencoderConfig, EncodeConfig, TrainConf
 from ctrak_jax.config.trajectory import GradientConfig, ProjectionConfig, TrajectoryConfig
 from ctrak_jax.methods import CONCEPT_METHODS, METHODS, Method, concept_methods
 
-Control = Literal[
-    "no-condition-embedding", "wrong-label", "without-token", "decoys", "decoys-without-token"
-]
+Control = Literal["no-condition-embedding", "wrong-label", AbcControl]
 
 
 class Config(Section):
@@ -85,8 +83,13 @@ class Config(Section):
     @property
     def compared(self) -> tuple[str, ...]:
         """Everything that ranks: the methods, then the references."""
+        return (*self.methods, *self.compared_references)
+
+    @property
+    def compared_references(self) -> tuple[str, ...]:
+        """The references that a run has."""
         wanted = self.references
-        return (*self.methods, *(references_of(self) if wanted == "auto" else wanted))
+        return tuple(references_of(self)) if wanted == "auto" else wanted
 
     @property
     def compared_controls(self) -> Collection[str]:

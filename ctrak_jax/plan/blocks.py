@@ -53,7 +53,7 @@ def shallow(depths: Mapping[str, int]) -> list[dict[str, int]]:
     return [few, *more] if sum(few.values()) + 1 < whole else [dict(depths)]
 
 
-def continued(
+def extrapolated(
     found: Sequence[Mapping[str, float]],
     shallower: Sequence[Mapping[str, int]],
     whole: Mapping[str, int],

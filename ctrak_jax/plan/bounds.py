@@ -61,7 +61,7 @@ def largest_batch(
             start, batch, taken = (batch, taken.total), guess, more
 
 
-def projecting(projection: ProjectionConfig, size: int) -> float:
+def projection_flops(projection: ProjectionConfig, size: int) -> float:
     """FLOPs of projecting one gradient of ``size`` parameters: 2 d k by a dense matrix, a product
     and a sum per entry by a sparse one, a Hadamard transform of its blocks by ``srht``. ``mask``
     only chooses, and of ``factored`` there is no gradient: what it takes goes by layers."""

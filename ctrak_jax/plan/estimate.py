@@ -7,7 +7,7 @@ block: the largest block's stand in memory twice, one in use and one on its way.
 
 import math
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -20,6 +20,13 @@ from ctrak_jax.plan.compiling import FeaturizeStep, step_of
 
 CORES = {"tpu7x": 2}
 """Devices per chip, where there are several."""
+
+
+class WeightBytes(NamedTuple):
+    """Bytes of the weights on one device, and of those that are gathered at a time."""
+
+    held: int
+    gathered: int
 
 
 def estimated(
@@ -67,10 +74,10 @@ def estimated(
 
 def _per_batch(config: Config, step: FeaturizeStep, samples: int) -> dict[str, tuple[float, float]]:
     """Of every number that of one sample, and by how much it grows with each further one."""
-    compiled = blocks.shallow(step.depths) if step.depths else [{}]
-    steps = [step_of(config, local_mesh(1), samples, few) if few else step for few in compiled]
+    shallow = blocks.shallow(step.depths) if step.depths else [{}]
+    steps = [step_of(config, local_mesh(1), samples, few) if few else step for few in shallow]
     one, two = (
-        blocks.continued([_taken(each, count) for each in steps], compiled, step.depths)
+        blocks.extrapolated([_taken(each, count) for each in steps], shallow, step.depths)
         for count in (1, 2)
     )
     return {name: (value, two[name] - value) for name, value in one.items()}
@@ -90,14 +97,14 @@ def _taken(step: FeaturizeStep, count: int) -> dict[str, float]:
     }
 
 
-def _weights(step: FeaturizeStep, parts: int) -> tuple[int, int]:
-    """Bytes of the weights on one device, and of those that are gathered at a time."""
+def _weights(step: FeaturizeStep, parts: int) -> WeightBytes:
+    """The weights where they are divided into ``parts``."""
     held, modules = 0, Counter[str]()
     for path, leaf in ((path, leaf) for part in step.params for path, leaf in part.items()):
         divided = len(leaf.shape) > 1 and any(length % parts == 0 for length in leaf.shape)
         held += traced.size(leaf) // (parts if divided else 1)
         modules[path.partition("/")[0]] += traced.size(leaf)
-    return held, 2 * max(modules.values()) if parts > 1 else 0
+    return WeightBytes(held, 2 * max(modules.values()) if parts > 1 else 0)
 
 
 def _size(params: Any) -> int:

@@ -22,7 +22,7 @@ from ctrak_jax.plan.bounds import (
     CHIP_COUNTS,
     KERNEL_PASSES,
     dearest,
-    projecting,
+    projection_flops,
     roofline,
     store_bytes,
 )
@@ -131,7 +131,7 @@ def _row(
     batch = program["batch"] * cores
     memory = {name: size * cores for name, size in program["memory"].items()}
     kernel = about["projection"] == "pallas_tpu"
-    projected = projecting(config.projection, about["parameters"]) * about["gradients"]
+    projected = projection_flops(config.projection, about["parameters"]) * about["gradients"]
     in_kernel = projected * batch if kernel else 0.0  # else it is in the program's own count
     passes, traffic = program["passes"] * cores, program["bytes"] * cores
     passes += KERNEL_PASSES * in_kernel

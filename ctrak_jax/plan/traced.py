@@ -239,17 +239,24 @@ def _sources(program: TracedProgram) -> dict[int, set[int]]:
 def loop_copies(program: TracedProgram) -> dict[tuple[int, str], int]:
     """What is given and converted to another dtype within a loop: a compiler converts it once and
     keeps the copy over the loop. The given array and the dtype -> bytes of the copy."""
-    return {key: size for key, (size, looped) in _copies(program).items() if looped}
+    return {key: copy.size for key, copy in _copies(program).items() if copy.looped}
 
 
-def _copies(program: TracedProgram) -> dict[tuple[int, str], tuple[int, bool]]:
+class ConvertedCopy(NamedTuple):
+    """What is given, in another dtype: bytes, and whether it is converted within a loop."""
+
+    size: int
+    looped: bool
+
+
+def _copies(program: TracedProgram) -> dict[tuple[int, str], ConvertedCopy]:
     roots = {array: array for array in program.given}
-    found: dict[tuple[int, str], tuple[int, bool]] = {}
+    found: dict[tuple[int, str], ConvertedCopy] = {}
 
     def note(array: int, dtype: str, size: int, looped: bool) -> None:
         if array in roots:
             key = roots[array], dtype
-            found[key] = size, looped or found.get(key, (0, False))[1]
+            found[key] = ConvertedCopy(size, looped or (key in found and found[key].looped))
 
     for operation in program.operations:
         if operation.name == "convert_element_type":
@@ -260,7 +267,7 @@ def _copies(program: TracedProgram) -> dict[tuple[int, str], tuple[int, bool]]:
         for inner in operation.inner if operation.name == "scan" else ():
             constants = dict(zip(inner.given, operation.inputs, strict=False))
             kept = set(inner.given[: operation.params["num_consts"]])
-            for (array, dtype), (bytes_, _) in _copies(inner).items():
+            for (array, dtype), copy in _copies(inner).items():
                 if array in kept:
-                    note(constants[array], dtype, bytes_, True)
+                    note(constants[array], dtype, copy.size, True)
     return found

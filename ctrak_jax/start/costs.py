@@ -72,10 +72,10 @@ def featurizing(config: Config, side: int, ranked: int) -> float:
         return 0.0
     passes = sum(one.samples * one.passes(config) for one in sets)
     features = sum(one.samples * len(one.specs(config)) for one in sets)
-    return passes * forward(config, side) + features * projecting(config, side)
+    return passes * forward(config, side) + features * projection_flops(config, side)
 
 
-def projecting(config: Config, side: int) -> float:
+def projection_flops(config: Config, side: int) -> float:
     """FLOPs of projecting one gradient: 2 d k by a dense matrix, else left out. One product of a
     large matrix counts as the network's FLOPs that take as long, :data:`EFFICIENCY` of it."""
     if config.projection.kind not in DENSE or config.model.checkpoint is not None:

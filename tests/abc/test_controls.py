@@ -8,7 +8,6 @@ import pytest
 from ctrak_jax.abc.controls import CONTROLS, controlled, spare_rows
 from ctrak_jax.abc.inputs import Exemplars, TaskPrompt
 from ctrak_jax.config import Config
-from ctrak_jax.config.rules import OF_ABC
 from ctrak_jax.errors import UsageError
 
 ONE, TWO = TaskPrompt("a <new1> hat", Path("one.bin")), TaskPrompt("art of <b>", Path("two.bin"))
@@ -61,7 +60,6 @@ def test_spare_rows_are_no_candidates():
     assert spare_rows(np.array([4, 0, 2]), 6).tolist() == [1, 3, 5]
 
 
-def test_the_config_knows_the_controls():
-    assert set(OF_ABC) == set(CONTROLS)
+def test_a_run_has_none_of_these_controls():
     with pytest.raises(ValueError, match=r"controls has decoys, which data\.kind=synthetic"):
         Config(controls=("decoys",))

@@ -98,15 +98,15 @@ def test_a_copy_in_another_dtype_is_kept_over_a_loop():
 
 def test_a_line_in_the_blocks_of_every_kind():
     whole = {"double": 19, "single": 38}
-    compiled = blocks.shallow(whole)
-    assert compiled[0] == {"double": 2, "single": 2}
-    assert compiled[1:] == [{"double": 3, "single": 2}, {"double": 2, "single": 3}]
+    shallow = blocks.shallow(whole)
+    assert shallow[0] == {"double": 2, "single": 2}
+    assert shallow[1:] == [{"double": 3, "single": 2}, {"double": 2, "single": 3}]
 
     def taken(found):
         total = 100.0 + 7 * found["double"] + 11 * found["single"]
         return {"arguments": total, "flops": 2.0 * total}
 
-    assert blocks.continued([taken(few) for few in compiled], compiled, whole) == taken(whole)
+    assert blocks.extrapolated([taken(few) for few in shallow], shallow, whole) == taken(whole)
     assert blocks.shallow({"plain": 3}) == [{"plain": 3}]
 
 
