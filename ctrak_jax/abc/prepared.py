@@ -252,10 +252,11 @@ def prepare(config: Config, out: Path, *, allow_missing_token: bool = False) -> 
     height, width, channels = architecture.sample
     if config.query.path == "resample":
         require_noise(architecture.sample, "use query.path: inversion")
-    if not isinstance(architecture.network, UNet):
+    network = architecture.network
+    if not isinstance(network, UNet) or network.pooled_width is not None:
         raise UsageError(
-            f"model.checkpoint={checkpoint} is a {type(architecture.network).__name__}; the "
-            "benchmark has latents and text embeddings of Stable Diffusion 1.x, give such a model."
+            f"model.checkpoint={checkpoint} is no Stable Diffusion 1.x or 2.x; the benchmark has "
+            "latents and text embeddings of Stable Diffusion 1.x, give such a model."
         )
     token, embedding = architecture.condition.shape
     abc = read_abc(

@@ -43,7 +43,15 @@ def load_transformer(
             f"{part.file}: _class_name is {name!r}, expected one of {known}; use a model of Stable "
             "Diffusion 3 or 3.5, FLUX.1 or DiT."
         )
-    plain = load(part, compute)
+    return with_loras(load(part, compute), loras)
+
+
+def with_loras(plain: Component[Any], loras: Sequence[LoraFile]) -> Component[Any]:
+    """A denoiser with adapters on its layers; those of its text encoders are not read.
+
+    Raises:
+        UsageError: a LoRA is not for it, or damaged; one line.
+    """
     found = read_loras(loras, plain.params)
     params = with_adapters(plain.params, found.unet, found.matrices["unet"])
     return Component(replace(plain.network, adapters=found.unet), params)

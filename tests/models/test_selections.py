@@ -11,6 +11,7 @@ from ctrak_jax.models.checkpoints.config_file import read_config
 from ctrak_jax.models.denoiser import FLOAT32
 from ctrak_jax.models.lora.layers import add_adapters
 from ctrak_jax.models.mmdit import flux_of, sd3_of
+from ctrak_jax.models.stable_diffusion import unet_of
 
 ROOT = Path("configs")
 LARGE = {
@@ -22,6 +23,7 @@ LARGE = {
 }
 """What Stable Diffusion 3.5 large has otherwise than medium."""
 SIZES = {
+    "sdxl": (unet_of, "sdxl", {}, 2_567_463_684, 350, 545_670_400),
     "sd35-medium": (sd3_of, "sd35-medium", {}, 2_243_171_520, 190, 224_279_040),
     "sd35-large": (sd3_of, "sd35-medium", LARGE, 8_056_627_520, 302, 893_475_456),
     "flux-dev": (flux_of, "flux-dev", {}, 11_901_408_320, 152, 717_459_456),
@@ -33,7 +35,7 @@ published PyTorch classes."""
 @cache
 def shapes(name: str):
     build, folder, changes, *_ = SIZES[name]
-    file = ROOT / folder / "transformer" / "config.json"
+    file = ROOT / folder / ("unet" if build is unet_of else "transformer") / "config.json"
     network = build(read_config(file) | changes, file, FLOAT32)
     return jax.eval_shape(network.init, jax.random.key(0))
 

@@ -16,7 +16,7 @@ from ctrak_jax.models.latent_dit import LatentDiTDenoiser, latent_dit_of
 from ctrak_jax.models.lora.files import read_loras
 from ctrak_jax.models.mmdit import FluxDenoiser, SD3Denoiser, flux_of, sd3_of
 from ctrak_jax.models.mmdit.flux import PATCH
-from ctrak_jax.models.network import TextCondition
+from ctrak_jax.models.network import SizedTextCondition, TextCondition
 from ctrak_jax.models.pretrained.flow import flow_of
 from ctrak_jax.models.pretrained.texts import (
     ClassNames,
@@ -25,11 +25,13 @@ from ctrak_jax.models.pretrained.texts import (
     OneText,
     Reader,
     SD3Text,
+    XLText,
     class_numbers,
 )
 from ctrak_jax.models.stable_diffusion import Codecs, Component, ModelFiles, Noise, model_files
 from ctrak_jax.models.stable_diffusion.autoencoder import autoencoder_from
 from ctrak_jax.models.stable_diffusion.source.files import PIPELINES
+from ctrak_jax.models.stable_diffusion.unet import SIZES, unet_from, unet_of
 from ctrak_jax.models.text_encoders import clip_text_of, load_t5
 from ctrak_jax.models.text_encoders.clip import clip_text_from
 from ctrak_jax.models.tokenizers import (
@@ -38,18 +40,19 @@ from ctrak_jax.models.tokenizers import (
     load_t5_tokenizer,
     tokenizer_files,
 )
-from ctrak_jax.models.transformers import Transformer, load_transformer
+from ctrak_jax.models.transformers import Transformer, load_transformer, with_loras
 from ctrak_jax.typing import Cond
 
 Network = sd.UNet | Transformer
-SD3, FLUX, DIT, SMALL = (
+XL, SD3, FLUX, DIT, SMALL = (
+    "StableDiffusionXLPipeline",
     "StableDiffusion3Pipeline",
     "FluxPipeline",
     "DiTPipeline",
     "SmallFlowPipeline",
 )
 """``_class_name`` of a ``model_index.json``; the last is of the models trained here."""
-SUPPORTED = "Stable Diffusion 1.x, 2.x, 3 or 3.5, FLUX.1 (dev or schnell) or DiT"
+SUPPORTED = "Stable Diffusion 1.x, 2.x, XL, 3 or 3.5, FLUX.1 (dev or schnell) or DiT"
 T5_TOKENS = {SD3: 256, FLUX: 512}
 """Tokens of T5 where ``model.t5_tokens`` says nothing: what the pipelines take."""
 FEW_STEPS = 256
@@ -99,7 +102,7 @@ def describe(files: ModelFiles, compute: Compute, image: int = 0) -> Described:
         network, noise = sd.network_in(files, compute), sd.noise_in(files)
         tokens = sd.text_length(files.config("text_encoder")[0])
         return Described(network, noise, _array(tokens, network.text_width))
-    if files.prediction is not None:
+    if files.prediction is not None and name != XL:
         raise UsageError(
             f"model.prediction={files.prediction}: {files.checkpoint} says what it predicts; leave "
             "it out."
@@ -110,8 +113,11 @@ def describe(files: ModelFiles, compute: Compute, image: int = 0) -> Described:
 def load_network(files: ModelFiles, compute: Compute, side: int) -> Component[Any]:
     """The denoiser with its parameters, and its adapters beside them; ``side`` is that of its
     latents."""
-    if pipeline_of(files) in PIPELINES:
+    name = pipeline_of(files)
+    if name in PIPELINES:
         return sd.load_network(files, compute)
+    if name == XL:
+        return with_loras(unet_from(files.part("unet"), compute), files.loras)
     found = load_transformer(files.checkpoint / "transformer", compute, files.loras)
     return Component(_sized(found.network, side), found.params)
 
@@ -191,8 +197,12 @@ def _sized(network: Any, side: int) -> Any:
 def _side(files: ModelFiles, image: int, network: SD3Denoiser | FluxDenoiser) -> int:
     if not image:
         return network.latent_shape[0]
-    levels = files.config("vae")[0].get("block_out_channels", ())
-    return image // 2 ** (len(levels) - 1)
+    return image // _shrink(files)
+
+
+def _shrink(files: ModelFiles) -> int:
+    """How many times smaller latents are than pictures."""
+    return 2 ** (len(files.config("vae")[0].get("block_out_channels", ())) - 1)
 
 
 def _flow(
@@ -202,6 +212,20 @@ def _flow(
     sized = _sized(_adapted(network, files), _side(files, image, network))
     tokens = (sized.latent_shape[0] // patch) ** 2
     return sized, flow_of(*files.config("scheduler"), tokens)
+
+
+def _describe_xl(files: ModelFiles, compute: Compute, image: int) -> Described:
+    config, file = files.config("unet")
+    network = _adapted(unet_of(config, file, compute), files)
+    if network.pooled_width is None:
+        raise UsageError(
+            f"{file}: addition_embed_type is {config.get('addition_embed_type')!r}, expected "
+            "'text_time'; use a Stable Diffusion XL model."
+        )
+    tokens = sd.text_length(files.config("text_encoder")[0])
+    text = _array(tokens, network.text_width), _array(network.pooled_width)
+    condition = SizedTextCondition(*text, _array(SIZES))
+    return Described(network, sd.noise_in(files), condition)
 
 
 def _describe_sd3(files: ModelFiles, compute: Compute, image: int) -> Described:
@@ -260,6 +284,15 @@ def _t5(files: ModelFiles, name: str, number: str) -> Component[LongReader]:
     return Component(LongReader(found.network, tokenize, tokenize.length), found.params)
 
 
+def _xl_text(files: ModelFiles) -> Component[XLText]:
+    clips = [_clip(files), _clip(files, "_2")]
+    index = read_config(files.checkpoint / "model_index.json")
+    side = files.config("unet")[0]["sample_size"] * _shrink(files)
+    zeros = bool(index.get("force_zeros_for_empty_prompt", True))
+    network = XLText(tuple(part.network for part in clips), side, zeros)
+    return Component(network, tuple(part.params for part in clips))
+
+
 def _sd3_text(files: ModelFiles) -> Component[SD3Text]:
     clips = [_clip(files), _clip(files, "_2")]
     long = _t5(files, SD3, "_3") if _has_t5(files) else None
@@ -293,8 +326,12 @@ def _dit_text(files: ModelFiles) -> Component[ClassNames]:
     return Component(_class_names(files), {})
 
 
+def _clip_tokenizers(files: ModelFiles) -> list[Tokenizer]:
+    return [_clip_tokenizer(files), _clip_tokenizer(files, "_2")]
+
+
 def _sd3_tokenizers(files: ModelFiles) -> list[Tokenizer]:
-    clips = [_clip_tokenizer(files), _clip_tokenizer(files, "_2")]
+    clips = _clip_tokenizers(files)
     return [*clips, _t5_tokenizer(files, SD3, "_3")] if _has_t5(files) else clips
 
 
@@ -303,6 +340,7 @@ def _flux_tokenizers(files: ModelFiles) -> list[Tokenizer]:
 
 
 FAMILIES: Mapping[str, Family] = {
+    XL: Family(_describe_xl, _xl_text, _clip_tokenizers),
     SD3: Family(_describe_sd3, _sd3_text, _sd3_tokenizers),
     FLUX: Family(_describe_flux, _flux_text, _flux_tokenizers),
     DIT: Family(_describe_dit, _dit_text, lambda files: []),

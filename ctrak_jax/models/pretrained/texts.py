@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ctrak_jax.errors import UsageError
-from ctrak_jax.models.network import TextCondition
+from ctrak_jax.models.network import SizedTextCondition, TextCondition
 from ctrak_jax.models.text_encoders import CLIPTextEncoder, CLIPTextOutput, T5Text
 from ctrak_jax.typing import Array, Params, PRNGKey
 
@@ -91,6 +91,37 @@ class SD3Text:
     @property
     def _readers(self) -> tuple[Reader | LongReader, ...]:
         return self.clips if self.t5 is None else (*self.clips, self.t5)
+
+
+@dataclass(frozen=True)
+class XLText:
+    """Stable Diffusion XL: the penultimate states of both CLIP encoders, side by side, and the
+    projected text of the second. Nothing is cut off a picture, and it had its size from the first.
+
+    Attributes:
+        clips: the encoders.
+        side: height and width of the pictures, in pixels.
+        zeros: an empty text has zeros for both.
+    """
+
+    clips: tuple[Reader, ...]
+    side: int
+    zeros: bool
+
+    def tokens(self, text: str, /) -> tuple[np.ndarray, ...]:
+        says = np.array(bool(text) or not self.zeros, np.float32)
+        return (*(reader.tokenize(text) for reader in self.clips), says)
+
+    def apply(self, params: Params, tokens: Sequence[Array], /) -> SizedTextCondition:
+        found, says = _read(self.clips, params, tokens), tokens[-1]
+        embeddings = jnp.concatenate([each.penultimate for each in found], axis=-1)
+        whole = (self.side, self.side)
+        sizes = jnp.asarray((*whole, 0, 0, *whole), jnp.float32)
+        return SizedTextCondition(says * embeddings, says * _projected(found[-1:]), sizes)
+
+    def init(self, key: PRNGKey) -> Params:
+        """Fresh parameters; under ``jax.eval_shape`` their shapes."""
+        return _init(self.clips, key)
 
 
 @dataclass(frozen=True)

@@ -125,8 +125,8 @@ def load_network(model: ModelFiles, compute: Compute) -> Component[UNet]:
 def _of_one_text(network: UNet, file: Path) -> UNet:
     if network.pooled_width is not None:
         raise UsageError(
-            f"{file}: addition_embed_type is 'text_time', a Stable Diffusion XL network, whose "
-            "text encoders are not read here; use a Stable Diffusion 1.x or 2.x model."
+            f"{file}: addition_embed_type is 'text_time', a Stable Diffusion XL network, which is "
+            "read out of a whole folder of StableDiffusionXLPipeline alone."
         )
     return network
 

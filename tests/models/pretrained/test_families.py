@@ -9,16 +9,18 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.denoiser import FLOAT32
 from ctrak_jax.models.latent_dit import LatentDiTDenoiser
+from ctrak_jax.models.lora.files import LoraFile
 from ctrak_jax.models.network import TextCondition
 from ctrak_jax.models.pretrained import describe, load_network, load_text, token_reader
 from ctrak_jax.models.stable_diffusion import ModelFiles
 from ctrak_jax.trajectory import grid
 from tests.references import difference, reference
-from tests.wild import dit_xl, flux, sd3
+from tests.wild import dit_xl, flux, sd3, sdxl
 
 CAPTIONS = (
     "a red circle on a white table",
@@ -54,6 +56,45 @@ def test_texts_become_the_conditions_of_the_pipeline(name):
     found = jax.jit(jax.vmap(text.network.apply, (None, 0)))(text.params, batch)
     for part, key in zip(found, ("prompt_embeds", "pooled"), strict=True):
         assert difference(part, np.concatenate([ref[key], ref[f"{key}_empty"]])) < EMBEDDINGS
+
+
+def test_texts_of_stable_diffusion_xl():
+    """An empty text is zeros where its index says so, not the encoded one."""
+    ref, root = reference(sdxl() / "sdxl_reference.safetensors"), sdxl() / "sdxl"
+    text = load_text(ModelFiles(root))
+    tokens = [text.network.tokens(caption) for caption in (*CAPTIONS, "")]
+    for number in (1, 2):
+        found = [each[number - 1] for each in tokens]
+        wanted = [*ref[f"tokens_{number}"], *ref[f"tokens_{number}_empty"]]
+        np.testing.assert_array_equal(found, wanted)
+    batch = jax.tree.map(lambda *leaves: np.stack(leaves), *tokens)
+    found = jax.jit(jax.vmap(text.network.apply, (None, 0)))(text.params, batch)
+    assert difference(found.embeddings[:3], ref["prompt_embeds"]) < EMBEDDINGS
+    assert difference(found.pooled[:3], ref["pooled_prompt_embeds"]) < EMBEDDINGS
+    assert not any(np.asarray(part[3]).any() for part in found[:2])
+    side = SIDE * SHRINK
+    np.testing.assert_array_equal(found.sizes, [[side, side, 0, 0, side, side]] * 4)
+    described = describe(ModelFiles(root), FLOAT32).condition
+    assert jax.tree.map(np.shape, described) == jax.tree.map(lambda a: a.shape[1:], found)
+
+
+def test_adapters_of_stable_diffusion_xl(tmp_path):
+    """Those of its UNet are read, those of its text encoders refused."""
+    layer = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
+    pair = {"lora_A": np.ones((2, 28), np.float32), "lora_B": np.ones((12, 2), np.float32)}
+
+    def adapted(part: str) -> ModelFiles:
+        file = tmp_path / f"{part}.safetensors"
+        save_file({f"{part}.{layer}.{name}.weight": pair[name] for name in pair}, file)
+        return ModelFiles(sdxl() / "sdxl", loras=(LoraFile(file),))
+
+    files = adapted("unet")
+    found = load_network(files, FLOAT32, SIDE)
+    assert found.network == describe(files, FLOAT32).network
+    (adapter,) = found.network.adapters
+    assert adapter.layer.endswith("attentions_0/transformer_blocks_0/attn2/to_k")
+    with pytest.raises(UsageError, match="to_k"):
+        load_network(adapted("text_encoder"), FLOAT32, SIDE)
 
 
 @pytest.mark.parametrize("name", ROOTS)

@@ -289,7 +289,7 @@ SPOILED = [
     (spoil_extra, r"tensor 'extra.weight' is not in the network"),
     (cut_short, r"diffusion_pytorch_model.safetensors: cannot be used"),
     (setting("unet/config.json", addition_embed_type="text_time"), r"time_embed_dim is None, expe"),
-    (setting("unet/config.json", **OF_XL), r"a Stable Diffusion XL network, whose text encoders"),
+    (setting("unet/config.json", **OF_XL), r"a Stable Diffusion XL network, which is read out"),
     (setting("unet/config.json", in_channels=9), r"in_channels=9 but out_channels=4; inpainting"),
     (setting("unet/config.json", act_fn="gelu"), r"act_fn is 'gelu', only 'silu' is supported"),
     (
