@@ -15,6 +15,7 @@ training portraits beside the exemplars. Every part is skipped where it is there
 
 import argparse
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -81,7 +82,9 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/text-to-image"))
     parser.add_argument("--out", type=Path, default=Path("runs/abc-small"))
     parser.add_argument("--set", nargs="*", default=[], metavar="SECTION.FIELD=VALUE")
-    parser.add_argument("--minutes", type=float, help="end after so many, to be resumed")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="end after so many, to be resumed"
+    )
     asked = parser.parse_args()
     log.deadline.set(asked.minutes)
     out = asked.out
