@@ -47,7 +47,7 @@ def select(
     params: Params, include: Sequence[str] = ("*",), exclude: Sequence[str] = ()
 ) -> Selection:
     """Select parameters by shell-style patterns on their paths, e.g. ``*attn*``, ``blocks_0/*``, or
-    by a name of :data:`NAMED`.
+    by a name of ``NAMED``.
 
     Raises:
         ValueError: a pattern matches no parameter, or none is left.
@@ -78,7 +78,7 @@ def select(
 
 
 def expanded(patterns: Sequence[str], paths: Collection[str]) -> list[str]:
-    """Patterns with the names of :data:`NAMED` replaced by what they mean among these paths."""
+    """Patterns with the names of ``NAMED`` replaced by what they mean among these paths."""
 
     def meant(pattern: str) -> tuple[str, ...]:
         groups = NAMED.get(pattern, ((pattern,),))
