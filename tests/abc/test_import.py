@@ -14,6 +14,7 @@ from ctrak_jax import abc, cli
 from ctrak_jax.abc import importing
 from ctrak_jax.abc.coordinates import placed, read_coordinates
 from ctrak_jax.abc.importing import read_released
+from ctrak_jax.abc.inputs import LaionInputs
 from ctrak_jax.abc.prepared import Benchmark, prepare
 from ctrak_jax.config import Config
 from ctrak_jax.errors import UsageError
@@ -114,6 +115,30 @@ def test_the_store_is_the_released_rows(run, reference):
     assert about["taken_as"]["trajectory"]["guidance"] == 7.5
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert "featurize" not in {line["stage"] for line in log}
+
+
+@pytest.mark.slow
+def test_rows_made_here_differ_from_the_released_ones_by_rounding(run, reference, monkeypatch):
+    """A guided inversion enlarges rounding: latents changed in their last place change features by
+    as much as float32 differs from the reference's float64."""
+    bench = prepare(Config.model_validate(settings(abc_mini())), run)
+    wanted, rows = placed(reference["mask"], bench.shapes), np.array([0, 13, 26, 39])
+    released = read_released(abc_mini() / GRADS, K)
+    stored = np.concatenate([released[range(row, row + 1)] for row in rows])[:, wanted.columns]
+    latents = LaionInputs.samples
+
+    def nudged(self, rows, *, mirrored=False):
+        return np.nextafter(latents(self, rows, mirrored=mirrored), np.float32(np.inf))
+
+    made = importing._featurized(bench, rows, wanted.here)
+    monkeypatch.setattr(LaionInputs, "samples", nudged)
+    changed = importing._featurized(bench, rows, wanted.here)
+    differences, changes = (
+        np.median([distance(*pair) for pair in zip(made, other, strict=True)])
+        for other in (stored, changed)
+    )
+    assert differences < 5e-3
+    assert differences < 4 * changes
 
 
 def test_exemplars_and_questions_have_the_same_coordinates(run, reference):
