@@ -102,6 +102,8 @@ def key(folder: Path, dtype: str) -> dict[str, str]:
     """What a prediction depends on: the parameters, and how a network computes with them."""
     said = about(folder)
     given = {name: value for name, value in said["made_from"].items() if name in NETWORK}
+    if said.get("architecture", {}).get("network") == "UNet":
+        given["gelu"] = "exact"  # earlier results are of diffusers' Flax class: by its tanh form
     return {"model": said["sha256"], "network": digest(given), "compute": dtype}
 
 
