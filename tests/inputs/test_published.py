@@ -18,10 +18,10 @@ from ctrak_jax.data.raw import RawImages
 from ctrak_jax.methods import METHODS
 from ctrak_jax.models.checkpoints import DIFFUSERS
 from ctrak_jax.models.pretrained import load_text
-from ctrak_jax.models.stable_diffusion import FLOAT32, ModelFiles, autoencoder_of, unet_of
+from ctrak_jax.models.stable_diffusion import FLOAT32, ModelFiles, unet_of
 from ctrak_jax.run.variants import MAIN
 from ctrak_jax.store import FeatureStore
-from tests.tiny_model import SHALLOW, VAE, random_like, write
+from tests.tiny_model import SHALLOW, random_like, write
 from tests.wild import dit_xl, flux, sd3, sdxl
 
 SIDE, EACH, T5 = 16, 2, 24
@@ -51,15 +51,14 @@ def case_of(name: str) -> Case:
 
 
 def readable(root: Path, folder: Path) -> Path:
-    """The model with an autoencoder of another form, and a UNet of one level."""
+    """The model, where it is Stable Diffusion XL with a UNet of one level."""
+    if root.name != "sdxl":
+        return root
     shutil.copytree(root, folder)
-    vae = VAE | {"latent_channels": CHANNELS[root.name]}
-    put_random(folder / "vae", vae, autoencoder_of(vae, folder).init)
-    if root.name == "sdxl":
-        levels = {"attention_head_dim": 2, "transformer_layers_per_block": 1}
-        shallow = SHALLOW | levels | {"block_out_channels": [8]}
-        unet = json.loads((root / "unet" / "config.json").read_text()) | shallow
-        put_random(folder / "unet", unet, unet_of(unet, folder, FLOAT32).init)
+    levels = {"attention_head_dim": 2, "transformer_layers_per_block": 1}
+    shallow = SHALLOW | levels | {"block_out_channels": [8]}
+    unet = json.loads((root / "unet" / "config.json").read_text()) | shallow
+    put_random(folder / "unet", unet, unet_of(unet, folder, FLOAT32).init)
     return folder
 
 

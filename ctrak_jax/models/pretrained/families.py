@@ -55,7 +55,7 @@ XL, SD3, FLUX, DIT, SMALL = (
 SUPPORTED = "Stable Diffusion 1.x, 2.x, XL, 3 or 3.5, FLUX.1 (dev or schnell) or DiT"
 T5_TOKENS = {SD3: 256, FLUX: 512}
 """Tokens of T5 where ``model.t5_tokens`` says nothing: what the pipelines take."""
-FEW_STEPS = 256
+SCHNELL_TOKENS = 256
 """The same of FLUX.1-schnell, which was trained on no more."""
 
 
@@ -255,7 +255,7 @@ def _t5_tokens(files: ModelFiles, name: str) -> int:
     if files.t5_tokens is not None:
         return files.t5_tokens
     few = name == FLUX and not files.config("transformer")[0].get("guidance_embeds", False)
-    return FEW_STEPS if few else T5_TOKENS[name]
+    return SCHNELL_TOKENS if few else T5_TOKENS[name]
 
 
 def _has_t5(files: ModelFiles) -> bool:

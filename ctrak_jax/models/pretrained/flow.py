@@ -32,7 +32,9 @@ def flow_of(config: Mapping[str, Any], file: Path, tokens: int) -> Noise:
     refuse_others(file, config, ONLY, SUPPORTED)
     steps = config.get("num_train_timesteps", 1000)
     if type(steps) is not int or steps < 2:
-        raise UsageError(f"{file}: num_train_timesteps is {steps!r}, expected at least 2.")
+        raise UsageError(
+            f"{file}: num_train_timesteps is {steps!r}, expected at least 2; use {SUPPORTED}."
+        )
     shift = config.get("shift", 1.0)
     if config.get("use_dynamic_shifting"):
         at = (config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096))
