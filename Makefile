@@ -64,7 +64,7 @@ abc-small: $(STAMP) ## customise that model to 36 concepts and see which method 
 test: $(STAMP) ## run the tests but the long ones (WORKERS=2, ARGS="tests/store -x")
 	$(BIN)/$(TEST) -m 'not slow' $(ARGS)
 
-test-all: $(STAMP) ## run every test, as CI does
+test-all: $(STAMP) ## run every test
 	$(BIN)/$(TEST) $(ARGS)
 
 # Built from pyproject.toml without the lock, anew each time. Without the extra diffusers, whose upper
