@@ -13,8 +13,7 @@ import jax
 import numpy as np
 
 from benchmarks.abc_small.measures import Found, measured, tasks_of
-from ctrak_jax.abc.inputs import AbcInputs
-from ctrak_jax.abc.prepared import Benchmark, prepare
+from ctrak_jax.abc.prepared import Benchmark, Candidates, prepare
 from ctrak_jax.attribution import Weights
 from ctrak_jax.attribution.unlearning import (
     NoisedBatch,
@@ -54,21 +53,10 @@ def _keep_scores(
 ) -> None:
     """Write s [portrait, then exemplar] of some questions."""
     recipe, (network, params, _) = bench.recipe, bench.placed()
-    laion, exemplars = bench.laion(), bench.exemplar_candidates()
-    index = np.concatenate([laion.rows[:candidates], exemplars.rows]).astype(np.int32)
-
-    def inputs(kind: str) -> np.ndarray:
-        def of(inputs: AbcInputs, count: int) -> np.ndarray:
-            parts = range(0, count, BATCH)
-            return np.concatenate(
-                [getattr(inputs, kind)(np.arange(n, min(n + BATCH, count))) for n in parts]
-            )
-
-        return np.concatenate(
-            [of(laion.inputs, candidates), of(exemplars.inputs, len(exemplars.rows))]
-        )
-
-    batch = NoisedBatch(inputs("samples"), inputs("conditions"), index)
+    exemplars = bench.exemplar_candidates()
+    each = [_noised(bench.laion(), candidates), _noised(exemplars, len(exemplars.rows))]
+    batch: NoisedBatch = jax.tree.map(lambda *leaves: np.concatenate(leaves), *each)
+    index = batch.index
 
     @jax.jit
     def loss(weights: Weights, batch: NoisedBatch) -> Array:
@@ -77,7 +65,7 @@ def _keep_scores(
 
     def part(n: int, size: int) -> NoisedBatch:
         taken = np.minimum(np.arange(n, n + size), len(index) - 1)
-        return NoisedBatch(*(leaf[taken] for leaf in batch))
+        return jax.tree.map(lambda leaf: leaf[taken], batch)
 
     def losses(weights: Weights) -> np.ndarray:
         parts = [loss(weights, part(n, BATCH)) for n in range(0, len(index), BATCH)]
@@ -103,3 +91,15 @@ def _keep_scores(
             np.save(content, losses(moved) - before)
             write_atomically(file, content.getvalue())
             bar.advance(1)
+
+
+def _noised(candidates: Candidates, count: int) -> NoisedBatch:
+    """The first ``count`` candidates under their prompts."""
+    inputs = candidates.inputs
+    parts = (np.arange(n, min(n + BATCH, count)) for n in range(0, count, BATCH))
+    found = [
+        NoisedBatch(inputs.samples(rows), inputs.conditions(rows), candidates.rows[rows])
+        for rows in parts
+    ]
+    whole = jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+    return whole._replace(index=whole.index.astype(np.int32))

@@ -83,13 +83,29 @@ def changes(kind: str, levels: int) -> Sequence[str | None]:
     return [*[kind] * (levels - 1), None]
 
 
-class KLEncoder(nn.Module):
-    """Image -> ``channels`` numbers for every pixel of a latent."""
+class KLHalf(nn.Module):
+    """Either half of an autoencoder.
+
+    Attributes:
+        widths: channels of its levels, from the image's to the latent's.
+        layers: blocks of an encoder's level; a decoder's have one more.
+        groups: of the norms.
+        channels: of what it gives.
+    """
 
     widths: tuple[int, ...]
     layers: int
     groups: int
     channels: int
+
+    def last(self, x: Grid) -> Output:
+        """The layers that both halves end with."""
+        x = nn.silu(group_norm(self.groups, EPSILON, "conv_norm_out")(x))
+        return conv3(self.channels, jnp.float32, "conv_out")(x)
+
+
+class KLEncoder(KLHalf):
+    """Image -> ``channels`` numbers for every pixel of a latent."""
 
     @nn.compact
     def __call__(self, x: Grid) -> Output:
@@ -98,18 +114,11 @@ class KLEncoder(nn.Module):
         for i, (width, change) in enumerate(each):
             how = (width, self.layers, self.groups, change)
             x = ResidualLevel(*how, name=f"down_blocks_{i}")(x)
-        x = MiddleLevel(self.groups, name="mid_block")(x)
-        x = nn.silu(group_norm(self.groups, EPSILON, "conv_norm_out")(x))
-        return conv3(self.channels, jnp.float32, "conv_out")(x)
+        return self.last(MiddleLevel(self.groups, name="mid_block")(x))
 
 
-class KLDecoder(nn.Module):
+class KLDecoder(KLHalf):
     """Latent -> image of ``channels`` colours."""
-
-    widths: tuple[int, ...]
-    layers: int
-    groups: int
-    channels: int
 
     @nn.compact
     def __call__(self, x: Grid) -> Output:
@@ -119,8 +128,7 @@ class KLDecoder(nn.Module):
         for i, (width, change) in enumerate(each):
             how = (width, self.layers + 1, self.groups, change)
             x = ResidualLevel(*how, name=f"up_blocks_{i}")(x)
-        x = nn.silu(group_norm(self.groups, EPSILON, "conv_norm_out")(x))
-        return conv3(self.channels, jnp.float32, "conv_out")(x)
+        return self.last(x)
 
 
 class KLModule(nn.Module):
