@@ -9,6 +9,7 @@ training portraits beside the exemplars. Every part is skipped where it is there
     OUT/concepts/, portraits/   what the model is customised to, and the candidates
     OUT/abc/                    AbC's layout (ctrak customise)
     OUT/run/                    ctrak abc
+    OUT/default/                the same with Concept-TRAK's candidates as by default
     OUT/frontier/               the same with less work, on customisations that are not reported
     OUT/tables.md, results.json, sheet.png, frontier.png
 """
@@ -30,7 +31,7 @@ from ctrak_jax import abc, customise, log
 from ctrak_jax import config as settings
 from ctrak_jax.abc.prepared import prepare
 from ctrak_jax.cli import compilation_cache
-from ctrak_jax.config import Config
+from ctrak_jax.config import Config, TrajectoryConfig
 from ctrak_jax.data import build, write_folder
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.store.files import write_atomically
@@ -41,6 +42,8 @@ PORTRAITS = 3_400
 UNLEARNED_OVER = 1_000
 """Portraits that unlearning ranks."""
 SHOWN = ("concept-trak", "d-trak", "ablation-a")
+BY_DEFAULT = TrajectoryConfig(steps=20, record_every=2)
+"""Of the candidates' trajectories; the settings of the grid are those of settings.yaml."""
 
 
 def write_portraits(run: Path, out: Path) -> None:
@@ -94,11 +97,15 @@ def main() -> None:
     write_portraits(asked.run, out / "portraits")
     customise.run(config, out / "abc")
     abc.run(config, out / "run")
+    changed = {"methods": ("concept-trak",), "references": (), "trajectory": BY_DEFAULT}
+    abc.run(config.model_copy(update=changed), out / "default")
     log.deadline.check()
 
     tuning = {concept.name for concept in concepts() if is_tuning(concept)}
     unlearned = unlearning(config, out / "run", out / "unlearning", UNLEARNED_OVER)
-    found = report.collected(config, out / "run", unlearned, tuning)
+    runs = {name: (out / "run", name) for name in config.methods}
+    runs["default"] = out / "default", "concept-trak"
+    found = report.collected(runs, (out / "run", config.references), unlearned, tuning)
     data = frontier.part_of(out / "abc", out / "tuning-tasks", tuning)
     points = frontier.measured_points(config, data, out / "frontier")
     cost = {point: frontier.gigaflops(config, out / "run", point) for point in points}

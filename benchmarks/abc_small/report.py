@@ -1,6 +1,6 @@
 """The tables of the benchmark."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,12 +21,12 @@ from benchmarks.abc_small.measures import (
     reference,
     table,
 )
-from ctrak_jax.config import Config
 from ctrak_jax.methods import ABLATION
 from ctrak_jax.terminal.abc import PUBLISHED_RECALL_AT_10
 
 NAMES = {
     "concept-trak": "Concept-TRAK (D)",
+    "default": "Concept-TRAK by default",
     "ablation-c": "C",
     "ablation-b": "B",
     "ablation-a": "A",
@@ -38,7 +38,8 @@ NAMES = {
     "labels": "*labels*",
     "random": "*random*",
 }
-"""Rows of the tables, in order."""
+"""Rows of the tables, in order. By default: candidates on forward noise under the null condition,
+whatever their prompt is."""
 RIVALS = ("ablation-base", "d-trak", "das")
 
 
@@ -58,15 +59,27 @@ class Collected(NamedTuple):
     ends: dict[tuple[str, str], Ends]
 
 
-def collected(config: Config, run: Path, unlearned: Found, tuning: set[str]) -> Collected:
-    """Everything that a run found."""
+def collected(
+    runs: Mapping[str, tuple[Path, str]],
+    references: tuple[Path, Sequence[str]],
+    unlearned: Found,
+    tuning: set[str],
+) -> Collected:
+    """Everything that was found.
+
+    Args:
+        runs: folder of a run and method there, by row of the tables.
+        references: folder of a run and its references.
+        unlearned: what unlearning found.
+        tuning: customisations that are not reported.
+    """
 
     def reported(found: Found) -> Found:
         return found.where([one.name not in tuning for one in found.customisations])
 
     result = Collected({}, {}, {}, {})
     for form in FORMS:
-        for method in config.methods:
+        for row, (run, method) in runs.items():
             every = by_damping(run, form, method)
             chosen = best_damping(
                 {
@@ -74,15 +87,16 @@ def collected(config: Config, run: Path, unlearned: Found, tuning: set[str]) -> 
                     for r, one in every.items()
                 }
             )
-            result.dampings[form, method] = chosen
-            result.found[form, method] = reported(every[chosen])
-            result.ends[form, method] = ends_of(run, form, method, chosen, tuning)
+            result.dampings[form, row] = chosen
+            result.found[form, row] = reported(every[chosen])
+            result.ends[form, row] = ends_of(run, form, method, chosen, tuning)
             if form == PUBLISHED:
-                result.curve[method] = {
+                result.curve[row] = {
                     r: float(reported(one).of("recall@10").mean()) for r, one in every.items()
                 }
-        for name in config.references:
-            result.found[form, name] = reported(reference(run, form, name))
+        folder, names = references
+        for name in names:
+            result.found[form, name] = reported(reference(folder, form, name))
     result.found[PUBLISHED, "unlearning"] = reported(unlearned)
     return result
 
@@ -126,7 +140,7 @@ def differences(found: Collected) -> str:
     ours = found.found[PUBLISHED, "concept-trak"].of("recall@10")
     rows = [
         [f"D - {NAMES[name]}", cell(interval(ours - found.found[PUBLISHED, name].of("recall@10")))]
-        for name in dict.fromkeys(["ablation-c", "ablation-b", "ablation-a", *RIVALS])
+        for name in dict.fromkeys(["ablation-c", "ablation-b", "ablation-a", *RIVALS, "default"])
     ]
     lower = found.found[PUBLISHED, "ablation-c"].of("recall@10")
     base = found.found[PUBLISHED, "ablation-base"].of("recall@10")
