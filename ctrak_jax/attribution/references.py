@@ -4,7 +4,7 @@
   broken at random. Precision 1.00 wherever conditions name the value and pictures agree with them.
 * ``random``: chance.
 * Similarities of the query and a candidate: minus the distance of two pictures or two latents, or
-  the cosine of two embeddings, of texts or of pictures.
+  the cosine of two embeddings, of texts or of pictures; of two classes whether they are one.
 
 Random numbers are those of a question and a candidate's dataset index: neither the order of the
 candidates nor their number per batch changes them.
@@ -100,6 +100,13 @@ def cosines(
         return vectors / np.where(norms == 0, 1.0, norms)
 
     return (unit(queries) @ unit(candidates).T).astype(np.float32)
+
+
+def equalities(
+    queries: Int[np.ndarray, "query 1"], candidates: Int[np.ndarray, "sample 1"]
+) -> Float[np.ndarray, "query sample"]:
+    """One for every pair of one class, else zero."""
+    return (queries == candidates.T).astype(np.float32)
 
 
 def groups(count: int, dim: int) -> list[slice]:

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
-
 COLLECTIVES = (
     "all-reduce",
     "all-gather",
@@ -239,13 +237,26 @@ def _convolution(i: Instruction, leaves: dict[str, list[Leaf]]) -> float:
     for place, axis in enumerate(sorted(name for name in out if name.isdigit())):
         low = int(given("pad", place, "0_0").split("_")[0])
         dilated = int(given("lhs_dilate", place, "1"))
-        starts = np.arange(out[axis]) * int(given("stride", place, "1")) - low
-        taps = np.arange(right[axis]) * int(given("rhs_dilate", place, "1"))
-        met = starts[:, None] + taps[None]
-        pairs *= float(
-            np.sum((met >= 0) & (met <= (left[axis] - 1) * dilated) & (met % dilated == 0))
-        )
+        stride = int(given("stride", place, "1"))
+        apart = int(given("rhs_dilate", place, "1"))
+        starts = range(-low, right[axis] * apart - low, apart)
+        pairs *= sum(_met(start, stride, out[axis], dilated, left[axis]) for start in starts)
     return 2.0 * out["b"] * out["f"] * right["i"] * pairs
+
+
+def _met(start: int, stride: int, count: int, dilated: int, inputs: int) -> int:
+    """How many of the positions ``start + stride * [0, count)`` are ones of an input, ``dilated *
+    [0, inputs)``."""
+    shared = math.gcd(stride, dilated)
+    if start % shared:
+        return 0
+    step, holes = stride // shared, dilated // shared
+    first = -start // shared * pow(step, -1, holes) % holes
+    # Position number first + holes * m is input number place + step * m.
+    place = (start + stride * first) // dilated
+    lowest = max(0, -(place // step))
+    highest = min((count - 1 - first) // holes, (inputs - 1 - place) // step)
+    return max(0, highest - lowest + 1)
 
 
 def _target(i: Instruction) -> str:

@@ -117,18 +117,22 @@ def _labels(ctx: Context, samples: TrainSamples, asked: Sequence[ReferenceQuesti
 def _texts(ctx: Context, samples: TrainSamples, asked: Sequence[ReferenceQuestion]) -> np.ndarray:
     """The cosine of two texts, each the mean of its tokens' embeddings: those that the network is
     conditioned on. A token has read what stands before it, those that pad a text have read all of
-    it: the mean speaks of the whole text, wherever it ends. Ties of one caption are broken."""
+    it: the mean speaks of the whole text, wherever it ends. Texts that are classes are equal or
+    not. Ties of one caption are broken."""
 
-    def mean(conds: Cond) -> np.ndarray:
-        return np.asarray(embeddings_of(conds)).mean(axis=1)
+    def vectors(conds: Cond) -> np.ndarray:
+        found = np.asarray(embeddings_of(conds))
+        return found[:, None] if found.ndim == 1 else found.mean(axis=1)
 
     first = _first(asked)
-    mine = mean(stacked([asked[row].cond for row in first.values()]))
+    mine = vectors(stacked([asked[row].cond for row in first.values()]))
 
     def theirs(rows: np.ndarray) -> np.ndarray:
-        return mean(samples.inputs.conditions(samples.labels[rows]))
+        return vectors(samples.inputs.conditions(samples.labels[rows]))
 
-    found = compared(references.cosines, mine, theirs, len(samples.index), READ)
+    classes = np.issubdtype(mine.dtype, np.integer)
+    measure = references.equalities if classes else references.cosines
+    found = compared(measure, mine, theirs, len(samples.index), READ)
     rows = zip(found[_places_in(first, asked)], asked, strict=True)
     kind = "similarity-text"
     return np.stack([references.untied(r, _places(ctx, samples, kind, q)) for r, q in rows])

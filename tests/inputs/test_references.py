@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ctrak_jax.errors import UsageError
+from ctrak_jax.inputs.base import SampleInputs
+from ctrak_jax.inputs.batches import train_samples
 from ctrak_jax.models.stable_diffusion import load_codecs
 from ctrak_jax.run.variants import CONTROLS
 from ctrak_jax.stages import references
@@ -70,6 +73,19 @@ def test_captions_of_one_text_come_in_a_random_order(ctx):
     first, second = (captions[np.argsort(-row)] for row in (one, two))
     np.testing.assert_array_equal(first, second)
     assert len({tuple(np.argsort(-row)) for row in (one, two)}) == 2
+
+
+def test_texts_that_are_classes_are_equal_or_not(ctx):
+    """And no two scores are, for the candidates of one class come in a random order."""
+    classes = np.array([3, 1, 3, 0, 1], np.int32)
+    inputs = create_autospec(SampleInputs, instance=True)
+    inputs.conditions.side_effect = classes.__getitem__
+    question = ReferenceQuestion("q", "kind", "1", np.int32(1), None)
+    found = references.scores(
+        ctx, train_samples(inputs, np.arange(5)), "similarity-text", [question]
+    )
+    np.testing.assert_allclose(found, [classes == 1], atol=1e-6)
+    assert len(np.unique(found)) == 5
 
 
 @pytest.mark.parametrize("size", [1, 4])

@@ -247,18 +247,40 @@ operand_precision={highest,highest}
     assert hlo.cost(text.replace("f32", "bf16")).passes == 128, "bfloat16 has no digits beyond one"
 
 
-def test_a_batched_product_written_as_a_dilated_convolution_counts_as_the_product():
-    """[8, 16, 4] by [8, 4, 16]: 2 * 8 * 16 * 4 * 16."""
-    text = """HloModule m
+@pytest.mark.parametrize("batch", [8, 2**15])
+def test_a_batched_product_written_as_a_dilated_convolution_counts_as_the_product(batch):
+    """[batch, 16, 4] by [batch, 4, 16]: 2 * batch * 16 * 4 * 16."""
+    text = f"""HloModule m
 
-ENTRY %main (a: f32[8,16,4], b: f32[8,4,16]) -> f32[8,16,16] {
-  %a = f32[8,16,4]{2,1,0} parameter(0)
-  %b = f32[8,4,16]{2,1,0} parameter(1)
-  ROOT %c = f32[8,16,16]{2,1,0} convolution(%a, %b), \
-window={size=8 stride=7 lhs_dilate=8}, dim_labels=0bf_0io->0bf
-}
+ENTRY %main (a: f32[{batch},16,4], b: f32[{batch},4,16]) -> f32[{batch},16,16] {{
+  %a = f32[{batch},16,4]{{2,1,0}} parameter(0)
+  %b = f32[{batch},4,16]{{2,1,0}} parameter(1)
+  ROOT %c = f32[{batch},16,16]{{2,1,0}} convolution(%a, %b), \
+window={{size={batch} stride={batch - 1} lhs_dilate={batch}}}, dim_labels=0bf_0io->0bf
+}}
 """
-    assert hlo.cost(text).flops == 2 * 8 * 16 * 4 * 16
+    assert hlo.cost(text).flops == 2 * batch * 16 * 4 * 16
+
+
+@pytest.mark.parametrize(
+    ("pad", "stride", "hole", "apart"), [(0, 2, 1, 1), (3, 3, 2, 1), (2, 4, 6, 3)]
+)
+def test_a_convolution_counts_where_its_window_meets_the_input(pad, stride, hole, apart):
+    """Products of ones summed over the whole output are the pairs that meet."""
+    one, window = jnp.ones((1, 1, 13)), jnp.ones((1, 1, 5))
+    found = jax.lax.conv_general_dilated(
+        one, window, [stride], [(pad, pad)], lhs_dilation=[hole], rhs_dilation=[apart]
+    )
+    text = f"""HloModule m
+
+ENTRY %main (a: f32[1,1,13], b: f32[1,1,5]) -> f32[1,1,{found.shape[-1]}] {{
+  %a = f32[1,1,13]{{2,1,0}} parameter(0)
+  %b = f32[1,1,5]{{2,1,0}} parameter(1)
+  ROOT %c = f32[1,1,{found.shape[-1]}]{{2,1,0}} convolution(%a, %b), window={{size=5 \
+stride={stride} pad={pad}_{pad} lhs_dilate={hole} rhs_dilate={apart}}}, dim_labels=bf0_oi0->bf0
+}}
+"""
+    assert hlo.cost(text).flops == 2 * float(found.sum())
 
 
 def test_attention_that_the_compiler_made_a_kernel_of_counts_as_its_product():
