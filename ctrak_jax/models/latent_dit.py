@@ -209,7 +209,8 @@ class LatentDiTDenoiser:
         others need to cover the same."""
         patch, (side, _, _) = self.module.patch, self.latent_shape
         require_patches(height, width, patch)
-        rows, columns = (np.arange(size // patch) * (side / size) for size in (height, width))
+        base, counts = side // patch, (height // patch, width // patch)
+        rows, columns = (np.arange(count) * (base / count) for count in counts)
         return place_table(rows, columns, self.module.width)
 
     def in_float32(self) -> "LatentDiTDenoiser":

@@ -134,6 +134,8 @@ def test_places_span_the_size_of_training():
     network = of(MADE)
     same, twice = network.places(8, 8), network.places(16, 8)
     np.testing.assert_allclose(twice[::2], same, atol=1e-6)
+    odd = of(MADE | {"sample_size": 9})
+    np.testing.assert_array_equal(odd.places(8, 8), same)
     np.testing.assert_allclose(same[2, 3, :3], np.sin(3 * 10_000.0 ** (-np.arange(3) / 3)), 1e-6)
     np.testing.assert_allclose(same[2, 3, -3:], np.cos(2 * 10_000.0 ** (-np.arange(3) / 3)), 1e-6)
 

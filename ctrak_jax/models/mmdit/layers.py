@@ -135,10 +135,10 @@ class Condition(nn.Module):
     def __call__(
         self, level: NoiseLevel, pooled: Float[Array, " pooled"], guidance: float | None = None
     ) -> Array:
-        waves = level_waves(1000.0 * level)
+        waves = level_waves(level, factor=1000.0)
         found = Embedding(self.width, self.dtype, name="timestep_embedder")(waves)
         if guidance is not None:
-            waves = level_waves(1000.0 * guidance)
+            waves = level_waves(guidance, factor=1000.0)
             found = found + Embedding(self.width, self.dtype, name="guidance_embedder")(waves)
         return found + Embedding(self.width, self.dtype, name="text_embedder")(pooled)
 

@@ -36,7 +36,7 @@ from ctrak_jax.models.text_encoders import clip_text_of, load_t5
 from ctrak_jax.models.text_encoders.clip import clip_text_from
 from ctrak_jax.models.tokenizers import (
     Tokenizer,
-    clip_tokenizer,
+    encoder_tokenizer,
     load_t5_tokenizer,
     tokenizer_files,
 )
@@ -241,7 +241,8 @@ def _describe_flux(files: ModelFiles, compute: Compute, image: int) -> Described
 
 
 def _describe_small(files: ModelFiles, compute: Compute, image: int) -> Described:
-    network, noise = _flow(sd3_of(*files.config("transformer"), compute), 1, files, 0)
+    network = _adapted(sd3_of(*files.config("transformer"), compute), files)
+    noise = flow_of(*files.config("scheduler"), network.latent_shape[0] ** 2, told={})
     tokens = sd.text_length(files.config("text_encoder")[0])
     return Described(network, noise, _text_condition(tokens, network))
 
@@ -271,7 +272,7 @@ def _clip(files: ModelFiles, number: str = "") -> Component[Reader]:
 
 def _clip_tokenizer(files: ModelFiles, number: str = "") -> Tokenizer:
     length = clip_text_of(*files.config(f"text_encoder{number}")).length
-    return clip_tokenizer(tokenizer_files(files.checkpoint / f"tokenizer{number}"), length)
+    return encoder_tokenizer(tokenizer_files(files.checkpoint / f"tokenizer{number}"), length)
 
 
 def _t5_tokenizer(files: ModelFiles, name: str, number: str) -> Tokenizer:

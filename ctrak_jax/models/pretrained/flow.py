@@ -11,17 +11,22 @@ from ctrak_jax.schedule import flux_shift, rectified_flow
 
 SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 SUPPORTED = "the scheduler of a Stable Diffusion 3, 3.5 or FLUX.1 model"
-ONLY = {"invert_sigmas": False, "time_shift_type": "exponential"}
+ONLY = {"invert_sigmas": False, "shift_terminal": None, "time_shift_type": "exponential"}
 """How steps are sampled may differ; these change what a level is."""
+TOLD = {"num_train_timesteps": 1000}
+"""What published networks are told of the level 1."""
 
 
-def flow_of(config: Mapping[str, Any], file: Path, tokens: int) -> Noise:
+def flow_of(
+    config: Mapping[str, Any], file: Path, tokens: int, *, told: Mapping[str, Any] = TOLD
+) -> Noise:
     """The levels that a ``scheduler_config.json`` describes; errors name ``file``.
 
     Args:
         config: its settings.
         file: where they are from.
         tokens: of an image; a dynamic shift depends on them.
+        told: settings that say what the network is told of a level.
     """
     name = config.get("_class_name")
     if name != SCHEDULER:
@@ -29,7 +34,7 @@ def flow_of(config: Mapping[str, Any], file: Path, tokens: int) -> Noise:
             f"{file}: scheduler {name!r} is not one of a rectified flow, expected {SCHEDULER}; use "
             f"{SUPPORTED}."
         )
-    refuse_others(file, config, ONLY, SUPPORTED)
+    refuse_others(file, config, {**ONLY, **told}, SUPPORTED)
     steps = config.get("num_train_timesteps", 1000)
     if type(steps) is not int or steps < 2:
         raise UsageError(

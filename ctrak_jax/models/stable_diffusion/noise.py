@@ -15,6 +15,7 @@ from ctrak_jax import schedule as schedules
 from ctrak_jax.errors import UsageError
 from ctrak_jax.log import logger
 from ctrak_jax.models.checkpoints.config_file import read_config
+from ctrak_jax.models.stable_diffusion.config_file import refuse_others
 from ctrak_jax.schedule import Prediction, Schedule, from_powers
 
 SCHEDULERS = (
@@ -43,6 +44,8 @@ PREDICTIONS: Mapping[str, Prediction] = {"epsilon": "eps", "v_prediction": "v", 
 FAINTEST = 2.0**-24
 """Signal power that stands for none: a clean image can still be told from the velocity and the
 state, in float32. Diffusers' Euler scheduler has the same floor."""
+ONLY = {"timestep_type": "discrete"}
+"""A network of continuous ones is told the logarithm of the noise."""
 NO_SIGNAL = 1e-12
 """Rounding aside."""
 LONGEST = 100_000
@@ -80,6 +83,7 @@ def noise_of(config: Mapping[str, Any], file: Path, prediction: Prediction | Non
             f"{file}: use_flow_sigmas is true, the noise of a flow model, which is not supported; "
             "use a Stable Diffusion 1.x or 2.x model."
         )
+    refuse_others(file, config, ONLY)
     found = prediction or _prediction(file, config)
     return Noise(_schedule(file, config, found), found)
 

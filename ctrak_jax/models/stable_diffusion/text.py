@@ -20,7 +20,7 @@ from ctrak_jax.models.stable_diffusion.source import (
     model_files,
 )
 from ctrak_jax.models.text_encoders.clip import CLIPTextModule, CLIPTextOutput, clip_text_of
-from ctrak_jax.models.tokenizers import Tokenizer, TokenizerFiles, clip_tokenizer
+from ctrak_jax.models.tokenizers import Tokenizer, TokenizerFiles, encoder_tokenizer
 from ctrak_jax.typing import Array, Params, PRNGKey
 
 
@@ -65,14 +65,14 @@ def text_length(config: Mapping[str, Any]) -> int:
 def text_tokenizer(model: ModelFiles | Path) -> Tokenizer:
     """The tokenizer of a model, without the weights."""
     files = model_files(model)
-    return clip_tokenizer(files.tokenizer(), text_length(files.config("text_encoder")[0]))
+    return encoder_tokenizer(files.tokenizer(), text_length(files.config("text_encoder")[0]))
 
 
 def text_encoder_of(config: Mapping[str, Any], file: Path, words: TokenizerFiles) -> CLIPText:
     """The network that a ``text_encoder/config.json`` describes, with a tokenizer; errors name
     ``file``."""
     found = clip_text_of(config, file)
-    tokenize = clip_tokenizer(words, found.length)
+    tokenize = encoder_tokenizer(words, found.length)
     largest = max(tokenize.vocabulary.values())
     if largest >= config["vocab_size"]:
         raise UsageError(

@@ -31,7 +31,10 @@ NEEDED = (
     *("vocab_size", "max_position_embeddings"),
 )
 SUPPORTED = "a CLIP text encoder"
+ONLY = {"model_type": "clip_text_model", "use_attention_mask": False}
 WITH_PROJECTION = "CLIPTextModelWithProjection"
+END = 49407
+"""``eos_token_id`` where config.json has none."""
 LARGEST = 2
 """The ``eos_token_id`` of older configs, which is not the end token's: its place is then that of
 the largest token number."""
@@ -247,6 +250,11 @@ def transformer_settings(config: Mapping[str, Any], file: Path) -> dict[str, Any
             f"{file}: hidden_size is {width}, expected a multiple of its {heads} heads; use "
             f"{SUPPORTED}."
         )
+    end = config.get("eos_token_id", END)
+    if type(end) is not int:
+        raise UsageError(
+            f"{file}: eos_token_id is {end!r}, expected the number of one token; use {SUPPORTED}."
+        )
     return {
         "vocabulary": found["vocab_size"],
         "places": found["max_position_embeddings"],
@@ -256,13 +264,13 @@ def transformer_settings(config: Mapping[str, Any], file: Path) -> dict[str, Any
         "hidden": found["intermediate_size"],
         "activation": activation,
         "epsilon": float(config.get("layer_norm_eps", 1e-5)),
-        "end": int(config.get("eos_token_id", LARGEST)),
+        "end": end,
     }
 
 
 def clip_text_of(config: Mapping[str, Any], file: Path) -> CLIPTextEncoder:
     """The network that a ``text_encoder/config.json`` describes; errors name ``file``."""
-    refuse_others(file, config, {"model_type": "clip_text_model"}, SUPPORTED)
+    refuse_others(file, config, ONLY, SUPPORTED)
     transformer, projection = transformer_settings(config, file), None
     if WITH_PROJECTION in (config.get("architectures") or ()):
         projection = positive(file, config, ("projection_dim",), SUPPORTED)["projection_dim"]

@@ -127,6 +127,21 @@ def clip_tokenizer(files: TokenizerFiles, length: int) -> Tokenizer:
     return _whole(read, length, end, pad)
 
 
+def encoder_tokenizer(files: TokenizerFiles, length: int) -> Tokenizer:
+    """The tokenizer of a CLIP encoder that reads ``length`` tokens, to which a pipeline pads too.
+
+    Raises:
+        UsageError: a file is damaged, or the tokenizer's own texts are shorter.
+    """
+    own = _json(files, "tokenizer_config.json").get("model_max_length", length)
+    if isinstance(own, int | float) and own < length:
+        raise UsageError(
+            f"the tokenizer's model_max_length is {own}, its text encoder reads {length} tokens; "
+            "use the tokenizer and the text encoder of one model."
+        )
+    return clip_tokenizer(files, length)
+
+
 def load_t5_tokenizer(folder: Path, length: int) -> Tokenizer:
     """T5's tokenizer in a folder with its ``tokenizer.json``, for texts of ``length`` tokens.
 

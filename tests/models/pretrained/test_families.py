@@ -153,6 +153,8 @@ def test_another_kind_of_model_gets_one_line_with_what_is_supported(name, tmp_pa
     [
         ({"_class_name": "EulerDiscreteScheduler"}, "is not one of a rectified flow"),
         ({"time_shift_type": "linear"}, "time_shift_type is 'linear'"),
+        ({"shift_terminal": 0.1}, "shift_terminal is 0.1, only None is supported"),
+        ({"num_train_timesteps": 500}, "num_train_timesteps is 500, only 1000 is supported"),
         ({"shift": -1.0}, "shift is -1.0, expected a number above 0"),
     ],
 )

@@ -279,6 +279,7 @@ SPOILED = [
     (setting(SCHEDULER_FILE, trained_betas=[0.1, 1.5]), r"betas are not numbers above 0 and at"),
     (setting(SCHEDULER_FILE, trained_betas="all"), r"trained_betas is no list of numbers"),
     (setting(SCHEDULER_FILE, use_flow_sigmas=True), r"use_flow_sigmas is true, .* flow model"),
+    (setting(SCHEDULER_FILE, timestep_type="continuous"), r"timestep_type is 'continuous', only"),
     (without("unet/config.json"), r"unet/config.json is missing"),
     (without("unet/diffusion_pytorch_model.safetensors"), r"unet has no weights; expected"),
     (pointer_alone, r"is a pointer of Git LFS, not the weights; run git lfs pull"),

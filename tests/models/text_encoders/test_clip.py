@@ -91,6 +91,8 @@ def test_the_end_is_the_largest_token_or_the_one_that_is_named():
         ({"hidden_act": "relu"}, "hidden_act is 'relu', expected 'quick_gelu', 'gelu'"),
         ({"hidden_size": 15}, "hidden_size is 15, expected a multiple of its 2 heads"),
         ({"model_type": "t5"}, "model_type is 't5', only 'clip_text_model' is supported"),
+        ({"eos_token_id": [2]}, r"eos_token_id is \[2\], expected the number of one token"),
+        ({"use_attention_mask": True}, "use_attention_mask is True, only False is supported"),
         ({"projection_dim": 0}, "projection_dim is 0, expected a whole number above 0"),
     ],
 )

@@ -11,6 +11,7 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.models.tokenizers import (
     Tokenizer,
     clip_tokenizer,
+    encoder_tokenizer,
     load_t5_tokenizer,
     tokenizer_files,
     vocabulary,
@@ -170,6 +171,13 @@ def test_damaged_files_are_one_line(file, content, message):
     with pytest.raises(UsageError, match=message) as raised:
         clip_tokenizer(files, 77)
     assert "\n" not in str(raised.value)
+
+
+def test_a_tokenizer_of_shorter_texts_than_the_encoder_reads_is_refused():
+    files = tokenizer_files(sdxl() / "sdxl" / "tokenizer")
+    assert encoder_tokenizer(files, 77)("a cat").shape == (77,)
+    with pytest.raises(UsageError, match="model_max_length is 77, its text encoder reads 78"):
+        encoder_tokenizer(files, 78)
 
 
 def test_another_t5_tokenizer_is_one_line(tmp_path):
