@@ -112,7 +112,7 @@ def main() -> None:
     frontier.draw(points, cost, out / "frontier.png")
 
     write_atomically(out / "results.json", json.dumps(report.document(found), indent=1) + "\n")
-    text = report.written(found) + frontier.frontier_table(points, cost)
+    text = f"{report.written(found)}\n{frontier.frontier_table(points, cost)}"
     write_atomically(out / "tables.md", text)
     tasks = tasks_of(out / "run")
     reported = [n for n, task in enumerate(tasks) if task.name not in tuning]
