@@ -89,6 +89,7 @@ def main() -> None:
         "--minutes", type=float, default=math.inf, help="end after so many, to be resumed"
     )
     asked = parser.parse_args()
+    log.set_up()
     log.deadline.set(asked.minutes)
     out = asked.out
     config = config_of(asked.run, out, dict(pair.split("=", 1) for pair in asked.set))
