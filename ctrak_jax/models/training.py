@@ -197,7 +197,8 @@ def trainer_of(
     def run_by_step(state: TrainState, key: jax.Array, *batches: Array) -> Progress:
         losses = []
         for i in range(batches[0].shape[0]):
-            state, found = one(frozen, key, state, tuple(batch[i] for batch in batches))
+            batch = jax.tree.map(lambda leaf, i=i: leaf[i], batches)
+            state, found = one(frozen, key, state, batch)
             losses.append(found)
         return Progress(state, jnp.stack(losses).mean())
 

@@ -1,4 +1,4 @@
-"""Tune: train a LoRA with captions on a Stable Diffusion, and write it as diffusers does."""
+"""Tune: train a LoRA with captions on a text-to-image model, and write it as diffusers does."""
 
 import hashlib
 import json
@@ -22,13 +22,10 @@ from ctrak_jax.models.denoiser import denoiser_of
 from ctrak_jax.models.lora import PATTERN, adapters_in, add_adapters
 from ctrak_jax.models.lora.files import DIFFUSERS
 from ctrak_jax.models.lora.written import lora_file
-from ctrak_jax.models.stable_diffusion import (
-    CLIPText,
-    UNet,
-    load_codecs,
-    load_network,
-)
+from ctrak_jax.models.pretrained import Network, load_network, pipeline_of
+from ctrak_jax.models.stable_diffusion import CLIPText, UNet, load_codecs
 from ctrak_jax.models.stable_diffusion.fit import DenoiserParams, adapter_trainer, denoiser_loss
+from ctrak_jax.models.stable_diffusion.source.files import PIPELINES
 from ctrak_jax.models.training import OptimizerSpec, optimizer
 from ctrak_jax.run import model_file
 from ctrak_jax.run.keys import settings_of
@@ -45,8 +42,8 @@ def require_base(config: Any) -> None:
     """Refuse a config without a model that a LoRA can be trained on.
 
     Raises:
-        UsageError: it has none, one with LoRAs already, or another than a Stable Diffusion 1.x
-            or 2.x.
+        UsageError: it has none, one with LoRAs already, one of an unknown kind, or one whose text
+            encoder takes no adapters, which ``tune.text_encoder`` asks for.
     """
     model = config.model
     if model.kind != "text-to-image" or model.checkpoint is None:
@@ -60,7 +57,12 @@ def require_base(config: Any) -> None:
             f"model.lora={list(map(str, model.lora))}: tune trains a LoRA on the model alone; "
             "leave it out here (`ctrak run` takes it), or merge it into the model."
         )
-    model_files_of(model, model.checkpoint).require_stable_diffusion()
+    name = pipeline_of(model_files_of(model, model.checkpoint))
+    if config.tune.text_encoder and name not in PIPELINES:
+        raise UsageError(
+            f"tune.text_encoder: true is for Stable Diffusion 1.x and 2.x, {model.checkpoint} is "
+            f"for {name!r}; leave it out, and the network alone gets adapters."
+        )
 
 
 def run(ctx: Context) -> None:
@@ -81,16 +83,16 @@ def run(ctx: Context) -> None:
         raise UsageError(
             f"tune.batch={tune.batch} must be a multiple of the {ctx.mesh.size} devices."
         )
-    unet, text, params = _adapted(ctx)
+    network, text, params = _adapted(ctx)
     part, architecture = select(params, (PATTERN,)), ctx.architecture
     part = part._replace(others=devices.put_replicated(part.others, ctx.mesh))
-    denoiser = denoiser_of(unet, params.unet, *architecture.noise, architecture.compute)
+    denoiser = denoiser_of(network, params.unet, *architecture.noise, architecture.compute)
     trainer = adapter_trainer(
         denoiser_loss(
             denoiser.eps_fn,
-            text,
+            (lambda _, condition: condition) if text is None else text.apply,
             architecture.schedule,
-            empty=np.asarray(text.tokens("")),
+            empty=ctx.inputs.null if text is None else np.asarray(text.tokens("")),
             text_dropout=tune.condition_dropout,
         ),
         part,
@@ -134,35 +136,45 @@ def key(ctx: Context) -> dict[str, Any]:
     )
 
 
-def _adapted(ctx: Context) -> tuple[UNet, CLIPText, DenoiserParams]:
-    """Both networks with fresh adapters, and all their parameters."""
-    tune, files = ctx.config.tune, ctx.model_source
-    unet, text = load_network(files, ctx.architecture.compute), load_codecs(files).text
+def _adapted(ctx: Context) -> tuple[Network, CLIPText | None, DenoiserParams]:
+    """Both networks with fresh adapters, and all their parameters. There is no text encoder where
+    it gets no adapters: its texts are encoded already."""
+    tune, files, architecture = ctx.config.tune, ctx.model_source, ctx.architecture
+    found = load_network(files, architecture.compute, architecture.sample[0])
     rank, scale = tune.rank, (tune.alpha or tune.rank) / tune.rank
     keys = jax.random.split(jax.random.fold_in(jax.random.key(ctx.seed), 1), 2)
-    network, words = unet.network, text.network
-    of_unet, of_text = add_adapters(unet.params, tune.include, rank, keys[0]), text.params
-    if tune.text_encoder:
-        of_text = add_adapters(of_text, TEXT, rank, keys[1])
-        words = replace(words, adapters=adapters_in(of_text, scale))
-    network = replace(network, adapters=adapters_in(of_unet, scale))
-    return network, words, DenoiserParams(of_unet, of_text)
+    of_network = add_adapters(found.params, tune.include, rank, keys[0])
+    network = replace(found.network, adapters=adapters_in(of_network, scale))
+    if not tune.text_encoder:
+        return network, None, DenoiserParams(of_network, {})
+    text = load_codecs(files).text
+    of_text = add_adapters(text.params, TEXT, rank, keys[1])
+    words = replace(text.network, adapters=adapters_in(of_text, scale))
+    return network, words, DenoiserParams(of_network, of_text)
 
 
-def _batches(ctx: Context, text: CLIPText) -> Callable[[int, int], tuple[np.ndarray, np.ndarray]]:
-    """Latents [step, batch, h, w, c] and tokens [step, batch, token] of steps from one on."""
+def _batches(ctx: Context, text: CLIPText | None) -> Callable[[int, int], tuple[np.ndarray, Any]]:
+    """Latents [step, batch, h, w, c] of steps from one on, and their texts, arrays [step, batch,
+    ...]: tokens, or conditions where there is no text encoder."""
     data, inputs = ctx.training_set, ctx.inputs_of(ctx.training_set)
-    captions = [data.captions[index] for index in data.train_index]
-    different, which = np.unique(np.asarray(captions), return_inverse=True)
-    tokens = np.stack([text.tokens(str(caption)) for caption in different])
-    shuffled = ShuffledRows(len(captions), batch=ctx.config.tune.batch, seed=ctx.seed)
+    texts = inputs.conditions if text is None else _tokens(ctx, text)
+    shuffled = ShuffledRows(len(data.train_index), batch=ctx.config.tune.batch, seed=ctx.seed)
 
-    def read(first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def read(first: int, count: int) -> tuple[np.ndarray, Any]:
         rows = shuffled(first, count)
-        latents = inputs.samples(rows.reshape(-1))
-        return latents.reshape(*rows.shape, *latents.shape[1:]), tokens[which[rows]]
+        flat = inputs.samples(rows.reshape(-1)), texts(rows.reshape(-1))
+        return jax.tree.map(lambda leaf: leaf.reshape(*rows.shape, *leaf.shape[1:]), flat)
 
     return read
+
+
+def _tokens(ctx: Context, text: CLIPText) -> Callable[[np.ndarray], np.ndarray]:
+    """Rows of training images -> the tokens of their captions."""
+    data = ctx.training_set
+    captions = np.asarray([data.captions[index] for index in data.train_index])
+    different, which = np.unique(captions, return_inverse=True)
+    tokens = np.stack([text.tokens(str(caption)) for caption in different])
+    return lambda rows: tokens[which[rows]]
 
 
 def _write(ctx: Context, params: Params, made_from: dict[str, Any], loss: float) -> None:
@@ -177,6 +189,7 @@ def _write(ctx: Context, params: Params, made_from: dict[str, Any], loss: float)
         {"unet": _below("unet/", found), "text": _below("text/", found)},
         tune.rank,
         float(tune.alpha or tune.rank),
+        "unet" if isinstance(ctx.architecture.network, UNet) else "transformer",
     )
     write_atomically(root / FILE, content)
     about = {

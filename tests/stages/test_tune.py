@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
@@ -18,11 +19,13 @@ from ctrak_jax.data import write_folder
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.models import stable_diffusion as sd
-from ctrak_jax.models.denoiser import eps_fn_of
+from ctrak_jax.models.denoiser import FLOAT32, eps_fn_of
 from ctrak_jax.models.lora import written
+from ctrak_jax.models.pretrained import load_network
 from ctrak_jax.models.stable_diffusion import LoraFile, ModelFiles
 from ctrak_jax.stages import probe, tune
 from tests.tiny_model import write_model
+from tests.wild import dit_xl
 
 FILE = "pytorch_lora_weights.safetensors"
 SETTINGS: dict[str, Any] = {
@@ -252,13 +255,45 @@ def test_refusals(data, base, tmp_path, model, more, message):
     assert not (tmp_path / FILE).exists()
 
 
-def test_another_kind_of_model_is_refused_before_anything_is_encoded(data, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("FluxPipeline", "tune.text_encoder: true is for Stable Diffusion 1.x and 2.x"),
+        ("PixArtAlphaPipeline", "'PixArtAlphaPipeline' is not supported; use a model of"),
+    ],
+)
+def test_another_kind_of_model_is_refused_before_anything_is_encoded(data, tmp_path, name, message):
     base = tmp_path / "base"
     base.mkdir()
-    (base / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
-    with pytest.raises(UsageError, match=r"'FluxPipeline' is not supported; use a Stable Diff"):
+    (base / "model_index.json").write_text(json.dumps({"_class_name": name}))
+    with pytest.raises(UsageError, match=message):
         pipeline.run_tune(config(data, base), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_transformer_is_tuned_on_its_conditions(data, tmp_path):
+    """Of a class-conditional one they are numbers; what is written is read back."""
+    base, folder = dit_xl() / "dit", tmp_path / "data"
+    images = np.load(data / "images.npy")
+    prompts = ("class 1", "class 1", "4", "4")
+    raw = RawImages(name="classes", images=images, attributes={"noun": prompts}, prompts=prompts)
+    write_folder(raw, folder)
+    (file,) = pipeline.run_tune(config(folder, base, text_encoder=False), tmp_path / "out")
+    fresh = load_network(ModelFiles(base), FLOAT32, 8).params
+    found = load_network(ModelFiles(base, loras=(LoraFile(file),)), FLOAT32, 8)
+    attention = "transformer_blocks_{}/attn1/{}"
+    assert {adapter.layer for adapter in found.network.adapters} == {
+        attention.format(block, layer)
+        for block in (0, 1)
+        for layer in ("to_q", "to_k", "to_v", "to_out_0")
+    }
+    whole = flatten_dict(found.params, sep="/")
+    for path, value in flatten_dict(fresh, sep="/").items():
+        np.testing.assert_array_equal(whole[path], value)
+    assert all(whole[f"{adapter.layer}/lora_b"].any() for adapter in found.network.adapters)
+    with safe_open(file, "np") as opened:
+        settings = json.loads(opened.metadata()["lora_adapter_metadata"])
+    assert (settings["transformer.r"], settings["transformer.lora_alpha"]) == (2, 3)
 
 
 def test_a_data_set_without_captions_is_refused(data, base, tmp_path):

@@ -6,11 +6,13 @@ what turns images and texts into its latents and conditions.
 
 from ctrak_jax.models.pretrained.families import (
     Described,
+    Network,
     codecs_of,
     describe,
     load_network,
     load_text,
     longest_tokenizer,
+    pipeline_of,
     token_reader,
 )
 from ctrak_jax.models.pretrained.texts import ClassNames, OneText, Reader
@@ -18,6 +20,7 @@ from ctrak_jax.models.pretrained.texts import ClassNames, OneText, Reader
 __all__ = [
     "ClassNames",
     "Described",
+    "Network",
     "OneText",
     "Reader",
     "codecs_of",
@@ -25,5 +28,6 @@ __all__ = [
     "load_network",
     "load_text",
     "longest_tokenizer",
+    "pipeline_of",
     "token_reader",
 ]

@@ -18,7 +18,7 @@ from ctrak_jax.models.stable_diffusion.noise import Noise
 from ctrak_jax.models.training import Trainer, trainer_of
 from ctrak_jax.models.tuning import noise_loss
 from ctrak_jax.schedule import Schedule
-from ctrak_jax.typing import Array, EpsFn, Params, PRNGKey
+from ctrak_jax.typing import Array, Cond, EpsFn, Params, PRNGKey
 
 BY_ADAM = ("conv_in", "conv_out", "time_emb", "attn2/to_k", "attn2/to_v", "text")
 """Parts of the names of what Muon leaves to Adam (:func:`ctrak_jax.models.training.optimizer`): the
@@ -73,27 +73,31 @@ def autoencoder_trainer(
 
 def denoiser_loss(
     eps_fn: EpsFn,
-    text: TextEncoder,
+    read: Callable[[Params, Any], Cond],
     schedule: Schedule,
     *,
-    empty: Int[Array, " token"],
+    empty: Any,
     text_dropout: float,
 ) -> Callable[..., Float[Array, ""]]:
-    """``loss(params, key, latent [h, w, c], tokens [token])`` of :class:`DenoiserParams` by
-    equation (B.3); tokens of the ``empty`` caption take a caption's place with probability
-    ``text_dropout``."""
+    """``loss(params, key, latent [h, w, c], text)`` of :class:`DenoiserParams` by equation (B.3).
+
+    Args:
+        eps_fn: the denoiser.
+        read: the condition of a text, by the parameters of the text encoder.
+        schedule: the noise levels.
+        empty: the caption that takes a caption's place with probability ``text_dropout``, as
+            ``read`` takes it.
+    """
 
     def loss(
-        params: DenoiserParams,
-        key: PRNGKey,
-        latent: Float[Array, "h w c"],
-        tokens: Int[Array, " token"],
+        params: DenoiserParams, key: PRNGKey, latent: Float[Array, "h w c"], text: Any
     ) -> Float[Array, ""]:
         time_key, noise_key, drop_key = jax.random.split(key, 3)
         t = jax.random.randint(time_key, (), 0, schedule.steps)
         added = jax.random.normal(noise_key, latent.shape)
         dropped = jax.random.bernoulli(drop_key, text_dropout)
-        cond = text.apply(params.text, jnp.where(dropped, empty, tokens))
+        given = jax.tree.map(lambda none, own: jnp.where(dropped, none, own), empty, text)
+        cond = read(params.text, given)
         return noise_loss(lambda x, t: eps_fn(params.unet, x, t, cond), schedule, latent, t, added)
 
     return loss
@@ -112,7 +116,7 @@ def denoiser_trainer(
     """Train :class:`DenoiserParams` on latents [step, batch, h, w, c] and tokens [step, batch,
     token] by :func:`denoiser_loss`."""
     eps_fn = eps_fn_of(unet, *noise)
-    loss = denoiser_loss(eps_fn, text, noise.schedule, empty=empty, text_dropout=text_dropout)
+    loss = denoiser_loss(eps_fn, text.apply, noise.schedule, empty=empty, text_dropout=text_dropout)
     return trainer_of(loss, rule, ema=ema, scan=False)
 
 
