@@ -51,8 +51,9 @@ class ModelConfig(Section):
     """Tokens of a text for the T5 encoder of Stable Diffusion 3 and 3.5 (256 by default) and FLUX.1
     (512; schnell 256)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format that the network's passes for gradients compute in; parameters, gradients,
-    inversion, guidance and training stay float32."""
+    """Number format that the network's passes for gradients compute in; parameters (but those that
+    a pretrained network's file has in 16 bits), gradients, inversion, guidance and training stay
+    float32."""
     remat: Annotated[bool, PERFORMANCE] = False
     """Keep only the blocks' outputs for the backward pass: less memory, more work
     (text-to-image)."""

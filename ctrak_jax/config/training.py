@@ -81,7 +81,7 @@ class TuneConfig(Section):
     """Patterns of the network's linear layers that get an adapter, or `cross-attention` as in
     gradient.include; by default those of all attention: queries, keys, values and outputs."""
     text_encoder: bool = False
-    """Also adapters on the attention of the text encoder."""
+    """Also adapters on the attention of the text encoder (Stable Diffusion 1.x and 2.x)."""
     condition_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Probability that a caption becomes empty, as train.condition_dropout."""
     scan: Annotated[Natural, PERFORMANCE] = 10

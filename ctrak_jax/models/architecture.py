@@ -53,7 +53,7 @@ class Architecture:
     @cached_property
     def template(self) -> Params:
         """The parameters' shapes and dtypes; a published transformer's are in 16 bits where its
-        file may have them so."""
+        file may have them so; a UNet's are not, whose files may have either."""
         if isinstance(self.network, DiT):
             return jax.eval_shape(lambda: self.create(0))
         found = jax.eval_shape(self.network.init, jax.random.key(0))

@@ -32,7 +32,7 @@ class Compute(NamedTuple):
 
     Attributes:
         dtype: of products and activations; gradients and the norms' statistics are float32, and
-            parameters are, but those of a pretrained transformer that its file has in 16 bits: with
+            parameters are, but those of a pretrained network that its file has in 16 bits: with
             bfloat16 they stay as they are.
         remat: keep only the outputs named :data:`BLOCK` for the backward pass and compute again
             what lies between them: about a third more work, one block's memory instead of all.

@@ -287,7 +287,7 @@ def test_a_transformer_is_tuned_on_its_conditions(data, tmp_path):
         for block in (0, 1)
         for layer in ("to_q", "to_k", "to_v", "to_out_0")
     }
-    whole = flatten_dict(found.params, sep="/")
+    whole: dict[str, Any] = flatten_dict(found.params, sep="/")
     for path, value in flatten_dict(fresh, sep="/").items():
         np.testing.assert_array_equal(whole[path], value)
     assert all(whole[f"{adapter.layer}/lora_b"].any() for adapter in found.network.adapters)

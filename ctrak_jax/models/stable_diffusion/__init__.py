@@ -114,7 +114,7 @@ def load_network(model: ModelFiles, compute: Compute) -> Component[UNet]:
     model.require_stable_diffusion()
     part = model.part("unet")
     network = _of_one_text(unet_of(part.config, part.file, compute), part.file)
-    plain = weights.load(part.weights(), network)
+    plain = weights.load(part.weights(), network, keep=compute.keeps_half)
     if not model.loras:
         return plain
     found = _loras(model, plain.params)

@@ -231,7 +231,8 @@ def _level(level: UNetLevel, reads: bool) -> UNetLevel:
 
 def unet_from(part: Part, compute: Compute) -> Component[UNet]:
     """A denoiser with its parameters."""
-    return weights.load(part.weights(), unet_of(part.config, part.file, compute))
+    network = unet_of(part.config, part.file, compute)
+    return weights.load(part.weights(), network, keep=compute.keeps_half)
 
 
 def load_unet(folder: Path, compute: Compute) -> Component[UNet]:

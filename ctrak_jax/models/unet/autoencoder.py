@@ -34,7 +34,7 @@ class PixelAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Grid) -> Grid:
-        tokens = group_norm(self.groups, EPSILON, "group_norm")(x).reshape(-1, x.shape[-1])
+        tokens = group_norm(x, self.groups, EPSILON, "group_norm").reshape(-1, x.shape[-1])
         q, k, v = (
             nn.Dense(x.shape[-1], name=name)(tokens)[:, None] for name in ("query", "key", "value")
         )
@@ -100,7 +100,7 @@ class KLHalf(nn.Module):
 
     def last(self, x: Grid) -> Output:
         """The layers that both halves end with."""
-        x = nn.silu(group_norm(self.groups, EPSILON, "conv_norm_out")(x))
+        x = nn.silu(group_norm(x, self.groups, EPSILON, "conv_norm_out"))
         return conv3(self.channels, jnp.float32, "conv_out")(x)
 
 

@@ -22,11 +22,17 @@ Output = Float[Array, "_ _ _"]
 """[h, w, c], each of which may be another than the input's."""
 
 
-def group_norm(groups: int, epsilon: float, name: str) -> nn.GroupNorm:
+def group_norm(x: Grid, groups: int, epsilon: float, name: str) -> Grid:
     """The norm over pixels and a group's channels of one sample."""
-    return nn.GroupNorm(
-        groups, epsilon=epsilon, reduction_axes=(-3, -2, -1), use_fast_variance=False, name=name
+    norm = nn.GroupNorm(
+        groups,
+        epsilon=epsilon,
+        dtype=jnp.promote_types(x.dtype, jnp.float32),
+        reduction_axes=(-3, -2, -1),
+        use_fast_variance=False,
+        name=name,
     )
+    return norm(x)
 
 
 def conv3(width: int, dtype: Any, name: str) -> nn.Conv:
@@ -45,12 +51,12 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Grid, condition: Float[Array, " width"] | None = None) -> Output:
-        h = nn.silu(group_norm(self.groups, self.epsilon, "norm1")(x))
+        h = nn.silu(group_norm(x, self.groups, self.epsilon, "norm1"))
         h = conv3(self.width, self.dtype, "conv1")(h)
         if condition is not None:
             shift = nn.Dense(self.width, dtype=self.dtype, name="time_emb_proj")(nn.silu(condition))
             h = h + shift[None, None]
-        h = nn.silu(group_norm(self.groups, self.epsilon, "norm2")(h))
+        h = nn.silu(group_norm(h, self.groups, self.epsilon, "norm2"))
         h = conv3(self.width, self.dtype, "conv2")(h)
         if x.shape[-1] != self.width:
             x = nn.Conv(self.width, (1, 1), dtype=self.dtype, name="conv_shortcut")(x)

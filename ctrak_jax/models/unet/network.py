@@ -171,5 +171,5 @@ class UNetModule(nn.Module):
             beside = [outputs.pop() for _ in range(self.layers + 1)]
             block = UpBlock(level, i < len(self.up) - 1, how, name=f"up_blocks_{i}")
             x = block(x, beside, condition, text)
-        h = nn.silu(group_norm(how.groups, how.epsilon, "conv_norm_out")(x))
+        h = nn.silu(group_norm(x, how.groups, how.epsilon, "conv_norm_out"))
         return conv3(self.channels, how.dtype, "conv_out")(h)

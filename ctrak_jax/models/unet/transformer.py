@@ -108,7 +108,7 @@ class ImageTransformer(nn.Module):
                 return nn.Dense(channels, dtype=self.dtype, name=name)(x)
             return nn.Conv(channels, (1, 1), dtype=self.dtype, name=name)(x)
 
-        h = mapped(group_norm(self.groups, 1e-6, "norm")(x), "proj_in")
+        h = mapped(group_norm(x, self.groups, 1e-6, "norm"), "proj_in")
         tokens = h.reshape(height * width, channels)
         for i in range(self.depth):
             how = (self.heads, self.dtype, self.efficient)
