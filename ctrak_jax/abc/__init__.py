@@ -47,8 +47,8 @@ def run(config: Config, out: Path, *, allow_missing_token: bool = False) -> None
             benchmark and of the model find wrong.
         StoreError: results of other settings.
     """
-    require_writable(out)
     bench = prepare(config, out, allow_missing_token=allow_missing_token)
+    require_writable(out)
     forms = [bench, *map(bench.under, config.compared_controls)]
     if hosts.is_first():
         bench.leave_model()

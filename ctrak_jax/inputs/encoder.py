@@ -91,8 +91,9 @@ class BatchEncoder:
 
 
 def require_distinct_prompts(model: ModelFiles | Path, asked: Iterable[tuple[str, str]]) -> None:
-    """Refuse a concept that the text encoder does not see: its words come after the last token
-    that is read, or are no words to it. What would be scored is rounding.
+    """Refuse a concept that the model does not see: its words come after the last token that the
+    text encoder reads, or are no words to it, or both texts name one class. What would be scored
+    is rounding.
 
     Args:
         model: its files, or its folder.
@@ -106,7 +107,7 @@ def require_distinct_prompts(model: ModelFiles | Path, asked: Iterable[tuple[str
         both = tokens(prompt), tokens(minus)
         if all(jax.tree.leaves(jax.tree.map(np.array_equal, *both))):
             raise UsageError(
-                f"the text encoder reads {prompt!r} as it reads {minus!r}: it does not know the "
-                "words between them, or they come after its last token; use a shorter prompt or "
-                "other words."
+                f"the model reads {prompt!r} as it reads {minus!r}: its text encoder does not know "
+                "the words between them, or they come after its last token, or both name one "
+                "class; use a shorter prompt or other words."
             )

@@ -151,13 +151,17 @@ def _hidden(table: HiddenTable) -> str:
 
 
 def _labels(table: LabelShiftTable) -> str:
+    """Of the questions that say most: local ones, and of these those out of distribution."""
+    shown = {(row.scope, row.scenario) for row in table.summary}
+    at = max(shown, key=lambda at: (at[0] == "local", at[1] == "ood"))
+
     def lines(names: Sequence[str]) -> list[list[str]]:
         return [
             [row.method, f"{row.picture_only:.2f}", f"{row.label_only:.2f}"]
             for row in table.summary
-            if (row.scope, row.scenario) == ("local", "ood") and row.method in names
+            if (row.scope, row.scenario) == at and row.method in names
         ]
 
-    title = "control: wrong-label, local OOD, rank percentile"
+    title = f"control: wrong-label, {at[0]} {at[1].upper()}, rank percentile"
     heads = ["picture only", "label only"]
     return text_table(title, ["method"], heads, lines(ATTRIBUTION), lines(REFERENCES))

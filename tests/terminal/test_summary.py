@@ -117,3 +117,15 @@ def test_hidden_carriers_have_lines_where_training_hid_them(metrics, tmp_path):
         ["labels", "0.00 [0.25, 0.75]"],
         ["chance", "0.12"],
     ]
+
+
+def test_the_wrong_label_control_of_a_run_that_holds_nothing_out(metrics, tmp_path):
+    """Its questions are in distribution."""
+    control = metrics.controls["wrong-label"]
+    inside = control.summary
+    outside = tuple(replace(row, scenario="ood") for row in inside)
+    for rows, shown in (((*inside, *outside), "local OOD"), (inside, "local ID")):
+        changed = {"wrong-label": replace(control, summary=rows)}
+        write_metrics(tmp_path / "metrics.json", replace(metrics, controls=changed))
+        _, _, text = table(tmp_path).partition(f"control: wrong-label, {shown}, rank")
+        assert {name for name, *_ in cells_of(text)} > {"concept-trak"}
