@@ -17,7 +17,7 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.models.checkpoints import DIFFUSERS
 from ctrak_jax.models.denoiser import Compute
 from ctrak_jax.models.lora.layers import LayerAdapter, adapting, with_adapters
-from ctrak_jax.models.mmdit.settings import positive, require_patches
+from ctrak_jax.models.mmdit.settings import positive
 from ctrak_jax.models.network import SizedTextCondition
 from ctrak_jax.models.stable_diffusion import weights
 from ctrak_jax.models.stable_diffusion.config_file import Component, refuse_others
@@ -90,8 +90,6 @@ class UNet:
         cond: Float[Array, "token width"] | SizedTextCondition,
         /,
     ) -> Float[Array, "h w c"]:
-        height, width, _ = x.shape
-        require_patches(height, width, 2 ** (len(self.module.down) - 1))
         with adapting(self.adapters):
             found = self.module.apply(variables, x, t, cond)
         assert isinstance(found, jax.Array)

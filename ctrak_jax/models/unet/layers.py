@@ -78,11 +78,14 @@ class Downsampler(nn.Module):
 
 
 class Upsampler(nn.Module):
-    """Twice the height and width: every pixel four times, then a convolution."""
+    """Twice the height and width: every pixel four times, then a convolution. ``size`` is the
+    height and width where either is odd."""
 
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Grid) -> Output:
+    def __call__(self, x: Grid, size: tuple[int, ...] | None = None) -> Output:
         larger = jnp.repeat(jnp.repeat(x, 2, axis=0), 2, axis=1)
+        if size is not None:
+            larger = larger[: size[0], : size[1]]
         return checkpoint_name(conv3(x.shape[-1], self.dtype, "conv")(larger), BLOCK)

@@ -107,20 +107,27 @@ class MiddleBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """A level on the way up, each of whose layers also reads an output of the way down."""
+    """A level on the way up, each of whose layers also reads an output of the way down; the last
+    one grows to no ``size``."""
 
     level: UNetLevel
-    doubles: bool
     how: LayerSettings
 
     @nn.compact
-    def __call__(self, x: Grid, beside: list[Output], condition: Vector, text: Text) -> Output:
+    def __call__(
+        self,
+        x: Grid,
+        beside: list[Output],
+        condition: Vector,
+        text: Text,
+        size: tuple[int, ...] | None,
+    ) -> Output:
         for i, other in enumerate(beside):
             both = jnp.concatenate([x, other], axis=-1)
             x = self.how.residual(self.level.width, f"resnets_{i}")(both, condition)
             if self.level.depth:
                 x = self.how.transformer(self.level, f"attentions_{i}")(x, text)
-        return Upsampler(self.how.dtype, name="upsamplers_0")(x) if self.doubles else x
+        return x if size is None else Upsampler(self.how.dtype, name="upsamplers_0")(x, size)
 
 
 class UNetModule(nn.Module):
@@ -169,7 +176,7 @@ class UNetModule(nn.Module):
             x = MiddleBlock(self.middle, how, name="mid_block")(x, condition, text)
         for i, level in enumerate(self.up):
             beside = [outputs.pop() for _ in range(self.layers + 1)]
-            block = UpBlock(level, i < len(self.up) - 1, how, name=f"up_blocks_{i}")
-            x = block(x, beside, condition, text)
+            size = outputs[-1].shape[:2] if outputs else None
+            x = UpBlock(level, how, name=f"up_blocks_{i}")(x, beside, condition, text, size)
         h = nn.silu(group_norm(x, how.groups, how.epsilon, "conv_norm_out"))
         return conv3(self.channels, how.dtype, "conv_out")(h)

@@ -15,6 +15,7 @@ from ctrak_jax.gradient import flatten_samples, path_gradients, select
 from ctrak_jax.models.denoiser import FLOAT32, denoiser_of
 from ctrak_jax.models.network import RecastableModule, SizedTextCondition
 from ctrak_jax.models.stable_diffusion import Component, UNet, load_unet, unet_of, weights
+from ctrak_jax.models.unet.layers import Upsampler
 from ctrak_jax.trajectory import Path as States
 from tests.references import EXACT, channels_last, difference, reference
 from tests.wild import sdxl
@@ -132,8 +133,21 @@ def test_another_config_is_one_line(changes, message):
     assert "\n" not in str(raised.value)
 
 
-def test_a_latent_whose_sides_cannot_be_halved_is_refused():
-    network, params = model().network, model().params
+def test_a_latent_whose_sides_cannot_be_halved_keeps_its_size():
+    network, params, size = model().network, model().params, (6, 7)
     first = jax.tree.map(lambda leaf: leaf[0], conditions())
-    with pytest.raises(UsageError, match=r"latents of 6 x 8 do not fit: expected multiples of 4"):
-        network.apply({"params": params}, jnp.zeros((6, 8, 4)), 0, first)
+    found = jax.eval_shape(network.apply, {"params": params}, jnp.zeros((*size, 4)), 0, first)
+    assert found.shape == (*size, 4)
+
+
+@pytest.mark.parametrize("size", [(3, 8), (5, 7), (4, 4)])
+def test_a_level_of_odd_sides_is_the_nearest_pixels_of_the_smaller_one(size):
+    """PyTorch's nearest: pixel i of n is pixel floor(i m / n) of m, here by a convolution of the
+    middle pixel alone."""
+    small = np.random.default_rng(0).normal(size=(-(-size[0] // 2), -(-size[1] // 2), 1))
+    kernel = np.zeros((3, 3, 1, 1), np.float32)
+    kernel[1, 1] = 1.0
+    params = {"conv": {"kernel": kernel, "bias": np.zeros(1, np.float32)}}
+    found = Upsampler(jnp.float32).apply({"params": params}, jnp.asarray(small, jnp.float32), size)
+    rows, columns = (np.arange(n) * m // n for n, m in zip(size, small.shape[:2], strict=True))
+    np.testing.assert_allclose(np.asarray(found), small[rows][:, columns], rtol=1e-6)
