@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctrak_jax.models.pretrained import longest_tokenizer
+from ctrak_jax.models.pretrained import longest_tokenizer, token_reader
 from ctrak_jax.models.stable_diffusion import ModelFiles
 
 FARTHEST = 16
@@ -43,10 +43,13 @@ def cut_captions(model: ModelFiles | Path, captions: Sequence[str]) -> CutCaptio
     """The captions that the text encoder of a model does not read to their end.
 
     Raises:
-        UsageError: there is no tokenizer.
+        UsageError: there is no tokenizer, or a caption is no class of a model of classes.
     """
     tokenizer = longest_tokenizer(model)
     if tokenizer is None:
+        class_of = token_reader(model)
+        for caption in dict.fromkeys(captions):
+            class_of(caption)
         return None
     whole = replace(tokenizer, length=FARTHEST * tokenizer.length)
     end = tokenizer.end

@@ -49,9 +49,9 @@ def run(ctx: Context) -> None:
     encoder = BatchEncoder(ctx.model_source, ctx.mesh, ctx.config.gradient.batch)
     _require_size(ctx, encoder)
     if hosts.is_first():
-        _begin(ctx, files, wanted)
         if cut := cut_captions(ctx.model_source, ctx.dataset.captions):
             logger.warning("%s", cut)
+        _begin(ctx, files, wanted)
     hosts.barrier("encoding begins")
     latents, *text = (np.lib.format.open_memmap(_latest(file), "r+") for file in files)
     arrays = Encoded(latents, jax.tree.unflatten(jax.tree.structure(condition), text))

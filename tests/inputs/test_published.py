@@ -15,6 +15,8 @@ from ctrak_jax import pipeline
 from ctrak_jax.config import Config
 from ctrak_jax.data import write_folder
 from ctrak_jax.data.raw import RawImages
+from ctrak_jax.errors import UsageError
+from ctrak_jax.inputs.captions import cut_captions
 from ctrak_jax.methods import METHODS
 from ctrak_jax.models.checkpoints import DIFFUSERS
 from ctrak_jax.models.pretrained import load_text
@@ -93,6 +95,13 @@ def config_of(case: Case, data: Path, model: Path) -> Config:
         "unnamed": {"attributes": []},
     }
     return Config.model_validate(settings)
+
+
+def test_captions_that_are_no_class_are_refused_before_any_is_encoded():
+    files = ModelFiles(dit_xl() / "dit")
+    assert cut_captions(files, ["class 1", "4", ""]) is None
+    with pytest.raises(UsageError, match="no class 'a red bird'; give a number from 0 to 9"):
+        cut_captions(files, ["class 1", "a red bird"])
 
 
 @pytest.mark.slow
