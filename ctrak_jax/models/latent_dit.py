@@ -8,12 +8,11 @@ Source: Peebles & Xie 2023.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
@@ -23,7 +22,7 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.models.checkpoints import DIFFUSERS
 from ctrak_jax.models.denoiser import BLOCK, Compute
 from ctrak_jax.models.dit import modulate
-from ctrak_jax.models.lora.layers import LayerAdapter, adapting, with_adapters
+from ctrak_jax.models.lora.adapted import AdaptedNetwork
 from ctrak_jax.models.mmdit.layers import (
     Embedding,
     FeedForward,
@@ -174,21 +173,16 @@ class LatentDiT(nn.Module):
 
 
 @dataclass(frozen=True)
-class LatentDiTDenoiser:
+class LatentDiTDenoiser(AdaptedNetwork):
     """A :class:`ctrak_jax.models.network.DenoiserModule` over :class:`LatentDiT`. Its condition is
     the number of a class; ``classes`` is the number of none.
 
     Attributes:
-        module: the network.
-        latent_shape: of a square image of the size it was trained for, channels last.
         classes: how many it knows.
-        adapters: on its layers; their matrices stand beside the kernels in the parameters.
     """
 
     module: LatentDiT
-    latent_shape: tuple[int, int, int]
     classes: int
-    adapters: tuple[LayerAdapter, ...] = ()
 
     def apply(
         self,
@@ -198,11 +192,7 @@ class LatentDiTDenoiser:
         cond: ClassNumber,
         /,
     ) -> Float[Array, "h w c"]:
-        places = self.places(*x.shape[:2])
-        with adapting(self.adapters):
-            found = self.module.apply(variables, x, t, cond, jnp.asarray(places))
-        assert isinstance(found, jax.Array)
-        return found
+        return self.adapted(variables, x, t, cond, jnp.asarray(self.places(*x.shape[:2])))
 
     def places(self, height: int, width: int) -> Float[np.ndarray, "row column width"]:
         """The table of places of a latent: 0, 1, ... at the size of training, and as far apart as
@@ -213,15 +203,11 @@ class LatentDiTDenoiser:
         rows, columns = (np.arange(count) * (base / count) for count in counts)
         return place_table(rows, columns, self.module.width)
 
-    def in_float32(self) -> "LatentDiTDenoiser":
-        """The same network with everything computed in float32."""
-        return replace(self, module=self.module.clone(dtype=jnp.float32))
-
     def init(self, key: PRNGKey) -> Params:
         """Fresh parameters; under ``jax.eval_shape`` their shapes."""
         side, channels = self.module.patch, self.latent_shape[-1]
         x, places = jnp.zeros((side, side, channels)), jnp.asarray(self.places(side, side))
-        return with_adapters(self.module.init(key, x, 0, 0, places)["params"], self.adapters, {})
+        return self.fresh(key, x, 0, 0, places)
 
 
 def latent_dit_of(config: Mapping[str, Any], file: Path, compute: Compute) -> LatentDiTDenoiser:

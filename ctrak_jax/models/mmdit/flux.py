@@ -10,12 +10,11 @@ Sources: Black Forest Labs 2024 (FLUX.1), Esser et al. 2024 (joint attention), S
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
@@ -26,7 +25,7 @@ from ctrak_jax.models.attention import attend
 from ctrak_jax.models.checkpoints import DIFFUSERS
 from ctrak_jax.models.denoiser import BLOCK, Compute
 from ctrak_jax.models.dit import modulate
-from ctrak_jax.models.lora.layers import LayerAdapter, adapting, with_adapters
+from ctrak_jax.models.lora.adapted import AdaptedNetwork
 from ctrak_jax.models.mmdit.layers import (
     Condition,
     FeedForward,
@@ -192,25 +191,20 @@ class FluxTransformer(nn.Module):
 
 
 @dataclass(frozen=True)
-class FluxDenoiser:
+class FluxDenoiser(AdaptedNetwork):
     """A :class:`ctrak_jax.models.network.DenoiserModule` over :class:`FluxTransformer`. It is
     told the noise level in [0, 1], its condition is a :class:`TextCondition`.
 
     Attributes:
-        module: the network.
-        latent_shape: of a square image, channels last.
         text_width: of the text's embeddings.
         pooled_width: of the pooled text.
         guidance: the scale that it is told; None: it takes none.
-        adapters: on its layers; their matrices stand beside the kernels in the parameters.
     """
 
     module: FluxTransformer
-    latent_shape: tuple[int, int, int]
     text_width: int
     pooled_width: int
     guidance: float | None
-    adapters: tuple[LayerAdapter, ...] = ()
 
     def apply(
         self,
@@ -222,21 +216,13 @@ class FluxDenoiser:
     ) -> Float[Array, "h w c"]:
         height, width, _ = x.shape
         require_patches(height, width, PATCH)
-        with adapting(self.adapters):
-            found = self.module.apply(variables, x, level, cond, self.guidance)
-        assert isinstance(found, jax.Array)
-        return found
-
-    def in_float32(self) -> "FluxDenoiser":
-        """The same network with everything computed in float32."""
-        return replace(self, module=self.module.clone(dtype=jnp.float32))
+        return self.adapted(variables, x, level, cond, self.guidance)
 
     def init(self, key: PRNGKey) -> Params:
         """Fresh parameters; under ``jax.eval_shape`` their shapes."""
         x = jnp.zeros((PATCH, PATCH, self.latent_shape[-1]))
         cond = TextCondition(jnp.zeros((1, self.text_width)), jnp.zeros(self.pooled_width))
-        made = self.module.init(key, x, 0.0, cond, self.guidance)
-        return with_adapters(made["params"], self.adapters, {})
+        return self.fresh(key, x, 0.0, cond, self.guidance)
 
 
 def flux_of(

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
@@ -22,7 +21,7 @@ from ctrak_jax.errors import UsageError
 from ctrak_jax.models.checkpoints import DIFFUSERS
 from ctrak_jax.models.denoiser import BLOCK, Compute
 from ctrak_jax.models.dit import modulate
-from ctrak_jax.models.lora.layers import LayerAdapter, adapting, with_adapters
+from ctrak_jax.models.lora.adapted import AdaptedNetwork
 from ctrak_jax.models.mmdit.layers import (
     Condition,
     FeedForward,
@@ -137,29 +136,24 @@ class MMDiT(nn.Module):
 
 
 @dataclass(frozen=True)
-class SD3Denoiser:
+class SD3Denoiser(AdaptedNetwork):
     """A :class:`ctrak_jax.models.network.DenoiserModule` over :class:`MMDiT`. It is told the
     noise level in [0, 1], its condition is a :class:`TextCondition`.
 
     Attributes:
-        module: the network.
-        latent_shape: of a square image of the size it was trained for, channels last.
         text_width: of the text's embeddings.
         pooled_width: of the pooled text.
         most_places: rows and columns of its table of places.
         base: rows and columns of ``latent_shape``: between them lie steps of one.
         table: the file's table of places [1, most_places^2, width]; None: computed.
-        adapters: on its layers; their matrices stand beside the kernels in the parameters.
     """
 
     module: MMDiT
-    latent_shape: tuple[int, int, int]
     text_width: int
     pooled_width: int
     most_places: int
     base: int
     table: np.ndarray | None = field(default=None, compare=False, repr=False)
-    adapters: tuple[LayerAdapter, ...] = ()
 
     def apply(
         self,
@@ -169,11 +163,7 @@ class SD3Denoiser:
         cond: TextCondition,
         /,
     ) -> Float[Array, "h w c"]:
-        places = self.places(*x.shape[:2])
-        with adapting(self.adapters):
-            found = self.module.apply(variables, x, level, cond, jnp.asarray(places))
-        assert isinstance(found, jax.Array)
-        return found
+        return self.adapted(variables, x, level, cond, jnp.asarray(self.places(*x.shape[:2])))
 
     def places(self, height: int, width: int) -> Float[np.ndarray, "row column width"]:
         """The middle of the table, for a latent of this height and width."""
@@ -188,17 +178,12 @@ class SD3Denoiser:
         every = np.arange(most) * step
         return place_table(every[rows], every[columns], self.module.width)
 
-    def in_float32(self) -> "SD3Denoiser":
-        """The same network with everything computed in float32."""
-        return replace(self, module=self.module.clone(dtype=jnp.float32))
-
     def init(self, key: PRNGKey) -> Params:
         """Fresh parameters; under ``jax.eval_shape`` their shapes."""
         side = self.module.patch
         x = jnp.zeros((side, side, self.module.channels))
         cond = TextCondition(jnp.zeros((1, self.text_width)), jnp.zeros(self.pooled_width))
-        made = self.module.init(key, x, 0.0, cond, jnp.asarray(self.places(side, side)))
-        return with_adapters(made["params"], self.adapters, {})
+        return self.fresh(key, x, 0.0, cond, jnp.asarray(self.places(side, side)))
 
 
 def sd3_of(config: Mapping[str, Any], file: Path, compute: Compute) -> SD3Denoiser:

@@ -9,14 +9,13 @@ from pathlib import Path
 from reprlib import repr as short
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from ctrak_jax.errors import UsageError
 from ctrak_jax.models.checkpoints import DIFFUSERS
 from ctrak_jax.models.denoiser import Compute
-from ctrak_jax.models.lora.layers import LayerAdapter, adapting, with_adapters
+from ctrak_jax.models.lora.adapted import AdaptedNetwork
 from ctrak_jax.models.mmdit.settings import positive
 from ctrak_jax.models.network import SizedTextCondition
 from ctrak_jax.models.stable_diffusion import weights
@@ -64,23 +63,17 @@ SUPPORTED = "a Stable Diffusion 1.x, 2.x or XL model"
 
 
 @dataclass(frozen=True)
-class UNet:
-    """A :class:`ctrak_jax.models.network.DenoiserModule` over :class:`UNetModule`, with adapters on
-    some layers, whose matrices stand beside the kernels in the parameters.
+class UNet(AdaptedNetwork):
+    """A :class:`ctrak_jax.models.network.DenoiserModule` over :class:`UNetModule`.
 
     Attributes:
-        module: the network.
-        latent_shape: of a square image, channels last.
         text_width: of the text's embeddings, its condition.
         pooled_width: of the pooled text, where its condition is a :class:`SizedTextCondition`.
-        adapters: on its layers.
     """
 
     module: UNetModule
-    latent_shape: tuple[int, int, int]
     text_width: int
     pooled_width: int | None = None
-    adapters: tuple[LayerAdapter, ...] = ()
 
     def apply(
         self,
@@ -90,10 +83,7 @@ class UNet:
         cond: Float[Array, "token width"] | SizedTextCondition,
         /,
     ) -> Float[Array, "h w c"]:
-        with adapting(self.adapters):
-            found = self.module.apply(variables, x, t, cond)
-        assert isinstance(found, jax.Array)
-        return found
+        return self.adapted(variables, x, t, cond)
 
     def in_float32(self) -> "UNet":
         """The same network with everything computed in float32."""
@@ -106,7 +96,7 @@ class UNet:
         x, cond = jnp.zeros((side, side, self.module.channels)), jnp.zeros((1, self.text_width))
         if self.pooled_width is not None:
             cond = SizedTextCondition(cond, jnp.zeros(self.pooled_width), jnp.zeros(SIZES))
-        return with_adapters(self.module.init(key, x, 0, cond)["params"], self.adapters, {})
+        return self.fresh(key, x, 0, cond)
 
 
 def unet_of(config: Mapping[str, Any], file: Path, compute: Compute) -> UNet:

@@ -1,0 +1,44 @@
+"""The denoisers out of files: a flax network of ONE latent, with adapters on some of its layers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ctrak_jax.models.lora.layers import LayerAdapter, adapting, with_adapters
+from ctrak_jax.typing import Array, Params, PRNGKey
+
+Network = TypeVar("Network", bound="AdaptedNetwork")
+
+
+@dataclass(frozen=True)
+class AdaptedNetwork:
+    """A network with the adapters' matrices beside the kernels in its parameters.
+
+    Attributes:
+        module: the network.
+        latent_shape: of a square image of the size it was trained for, channels last.
+        adapters: on its layers.
+    """
+
+    module: nn.Module
+    latent_shape: tuple[int, int, int]
+    adapters: tuple[LayerAdapter, ...] = field(default=(), kw_only=True)
+
+    def adapted(self, variables: Mapping[str, Params], *inputs: Any) -> Array:
+        """What the network gives of these inputs, its layers with their adapters."""
+        with adapting(self.adapters):
+            found = self.module.apply(variables, *inputs)
+        assert isinstance(found, jax.Array)
+        return found
+
+    def fresh(self, key: PRNGKey, *inputs: Any) -> Params:
+        """Parameters for inputs of these shapes, those of the adapters zero."""
+        return with_adapters(self.module.init(key, *inputs)["params"], self.adapters, {})
+
+    def in_float32(self: Network) -> Network:
+        """The same network with everything computed in float32."""
+        return replace(self, module=self.module.clone(dtype=jnp.float32))
