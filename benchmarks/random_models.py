@@ -33,7 +33,9 @@ def exact_waves(
     return torch.cat(waves if flip_sin_to_cos else waves[::-1], dim=-1)
 
 
-diffusers.models.embeddings.get_timestep_embedding = exact_waves
+def use_exact_waves() -> None:
+    """Have diffusers compute its sinusoids in float64."""
+    diffusers.models.embeddings.get_timestep_embedding = exact_waves
 
 
 def in_float32(load: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,6 @@ whose conditions do not name the attribute asked about.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -43,7 +42,7 @@ from ctrak_jax.stages.ask.classifier import fit_for_run, is_fitted
 from ctrak_jax.stages.ask.rewards import check_for_run
 from ctrak_jax.stages.context import Context
 from ctrak_jax.start import costs
-from ctrak_jax.store.files import require_writable, write_atomically
+from ctrak_jax.store.files import in_folder, write_atomically
 
 
 def prepare(config: Config, out: Path, *, asking: bool = False) -> list[Context]:
@@ -95,20 +94,6 @@ def _count(ctx: Context) -> None:
     said = f"{selected[MAIN]:,} of {whole:,} parameters ({', '.join(ctx.config.gradient.include)})"
     if hosts.is_first():
         logger.info("gradients of %s", said)
-
-
-def _in_folder(out: Path, prepared: Callable[[], list[Context]]) -> list[Context]:
-    """What is prepared in a folder that can be written; where that is refused, none is left that
-    was not there."""
-    fresh = [folder for folder in (out, *out.parents) if not folder.exists()]
-    require_writable(out)
-    try:
-        return prepared()
-    except UsageError:
-        with suppress(OSError):  # one that holds something stays
-            for folder in fresh:
-                folder.rmdir()
-        raise
 
 
 def _contexts(config: Config, out: Path) -> list[Context]:
@@ -248,7 +233,7 @@ def run(
     Raises:
         OutOfTime: the command's time is up, and stages are left.
     """
-    contexts = _in_folder(out, lambda: prepare(config, out, asking="query" in stages))
+    contexts = in_folder(out, lambda: prepare(config, out, asking="query" in stages))
     words = config.model.kind == "text-to-image"
     needed = [name for name in stages if words or name != "encode"]
     overall = Overall(needed, _basis(config, out, contexts))
@@ -288,7 +273,7 @@ def _basis(config: Config, out: Path, contexts: Sequence[Context]) -> Basis:
 def run_tune(config: Config, out: Path) -> list[Path]:
     """A LoRA for every seed, beside the encoded data set that it was trained on; its files."""
     tune.require_base(config)
-    contexts = _in_folder(out, lambda: _contexts(config, out))
+    contexts = in_folder(out, lambda: _contexts(config, out))
     _list_skipped(out, contexts[0].training_set)
     steps = {"train": train, "encode": encode, "probe": probe, "tune": tune}
     with tracked(out, "tune", Overall(tuple(steps))) as overall:

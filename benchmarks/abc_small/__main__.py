@@ -42,8 +42,6 @@ PORTRAITS = 3_400
 UNLEARNED_OVER = 1_000
 """Portraits that unlearning ranks."""
 SHOWN = ("concept-trak", "d-trak", "ablation-a")
-BY_DEFAULT = TrajectoryConfig(steps=20, record_every=2)
-"""Of the candidates' trajectories; the settings of the grid are those of settings.yaml."""
 
 
 def write_portraits(run: Path, out: Path) -> None:
@@ -98,7 +96,9 @@ def main() -> None:
     write_portraits(asked.run, out / "portraits")
     customise.run(config, out / "abc")
     abc.run(config, out / "run")
-    changed = {"methods": ("concept-trak",), "references": (), "trajectory": BY_DEFAULT}
+    grid = config.trajectory
+    by_default = TrajectoryConfig(steps=grid.steps, record_every=grid.record_every)
+    changed = {"methods": ("concept-trak",), "references": (), "trajectory": by_default}
     abc.run(config.model_copy(update=changed), out / "default")
     log.deadline.check()
 

@@ -25,7 +25,7 @@ from ctrak_jax.abc.results import write_controls
 from ctrak_jax.abc.scores import write_scores
 from ctrak_jax.config import Config, dump
 from ctrak_jax.progress import Overall, tracked
-from ctrak_jax.store.files import require_writable, write_atomically
+from ctrak_jax.store.files import in_folder, write_atomically
 
 __all__ = ["run"]
 
@@ -47,8 +47,7 @@ def run(config: Config, out: Path, *, allow_missing_token: bool = False) -> None
             benchmark and of the model find wrong.
         StoreError: results of other settings.
     """
-    bench = prepare(config, out, allow_missing_token=allow_missing_token)
-    require_writable(out)
+    bench = in_folder(out, lambda: prepare(config, out, allow_missing_token=allow_missing_token))
     forms = [bench, *map(bench.under, config.compared_controls)]
     if hosts.is_first():
         bench.leave_model()

@@ -1,4 +1,4 @@
-"""Captions that are longer than the text encoder reads."""
+"""Captions that a model cannot read, or not to their end."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -39,17 +39,26 @@ class CutCaptions(NamedTuple):
         )
 
 
+def require_classes(model: ModelFiles | Path, captions: Sequence[str]) -> None:
+    """Refuse captions that are no classes of a model that is conditioned on classes.
+
+    Raises:
+        UsageError: the first of them.
+    """
+    if longest_tokenizer(model) is None:
+        class_of = token_reader(model)
+        for caption in dict.fromkeys(captions):
+            class_of(caption)
+
+
 def cut_captions(model: ModelFiles | Path, captions: Sequence[str]) -> CutCaptions | None:
     """The captions that the text encoder of a model does not read to their end.
 
     Raises:
-        UsageError: there is no tokenizer, or a caption is no class of a model of classes.
+        UsageError: there is no tokenizer.
     """
     tokenizer = longest_tokenizer(model)
     if tokenizer is None:
-        class_of = token_reader(model)
-        for caption in dict.fromkeys(captions):
-            class_of(caption)
         return None
     whole = replace(tokenizer, length=FARTHEST * tokenizer.length)
     end = tokenizer.end

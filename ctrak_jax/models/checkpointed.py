@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 from ctrak_jax import devices, hosts
@@ -58,7 +57,7 @@ def claim(folder: Path, inputs: Mapping[str, Any]) -> None:
 def checkpointed(
     trainer: Trainer,
     params: Params,
-    batches: Callable[[int, int], tuple[np.ndarray, ...]],
+    batches: Callable[[int, int], tuple[Any, ...]],
     chunking: Chunking,
     *,
     key: PRNGKey,
@@ -90,7 +89,7 @@ def checkpointed(
     )
     loss = float("nan")
 
-    def stretch(first: int) -> tuple[np.ndarray, ...]:
+    def stretch(first: int) -> tuple[Any, ...]:
         return batches(first, min(chunking.scan, chunking.steps - first))
 
     with ocp.CheckpointManager(folder, options=options) as manager, ThreadPoolExecutor(1) as ahead:

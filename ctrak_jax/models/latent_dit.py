@@ -192,7 +192,7 @@ class LatentDiTDenoiser(AdaptedNetwork):
         cond: ClassNumber,
         /,
     ) -> Float[Array, "h w c"]:
-        return self.adapted(variables, x, t, cond, jnp.asarray(self.places(*x.shape[:2])))
+        return self.predict(variables, x, t, cond, jnp.asarray(self.places(*x.shape[:2])))
 
     def places(self, height: int, width: int) -> Float[np.ndarray, "row column width"]:
         """The table of places of a latent: 0, 1, ... at the size of training, and as far apart as

@@ -158,7 +158,7 @@ def trainer_of(
     """
 
     def batch_loss(
-        params: Params, frozen: tuple[Params, ...], key: PRNGKey, batch: tuple[Array, ...]
+        params: Params, frozen: tuple[Params, ...], key: PRNGKey, batch: tuple[Any, ...]
     ) -> Array:
         keys = jax.random.split(key, batch[0].shape[0])
         axes = (None, *[None] * len(frozen), 0, *[0] * len(batch))
@@ -170,7 +170,7 @@ def trainer_of(
         frozen: tuple[Params, ...],
         key: jax.Array,
         state: TrainState,
-        batch: tuple[Array, ...],
+        batch: tuple[Any, ...],
     ) -> tuple[TrainState, Array]:
         step_key = jax.random.fold_in(jax.random.wrap_key_data(key), state.step)
         loss, gradient = jax.value_and_grad(batch_loss)(state.params, frozen, step_key, batch)
@@ -184,17 +184,17 @@ def trainer_of(
 
     @partial(jax.jit, donate_argnums=2)
     def whole(
-        frozen: tuple[Params, ...], key: jax.Array, state: TrainState, batches: tuple[Array, ...]
+        frozen: tuple[Params, ...], key: jax.Array, state: TrainState, batches: tuple[Any, ...]
     ) -> Progress:
         state, losses = jax.lax.scan(partial(step, frozen, key), state, batches)
         return Progress(state, losses.mean())
 
-    def run(state: TrainState, key: jax.Array, *batches: Array) -> Progress:
+    def run(state: TrainState, key: jax.Array, *batches: Any) -> Progress:
         return whole(frozen, key, state, batches)
 
     one = jax.jit(step, donate_argnums=2)
 
-    def run_by_step(state: TrainState, key: jax.Array, *batches: Array) -> Progress:
+    def run_by_step(state: TrainState, key: jax.Array, *batches: Any) -> Progress:
         losses = []
         for i in range(batches[0].shape[0]):
             batch = jax.tree.map(lambda leaf, i=i: leaf[i], batches)

@@ -16,7 +16,7 @@ import numpy as np
 from ctrak_jax import hosts
 from ctrak_jax.errors import StoreError, UsageError
 from ctrak_jax.inputs.arrays import LATENTS, Encoded, has_arrays, names_of
-from ctrak_jax.inputs.captions import cut_captions
+from ctrak_jax.inputs.captions import cut_captions, require_classes
 from ctrak_jax.inputs.encoder import BatchEncoder
 from ctrak_jax.inputs.latents import require_captions
 from ctrak_jax.log import deadline, logger, meter, stage
@@ -33,7 +33,8 @@ def run(ctx: Context) -> None:
     """Complete the arrays of a text-to-image model; another kind of model needs none.
 
     Raises:
-        UsageError: the data set has no captions, or pictures of another size than the model's.
+        UsageError: the data set has no captions, some that are no class of a model of classes, or
+            pictures of another size than the model's.
         StoreError: the arrays are of something else.
     """
     if ctx.config.model.kind != "text-to-image":
@@ -46,6 +47,7 @@ def run(ctx: Context) -> None:
     files = [out / name for name in (LATENTS, *names_of(condition))]
     if ctx.folder.fresh("encode", wanted, *files):
         return
+    require_classes(ctx.model_source, ctx.dataset.captions)
     encoder = BatchEncoder(ctx.model_source, ctx.mesh, ctx.config.gradient.batch)
     _require_size(ctx, encoder)
     if hosts.is_first():

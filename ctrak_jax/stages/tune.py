@@ -48,8 +48,8 @@ def require_base(config: Any) -> None:
     model = config.model
     if model.kind != "text-to-image" or model.checkpoint is None:
         raise UsageError(
-            "tune trains a LoRA on a text-to-image model.checkpoint, there is none; give a Stable "
-            "Diffusion, or the model of an earlier run: --model.kind text-to-image "
+            "tune trains a LoRA on a text-to-image model.checkpoint, there is none; give a "
+            "published model's folder, or that of an earlier run: --model.kind text-to-image "
             "--model.checkpoint runs/text-to-image/model."
         )
     if model.lora:

@@ -4,14 +4,16 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from ctrak_jax.errors import StoreError
+from ctrak_jax.errors import StoreError, UsageError
 
+Prepared = TypeVar("Prepared")
 BLOCK, BLOCKS = 2**16, 1024
 """Bytes of a block of a large file's digest, and blocks of a file."""
 
@@ -57,6 +59,25 @@ def require_writable(folder: Path) -> None:
             f"{folder}: cannot be written ({error.strerror}); give another --out, or the right to "
             "write there. (`ctrak attribute` and `ctrak info` only read a finished run.)"
         ) from error
+
+
+def in_folder(folder: Path, prepared: Callable[[], Prepared]) -> Prepared:
+    """What is prepared in a folder of results that can be written; where that is refused, none is
+    left that was not there.
+
+    Raises:
+        StoreError: the folder cannot be made or written.
+        UsageError: as ``prepared`` refuses.
+    """
+    fresh = [each for each in (folder, *folder.parents) if not each.exists()]
+    require_writable(folder)
+    try:
+        return prepared()
+    except UsageError:
+        with suppress(OSError):  # one that holds something stays
+            for each in fresh:
+                each.rmdir()
+        raise
 
 
 def read_json(path: Path, made_by: str) -> Any:

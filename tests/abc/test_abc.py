@@ -465,6 +465,7 @@ def complaint(content: dict[str, Any], folder: Path, capsys, command: str = "abc
     assert cli.main([command, str(file), "--out", str(folder / "out"), *more]) == 2
     out, err = capsys.readouterr()
     assert not out
+    assert not (folder / "out").exists()
     assert "Traceback" not in err
     (line,) = [line for line in err.splitlines() if line.startswith("ctrak: ")]
     return line

@@ -16,7 +16,7 @@ from ctrak_jax.config import Config
 from ctrak_jax.data import write_folder
 from ctrak_jax.data.raw import RawImages
 from ctrak_jax.errors import UsageError
-from ctrak_jax.inputs.captions import cut_captions
+from ctrak_jax.inputs.captions import cut_captions, require_classes
 from ctrak_jax.methods import METHODS
 from ctrak_jax.models.checkpoints import DIFFUSERS
 from ctrak_jax.models.pretrained import load_text
@@ -100,8 +100,9 @@ def config_of(case: Case, data: Path, model: Path) -> Config:
 def test_captions_that_are_no_class_are_refused_before_any_is_encoded():
     files = ModelFiles(dit_xl() / "dit")
     assert cut_captions(files, ["class 1", "4", ""]) is None
+    require_classes(files, ["class 1", "4", ""])
     with pytest.raises(UsageError, match="no class 'a red bird'; give a number from 0 to 9"):
-        cut_captions(files, ["class 1", "a red bird"])
+        require_classes(files, ["class 1", "a red bird"])
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ def act(args: argparse.Namespace) -> None:
 
     Raises:
         StoreError: the data set has faults.
+        UsageError: a caption is no class of a model of classes.
     """
     config, out = arguments.load(args)
     from ctrak_jax.data.faults import ADVICE, write_faults
@@ -35,14 +36,15 @@ def act(args: argparse.Namespace) -> None:
 
     found = inspect(config.data, record=Record(out / RECORD), begin=_progress)
     write_faults(out / FAULTS, found.faults)
-    cut, remarks = None, []
+    cut, model, remarks = None, None, []
     if config.model.kind == "text-to-image":
         remarks += map(str, found.unfound)
     if config.model.kind == "text-to-image" and config.model.checkpoint and found.captions:
         from ctrak_jax.inputs.captions import cut_captions
         from ctrak_jax.models.architecture import model_files_of
 
-        cut = cut_captions(model_files_of(config.model, out / "model"), found.captions)
+        model = model_files_of(config.model, out / "model")
+        cut = cut_captions(model, found.captions)
     if args.json:
         said = None if cut is None else cut._asdict()
         print(json.dumps({**inspection.as_json(found), "cut_captions": said}))
@@ -55,6 +57,10 @@ def act(args: argparse.Namespace) -> None:
         raise StoreError(
             f"{count:,} {'faults' if count > 1 else 'fault'}, listed in {out / FAULTS}; {advice}."
         )
+    if model is not None:
+        from ctrak_jax.inputs.captions import require_classes
+
+        require_classes(model, found.captions)
 
 
 def _progress(total: int) -> Callable[[int], None]:

@@ -1,4 +1,4 @@
-"""The denoisers out of files: a flax network of ONE latent, with adapters on some of its layers."""
+"""A denoiser whose layers may have adapters: a flax network of ONE latent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from ctrak_jax.models.lora.layers import LayerAdapter, adapting, with_adapters
 from ctrak_jax.typing import Array, Params, PRNGKey
 
-Network = TypeVar("Network", bound="AdaptedNetwork")
+Same = TypeVar("Same", bound="AdaptedNetwork")
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,12 @@ class AdaptedNetwork:
     latent_shape: tuple[int, int, int]
     adapters: tuple[LayerAdapter, ...] = field(default=(), kw_only=True)
 
-    def adapted(self, variables: Mapping[str, Params], *inputs: Any) -> Array:
-        """What the network gives of these inputs, its layers with their adapters."""
+    def predict(
+        self, variables: Mapping[str, Params], x: Float[Array, "h w c"], *inputs: Any
+    ) -> Float[Array, "h w c"]:
+        """What the network gives of a latent and further inputs, its layers with their adapters."""
         with adapting(self.adapters):
-            found = self.module.apply(variables, *inputs)
+            found = self.module.apply(variables, x, *inputs)
         assert isinstance(found, jax.Array)
         return found
 
@@ -39,6 +42,6 @@ class AdaptedNetwork:
         """Parameters for inputs of these shapes, those of the adapters zero."""
         return with_adapters(self.module.init(key, *inputs)["params"], self.adapters, {})
 
-    def in_float32(self: Network) -> Network:
-        """The same network with everything computed in float32."""
+    def in_float32(self: Same) -> Same:
+        """The same network, whose module has a ``dtype``, with everything computed in float32."""
         return replace(self, module=self.module.clone(dtype=jnp.float32))

@@ -216,7 +216,7 @@ class FluxDenoiser(AdaptedNetwork):
     ) -> Float[Array, "h w c"]:
         height, width, _ = x.shape
         require_patches(height, width, PATCH)
-        return self.adapted(variables, x, level, cond, self.guidance)
+        return self.predict(variables, x, level, cond, self.guidance)
 
     def init(self, key: PRNGKey) -> Params:
         """Fresh parameters; under ``jax.eval_shape`` their shapes."""

@@ -163,7 +163,7 @@ class SD3Denoiser(AdaptedNetwork):
         cond: TextCondition,
         /,
     ) -> Float[Array, "h w c"]:
-        return self.adapted(variables, x, level, cond, jnp.asarray(self.places(*x.shape[:2])))
+        return self.predict(variables, x, level, cond, jnp.asarray(self.places(*x.shape[:2])))
 
     def places(self, height: int, width: int) -> Float[np.ndarray, "row column width"]:
         """The middle of the table, for a latent of this height and width."""

@@ -242,7 +242,7 @@ def _describe_flux(files: ModelFiles, compute: Compute, image: int) -> Described
 
 def _describe_small(files: ModelFiles, compute: Compute, image: int) -> Described:
     network = _adapted(sd3_of(*files.config("transformer"), compute), files)
-    noise = flow_of(*files.config("scheduler"), network.latent_shape[0] ** 2, told={})
+    noise = flow_of(*files.config("scheduler"), network.latent_shape[0] ** 2, timesteps=None)
     tokens = sd.text_length(files.config("text_encoder")[0])
     return Described(network, noise, _text_condition(tokens, network))
 

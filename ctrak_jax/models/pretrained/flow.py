@@ -13,12 +13,12 @@ SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 SUPPORTED = "the scheduler of a Stable Diffusion 3, 3.5 or FLUX.1 model"
 ONLY = {"invert_sigmas": False, "shift_terminal": None, "time_shift_type": "exponential"}
 """How steps are sampled may differ; these change what a level is."""
-TOLD = {"num_train_timesteps": 1000}
-"""What published networks are told of the level 1."""
+PUBLISHED = 1000
+"""Timesteps of published networks, which are told so many of the level 1."""
 
 
 def flow_of(
-    config: Mapping[str, Any], file: Path, tokens: int, *, told: Mapping[str, Any] = TOLD
+    config: Mapping[str, Any], file: Path, tokens: int, *, timesteps: int | None = PUBLISHED
 ) -> Noise:
     """The levels that a ``scheduler_config.json`` describes; errors name ``file``.
 
@@ -26,7 +26,7 @@ def flow_of(
         config: its settings.
         file: where they are from.
         tokens: of an image; a dynamic shift depends on them.
-        told: settings that say what the network is told of a level.
+        timesteps: the only number of timesteps that is taken; None: any.
     """
     name = config.get("_class_name")
     if name != SCHEDULER:
@@ -34,6 +34,7 @@ def flow_of(
             f"{file}: scheduler {name!r} is not one of a rectified flow, expected {SCHEDULER}; use "
             f"{SUPPORTED}."
         )
+    told = {} if timesteps is None else {"num_train_timesteps": timesteps}
     refuse_others(file, config, {**ONLY, **told}, SUPPORTED)
     steps = config.get("num_train_timesteps", 1000)
     if type(steps) is not int or steps < 2:

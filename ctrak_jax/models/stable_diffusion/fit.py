@@ -76,10 +76,11 @@ def denoiser_loss(
     read: Callable[[Params, Any], Cond],
     schedule: Schedule,
     *,
-    empty: Any,
+    empty: Cond,
     text_dropout: float,
 ) -> Callable[..., Float[Array, ""]]:
-    """``loss(params, key, latent [h, w, c], text)`` of :class:`DenoiserParams` by equation (B.3).
+    """``loss(params, key, latent [h, w, c], text)`` of :class:`DenoiserParams` by equation (B.3),
+    of ONE latent and text, a pytree of arrays.
 
     Args:
         eps_fn: the denoiser.
@@ -90,7 +91,7 @@ def denoiser_loss(
     """
 
     def loss(
-        params: DenoiserParams, key: PRNGKey, latent: Float[Array, "h w c"], text: Any
+        params: DenoiserParams, key: PRNGKey, latent: Float[Array, "h w c"], text: Cond
     ) -> Float[Array, ""]:
         time_key, noise_key, drop_key = jax.random.split(key, 3)
         t = jax.random.randint(time_key, (), 0, schedule.steps)
@@ -128,7 +129,7 @@ def adapter_trainer(
     """Train the selected parameters by a loss of all of them; the others stay as they are, and
     nothing is averaged."""
 
-    def of_part(chosen: Params, others: Params, *rest: Array) -> Float[Array, ""]:
+    def of_part(chosen: Params, others: Params, *rest: Any) -> Float[Array, ""]:
         return loss(part.merge(chosen, others), *rest)
 
     return trainer_of(of_part, rule, ema=0.0, scan=False, frozen=(part.others,))

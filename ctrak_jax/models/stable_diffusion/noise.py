@@ -44,8 +44,9 @@ PREDICTIONS: Mapping[str, Prediction] = {"epsilon": "eps", "v_prediction": "v", 
 FAINTEST = 2.0**-24
 """Signal power that stands for none: a clean image can still be told from the velocity and the
 state, in float32. Diffusers' Euler scheduler has the same floor."""
+SUPPORTED = "the scheduler of a Stable Diffusion 1.x, 2.x, XL or DiT model"
 ONLY = {"timestep_type": "discrete"}
-"""A network of continuous ones is told the logarithm of the noise."""
+"""``continuous`` timesteps are logarithms of the noise, which these networks are not told."""
 NO_SIGNAL = 1e-12
 """Rounding aside."""
 LONGEST = 100_000
@@ -81,9 +82,9 @@ def noise_of(config: Mapping[str, Any], file: Path, prediction: Prediction | Non
     if config.get("use_flow_sigmas"):
         raise UsageError(
             f"{file}: use_flow_sigmas is true, the noise of a flow model, which is not supported; "
-            "use a Stable Diffusion 1.x or 2.x model."
+            f"use {SUPPORTED}."
         )
-    refuse_others(file, config, ONLY)
+    refuse_others(file, config, ONLY, SUPPORTED)
     found = prediction or _prediction(file, config)
     return Noise(_schedule(file, config, found), found)
 

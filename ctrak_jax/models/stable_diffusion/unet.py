@@ -83,7 +83,7 @@ class UNet(AdaptedNetwork):
         cond: Float[Array, "token width"] | SizedTextCondition,
         /,
     ) -> Float[Array, "h w c"]:
-        return self.adapted(variables, x, t, cond)
+        return self.predict(variables, x, t, cond)
 
     def in_float32(self) -> "UNet":
         """The same network with everything computed in float32."""

@@ -32,6 +32,7 @@ NEEDED = (
 )
 SUPPORTED = "a CLIP text encoder"
 ONLY = {"model_type": "clip_text_model", "use_attention_mask": False}
+"""Settings that change what the network computes, with the one value that is supported."""
 WITH_PROJECTION = "CLIPTextModelWithProjection"
 END = 49407
 """``eos_token_id`` where config.json has none."""

@@ -78,13 +78,13 @@ class Downsampler(nn.Module):
 
 
 class Upsampler(nn.Module):
-    """Twice the height and width: every pixel four times, then a convolution. ``size`` is the
-    height and width where either is odd."""
+    """Twice the height and width: every pixel four times, cut to ``size`` (height and width;
+    an odd one was halved with rounding up), then a convolution."""
 
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Grid, size: tuple[int, ...] | None = None) -> Output:
+    def __call__(self, x: Grid, size: tuple[int, int] | None = None) -> Output:
         larger = jnp.repeat(jnp.repeat(x, 2, axis=0), 2, axis=1)
         if size is not None:
             larger = larger[: size[0], : size[1]]

@@ -107,8 +107,8 @@ class MiddleBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """A level on the way up, each of whose layers also reads an output of the way down; the last
-    one grows to no ``size``."""
+    """A level on the way up, each of whose layers also reads an output of the way down. ``size`` is
+    the height and width of the next level; None: there is none."""
 
     level: UNetLevel
     how: LayerSettings
@@ -120,7 +120,7 @@ class UpBlock(nn.Module):
         beside: list[Output],
         condition: Vector,
         text: Text,
-        size: tuple[int, ...] | None,
+        size: tuple[int, int] | None,
     ) -> Output:
         for i, other in enumerate(beside):
             both = jnp.concatenate([x, other], axis=-1)
@@ -176,7 +176,7 @@ class UNetModule(nn.Module):
             x = MiddleBlock(self.middle, how, name="mid_block")(x, condition, text)
         for i, level in enumerate(self.up):
             beside = [outputs.pop() for _ in range(self.layers + 1)]
-            size = outputs[-1].shape[:2] if outputs else None
+            size = (outputs[-1].shape[0], outputs[-1].shape[1]) if outputs else None
             x = UpBlock(level, how, name=f"up_blocks_{i}")(x, beside, condition, text, size)
         h = nn.silu(group_norm(x, how.groups, how.epsilon, "conv_norm_out"))
         return conv3(self.channels, how.dtype, "conv_out")(h)
