@@ -130,13 +130,13 @@ def draw(found: dict[Point, Found], cost: dict[Point, float], file: Path) -> Non
     recall = {point: float(found[point].of("recall@10").mean()) for point in found}
     for point in found:
         axes.plot(cost[point], recall[point], "o", color="C0" if point != CENTRE else "C1")
-        axes.annotate(
-            point.name,
-            (cost[point], recall[point]),
-            fontsize=7,
-            xytext=(4, 3),
-            textcoords="offset points",
+        at = cost[point], recall[point]
+        beside = any(
+            1 < cost[other] / at[0] < 1.6 and abs(recall[other] - at[1]) < 0.05 for other in found
         )
+        side, shift = ("right", -4) if beside else ("left", 4)
+        how = {"xytext": (shift, 3), "textcoords": "offset points", "ha": side}
+        axes.annotate(point.name, at, fontsize=7, **how)
     ordered = sorted(found, key=lambda p: (cost[p], -recall[p]))
     best = np.maximum.accumulate([recall[p] for p in ordered])
     axes.step([cost[p] for p in ordered], best, where="post", color="C0", linewidth=0.8)
