@@ -151,9 +151,9 @@ def _hidden(table: HiddenTable) -> str:
 
 
 def _labels(table: LabelShiftTable) -> str:
-    """Of the questions that say most: local ones, and of these those out of distribution."""
-    shown = {(row.scope, row.scenario) for row in table.summary}
-    at = max(shown, key=lambda at: (at[0] == "local", at[1] == "ood"))
+    """The control's local questions, out of distribution where there are any."""
+    shown = sorted({(row.scope, row.scenario) for row in table.summary})
+    at = max(shown, key=lambda at: (at[0] == "local", at[1] == "ood"), default=("local", "ood"))
 
     def lines(names: Sequence[str]) -> list[list[str]]:
         return [
