@@ -44,7 +44,7 @@ def test_pictures_of_a_concept_differ_and_are_drawn_again_alike(kind):
 
 def test_the_settings_name_what_the_tables_show():
     found = config.load(SETTINGS)
-    assert {*found.compared, "unlearning"} == set(NAMES)
+    assert {*found.compared, "default", "unlearning"} == set(NAMES)
     assert {*RIVALS, *SHOWN} <= set(found.methods)
     assert found.controls == OF_ABC
     assert frontier.CENTRE.of(found.trajectory) == found.trajectory

@@ -118,7 +118,7 @@ COMMANDS = {
     "data without out": (("data", "c.yaml"), "--out"),
     "tune without a checkpoint": (
         ("tune", "c.yaml"),
-        "give a Stable Diffusion, or the model of an",
+        "give a published model's folder, or that of an",
     ),
     "tune of a LoRA": (
         (

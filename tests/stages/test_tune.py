@@ -243,7 +243,7 @@ def test_a_loss_that_is_no_number_ends_it(data, base, tmp_path):
 @pytest.mark.parametrize(
     ("model", "more", "message"),
     [
-        ({"checkpoint": None}, {}, "there is none; give a Stable Diffusion, or the model of an"),
+        ({"checkpoint": None}, {}, "there is none; give a published model's folder, or that of an"),
         ({"lora": ["some.safetensors"]}, {}, "tune trains a LoRA on the model alone"),
         ({}, {"rank": 500}, "rank=500 of an adapter must be at least 1 and below the sides"),
         ({}, {"include": ["*attention_*"]}, "no kernel of a linear layer matches"),
